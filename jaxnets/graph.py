@@ -1,0 +1,247 @@
+"""Reads a function into a graph: nodes are values, edges are local Jacobians.
+
+The function runs once, on its real arguments, under a JAX trace that notes every primitive.  So Python control flow may
+look at values, and the graph is that of this call.  Together with layer.py this is the only place that uses JAX's
+semi-public modules.
+"""
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+from jax import core
+from jax.custom_derivatives import SymbolicZero
+from jax.extend.core import set_current_trace, take_current_trace
+from jax.interpreters import ad
+
+from .jacobian import Jacobian
+from .layer import Layer, arguments, layer_p
+from .primitives import opaque_rules, rules_for
+
+INLINED = {"jit", "pjit", "closed_call", "core_call", "core_closed_call", "checkpoint", "remat", "remat2"}
+
+
+@dataclass(eq=False, repr=False)
+class Edge:
+    """∂(node)/∂(parent), computed when asked for; `argument` is the parent's name in the node's layer."""
+
+    parent: "Node"
+    argument: str
+    jacobian: Callable[[], Jacobian | None]
+
+
+@dataclass(eq=False, repr=False)
+class Node:
+    """A value that depends on the inputs: what made it, and its edges to the values it was made of."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: object
+    edges: list[Edge] = field(default_factory=list)
+    layer: Layer | None = None
+    source: str = ""
+
+
+@dataclass(eq=False, repr=False)
+class Graph:
+    """Inputs and outputs of a traced function; an output that depends on no input has node None."""
+
+    inputs: list[Node]
+    outputs: list[Node | None]
+    values: list[jax.Array]
+
+    def between(self) -> list[Node]:
+        """The nodes from inputs to outputs, every node after its parents."""
+        order: list[Node] = []
+        seen: set[Node] = set()
+        stack = [(node, False) for node in self.outputs if node is not None]
+        while stack:
+            node, done = stack.pop()
+            if done:
+                order.append(node)
+            elif node not in seen:
+                seen.add(node)
+                stack.append((node, True))
+                stack += [(edge.parent, False) for edge in reversed(node.edges)]
+        return order
+
+
+def read(function, values, names, watch=None) -> Graph:
+    """Run `function(*values)` (flat arrays to flat arrays) and record what depends on the values.
+
+    `watch(node)` is called for every node as it is made, so that a reader sees the part before an error.
+    """
+    with take_current_trace() as parent:
+        trace = _GraphTrace(parent, watch)
+        inputs = [Node(name, x.shape, x.dtype) for name, x in zip(names, values, strict=True)]
+        with set_current_trace(trace):
+            outputs = function(*(_GraphTracer(trace, x, node) for x, node in zip(values, inputs, strict=True)))
+        found = [trace.split(x) for x in outputs]
+    return Graph(inputs, [node for _, node in found], [value for value, _ in found])
+
+
+class _GraphTracer(core.Tracer):
+    __slots__ = ["node", "value"]
+
+    def __init__(self, trace, value, node):
+        super().__init__(trace, jax.typeof(value))
+        self.value, self.node = value, node
+
+    def full_lower(self):
+        return self
+
+    def to_concrete_value(self):
+        value = self.value
+        return value.to_concrete_value() if isinstance(value, core.Tracer) else value
+
+
+class _GraphTrace(core.Trace):
+    def __init__(self, parent, watch):
+        super().__init__()
+        self.parent, self.watch, self.requires_low = parent, watch, False
+
+    def split(self, x):
+        """The value, and its node or None."""
+        return (x.value, x.node) if isinstance(x, _GraphTracer) and x._trace is self else (x, None)
+
+    def stage_value(self, x):
+        return x
+
+    def process_primitive(self, primitive, tracers, params, /):
+        values, nodes = [list(side) for side in zip(*map(self.split, tracers), strict=True)] or [[], []]
+        if not any(nodes):
+            with set_current_trace(self.parent):
+                return primitive.bind(*values, **params)
+        inner = params.get("jaxpr", params.get("call_jaxpr"))
+        if primitive.name in INLINED and inner is not None:
+            jaxpr, consts = (inner.jaxpr, inner.consts) if hasattr(inner, "consts") else (inner, ())
+            with set_current_trace(self):
+                return core.eval_jaxpr(jaxpr, consts, *tracers)
+        with set_current_trace(self.parent):
+            out = primitive.bind(*values, **params)
+        outputs = list(out) if primitive.multiple_results else [out]
+        if primitive is layer_p:
+            made = self.layer_nodes(nodes, values, outputs, **params)
+        else:
+            made = self.primitive_nodes(primitive, nodes, values, outputs, params)
+        return made if primitive.multiple_results else made[0]
+
+    def process_call(self, primitive, function, tracers, params, /):
+        with set_current_trace(self):
+            return function.call_wrapped(*tracers)
+
+    def process_custom_jvp_call(self, primitive, function, jvp, tracers, /, *, symbolic_zeros):
+        """The author's rule is a linear function of tangents: its graph is the graph of the derivative."""
+        values, nodes = zip(*map(self.split, tracers), strict=True)
+        if not any(nodes):
+            return self.rebind(primitive, values, subfuns=(function, jvp), symbolic_zeros=symbolic_zeros)
+
+        def tangent(value, node):
+            zero = jnp.zeros(jnp.shape(value), jax.dtypes.float0 if not _is_real(value) else jnp.result_type(value))
+            if node is not None:
+                return _GraphTracer(self, zero, node)
+            return SymbolicZero(jax.typeof(value).to_tangent_aval()) if symbolic_zeros else zero
+
+        with set_current_trace(self.parent):
+            tangents = [tangent(value, node) for value, node in zip(values, nodes, strict=True)]
+        with set_current_trace(self):
+            out = jvp.call_wrapped(*values, *tangents)
+        primals, tangents = out[: len(out) // 2], out[len(out) // 2 :]
+        nodes = [self.split(t)[1] for t in tangents]
+        return [p if node is None else _GraphTracer(self, p, node) for p, node in zip(primals, nodes, strict=True)]
+
+    def process_custom_vjp_call(self, primitive, function, fwd, bwd, tracers, /, *, out_trees, symbolic_zeros):
+        """The author's pullback is known by its products alone: an opaque edge."""
+        values, nodes = zip(*map(self.split, tracers), strict=True)
+        if not any(nodes):
+            params = dict(subfuns=(function, fwd, bwd), out_trees=out_trees, symbolic_zeros=symbolic_zeros)
+            return self.rebind(primitive, values, **params)
+        with set_current_trace(self.parent):
+            found = fwd.call_wrapped(*(x for value, node in zip(values, nodes, strict=True) for x in (value, node is not None)))
+        _, tree, forwarded = out_trees()
+        stored = tree.num_leaves - sum(i is not None for i in forwarded)
+        rest, outputs = iter(found[:stored]), found[stored:]
+        residuals = [next(rest) if i is None else values[i] for i in forwarded]
+        count = len(residuals), len(outputs)
+
+        @jax.custom_vjp
+        def call(*operands):
+            return list(operands[count[0] : sum(count)])
+
+        def call_bwd(operands, cotangents):
+            pulled = [None if _is_zero(x) else x for x in bwd(*operands[: count[0]], *cotangents)]
+            return (*[None] * sum(count), *pulled)
+
+        call.defvjp(lambda *operands: (call(*operands), operands), call_bwd)
+        operands = [*residuals, *outputs, *values]
+        all_nodes = [*[None] * sum(count), *nodes]
+        table = functools.cache(lambda: self.blocks(opaque_rules("custom_vjp", call, operands, outputs), operands, outputs, all_nodes))
+        return self.nodes("custom_vjp", all_nodes, outputs, table)
+
+    def rebind(self, primitive, values, **params):
+        """A call with its own derivative rule that depends on nothing tracked here: leave it to the trace below."""
+        return primitive.bind_with_trace(self.parent, values, tuple(jax.typeof(x) for x in values), params)
+
+    def layer_nodes(self, nodes, values, outputs, *, layer, given, config):
+        args = arguments(values, given)
+        places = [i for i, there in enumerate(given) if there]
+        table = functools.cache(lambda: [[row[i] for i in places] for row in layer.jacobians(outputs, args, config)])
+        names = layer.argument_names(len(args))
+        return self.nodes(layer.name, nodes, outputs, table, [names[i] for i in places], layer)
+
+    def primitive_nodes(self, primitive, nodes, values, outputs, params):
+        @functools.cache
+        def table():
+            arrays = [jnp.asarray(value) for value in values]
+            return self.blocks(rules_for(primitive, params, arrays, outputs), arrays, outputs, nodes)
+
+        return self.nodes(primitive.name, nodes, outputs, table)
+
+    def blocks(self, rules, values, outputs, nodes):
+        """∂output/∂value for every output and every tracked value."""
+        return [
+            [None if rule is None or node is None else rule(y, x) for rule, x, node in zip(row, values, nodes, strict=True)]
+            for y, row in zip(outputs, rules, strict=True)
+        ]
+
+    def nodes(self, name, parents, outputs, table, arguments=None, layer=None):
+        """For every real output a tracer, with an edge to every parent that is tracked."""
+        arguments = arguments or [f"x{i + 1}" for i in range(len(parents))]
+        made, source = [], _user_line()
+        for o, y in enumerate(outputs):
+            if not _is_real(y):
+                made.append(y)
+                continue
+            edges = [
+                Edge(parent, argument, functools.partial(lambda o, i: table()[o][i], o, i))
+                for i, (parent, argument) in enumerate(zip(parents, arguments, strict=True))
+                if parent is not None
+            ]
+            node = Node(name, y.shape, y.dtype, edges, layer, source)
+            if self.watch:
+                self.watch(node)
+            made.append(_GraphTracer(self, y, node))
+        return made
+
+
+def _is_real(x) -> bool:
+    return jnp.issubdtype(jnp.result_type(x), jnp.floating)
+
+
+def _is_zero(x) -> bool:
+    return isinstance(x, (SymbolicZero, ad.Zero))
+
+
+def _user_line() -> str:
+    """File and line of the innermost frame outside jax and this package."""
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_LIBRARIES):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""
+
+
+_LIBRARIES = (os.path.dirname(jax.__file__) + os.sep, os.path.dirname(__file__) + os.sep, "<")

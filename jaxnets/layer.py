@@ -1,0 +1,186 @@
+"""`@layer`: a pure forward function and, right below it, its hand-written Jacobian.
+
+All layers share one JAX primitive whose every rule runs the forward function.  JAX's transformations see through it,
+so `jax.grad` of a layer is autodiff's own answer; the graph reader sees the layer and uses the rule.
+"""
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import core
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from .errors import DTypeError, RuleError, ShapeError
+from .jacobian import Jacobian
+
+LAYERS: dict[str, "Layer"] = {}
+
+
+class Layer:
+    """A forward function with its Jacobian rule.  Call it as the function; `rule` is None until `.jacobian` gave one."""
+
+    def __init__(self, forward: Callable):
+        functools.update_wrapper(self, forward)
+        self.forward, self.name, self.rule = forward, forward.__name__, None
+        self.signature = inspect.signature(forward)
+        self.many_outputs = typing.get_origin(self.signature.return_annotation) is tuple
+        if self.name in LAYERS:
+            raise RuleError(f"layer '{self.name}' is defined twice")
+        LAYERS[self.name] = self
+
+    def jacobian(self, rule: Callable) -> Callable:
+        """Register `rule(y, *args, **config)`: one Jacobian rule an argument, in order (for many outputs: a tuple of these)."""
+        if self.rule is not None:
+            raise RuleError(f"layer '{self.name}' already has a Jacobian rule")
+        self.rule = rule
+        return rule
+
+    def __call__(self, *args, **kwargs):
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.name}: {error}") from None
+        bound.apply_defaults()
+        names = self.argument_names(len(bound.args))
+        arrays = [None if a is None else _as_array(self.name, n, a) for n, a in zip(names, bound.args, strict=True)]
+        self._check(names, arrays)
+        config = tuple(sorted(bound.kwargs.items()))
+        try:
+            hash(config)
+        except TypeError:
+            raise TypeError(f"{self.name}: configuration must be hashable, got {dict(config)}") from None
+        given = tuple(a is not None for a in arrays)
+        out = layer_p.bind(*(a for a in arrays if a is not None), layer=self, given=given, config=config)
+        return tuple(out) if self.many_outputs else out[0]
+
+    def jacobians(self, outputs, args, config) -> tuple[tuple[Jacobian | None, ...], ...]:
+        """∂output/∂argument for every output and argument; None for an argument without one."""
+        if self.rule is None:
+            raise RuleError(f"layer '{self.name}' has no Jacobian rule: define one with @{self.name}.jacobian")
+        rules = self.rule(tuple(outputs) if self.many_outputs else outputs[0], *args, **dict(config))
+        table = rules if self.many_outputs else (rules,)
+        if not isinstance(rules, tuple) or len(table) != len(outputs) or any(len(row) != len(args) for row in table):
+            raise RuleError(f"layer '{self.name}': its rule must return a tuple with one Jacobian for each of the "
+                            f"{len(args)} arguments, for each of the {len(outputs)} outputs")
+        names = self.argument_names(len(args))
+        return tuple(
+            tuple(None if rule is None or a is None else _named(rule(y, a), n) for rule, a, n in zip(row, args, names, strict=True))
+            for y, row in zip(outputs, table, strict=True)
+        )
+
+    def argument_names(self, count) -> list[str]:
+        """The names of `count` positional arguments: those of `*xs` are xs1, xs2, …"""
+        names: list[str] = []
+        for p in self.signature.parameters.values():
+            if p.kind is p.VAR_POSITIONAL:
+                names += [f"{p.name}{i + 1}" for i in range(count - len(names))]
+            elif p.kind is not p.KEYWORD_ONLY:
+                names.append(p.name)
+        return names
+
+    def _check(self, names, arrays):
+        """Compare the arrays with the jaxtyping annotations of the forward function."""
+        sizes: dict[str, tuple[int, str]] = {}
+        for name, array in zip(names, arrays, strict=True):
+            annotation = _annotation(self.signature, name)
+            if annotation is None or array is None:
+                continue
+            kind, dims = annotation
+            what = f"{self.name}: argument '{name}'"
+            if not jnp.issubdtype(array.dtype, kind):
+                raise DTypeError(f"{what} has dtype {array.dtype}, expected {kind.__name__}")
+            fixed = [d for d in dims if d != "..."]
+            if array.ndim < len(fixed) or (array.ndim > len(fixed) and "..." not in dims):
+                raise ShapeError(f"{what} has shape {array.shape}, expected [{', '.join(dims)}]")
+            start = dims.index("...") if "..." in dims else len(dims)
+            own = array.shape[:start] + array.shape[array.ndim - (len(fixed) - start) :]
+            for dim, size in zip(fixed, own, strict=True):
+                known, source = sizes.setdefault(dim, (size, name))
+                if known != size:
+                    raise ShapeError(
+                        f"{what} has shape {array.shape}, expected [{', '.join(dims)}] with {dim} = {known} as in '{source}'"
+                    )
+
+    def __repr__(self):
+        return f"<layer {self.name}{self.signature}>"
+
+
+def layer(forward: Callable) -> Layer:
+    """Make a layer of a pure function of arrays (positional) and static configuration (keyword-only)."""
+    return Layer(forward)
+
+
+def _annotation(signature, name):
+    """The dtype kind and the dimension names of a jaxtyping annotation, or None."""
+    parameter = signature.parameters.get(name)
+    if parameter is None:
+        parameter = next(p for p in signature.parameters.values() if p.kind is p.VAR_POSITIONAL)
+    for hint in (parameter.annotation, *typing.get_args(parameter.annotation)):
+        if hasattr(hint, "dim_str"):
+            kind = {"Float": jnp.floating, "Int": jnp.integer}.get(hint.__name__.split("[")[0], jnp.number)
+            return kind, hint.dim_str.split()
+    return None
+
+
+def _as_array(layer_name, name, value):
+    try:
+        return jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise DTypeError(f"{layer_name}: argument '{name}' is no array: {type(value).__name__}") from error
+
+
+def _named(jacobian: Jacobian, argument: str) -> Jacobian:
+    if not isinstance(jacobian, Jacobian):
+        raise RuleError(f"the rule for '{argument}' gave {type(jacobian).__name__}, expected a Jacobian")
+    return Jacobian(jacobian.terms, jacobian.out_shape, jacobian.in_shape, jacobian.dtype, ("y", argument))
+
+
+# --- the marker primitive: every rule runs the forward function ---------------------------------------------------
+
+layer_p = Primitive("layer")
+layer_p.multiple_results = True
+
+
+def arguments(arrays, given) -> list:
+    """Put the None arguments back."""
+    arrays = iter(arrays)
+    return [next(arrays) if there else None for there in given]
+
+
+def _run(*arrays, layer, given, config):
+    out = layer.forward(*arguments(arrays, given), **dict(config))
+    return list(out) if layer.many_outputs else [out]
+
+
+def _abstract(*avals, **params):
+    shapes = jax.eval_shape(functools.partial(_run, **params), *avals)
+    return [core.ShapedArray(s.shape, s.dtype) for s in shapes]
+
+
+def _jvp(primals, tangents, **params):
+    moving = [i for i, t in enumerate(tangents) if not isinstance(t, ad.Zero)]
+
+    def run(*some):
+        arrays = list(primals)
+        for i, x in zip(moving, some, strict=True):
+            arrays[i] = x
+        return _run(*arrays, **params)
+
+    return jax.jvp(run, [primals[i] for i in moving], [tangents[i] for i in moving])
+
+
+def _batch(arrays, axes, **params):
+    out = jax.vmap(functools.partial(_run, **params), in_axes=tuple(axes))(*arrays)
+    return out, [0] * len(out)
+
+
+layer_p.def_impl(_run)
+layer_p.def_abstract_eval(_abstract)
+ad.primitive_jvps[layer_p] = _jvp
+batching.primitive_batchers[layer_p] = _batch
+mlir.register_lowering(layer_p, mlir.lower_fun(_run, multiple_results=True))

@@ -1,0 +1,170 @@
+"""Soft arg max and its logarithm, with Jacobian products that stay accurate when one probability is nearly 1.
+
+Both Jacobians map the constant vector to zero (J·1 = 0).  Subtracting the entry of the most likely class from a vector
+before multiplying, and summing 1 − p over the other classes, keeps what p (g − ⟨p, g⟩) and p − p² lose.
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from ..errors import ShapeError
+from ..factors import Group, Label, Operator, Tensor, pytree
+from ..jacobian import axis_names, fresh_groups, from_groups
+from ..layer import layer
+
+
+def most_likely(p):
+    """A mask of the first largest entry along the last axis."""
+    return lax.broadcasted_iota(jnp.int32, p.shape, p.ndim - 1) == jnp.argmax(p, -1, keepdims=True)
+
+
+def wide(x):
+    """float16 and bfloat16 as float32: sums over a row need it."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+class _RowOperator(Operator):
+    """Common to both: `p` is [*shared, n]; the axes are the shared ones, i of the output, j of the input."""
+
+    outputs = 1
+
+    @property
+    def shared(self):
+        return len(self.axes) - 2
+
+    def others(self):
+        """Σ_{j≠i} p[j] = 1 − p[i], summed where the difference would lose digits."""
+        top, p = most_likely(self.p), self.p
+        rest = jnp.sum(jnp.where(top, 0, p), -1, keepdims=True)
+        return jnp.where(top, rest, 1 - p)
+
+    def centred(self, x):
+        """x minus its entry of the most likely class."""
+        return x - jnp.sum(jnp.where(most_likely(self.p), x, 0), -1, keepdims=True)
+
+    def tensor(self):
+        if self.axes[-1] == self.axes[-2]:
+            return Tensor(self.on_diagonal(), self.axes[:-1], self.kind)
+        return Tensor(self.array(), self.axes, self.kind)
+
+    def array(self):
+        eye = jnp.eye(self.p.shape[-1], dtype=bool)
+        return jnp.where(eye, self.on_diagonal()[..., None], self.off_diagonal())
+
+
+@pytree("p")
+class SoftmaxOperator(_RowOperator):
+    """∂y[i]/∂x[j] = p[i] (δ(i,j) − p[j]), symmetric."""
+
+    p: Any
+    axes: tuple[Group, ...]
+    kind = "rank-1 update"
+
+    def push(self, x):
+        x = self.centred(wide(x))
+        return self.p * (x - jnp.sum(self.p * x, -1, keepdims=True))
+
+    pull = push
+
+    def on_diagonal(self):
+        return self.p * self.others()
+
+    def off_diagonal(self):
+        return -self.p[..., :, None] * self.p[..., None, :]
+
+    def formula(self, show):
+        *b, i, j = self.axes
+        return f"p{show([*b, i])}·(δ({show([i])[1:-1]},{show([j])[1:-1]}) − p{show([*b, j])})"
+
+
+@pytree("p")
+class LogSoftmaxOperator(_RowOperator):
+    """∂y[i]/∂x[j] = δ(i,j) − p[j]."""
+
+    p: Any
+    axes: tuple[Group, ...]
+    kind = "rank-1 update"
+
+    def push(self, x):
+        x = self.centred(wide(x))
+        return x - jnp.sum(self.p * x, -1, keepdims=True)
+
+    def pull(self, x):
+        x, top = wide(x), most_likely(self.p)
+        rest = jnp.sum(jnp.where(top, 0, x), -1, keepdims=True)
+        total = jnp.sum(x, -1, keepdims=True)
+        return jnp.where(top, self.others() * x - self.p * rest, x - self.p * total)
+
+    def on_diagonal(self):
+        return self.others()
+
+    def off_diagonal(self):
+        return jnp.broadcast_to(-self.p[..., None, :], (*self.p.shape, self.p.shape[-1]))
+
+    def formula(self, show):
+        *b, i, j = self.axes
+        return f"(δ({show([i])[1:-1]},{show([j])[1:-1]}) − p{show([*b, j])})"
+
+
+def row_rule(operator, p, axis):
+    """The rule of an operator along `axis`, all other axes shared."""
+    axis %= p.ndim
+    out = list(fresh_groups(p.shape, [*axis_names(p.ndim)]))
+    inp = list(out)
+    out[axis] = (out[axis][0]._replace(name="i"),)
+    inp[axis] = (Label(p.ndim, p.shape[axis], "j"),)
+    shared = [group for i, group in enumerate(out) if i != axis]
+    return from_groups(out, inp, operator(wide(jnp.moveaxis(p, axis, -1)), (*shared, out[axis], inp[axis])))
+
+
+def check_axis(name, x, axis):
+    if not -x.ndim <= axis < x.ndim:
+        raise ShapeError(f"{name}: axis {axis} is no axis of an array of shape {x.shape}")
+
+
+@layer
+def softmax(x: Float[Array, "..."], *, axis: int = -1) -> Float[Array, "..."]:
+    """Soft arg max  y[..., i] = exp(x[..., i]) / Σ_j exp(x[..., j])  along `axis`.
+
+    ∂y[b,i]/∂x[b,j] = p[b,i]·(δ(i,j) − p[b,j])  with p = y
+
+    A row of −∞ alone gives 0, with Jacobian 0.  float16 and bfloat16 are summed in float32.
+    """
+    check_axis("softmax", x, axis)
+    top = lax.stop_gradient(jnp.max(wide(x), axis, keepdims=True, initial=-jnp.inf))
+    e = jnp.exp(wide(x) - jnp.where(jnp.isfinite(top), top, 0))
+    total = jnp.sum(e, axis, keepdims=True)
+    return (e / jnp.where(total == 0, 1, total)).astype(x.dtype)
+
+
+@softmax.jacobian
+def _(y, x, *, axis):
+    return (row_rule(SoftmaxOperator, y, axis),)
+
+
+@layer
+def log_softmax(x: Float[Array, "..."], *, axis: int = -1) -> Float[Array, "..."]:
+    """Logarithm of softmax  y[..., i] = x[..., i] − log Σ_j exp(x[..., j])  along `axis`.
+
+    ∂y[b,i]/∂x[b,j] = (δ(i,j) − p[b,j])  with p = exp(y)
+
+    Computed as d − log1p(Σ of exp(d) over the others), d = x − max: the value does not saturate at 0 as
+    log(softmax(x)) does, and its gradient does not vanish.
+    """
+    check_axis("log_softmax", x, axis)
+    if x.size == 0:
+        return x
+    rows = jnp.moveaxis(wide(x), axis, -1)
+    top = most_likely(rows)
+    largest = jnp.sum(jnp.where(top, rows, 0), -1, keepdims=True)
+    d = rows - jnp.where(jnp.isfinite(largest), largest, 0)
+    others = jnp.sum(jnp.where(top, 0, jnp.exp(jnp.where(top, 0, d))), -1, keepdims=True)
+    return jnp.moveaxis(d - jnp.log1p(others), -1, axis).astype(x.dtype)
+
+
+@log_softmax.jacobian
+def _(y, x, *, axis):
+    return (row_rule(LogSoftmaxOperator, jnp.exp(wide(y)), axis),)

@@ -1,0 +1,305 @@
+"""Jacobian rules for JAX's own primitives, so that plain `jax.numpy` code keeps its structure.
+
+`rules_for` answers for every primitive: most elementwise ones share one generic rule; a primitive that nobody wrote a
+rule for becomes an `Opaque` map, which is correct and has no structure.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .factors import Label, Opaque, Selection, Slice, Tensor
+from .jacobian import Rule, axis_names, diagonal, fresh_groups, from_groups, identity, regroup, scaled
+from .layers.combine import place
+from .layers.elementwise import sigmoid_derivative, tanh_derivative
+
+RULES: dict[str, Callable] = {}  # rule(y, *arguments, **parameters) -> a Rule (None: derivative 0) for every argument
+
+ELEMENTWISE = set(
+    "abs acos acosh asin asinh atan atanh bessel_i0e bessel_i1e cbrt clamp cos cosh digamma div erf erf_inv erfc exp exp2 "
+    "expm1 integer_pow lgamma log log1p log2 max min one_minus_square pow rsqrt sin sinh sqrt square tan atan2 rem igamma "
+    "igammac polygamma zeta regularized_incomplete_beta".split()
+)
+CONSTANT = set("sign floor ceil round stop_gradient nextafter is_finite".split())
+SAME = set("convert_element_type copy copy_p reduce_precision real optimization_barrier name".split())
+
+
+def primitive(*names):
+    def register(rule):
+        for name in names:
+            RULES[name] = rule
+        return rule
+
+    return register
+
+
+def rules_for(prim, params, arguments, outputs) -> list[list[Rule | None]]:
+    """For every output, a rule an argument."""
+    if prim.name in CONSTANT:
+        return [[None] * len(arguments)] * len(outputs)
+    if prim.name in SAME and len(outputs) == 1:
+        return [[identity] * len(arguments)]
+    if prim.name in RULES:
+        found = RULES[prim.name](outputs[0] if len(outputs) == 1 else outputs, *arguments, **params)
+        if found is not None:
+            return list(found) if len(outputs) > 1 else [list(found)]
+    if prim.name in ELEMENTWISE:
+        return [[_elementwise(prim, params, arguments, i) for i in range(len(arguments))]]
+    shared = SHARED.get(prim.name, lambda i, x, y, params: ())
+    function = _Bound(prim, params)
+    return [
+        [_opaque(prim.name, function, arguments, i, o, shared(i, x, y, params)) for i, x in enumerate(arguments)]
+        for o, y in enumerate(outputs)
+    ]
+
+
+def _elementwise(prim, params, arguments, i) -> Rule:
+    """∂y[...]/∂x_i[...] from JAX's own derivative of the primitive, along the vector of ones."""
+
+    def rule(y, x):
+        x_i = jnp.broadcast_to(x, y.shape)
+
+        def along(a):
+            return prim.bind(*arguments[:i], a, *arguments[i + 1 :], **params)
+
+        return diagonal(jax.jvp(along, (x_i,), (jnp.ones_like(x_i),))[1], prim.name + "'")(y, x)
+
+    return rule
+
+
+class _Bound:
+    """A primitive with its parameters, as a function from operands to a list of outputs."""
+
+    def __init__(self, prim, params):
+        self.prim, self.params = prim, params
+
+    def __call__(self, *operands):
+        out = self.prim.bind(*operands, **self.params)
+        return out if self.prim.multiple_results else [out]
+
+
+def _opaque(name, function, arguments, i, o, shared) -> Rule:
+    """`shared`: pairs of (output axis, input axis) along which nothing mixes."""
+
+    def rule(y, x):
+        out = list(fresh_groups(y.shape, axis_names(len(y.shape))))
+        inp = list(fresh_groups(x.shape, axis_names(len(x.shape), "j"), start=len(out)))
+        for a, b in shared:
+            inp[b] = out[a]
+        ours, theirs = tuple(a for a, _ in shared), tuple(b for _, b in shared)
+        axes = [out[a] for a in ours]
+        axes += [group for a, group in enumerate(out) if a not in ours]
+        axes += [group for b, group in enumerate(inp) if b not in theirs]
+        operator = Opaque(tuple(arguments), function, i, o, tuple(axes), name, len(ours), len(out) - len(ours), ours, theirs)
+        return from_groups(out, inp, operator)(y, x)
+
+    return rule
+
+
+def opaque_rules(name, function, arguments, outputs) -> list[list[Rule]]:
+    """Rules without structure for a function that is no primitive, from operands to a list of outputs."""
+    return [[_opaque(name, function, arguments, i, o, ()) for i in range(len(arguments))] for o in range(len(outputs))]
+
+
+# Primitives that are linear maps or windows along some axes only: (argument, its shape, output, parameters) to the pairs
+# of axes along which nothing mixes.
+
+
+def _all_but(axis_name):
+    def shared(i, x, y, params):
+        return [(a, a) for a in range(len(x.shape)) if a != params[axis_name] % len(x.shape)]
+
+    return shared
+
+
+def _window(i, x, y, params):
+    window, strides = params["window_dimensions"], params["window_strides"]
+    padding, dilation = params["padding"], params.get("base_dilation") or (1,) * len(window)
+    plain = zip(window, strides, padding, dilation, strict=True)
+    return [(a, a) for a, (w, s, p, d) in enumerate(plain) if (w, s, tuple(p), d) == (1, 1, (0, 0), 1)]
+
+
+def _convolution(i, x, y, params):
+    if i != 0 or params["batch_group_count"] != 1:
+        return []
+    numbers = params["dimension_numbers"]
+    return [(numbers.out_spec[0], numbers.lhs_spec[0])]
+
+
+def _gathered(i, x, y, params):
+    numbers = params["dimension_numbers"]
+    batch = [a for a in range(len(y.shape)) if a not in numbers.offset_dims]
+    if i != 0 or numbers.collapsed_slice_dims + numbers.operand_batching_dims == ():
+        return []
+    return [(batch[j], a) for a, j in zip(numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True)]
+
+
+def _rest_of(axes_name):
+    def shared(i, x, y, params):
+        return list(enumerate(a for a in range(len(x.shape)) if a not in params[axes_name]))
+
+    return shared
+
+
+SHARED = {
+    **dict.fromkeys(["cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"], _all_but("axis")),
+    "sort": _all_but("dimension"),
+    **dict.fromkeys(["reduce_window_sum", "reduce_window_max", "reduce_window_min"], _window),
+    "conv_general_dilated": _convolution,
+    "gather": _gathered,
+    "reduce_prod": _rest_of("axes"),
+    "rev": lambda i, x, y, params: [(a, a) for a in range(len(x.shape)) if a not in params["dimensions"]],
+}
+
+
+# --- arithmetic ---------------------------------------------------------------------------------------------------
+
+
+@primitive("add", "add_any", "add_jaxvals")
+def _(y, a, b, **_):
+    return identity, identity
+
+
+@primitive("sub")
+def _(y, a, b, **_):
+    return identity, scaled(-1)
+
+
+@primitive("neg")
+def _(y, x, **_):
+    return (scaled(-1),)
+
+
+@primitive("mul")
+def _(y, a, b, **_):
+    return diagonal(b, "b"), diagonal(a, "a")
+
+
+@primitive("tanh")
+def _(y, x, **_):
+    return (diagonal(tanh_derivative(x), "tanh'"),)
+
+
+@primitive("logistic")
+def _(y, x, **_):
+    return (diagonal(sigmoid_derivative(x), "logistic'"),)
+
+
+@primitive("select_n")
+def _(y, which, *cases, **_):
+    masks = [(which == i).astype(y.dtype) for i in range(len(cases))]
+    return None, *(diagonal(mask, "m") for mask in masks)
+
+
+@primitive("dot_general")
+def _(y, a, b, *, dimension_numbers, **_):
+    (a_sum, b_sum), (a_batch, b_batch) = dimension_numbers
+    a_groups = list(fresh_groups(a.shape))
+    b_groups = list(fresh_groups(b.shape, start=a.ndim))
+    for i, j in zip((*a_sum, *a_batch), (*b_sum, *b_batch), strict=True):
+        b_groups[j] = a_groups[i]
+    out = [a_groups[i] for i in a_batch]
+    out += [group for i, group in enumerate(a_groups) if i not in (*a_sum, *a_batch)]
+    out += [group for i, group in enumerate(b_groups) if i not in (*b_sum, *b_batch)]
+    return (from_groups(out, a_groups, Tensor(b, tuple(b_groups), "b")),
+            from_groups(out, b_groups, Tensor(a, tuple(a_groups), "a")))
+
+
+# --- axes ---------------------------------------------------------------------------------------------------------
+
+
+@primitive("reduce_sum")
+def _(y, x, *, axes, **_):
+    inp = fresh_groups(x.shape, axis_names(x.ndim))
+    return (from_groups([g for i, g in enumerate(inp) if i not in axes], inp),)
+
+
+@primitive("reduce_max", "reduce_min")
+def _(y, x, *, axes, **_):
+    """Ties share evenly, as in JAX."""
+    hit = (x == jnp.expand_dims(y, axes)).astype(x.dtype)
+    share = hit / jnp.sum(hit, axes, keepdims=True)
+    inp = fresh_groups(x.shape, axis_names(x.ndim))
+    return (from_groups([g for i, g in enumerate(inp) if i not in axes], inp, Tensor(share, inp, "m")),)
+
+
+@primitive("broadcast_in_dim")
+def _(y, x, *_, broadcast_dimensions, **__):
+    out = fresh_groups(y.shape, axis_names(y.ndim))
+    inp = [out[d] if n == y.shape[d] else () for n, d in zip(x.shape, broadcast_dimensions, strict=True)]
+    return (from_groups(out, inp),)
+
+
+@primitive("transpose")
+def _(y, x, *, permutation):
+    inp = fresh_groups(x.shape, axis_names(x.ndim))
+    return (from_groups([inp[i] for i in permutation], inp),)
+
+
+@primitive("reshape", "squeeze", "expand_dims")
+def _(y, x, *_, dimensions=None, new_sizes=None, **__):
+    if (new_sizes is not None and dimensions is not None) or regroup(y, x) is None:
+        return None
+    return (regroup,)
+
+
+@primitive("concatenate")
+def _(y, *xs, dimension):
+    starts = np.cumsum([0, *(x.shape[dimension] for x in xs)])
+    return [place(y.shape, x.shape, dimension, int(start)) for x, start in zip(xs, starts, strict=False)]
+
+
+@primitive("split")
+def _(ys, x, *, sizes, axis):
+    ys = ys if isinstance(ys, (list, tuple)) else [ys]
+    starts = np.cumsum([0, *sizes])
+    rows = [[_sliced(y.shape, x.shape, {axis: (int(s), 1)})] for y, s in zip(ys, starts, strict=False)]
+    return rows if len(rows) > 1 else rows[0]
+
+
+@primitive("slice")
+def _(y, x, *, start_indices, strides, **_):
+    strides = strides or (1,) * x.ndim
+    return (_sliced(y.shape, x.shape, dict(enumerate(zip(start_indices, strides, strict=True)))),)
+
+
+def _sliced(small, big, windows) -> Rule:
+    """The rule of a window `{axis: (start, stride)}` of an array."""
+    inp = list(fresh_groups(big, axis_names(len(big))))
+    out, factors = list(inp), []
+    for axis, (start, stride) in windows.items():
+        if small[axis] != big[axis]:
+            out[axis] = (Label(len(big) + axis, small[axis], inp[axis][0].name),)
+            factors.append(Slice(start, stride, (out[axis], inp[axis])))
+    return from_groups(out, inp, *factors)
+
+
+@primitive("pad")
+def _(y, x, value, *, padding_config):
+    if any(low < 0 or high < 0 for low, high, _ in padding_config):
+        return None
+    windows = {axis: (low, inner + 1) for axis, (low, _, inner) in enumerate(padding_config)}
+
+    def padded(y, x):
+        return _sliced(x.shape, y.shape, windows)(jax.ShapeDtypeStruct(x.shape, x.dtype), y).T
+
+    def retyped(y, x):
+        j = padded(y, x)
+        return from_groups(j.terms[0].out, j.terms[0].inp, *j.terms[0].factors)(y, x) if j.terms else j
+
+    outside = jax.lax.pad(jnp.zeros(x.shape, y.dtype), jnp.ones((), y.dtype), padding_config)
+    return retyped, diagonal(outside, "outside")
+
+
+@primitive("dynamic_slice")
+def _(y, x, *starts, slice_sizes, **_):
+    inp = list(fresh_groups(x.shape, axis_names(x.ndim)))
+    out, factors = list(inp), []
+    for axis, (start, size) in enumerate(zip(starts, slice_sizes, strict=False)):
+        if size != x.shape[axis]:
+            out[axis] = (Label(x.ndim + axis, size, inp[axis][0].name),)
+            index = jnp.clip(start, 0, x.shape[axis] - size) + jnp.arange(size)
+            factors.append(Selection(index, (out[axis], inp[axis]), "k"))
+    return from_groups(out, inp, *factors), *[None] * len(starts)

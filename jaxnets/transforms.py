@@ -1,0 +1,190 @@
+"""`jacobian`, `grad` and their kin: used as JAX's functions of the same names, with hand-written rules inside."""
+
+import functools
+import inspect
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
+
+from .eliminate import eliminate
+from .errors import DTypeError, ShapeError
+from .graph import read
+from .jacobian import Jacobian
+
+ON_OPAQUE = ("warn", "allow", "error")
+
+
+def is_jacobian(x) -> bool:
+    return isinstance(x, Jacobian)
+
+
+def dense(tree, limit: float | None = math.inf):
+    """Every `Jacobian` of a pytree as an array: `dense(jacobian(f)(x))` is what `jax.jacrev(f)(x)` gives."""
+    return jax.tree.map(lambda j: j.dense(limit), tree, is_leaf=is_jacobian)
+
+
+def _prepare(name, function, argnums, args, kwargs):
+    """The function of the chosen leaves alone, these leaves, their names and their tree."""
+    if not callable(function):
+        raise TypeError(f"{name}: function must be callable, got {type(function).__name__}")
+    chosen = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    if any(not -len(args) <= i < len(args) for i in chosen):
+        raise ValueError(f"{name}: argnums {argnums} out of range for {len(args)} positional arguments")
+    chosen = tuple(i % len(args) for i in chosen)
+    tree = args[chosen[0]] if isinstance(argnums, int) else tuple(args[i] for i in chosen)
+    paths, treedef = tree_flatten_with_path(tree)
+    label = _argument_names(function, args, chosen)
+    leaves, names = [], []
+    for path, leaf in paths:
+        prefix = label[0] if isinstance(argnums, int) else label[path[0].idx]
+        where = prefix + keystr(path if isinstance(argnums, int) else path[1:])
+        try:
+            leaf = jnp.asarray(leaf)
+        except TypeError:
+            raise DTypeError(f"{name}: argument {where} is no array: {type(leaf).__name__}") from None
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise DTypeError(f"{name}: argument {where} has dtype {leaf.dtype}; a derivative needs a real floating dtype")
+        leaves.append(leaf)
+        names.append(where)
+
+    def call(leaves):
+        whole = tree_unflatten(treedef, leaves)
+        changed = dict(zip(chosen, (whole,) if isinstance(argnums, int) else whole, strict=True))
+        return function(*(changed.get(i, arg) for i, arg in enumerate(args)), **kwargs)
+
+    return call, leaves, names, treedef
+
+
+def _argument_names(function, args, chosen) -> list[str]:
+    try:
+        names = list(inspect.signature(function).bind(*args).signature.parameters)
+    except (TypeError, ValueError):
+        names = []
+    return [names[i] if i < len(names) else f"arg{i}" for i in chosen]
+
+
+def trace(name, function, argnums, args, kwargs, has_aux=False, watch=None):
+    """Run the function under the graph reader: graph, output tree, auxiliary output, input tree."""
+    call, leaves, names, in_tree = _prepare(name, function, argnums, args, kwargs)
+    out_tree = aux = out_names = None
+
+    def flat(*leaves):
+        nonlocal out_tree, aux, out_names
+        out = call(leaves)
+        if has_aux:
+            out, aux = out
+        paths, out_tree = tree_flatten_with_path(out)
+        out_names = ["y" + keystr(path) for path, _ in paths]
+        arrays = [jnp.asarray(x) for _, x in paths]
+        for y, where in zip(arrays, out_names, strict=True):
+            if not jnp.issubdtype(y.dtype, jnp.floating):
+                raise DTypeError(f"{name}: output {where} has dtype {y.dtype}; a derivative needs a real floating dtype")
+        return [*arrays, *jax.tree.leaves(aux)]
+
+    graph = read(flat, leaves, names, watch)
+    count = out_tree.num_leaves
+    if has_aux:
+        aux = jax.tree.unflatten(jax.tree.structure(aux), graph.values[count:])
+    graph.outputs, graph.values = graph.outputs[:count], graph.values[:count]
+    return graph, in_tree, out_tree, out_names, aux
+
+
+def value_and_jacobian(
+    function: Callable, argnums: int | tuple[int, ...] = 0, *, has_aux: bool = False, on_opaque: str = "warn"
+) -> Callable:
+    """A function that gives `(function(...), jacobian(function)(...))` from one evaluation; see `jacobian`."""
+    if on_opaque not in ON_OPAQUE:
+        raise ValueError(f"on_opaque must be one of {ON_OPAQUE}, got {on_opaque!r}")
+
+    @functools.wraps(function)
+    def wrapped(*args, **kwargs):
+        graph, in_tree, out_tree, out_names, aux = trace("jacobian", function, argnums, args, kwargs, has_aux)
+        blocks = eliminate(graph, on_opaque)
+        rows = [
+            tree_unflatten(in_tree, [_renamed(j, y, x.name) for j, x in zip(row, graph.inputs, strict=True)])
+            for row, y in zip(blocks, out_names, strict=True)
+        ]
+        values, jacobians = tree_unflatten(out_tree, graph.values), tree_unflatten(out_tree, rows)
+        return ((values, aux), jacobians) if has_aux else (values, jacobians)
+
+    return wrapped
+
+
+def _renamed(j: Jacobian, y: str, x: str) -> Jacobian:
+    return Jacobian(j.terms, j.out_shape, j.in_shape, j.dtype, (y, x))
+
+
+def jacobian(
+    function: Callable, argnums: int | tuple[int, ...] = 0, *, has_aux: bool = False, on_opaque: str = "warn"
+) -> Callable:
+    """The Jacobian of any pure JAX function, structured, in the order of multiplication that is cheapest.
+
+    Used as `jax.jacrev`: arguments and outputs may be pytrees, `argnums` an index or a tuple of them, `has_aux=True` for
+    a function that returns `(output, aux)`.  The result has the output's tree, in each leaf the input's tree, in each
+    leaf of that a `Jacobian`; `dense` makes of it exactly what `jax.jacrev` returns.  Works on batched functions (no B×B
+    array arises), inside and outside of `jit`, and with Python control flow that looks at values.
+
+    `on_opaque`: what to do at a primitive without a rule, whose derivative is right but has no structure: "warn",
+    "allow" or "error" (OpaqueError).  Raises DTypeError where an argument or an output is not real floating.
+    """
+    both = value_and_jacobian(function, argnums, has_aux=has_aux, on_opaque=on_opaque)
+
+    @functools.wraps(function)
+    def wrapped(*args, **kwargs):
+        value, jacobians = both(*args, **kwargs)
+        return (jacobians, value[1]) if has_aux else jacobians
+
+    return wrapped
+
+
+def value_and_grad(function: Callable, argnums: int | tuple[int, ...] = 0, *, has_aux: bool = False) -> Callable:
+    """`(value, gradient)` of a scalar function, used as `jax.value_and_grad`, with hand-written rules.
+
+    The gradient is an array of the argument's shape.  Raises ShapeError where the output is not a scalar.
+    """
+    both = value_and_jacobian(_scalar(function, has_aux), argnums, has_aux=has_aux, on_opaque="allow")
+
+    @functools.wraps(function)
+    def wrapped(*args, **kwargs):
+        value, jacobians = both(*args, **kwargs)
+        return value, dense(jacobians)
+
+    return wrapped
+
+
+def _scalar(function, has_aux):
+    @functools.wraps(function)
+    def checked(*args, **kwargs):
+        out = function(*args, **kwargs)
+        value = out[0] if has_aux else out
+        leaves, tree = tree_flatten(value)
+        if len(leaves) != 1 or tree != jax.tree.structure(0) or jnp.shape(value) != ():
+            shapes = jax.tree.map(jnp.shape, value)
+            raise ShapeError(f"grad: the function must return a scalar, got shape {shapes}; use jacobian, or take a mean")
+        return out
+
+    return checked
+
+
+def grad(function: Callable, argnums: int | tuple[int, ...] = 0, *, has_aux: bool = False) -> Callable:
+    """The gradient of a scalar function, used as `jax.grad`, with hand-written rules; see `value_and_grad`."""
+    both = value_and_grad(function, argnums, has_aux=has_aux)
+
+    @functools.wraps(function)
+    def wrapped(*args, **kwargs):
+        value, gradient = both(*args, **kwargs)
+        return (gradient, value[1]) if has_aux else gradient
+
+    return wrapped
+
+
+def hessian(function: Callable, argnums: int | tuple[int, ...] = 0, *, on_opaque: str = "allow") -> Callable:
+    """The Jacobian of the Jacobian, used as `jax.hessian`: `dense(hessian(f)(x))` is what `jax.hessian(f)(x)` gives.
+
+    Every leaf is a `Jacobian` whose output is the first derivative, of shape `(*y, *x1)`, and whose input is x2.
+    """
+    first = jacobian(function, argnums, on_opaque=on_opaque)
+    return jacobian(lambda *args, **kwargs: dense(first(*args, **kwargs)), argnums, on_opaque=on_opaque)
