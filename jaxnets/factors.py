@@ -6,6 +6,7 @@ that nobody keeps is summed.  `contract` does that for a list of factors.
 """
 
 import dataclasses
+import functools
 import math
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -365,6 +366,22 @@ def add(a: Tensor, b: Tensor) -> Tensor:
     return tensor(a.aligned(labels) + b.aligned(labels), labels, "J")
 
 
+def with_deltas(a: Tensor, labels, repeats) -> Tensor:
+    """a times δ(first, second) for every pair of `repeats`; `labels` are those of a and the new ones, in order."""
+    if not repeats:
+        return a
+    if _meter.get():
+        return _planned(set(labels), set(labels))
+
+    def index(label):
+        shape = [label.size if other == label else 1 for other in labels]
+        return lax.broadcasted_iota(jnp.int32, shape, labels.index(label))
+
+    hit = functools.reduce(jnp.logical_and, [index(first) == index(second) for first, second in repeats])
+    array = jnp.where(hit, a.aligned(labels), 0)
+    return Tensor(array, tuple((label,) if label.size == n else () for label, n in zip(labels, array.shape, strict=True)))
+
+
 def _path(factors, keep):
     """Which two factors to multiply next, until one is left."""
     if len(factors) <= 2:
@@ -397,20 +414,21 @@ def _pair(a: Factor, b: Factor, keep) -> Tensor:
 
 
 def _multiply(a: Tensor, b: Tensor, keep) -> Tensor:
-    x, x_labels = a.flat()
-    y, y_labels = b.flat()
-    shared = [label for label in x_labels if label in y_labels]
-    summed = [label for label in shared if label not in keep]
-    name = f"{a.name}·{b.name}" if len(a.name) + len(b.name) < 12 else "J"
-    if not summed:
-        labels = x_labels + [label for label in y_labels if label not in x_labels]
-        x = lax.expand_dims(x, range(len(x_labels), len(labels)))
-        return tensor(x * b.aligned(labels), labels, name)
+    """Product of two stored arrays.  The one with more labels keeps the order of its axes: transposes cost time."""
+    name = f"({a.name}·{b.name})".replace("((", "(").replace("))", ")")
+    name = name if len(name) < 14 else "J"
+    shared = a.labels & b.labels
+    a, b = sorted((a, b), key=lambda f: (-len(f.labels), min(f.labels - shared, default=Label(-1, 0))))
+    if shared <= keep:
+        labels = list(dict.fromkeys(flatten(a.axes))) if b.labels <= a.labels else sorted(a.labels | b.labels)
+        return tensor(a.aligned(labels) * b.aligned(labels), labels, name)
+    (x, x_labels), (y, y_labels) = a.flat(), b.flat()
+    batch = [label for label in x_labels if label in shared & keep]
+    summed = [label for label in x_labels if label in shared - keep]
+    numbers = [tuple([own.index(label) for label in side] for own in (x_labels, y_labels)) for side in (summed, batch)]
     dtype = jnp.promote_types(x.dtype, y.dtype)
     dtype = dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.dtype(jnp.float32)
-    batch = [label for label in shared if label in keep]
-    numbers = [tuple([own.index(label) for label in side] for own in (x_labels, y_labels)) for side in (summed, batch)]
-    wide = jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
+    wide = jnp.promote_types(dtype, jnp.float32)  # 16-bit products are summed in float32
     product = lax.dot_general(x.astype(dtype), y.astype(dtype), numbers, preferred_element_type=wide)
     free = [label for label in x_labels + y_labels if label not in shared]
     return tensor(product.astype(dtype), batch + free, name)

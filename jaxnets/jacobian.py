@@ -10,14 +10,14 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial, reduce
+from functools import reduce
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from .errors import JacobianTooLarge, ShapeError
-from .factors import Factor, Group, Label, Tensor, add, contract, flatten, pytree, shape_of, tensor
+from .factors import Factor, Group, Label, Tensor, add, contract, flatten, pytree, shape_of, tensor, with_deltas
 
 # --- terms: out labels, in labels, a product of factors -----------------------------------------------------------
 
@@ -41,6 +41,16 @@ class Term:
         """Two terms with the same signature share labels in the same way: their arrays can be added."""
         return tuple(tuple((label.id, label.size) for label in group) for group in self.out + self.inp)
 
+    @property
+    def stored(self) -> bool:
+        """No factor is a map without an array."""
+        return all(isinstance(f, Tensor) for f in self.factors)
+
+    @property
+    def full(self) -> bool:
+        """One array over all external labels: other terms can be added into it at no further memory."""
+        return len(self.factors) == 1 and self.stored and self.factors[0].labels == set(self.external)
+
     def array(self) -> Tensor:
         """One stored array over (some of) the external labels."""
         return contract(self.factors, self.external, self.scale)
@@ -59,27 +69,24 @@ class Term:
             factors = [f for f in factors if f not in pair] + [contract(pair, external)]
         return replace(self, factors=tuple(factors))
 
+    def spread(self, out, inp) -> Tensor | None:
+        """The same map with these labels, a Kronecker delta where they share less; None where they share more."""
+        ours, theirs = flatten(self.out) + flatten(self.inp), flatten(out) + flatten(inp)
+        if [label.size for label in ours] != [label.size for label in theirs]:
+            return None
+        source = dict(zip(theirs, ours, strict=True))
+        if any(source[new] != old for new, old in zip(theirs, ours, strict=True)):
+            return None
+        first = {old: new for new, old in reversed(source.items())}
+        repeats = [(first[old], new) for new, old in source.items() if first[old] != new]
+        value = self.array().relabel(lambda group: tuple(first[label] for label in group))
+        return with_deltas(value, list(source), repeats)
+
     def dense(self) -> jax.Array:
-        """The array with an axis for every label of output and input, a Kronecker delta for each repeated one."""
-        value = self.array()
-        axes, mask = [], None
-        last = max([label.id for label in self.external], default=0)
-        pairs = []
-        for label in flatten(self.out) + flatten(self.inp):
-            if label in axes:
-                last += 1
-                pairs.append((axes.index(label), len(axes)))
-                label = label._replace(id=last)
-            axes.append(label)
-        array = value.aligned(axes)
-        for first, second in pairs:
-            index = partial(jax.lax.broadcasted_iota, jnp.int32, [1 if i not in (first, second) else label.size
-                                                                  for i, label in enumerate(axes)])
-            hit = index(first) == index(second)
-            mask = hit if mask is None else mask & hit
-        if mask is not None:
-            array = jnp.where(mask, array, 0)
-        array = jnp.broadcast_to(array, [label.size for label in axes])
+        """The array with an axis for every axis of output and input."""
+        labels = iter([label._replace(id=i) for i, label in enumerate(flatten(self.out) + flatten(self.inp))])
+        out, inp = ([tuple(next(labels) for _ in group) for group in side] for side in (self.out, self.inp))
+        array = self.spread(out, inp).arranged(flatten(out) + flatten(inp))
         return array.reshape(shape_of(self.out) + shape_of(self.inp))
 
 
@@ -220,15 +227,29 @@ MANY_TERMS = 8
 
 
 def merged(terms: Sequence[Term]) -> list[Term]:
-    """Reduced terms, those of equal signature added where that is an addition of stored arrays."""
+    """Reduced terms; those that can be are added into one stored array that is there anyway."""
     terms = [term.reduced() for term in terms]
+    if len(terms) == 1:
+        return terms
     if len(terms) > MANY_TERMS:
         terms = [term.reduced(fully=True) for term in terms]
-    result: dict[Any, Term] = {}
-    for i, term in enumerate(terms):
-        key = (term.signature, None if len(term.factors) <= 1 else i)
-        result[key] = _sum(result[key], term) if key in result else term
-    return list(result.values())
+    single: dict[Any, Term] = {}
+    others: list[Term] = []
+    for term in terms:
+        if len(term.factors) > 1 or not term.stored:
+            others.append(term)
+        else:
+            key = term.signature
+            single[key] = _sum(single[key], term) if key in single else term
+    result: list[Term] = []
+    for term in sorted([*single.values(), *others], key=lambda term: (-len(term.external), len(term.factors))):
+        host = next((i for i, host in enumerate(result) if host.full and term.stored), None)
+        value = None if host is None else term.spread(result[host].out, result[host].inp)
+        if value is None:
+            result.append(term)
+        else:
+            result[host] = replace(result[host], factors=(add(result[host].array(), value),), scale=1.0)
+    return result
 
 
 # --- the public object --------------------------------------------------------------------------------------------

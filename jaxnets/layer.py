@@ -107,7 +107,7 @@ class Layer:
                     )
 
     def __repr__(self):
-        return f"<layer {self.name}{self.signature}>"
+        return f"<layer {self.name}>"
 
 
 def layer(forward: Callable) -> Layer:
@@ -129,7 +129,7 @@ def _annotation(signature, name):
 
 def _as_array(layer_name, name, value):
     try:
-        return jnp.asarray(value)
+        return value if isinstance(value, jax.Array) else jnp.asarray(value)
     except (TypeError, ValueError) as error:
         raise DTypeError(f"{layer_name}: argument '{name}' is no array: {type(value).__name__}") from error
 

@@ -42,7 +42,7 @@ def _prepare(name, function, argnums, args, kwargs):
         prefix = label[0] if isinstance(argnums, int) else label[path[0].idx]
         where = prefix + keystr(path if isinstance(argnums, int) else path[1:])
         try:
-            leaf = jnp.asarray(leaf)
+            leaf = leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf)
         except TypeError:
             raise DTypeError(f"{name}: argument {where} is no array: {type(leaf).__name__}") from None
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
@@ -78,7 +78,7 @@ def trace(name, function, argnums, args, kwargs, has_aux=False, watch=None):
             out, aux = out
         paths, out_tree = tree_flatten_with_path(out)
         out_names = ["y" + keystr(path) for path, _ in paths]
-        arrays = [jnp.asarray(x) for _, x in paths]
+        arrays = [x if isinstance(x, jax.Array) else jnp.asarray(x) for _, x in paths]
         for y, where in zip(arrays, out_names, strict=True):
             if not jnp.issubdtype(y.dtype, jnp.floating):
                 raise DTypeError(f"{name}: output {where} has dtype {y.dtype}; a derivative needs a real floating dtype")

@@ -33,7 +33,7 @@ def relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 @relu.jacobian
 def _(y, x):
-    return (diagonal(jnp.where(x <= 0, 0, 1).astype(x.dtype)),)
+    return (diagonal(jnp.where(x <= 0, 0.0, 1.0).astype(x.dtype)),)
 
 
 @layer

@@ -20,9 +20,10 @@ def _check_labels(name, scores, labels):
         raise ShapeError(f"{name}: argument 'targets' has shape {labels.shape}, expected {scores.shape[:-1]} for labels "
                          f"of 'predictions' of shape {scores.shape}")
     if not isinstance(labels, jax.core.Tracer):
-        wrong = np.asarray((labels < 0) | (labels >= scores.shape[-1]))
+        known = np.asarray(labels)
+        wrong = (known < 0) | (known >= scores.shape[-1])
         if wrong.any():
-            raise ValueError(f"{name}: argument 'targets' has label {np.asarray(labels)[wrong][0]}, "
+            raise ValueError(f"{name}: argument 'targets' has label {known[wrong][0]}, "
                              f"expected 0 to {scores.shape[-1] - 1}")
 
 
