@@ -1,8 +1,46 @@
-"""Neural-network layers and losses as pure JAX functions, each with a hand-written, structured Jacobian."""
+"""Neural-network layers and losses as pure JAX functions, each with a hand-written, structured Jacobian.
 
-from .errors import DTypeError, JacobianTooLarge, OpaqueError, RuleError, ShapeError, SpecError
-from .jacobian import Jacobian, diagonal, einsum, scaled
-from .layer import LAYERS, Layer, layer
-from .layers import *  # noqa: F403
-from .losses import *  # noqa: F403
-from .transforms import dense, grad, hessian, jacobian, value_and_grad, value_and_jacobian
+Public names are loaded when one of them is first used, so that `jaxnets --help` does not have to import JAX.
+"""
+
+import importlib
+import sys
+import types
+
+_HOME = {  # public name -> module that defines it, in floor order; layers and losses come from the catalogue
+    **dict.fromkeys(["DTypeError", "JacobianTooLarge", "OpaqueError", "RuleError", "ShapeError", "SpecError"], "errors"),
+    **dict.fromkeys(["Jacobian", "einsum", "diagonal", "scaled"], "jacobian"),
+    **dict.fromkeys(["Layer", "layer"], "layer"),
+    "LAYERS": "catalogue",
+    **dict.fromkeys(["dense", "grad", "hessian", "jacobian", "value_and_grad", "value_and_jacobian"], "transforms"),
+    "tabulate": "tabulate",
+    "compare": "compare",
+}
+
+
+class _Package(types.ModuleType):
+    """Public names as properties: some are also names of modules, and the public name must win over the module."""
+
+    def __getattr__(self, name):
+        if not name.startswith("_") and name in self.LAYERS:
+            return self.LAYERS[name]
+        raise AttributeError(f"module 'jaxnets' has no attribute '{name}'")
+
+    def __dir__(self):
+        return [*_HOME, *self.LAYERS, *super().__dir__()]
+
+
+def _public(name: str, home: str) -> property:
+    def load(package):
+        return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+
+    def leave_to_submodule(package, value):
+        if not isinstance(value, types.ModuleType):
+            raise AttributeError(f"jaxnets.{name} cannot be replaced")
+
+    return property(load, leave_to_submodule)
+
+
+for _name, _home in _HOME.items():
+    setattr(_Package, _name, _public(_name, _home))
+sys.modules[__name__].__class__ = _Package

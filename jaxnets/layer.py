@@ -115,6 +115,16 @@ def layer(forward: Callable) -> Layer:
     return Layer(forward)
 
 
+def layers_of(*modules) -> dict[str, Layer]:
+    """The layers that these modules define."""
+    return {
+        name: value
+        for module in modules
+        for name, value in vars(module).items()
+        if isinstance(value, Layer) and value.forward.__module__ == module.__name__
+    }
+
+
 def _annotation(signature, name):
     """The dtype kind and the dimension names of a jaxtyping annotation, or None."""
     parameter = signature.parameters.get(name)
