@@ -557,39 +557,62 @@ def _structure(term: Term) -> str:
 
 
 class _Namer:
-    """Gives every label of a Jacobian a letter and writes its formula."""
+    """Gives the indices of a Jacobian letters and writes its formula."""
 
     def __init__(self, jacobian: Jacobian):
         self.jacobian = jacobian
+        terms = jacobian.terms
+        sizes = [[label.size for label in flatten(t.out) + flatten(t.inp)] for t in terms]
+        self.terms = [t for t, own in zip(terms, sizes, strict=True) if own == sizes[0]]
+        self.strange = len(terms) - len(self.terms)  # terms whose axes are split in another way
+        self.letters: list[str] = []  # one for every label position of the output, then of the input
 
     def formula(self) -> str:
-        j = self.jacobian
-        y, x = j.names
-        if not j.terms:
+        y, x = self.jacobian.names
+        if not self.terms:
             return f"∂{y}/∂{x} = 0"
-        terms = [self.term(term, i) for i, term in enumerate(j.terms)]
-        out, inp = terms[0][0], terms[0][1]
-        if len({t[:2] for t in terms}) > 1:  # terms share different indices: write the deltas of each
-            text = " + ".join(f"({t[2]} where {x}{t[1]})" if t[1] != inp else t[2] for t in terms)
-        else:
-            text = " + ".join(t[2] for t in terms).replace("+ -", "− ").replace("+ −", "− ")
-        return f"∂{y}{out}/∂{x}{inp} = {text}"
+        first = self.terms[0]
+        self.name_positions()
+        letters = iter(self.letters)
+        sides = []
+        for groups in (first.out, first.inp):
+            texts = ["".join(next(letters) for _ in group) or "·" for group in groups]
+            sides.append(f"[{','.join(texts)}]" if texts else "")
+        text = " + ".join(self.product(term) for term in self.terms).replace("+ −", "− ")
+        return f"∂{y}{sides[0]}/∂{x}{sides[1]} = {text}{' + …' if self.strange else ''}"
 
-    def term(self, term: Term, index: int):
+    def name_positions(self):
+        rows = [flatten(t.out) + flatten(t.inp) for t in self.terms]
+        count = len(flatten(self.terms[0].out))
+        for position in range(len(rows[0])):
+            shared = next((p for p in range(position) if all(row[p] == row[position] for row in rows)), None)
+            if shared is not None and position >= count:
+                self.letters.append(self.letters[shared])
+            else:
+                hint = rows[0][position].name if rows[0].index(rows[0][position]) == position else ""
+                self.letters.append(self.fresh(hint, self.letters))
+
+    def fresh(self, hint, used) -> str:
+        pool = [hint, *"ijklmnopqrstuvwxyz"] if hint else "ijklmnopqrstuvwxyz"
+        return next((n for n in pool if n not in used), f"i{len(used)}")
+
+    def product(self, term: Term) -> str:
         names: dict[Label, str] = {}
-        inner = [label for f in term.factors for label in flatten(f.axes)]
-        for label in term.external + inner:
-            if label not in names:
-                pool = [label.name or "ijklmnopqrstuvw"[0], *"ijklmnopqrstuvwxyz"]
-                names[label] = next((n for n in pool if n not in names.values()), f"i{len(names)}")
+        parts = []
+        for label, letter in zip(flatten(term.out) + flatten(term.inp), self.letters, strict=True):
+            if names.setdefault(label, letter) != letter:
+                parts.append(f"δ({names[label]},{letter})")
+        inner = [label for f in term.factors for label in flatten(f.axes) if label not in names]
+        for label in dict.fromkeys(inner):
+            names[label] = self.fresh(label.name, [*self.letters, *names.values()])
 
         def show(groups):
-            texts = ["".join(names[label] for label in group) if group else "·" for group in groups]
+            texts = ["".join(names[label] for label in group) or "·" for group in groups]
             return f"[{','.join(texts)}]" if texts else ""
 
+        parts += [f.formula(show) for f in term.factors]
         scale = "" if term.scale == 1 else "−" if term.scale == -1 else f"{term.scale:.4g}".replace("-", "−")
-        product = "·".join(f.formula(show) for f in term.factors)
-        dot = "·" if scale not in ("", "−") and product else ""
-        summed = "".join(dict.fromkeys(names[label] for label in inner if label not in term.external))
-        total = f"Σ_{summed} " if summed else ""
-        return show(term.out), show(term.inp), f"{total}{scale}{dot}{product}" if product else (scale or "") + ("1" if scale in ("", "−") else "")
+        if not parts:
+            return scale + "1" if scale in ("", "−") else scale
+        total = f"Σ_{''.join(names[label] for label in dict.fromkeys(inner))} " if inner else ""
+        return f"{total}{scale}{'·' if scale not in ('', '−') else ''}{'·'.join(parts)}"

@@ -174,7 +174,7 @@ def _(y, x, **_):
 
 @primitive("mul")
 def _(y, a, b, **_):
-    return diagonal(b, "b"), diagonal(a, "a")
+    return diagonal(b, "x2"), diagonal(a, "x1")
 
 
 @primitive("tanh")
@@ -203,8 +203,8 @@ def _(y, a, b, *, dimension_numbers, **_):
     out = [a_groups[i] for i in a_batch]
     out += [group for i, group in enumerate(a_groups) if i not in (*a_sum, *a_batch)]
     out += [group for i, group in enumerate(b_groups) if i not in (*b_sum, *b_batch)]
-    return (from_groups(out, a_groups, Tensor(b, tuple(b_groups), "b")),
-            from_groups(out, b_groups, Tensor(a, tuple(a_groups), "a")))
+    return (from_groups(out, a_groups, Tensor(b, tuple(b_groups), "x2")),
+            from_groups(out, b_groups, Tensor(a, tuple(a_groups), "x1")))
 
 
 # --- axes ---------------------------------------------------------------------------------------------------------

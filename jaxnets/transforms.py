@@ -36,7 +36,7 @@ def _prepare(name, function, argnums, args, kwargs):
     chosen = tuple(i % len(args) for i in chosen)
     tree = args[chosen[0]] if isinstance(argnums, int) else tuple(args[i] for i in chosen)
     paths, treedef = tree_flatten_with_path(tree)
-    label = _argument_names(function, args, chosen)
+    label = argument_names(function, args, chosen)
     leaves, names = [], []
     for path, leaf in paths:
         prefix = label[0] if isinstance(argnums, int) else label[path[0].idx]
@@ -58,7 +58,7 @@ def _prepare(name, function, argnums, args, kwargs):
     return call, leaves, names, treedef
 
 
-def _argument_names(function, args, chosen) -> list[str]:
+def argument_names(function, args, chosen) -> list[str]:
     try:
         names = list(inspect.signature(function).bind(*args).signature.parameters)
     except (TypeError, ValueError):

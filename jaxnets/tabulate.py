@@ -1,0 +1,201 @@
+"""A table of a function's layers: dimensions, formulae and structure of every local Jacobian, from shapes alone."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import keystr, tree_flatten_with_path
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .graph import Node, read
+from .jacobian import Jacobian, show_bytes
+from .transforms import argument_names
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """One local Jacobian: of a layer's output by one of its arguments."""
+
+    argument: str
+    dims: str
+    formula: str
+    structure: str
+    stored: int
+    dense: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One layer: its output and its Jacobians by states and by weights."""
+
+    layer: str
+    output: tuple[int, ...]
+    states: tuple[Block, ...]
+    weights: tuple[Block, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tabulation:
+    """What `tabulate` found; prints as a table."""
+
+    rows: tuple[Row, ...]
+    chain: str
+    batch: str
+
+    def __rich_console__(self, console, options):
+        table = Table(title="∂(output y of a layer) / ∂(its input x, its weights w)", title_justify="left")
+        for name in ("layer", "output", "∂y/∂x", "∂y/∂w", "structure"):
+            table.add_column(name)
+        table.add_column("stored", justify="right")
+        table.add_column("dense", justify="right")
+        for row in self.rows:
+            blocks = row.states + row.weights
+            cells = [
+                row.layer,
+                f"[{', '.join(map(str, row.output))}]",
+                "\n".join(f"{b.dims}\n  {b.formula}" for b in row.states),
+                "\n".join(f"{b.dims}\n  {b.formula}" for b in row.weights),
+                "\n".join(f"{b.argument}: {b.structure}" for b in blocks),
+                show_bytes(sum(b.stored for b in blocks)),
+                show_bytes(sum(b.dense for b in blocks)),
+            ]
+            table.add_row(*map(Text, cells))
+        yield table
+        if self.chain:
+            yield Text(f"chain: {self.chain}")
+        if self.batch:
+            yield Text(self.batch)
+
+    def __str__(self):
+        console = Console(width=140, color_system=None)
+        with console.capture() as capture:
+            console.print(self)
+        return capture.get()
+
+    def to_json(self) -> dict:
+        return dataclasses.asdict(self)
+
+
+def tabulate(function: Callable, *args, abstract: bool = True) -> Tabulation:
+    """Every layer of `function(*args)` with the dimensions, formulae and structure of its local Jacobians.
+
+    With several arguments the first holds the weights, as in `f(params, x)`.  `args` may be arrays or
+    `jax.ShapeDtypeStruct`s; nothing is computed, unless `abstract=False`, which runs functions whose Python control flow
+    looks at values.  Where the shapes of a layer do not fit, the table up to it is printed and its error raised.
+    """
+    made: list[Node] = []
+    found: list[Tabulation] = []
+
+    def run(*args):
+        call, leaves, names, weights = _inputs(function, args)
+        try:
+            graph = read(lambda *leaves: jax.tree.leaves(call(leaves)), leaves, names, made.append)
+        except Exception:
+            found.append(_describe(made, made, weights))
+            raise
+        found.append(_describe(graph.between(), graph.outputs, weights))
+        return graph.values
+
+    try:
+        jax.eval_shape(run, *args) if abstract else run(*args)
+    except Exception:
+        for table in found:
+            Console().print(table)
+        raise
+    return found[0]
+
+
+def _inputs(function, args):
+    """How to call the function on the real leaves of its arguments, these leaves, their names, and which are weights."""
+    names = argument_names(function, args, range(len(args)))
+    paths, tree = tree_flatten_with_path(args)
+    real = [i for i, (_, leaf) in enumerate(paths) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating)]
+    leaves = [jnp.asarray(paths[i][1]) for i in real]
+    labels = [names[paths[i][0][0].idx] + keystr(paths[i][0][1:]) for i in real]
+    weights = {label for i, label in zip(real, labels, strict=True) if len(args) > 1 and paths[i][0][0].idx == 0}
+
+    def call(leaves):
+        flat = [leaf for _, leaf in paths]
+        for i, leaf in zip(real, leaves, strict=True):
+            flat[i] = leaf
+        return function(*jax.tree.unflatten(tree, flat))
+
+    return call, leaves, labels, weights
+
+
+def _describe(nodes, outputs, weights) -> Tabulation:
+    """`weights`: the names of the inputs that are weights."""
+    fixed: dict[Node, bool] = {}
+
+    def is_weight(node):
+        if node not in fixed:
+            fixed[node] = all(is_weight(e.parent) for e in node.edges) if node.edges else node.name in weights
+        return fixed[node]
+
+    states, own = {}, {}
+    for node in nodes:
+        pairs = [(edge, j) for edge in node.edges if (j := edge.jacobian()) is not None]
+        states[node] = [(edge, j) for edge, j in pairs if not is_weight(edge.parent)]
+        own[node] = [(edge, j) for edge, j in pairs if is_weight(edge.parent)]
+    path = _longest_path(states, outputs)
+    batch = _batch_size(path)
+    rows = tuple(
+        Row(node.name, node.shape, tuple(_block(e, j, batch) for e, j in states[node]), tuple(_block(e, j, batch) for e, j in own[node]))
+        for node in nodes
+        if node.edges
+    )
+    if batch is None:
+        line = "no axis is batch: every output may depend on every input"
+    else:
+        line = (f"axis 0 is batch, of size {batch}: example b depends on example b alone, so dims are per example; "
+                "stored and dense are for the whole batch")
+    return Tabulation(rows, "·".join(f"[{_size(j.out_shape, batch)}×{_size(j.in_shape, batch)}]" for j in path), line if path else "")
+
+
+def _longest_path(states, outputs) -> list[Jacobian]:
+    """The Jacobians from an output back to an input, along the longest way."""
+    depth: dict[Node, int] = {}
+    for node, pairs in states.items():
+        depth[node] = 1 + max((depth.get(edge.parent, 0) for edge, _ in pairs), default=0)
+    node = max((node for node in outputs if node in depth), key=depth.get, default=None)
+    path = []
+    while states.get(node):
+        edge, j = max(states[node], key=lambda pair: depth.get(pair[0].parent, 0))
+        path.append(j)
+        node = edge.parent
+    return path
+
+
+def _batch_size(path: list[Jacobian]) -> int | None:
+    """The size of axis 0 where, until a reduction to a scalar, example b depends on example b alone."""
+    sizes = {j.in_shape[0] if j.in_shape else None for j in path}
+    alone = all(not j.out_shape or not _couples(j) for j in path)
+    return sizes.pop() if len(sizes) == 1 and alone and any(j.out_shape for j in path) else None
+
+
+def _couples(j: Jacobian) -> bool:
+    return j.out_shape[0] != j.in_shape[0] or any(t.out[0] != t.inp[0] for t in j.terms)
+
+
+def _per_example(shape, batch):
+    return shape[1:] if batch is not None and shape and shape[0] == batch else shape
+
+
+def _size(shape, batch) -> int:
+    return math.prod(_per_example(shape, batch))
+
+
+def _block(edge, j: Jacobian, batch) -> Block:
+    shared = bool(j.in_shape and j.out_shape) and not _couples(j)
+    inp = _per_example(j.in_shape, batch) if shared else j.in_shape
+    dims = f"[{_product(_per_example(j.out_shape, batch))}×{_product(inp)}]"
+    formula = dataclasses.replace(j, names=("y", edge.argument)).formula
+    return Block(edge.argument, dims, formula, j.structure, j.nbytes, j.dense_nbytes)
+
+
+def _product(shape) -> str:
+    return "·".join(map(str, shape)) or "1"
