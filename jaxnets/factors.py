@@ -161,13 +161,14 @@ class Operator(Factor):
     def dtype(self):
         return jnp.result_type(*jax.tree.leaves(self))
 
-    def array(self) -> jax.Array:
-        """[*shared, *outputs, *inputs], by default from the images of the unit vectors of the narrower side."""
+    def array(self, forward: bool | None = None) -> jax.Array:
+        """[*shared, *outputs, *inputs], from the images of the unit vectors of one side (by default the narrower)."""
         shared, out, inp = map(shape_of, self.parts())
-        side, apply = (inp, self.push) if math.prod(inp) <= math.prod(out) else (out, self.pull)
+        forward = math.prod(inp) <= math.prod(out) if forward is None else forward
+        side, apply = (inp, self.push) if forward else (out, self.pull)
         basis = jnp.eye(math.prod(side), dtype=self.dtype).reshape(-1, *(1,) * len(shared), *side)
         images = apply(jnp.broadcast_to(basis, (math.prod(side), *shared, *side)))
-        if side is inp:
+        if forward:
             return jnp.moveaxis(images, 0, -1).reshape(*shared, *out, *inp)
         return jnp.moveaxis(images, 0, len(shared)).reshape(*shared, *out, *inp)
 
@@ -202,6 +203,8 @@ class Selection(Factor):
         target, keep = self.axes[-1], set(keep)
         if set(target) & index.labels or len(flatten(self.axes)) != len(self.labels):
             return None
+        if x.value.dtype == bool:  # another selection, as an array
+            x = dataclasses.replace(x, value=x.value.astype(jnp.float32))
         extra = [label for label in dict.fromkeys(flatten(x.axes)) if label not in self.labels]
         common = [label for label in flatten(index.axes) if label in x.labels]
         if set(target) <= x.labels and not set(target) & keep:  # gather
@@ -298,6 +301,21 @@ class Opaque(Operator):
     def _function(self, x):
         operands = [*self.operands[: self.argument], x, *self.operands[self.argument + 1 :]]
         return self.function(*operands)[self.output]
+
+    def contract(self, x, keep):
+        try:
+            return super().contract(x, keep)
+        except (TypeError, ValueError):  # custom_vjp has no push, a while loop no pull: go through the array
+            return None
+
+    def array(self, forward=None):
+        try:
+            return super().array(forward)
+        except (TypeError, ValueError):
+            if forward is not None:
+                raise
+        _, out, inp = map(shape_of, self.parts())
+        return super().array(not math.prod(inp) <= math.prod(out))
 
     def _along(self, transform, x, source, target):
         n = self.shared

@@ -75,13 +75,36 @@ def read(function, values, names, watch=None) -> Graph:
 
     `watch(node)` is called for every node as it is made, so that a reader sees the part before an error.
     """
+    inputs = [Node(name, x.shape, x.dtype) for name, x in zip(names, values, strict=True)]
+    try:
+        found = _run(function, values, inputs, watch)
+    except _ComplexValueError:
+        found = _unread(function, values, inputs)
+    return Graph(inputs, [node for _, node in found], [value for value, _ in found])
+
+
+def _run(function, values, inputs, watch):
+    """The outputs, each with its node."""
     with take_current_trace() as parent:
         trace = _GraphTrace(parent, watch)
-        inputs = [Node(name, x.shape, x.dtype) for name, x in zip(names, values, strict=True)]
         with set_current_trace(trace):
             outputs = function(*(_GraphTracer(trace, x, node) for x, node in zip(values, inputs, strict=True)))
-        found = [trace.split(x) for x in outputs]
-    return Graph(inputs, [node for _, node in found], [value for value, _ in found])
+        return [trace.split(x) for x in outputs]
+
+
+def _unread(function, values, inputs):
+    """The whole function as one opaque node an output: complex numbers on the way have no real Jacobians."""
+    outputs = [jnp.asarray(y) for y in function(*values)]
+    rules = opaque_rules("complex", lambda *xs: [jnp.asarray(y) for y in function(*xs)], values, outputs)
+    found = []
+    for y, row in zip(outputs, rules, strict=True):
+        edges = [Edge(parent, parent.name, functools.partial(rule, y, x)) for rule, x, parent in zip(row, values, inputs, strict=True)]
+        found.append((y, Node("complex", y.shape, y.dtype, edges) if _is_real(y) else None))
+    return found
+
+
+class _ComplexValueError(Exception):
+    """A complex value depends on the inputs."""
 
 
 class _GraphTracer(core.Tracer):
@@ -167,14 +190,16 @@ class _GraphTrace(core.Trace):
         rest, outputs = iter(found[:stored]), found[stored:]
         residuals = [next(rest) if i is None else values[i] for i in forwarded]
         count = len(residuals), len(outputs)
+        pull = getattr(bwd, "call_wrapped", bwd)
 
         @jax.custom_vjp
         def call(*operands):
             return list(operands[count[0] : sum(count)])
 
         def call_bwd(operands, cotangents):
-            pulled = [None if _is_zero(x) else x for x in bwd(*operands[: count[0]], *cotangents)]
-            return (*[None] * sum(count), *pulled)
+            pulled = pull(*operands[: count[0]], *cotangents)
+            pulled = pulled[0] if isinstance(pulled[0], (list, tuple)) else pulled  # from jax 0.12 on: and logs
+            return (*[None] * sum(count), *(None if _is_zero(x) else x for x in pulled))
 
         call.defvjp(lambda *operands: (call(*operands), operands), call_bwd)
         operands = [*residuals, *outputs, *values]
@@ -213,6 +238,8 @@ class _GraphTrace(core.Trace):
         arguments = arguments or [f"x{i + 1}" for i in range(len(parents))]
         made, source = [], _user_line()
         for o, y in enumerate(outputs):
+            if jnp.iscomplexobj(y):
+                raise _ComplexValueError
             if not _is_real(y):
                 made.append(y)
                 continue

@@ -49,8 +49,9 @@ def rules_for(prim, params, arguments, outputs) -> list[list[Rule | None]]:
         return [[_elementwise(prim, params, arguments, i) for i in range(len(arguments))]]
     shared = SHARED.get(prim.name, lambda i, x, y, params: ())
     function = _Bound(prim, params)
+    inert = INERT.get(prim.name, lambda params: ())(params)
     return [
-        [_opaque(prim.name, function, arguments, i, o, shared(i, x, y, params)) for i, x in enumerate(arguments)]
+        [None if i in inert else _opaque(prim.name, function, arguments, i, o, shared(i, x, y, params)) for i, x in enumerate(arguments)]
         for o, y in enumerate(outputs)
     ]
 
@@ -152,6 +153,15 @@ SHARED = {
     "reduce_prod": _rest_of("axes"),
     "rev": lambda i, x, y, params: [(a, a) for a in range(len(x.shape)) if a not in params["dimensions"]],
 }
+
+
+def _solver_operands(params):
+    """A linear solve differentiates A·x = b: only through what A is made of and b, not through what the solver uses."""
+    lengths = params["const_lengths"]
+    return range(lengths.matvec, lengths.matvec + lengths.vecmat + lengths.solve + lengths.transpose_solve)
+
+
+INERT = {"custom_linear_solve": _solver_operands}  # operands that carry no derivative
 
 
 # --- arithmetic ---------------------------------------------------------------------------------------------------

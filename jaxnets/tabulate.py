@@ -91,7 +91,7 @@ def tabulate(function: Callable, *args, abstract: bool = True) -> Tabulation:
     found: list[Tabulation] = []
 
     def run(*args):
-        call, leaves, names, weights = _inputs(function, args)
+        call, leaves, names, weights = real_inputs(function, args)
         try:
             graph = read(lambda *leaves: jax.tree.leaves(call(leaves)), leaves, names, made.append)
         except Exception:
@@ -109,7 +109,7 @@ def tabulate(function: Callable, *args, abstract: bool = True) -> Tabulation:
     return found[0]
 
 
-def _inputs(function, args):
+def real_inputs(function, args):
     """How to call the function on the real leaves of its arguments, these leaves, their names, and which are weights."""
     names = argument_names(function, args, range(len(args)))
     paths, tree = tree_flatten_with_path(args)

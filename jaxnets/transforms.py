@@ -66,29 +66,26 @@ def argument_names(function, args, chosen) -> list[str]:
     return [names[i] if i < len(names) else f"arg{i}" for i in chosen]
 
 
-def trace(name, function, argnums, args, kwargs, has_aux=False, watch=None):
+def trace(name, function, argnums, args, kwargs, has_aux=False):
     """Run the function under the graph reader: graph, output tree, auxiliary output, input tree."""
     call, leaves, names, in_tree = _prepare(name, function, argnums, args, kwargs)
-    out_tree = aux = out_names = None
+    out_tree = aux_tree = out_names = None
 
     def flat(*leaves):
-        nonlocal out_tree, aux, out_names
-        out = call(leaves)
-        if has_aux:
-            out, aux = out
+        nonlocal out_tree, aux_tree, out_names
+        out, aux = call(leaves) if has_aux else (call(leaves), None)
         paths, out_tree = tree_flatten_with_path(out)
         out_names = ["y" + keystr(path) for path, _ in paths]
-        arrays = [x if isinstance(x, jax.Array) else jnp.asarray(x) for _, x in paths]
-        for y, where in zip(arrays, out_names, strict=True):
-            if not jnp.issubdtype(y.dtype, jnp.floating):
-                raise DTypeError(f"{name}: output {where} has dtype {y.dtype}; a derivative needs a real floating dtype")
-        return [*arrays, *jax.tree.leaves(aux)]
+        aux, aux_tree = tree_flatten(aux)
+        return [*(x for _, x in paths), *aux]
 
-    graph = read(flat, leaves, names, watch)
+    graph = read(flat, leaves, names)
     count = out_tree.num_leaves
-    if has_aux:
-        aux = jax.tree.unflatten(jax.tree.structure(aux), graph.values[count:])
-    graph.outputs, graph.values = graph.outputs[:count], graph.values[:count]
+    aux = tree_unflatten(aux_tree, graph.values[count:])
+    graph.outputs, graph.values = graph.outputs[:count], [jnp.asarray(y) for y in graph.values[:count]]
+    for y, where in zip(graph.values, out_names, strict=True):
+        if not jnp.issubdtype(y.dtype, jnp.floating):
+            raise DTypeError(f"{name}: output {where} has dtype {y.dtype}; a derivative needs a real floating dtype")
     return graph, in_tree, out_tree, out_names, aux
 
 

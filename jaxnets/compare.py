@@ -1,0 +1,226 @@
+"""Every Jacobian block of a function, hand-written against autodiff and finite differences."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .jacobian import show_bytes
+from .tabulate import real_inputs
+from .transforms import dense, jacobian
+
+# Largest error that passes, relative to the largest entry of a row: against autodiff, and against finite differences.
+TOLERANCE = {"float64": (1e-10, 1e-6), "float32": (2e-5, 2e-2), "bfloat16": (5e-2, math.inf), "float16": (1e-2, math.inf)}
+DIFFERENCED_COLUMNS = 64
+FULL_COLUMNS, SAMPLED_COLUMNS = 4096, 512  # jacfwd of wider inputs is compared on a sample
+CHUNK = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Error:
+    """Largest difference of two arrays: absolute, relative to the largest entry of its row, and in ULP of that entry."""
+
+    absolute: float
+    relative: float
+    ulp: float
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockReport:
+    """One block ∂(output)/∂(input): errors and times (milliseconds) by method."""
+
+    name: str
+    output: tuple[int, ...]
+    input: tuple[int, ...]
+    structure: str
+    stored: int
+    dense: int
+    errors: dict[str, Error]
+    kinks: int
+    columns: int  # how many columns jacfwd computed, 0 for all
+    milliseconds: dict[str, float]
+    verdict: str
+
+    @property
+    def ok(self) -> bool:
+        return self.verdict.startswith("ok")
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What `compare` found; `.ok` where every block agrees.  Prints as a table."""
+
+    title: str
+    dtype: str
+    blocks: tuple[BlockReport, ...]
+
+    @property
+    def ok(self) -> bool:
+        return all(block.ok for block in self.blocks)
+
+    def to_json(self) -> dict:
+        return {"ok": self.ok, **dataclasses.asdict(self)}
+
+    def __rich_console__(self, console, options):
+        table = Table(title=Text(self.title), title_justify="left")
+        methods = list(dict.fromkeys(name for block in self.blocks for name in block.errors))
+        timed = list(dict.fromkeys(name for block in self.blocks for name in block.milliseconds))
+        table.add_column("Jacobian", no_wrap=True)
+        table.add_column("structure")
+        table.add_column("stored\ndense", justify="right", no_wrap=True)
+        for name in methods:
+            table.add_column(f"error to\n{name}", justify="right", no_wrap=True)
+        for name in timed:
+            table.add_column(f"ms of\n{name}", justify="right", no_wrap=True)
+        table.add_column("verdict")
+        for block in self.blocks:
+            cells = [f"{block.name}\n{list(block.output)}×{list(block.input)}", block.structure,
+                     f"{show_bytes(block.stored)}\n{show_bytes(block.dense)}"]
+            cells += [_show_error(block.errors.get(name)) for name in methods]
+            cells += [_show_time(block.milliseconds.get(name)) for name in timed]
+            table.add_row(*map(Text, [*cells, block.verdict]))
+        yield table
+        agree = sum(block.ok for block in self.blocks)
+        yield Text(f"{agree} of {len(self.blocks)} Jacobians agree in {self.dtype}.  Errors: absolute, and in ULP of the largest "
+                   "entry of the row.  Times: dense result, compiled.")
+        if any(block.columns for block in self.blocks):
+            yield Text(f"jacfwd: {SAMPLED_COLUMNS} columns of inputs with more than {FULL_COLUMNS} entries.")
+
+    def __str__(self):
+        console = Console(width=150, color_system=None)
+        with console.capture() as capture:
+            console.print(self)
+        return capture.get()
+
+
+def _show_error(error: Error | None) -> str:
+    return "–" if error is None else f"{error.absolute:.1e}\n{error.ulp:.2g} ULP"
+
+
+def _show_time(milliseconds: float | None) -> str:
+    return "–" if milliseconds is None else f"{milliseconds:.2g}" if milliseconds < 100 else f"{milliseconds:.0f}"
+
+
+def compare(function: Callable, *args, title: str | None = None, timed: bool = True) -> Comparison:
+    """Compare the hand-written Jacobian of `function(*args)` with autodiff and finite differences, block by block.
+
+    A block is one output by one real input (every leaf of every argument).  Methods: `jax.jacrev`, `jax.jacfwd` (a few
+    columns at a time), `jax.grad` for scalar outputs, and Richardson's central differences on up to 64 entries of the
+    input.  Where the function has a kink, one-sided differences bracket the derivative: such entries are counted and
+    reported, not held against it.
+    """
+    call, leaves, names, _ = real_inputs(function, args)
+    if not leaves:
+        raise ValueError("compare: no argument holds a real array")
+    blocks: list[BlockReport] = []
+    for i, name in enumerate(names):
+        blocks += _compare_leaf(lambda x, i=i: jax.tree.leaves(call([*leaves[:i], x, *leaves[i + 1 :]])), leaves[i], name, timed)
+    return Comparison(title or getattr(function, "__name__", "function"), str(leaves[0].dtype), tuple(blocks))
+
+
+def _compare_leaf(function, x, name, timed) -> list[BlockReport]:
+    """The blocks of all outputs by one input."""
+    structured = jax.eval_shape(jacobian(function, on_opaque="allow"), x)
+    chosen = np.arange(x.size)
+    if x.size > FULL_COLUMNS:
+        chosen = np.sort(np.random.default_rng(0).choice(x.size, SAMPLED_COLUMNS, replace=False))
+    methods = {
+        "jaxnets": jax.jit(lambda x: dense(jacobian(function, on_opaque="allow")(x))),
+        "jacrev": jax.jit(jax.jacrev(function)),
+        "jacfwd": jax.jit(lambda x: _columns(function, x, chosen)),
+    }
+    if all(j.out_shape == () for j in structured):
+        methods["grad"] = jax.jit(lambda x: [jax.grad(lambda x, o=o: function(x)[o])(x) for o in range(len(structured))])
+    found = {method: jax.block_until_ready(run(x)) for method, run in methods.items()}
+    times = {method: _milliseconds(run, x) for method, run in methods.items()} if timed else {}
+    tolerance, loose = TOLERANCE[str(x.dtype)]
+    reports = []
+    for o, j in enumerate(structured):
+        ours = _matrix(found["jaxnets"][o], j)
+        scale = np.maximum(np.abs(ours).max(1, initial=0, keepdims=True), float(jnp.finfo(x.dtype).tiny))
+        errors = {}
+        for method, values in found.items():
+            if method == "jacfwd":
+                errors[method] = _error(ours[:, chosen], np.asarray(values[o], np.float64).reshape(len(chosen), -1).T, scale, x.dtype)
+            elif method != "jaxnets":
+                errors[method] = _error(ours, _matrix(values[o], j), scale, x.dtype)
+        wrong = [method for method, error in errors.items() if not error.relative <= tolerance]
+        kinks = 0
+        if loose < math.inf and ours.size:
+            errors["differences"], kinks = _differences(lambda x, o=o: function(x)[o], x, ours, scale, loose)
+            wrong += ["differences"] if not errors["differences"].relative <= loose else []
+        verdict = f"differs from {', '.join(wrong)}" if wrong else f"ok, {kinks} at kinks" if kinks else "ok"
+        label = f"∂y{o if len(structured) > 1 else ''}/∂{name}"
+        sampled = len(chosen) if len(chosen) < x.size else 0
+        reports.append(BlockReport(label, j.out_shape, j.in_shape, j.structure, j.nbytes, j.dense_nbytes, errors, kinks,
+                                   sampled, times, verdict))
+    return reports
+
+
+def _columns(function, x, chosen):
+    """These columns of `jax.jacfwd`, a few at a time: its basis of x.size² numbers is never made."""
+
+    def column(i):
+        return jax.jvp(function, (x,), (_unit(x, i),))[1]
+
+    return jax.lax.map(column, jnp.asarray(chosen), batch_size=CHUNK)
+
+
+def _unit(x, i):
+    return jnp.zeros(x.size, x.dtype).at[i].set(1).reshape(x.shape)
+
+
+def _matrix(array, j) -> np.ndarray:
+    return np.asarray(array, np.float64).reshape(math.prod(j.out_shape), math.prod(j.in_shape))
+
+
+def _error(a, b, scale, dtype) -> Error:
+    """Of two matrices; NaN in one alone is an infinite error."""
+    if a.size == 0:
+        return Error(0.0, 0.0, 0.0)
+    with np.errstate(invalid="ignore"):
+        gap = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0, np.abs(a - b))
+    gap = np.where(np.isnan(gap), np.inf, gap)
+    relative = float(np.max(gap / scale))
+    return Error(float(gap.max()), relative, relative / float(jnp.finfo(dtype).eps))
+
+
+def _differences(function, x, ours, scale, loose) -> tuple[Error, int]:
+    """Error to Richardson's central differences over some entries of x, without those at kinks; and how many these are."""
+    chosen = np.random.default_rng(0).permutation(x.size)[:DIFFERENCED_COLUMNS]
+    step = 0.5 * float(jnp.finfo(x.dtype).eps) ** 0.2
+
+    @jax.jit
+    def shifted(h):
+        return jax.lax.map(lambda i: function(x + h * _unit(x, i)), jnp.asarray(chosen), batch_size=CHUNK)
+
+    at, *values = (np.asarray(shifted(jnp.asarray(h * step, x.dtype)), np.float64).reshape(len(chosen), -1).T
+                   for h in (0, -1, -0.5, 0.5, 1))
+    inner, outer = (values[2] - values[1]) / step, (values[3] - values[0]) / (2 * step)
+    richardson = (4 * inner - outer) / 3
+    ours, margin = ours[:, chosen], loose * scale
+    # A kink within the outer step alone spoils `outer`; one within the inner step leaves a jump between the slopes of both
+    # sides that does not shrink with the step, and the derivative is one of them or between.
+    central = np.where(np.abs(inner - ours) < np.abs(richardson - ours), inner, richardson)
+    left, right = (at - values[1]) * 2 / step, (values[2] - at) * 2 / step
+    jump, wider = np.abs(right - left), np.abs((values[3] + values[0] - 2 * at) / step)
+    between = (ours >= np.minimum(left, right) - jump / 2) & (ours <= np.maximum(left, right) + jump / 2)
+    kink = (np.abs(central - ours) > margin) & (jump > 0.75 * wider) & between
+    return _error(ours, np.where(kink, ours, central), scale, x.dtype), int(kink.sum())
+
+
+def _milliseconds(run, x, budget=0.05) -> float:
+    """Median time of a compiled function, of at least one and at most 20 runs within about a twentieth of a second."""
+    times = []
+    while not times or (sum(times) < budget and len(times) < 20):
+        start = time.perf_counter()
+        jax.block_until_ready(run(x))
+        times.append(time.perf_counter() - start)
+    return 1e3 * float(np.median(times))
