@@ -473,7 +473,7 @@ def einsum(out: str, inp: str, *factors, scale: float = 1.0) -> Rule:
     def rule(y, x) -> Jacobian:
         labels: dict[str, Label] = {}
         whole = len(y.shape) - len(out.replace("...", ""))
-        names = axis_names(whole) if out == "..." else axis_names(whole + 1)[:-1]
+        names = axis_names(whole) if out == inp == "..." else axis_names(whole + 1)[:-1]
 
         def groups(array, indices):
             letters = indices.replace("...", "")

@@ -83,11 +83,22 @@ class Layer:
                 names.append(p.name)
         return names
 
+    def annotation(self, name: str):
+        """The dtype kind and the dimension names of an argument, from its jaxtyping annotation, or None."""
+        parameters = self.signature.parameters
+        many = (p for p in parameters.values() if p.kind is p.VAR_POSITIONAL)
+        hint = (parameters.get(name) or next(many)).annotation
+        for part in (hint, *typing.get_args(hint)):
+            if hasattr(part, "dim_str"):
+                kind = jnp.floating if part.__name__.startswith("Float") else jnp.number
+                return kind, part.dim_str.split()
+        return None
+
     def _check(self, names, arrays):
         """Compare the arrays with the jaxtyping annotations of the forward function."""
         sizes: dict[str, tuple[int, str]] = {}
         for name, array in zip(names, arrays, strict=True):
-            annotation = _annotation(self.signature, name)
+            annotation = self.annotation(name)
             if annotation is None or array is None:
                 continue
             kind, dims = annotation
@@ -123,18 +134,6 @@ def layers_of(*modules) -> dict[str, Layer]:
         for name, value in vars(module).items()
         if isinstance(value, Layer) and value.forward.__module__ == module.__name__
     }
-
-
-def _annotation(signature, name):
-    """The dtype kind and the dimension names of a jaxtyping annotation, or None."""
-    parameter = signature.parameters.get(name)
-    if parameter is None:
-        parameter = next(p for p in signature.parameters.values() if p.kind is p.VAR_POSITIONAL)
-    for hint in (parameter.annotation, *typing.get_args(parameter.annotation)):
-        if hasattr(hint, "dim_str"):
-            kind = {"Float": jnp.floating, "Int": jnp.integer}.get(hint.__name__.split("[")[0], jnp.number)
-            return kind, hint.dim_str.split()
-    return None
 
 
 def _as_array(layer_name, name, value):

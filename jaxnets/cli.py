@@ -1,0 +1,220 @@
+"""The command `jaxnets`.  JAX is imported only once a command runs: `--help` answers at once."""
+
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import re
+import sys
+from typing import Annotated, Literal
+
+import tyro
+
+
+@dataclasses.dataclass
+class Common:
+    seed: int = 0
+    """Seed of parameters and data."""
+    dtype: Literal["float64", "float32"] = "float64"
+    """Floating-point type of parameters and data."""
+    json: bool = False
+    """Print JSON instead of tables."""
+
+
+@dataclasses.dataclass
+class Layers:
+    """Every layer and loss with the formulae of its Jacobians."""
+
+    json: bool = False
+    """Print JSON instead of a table."""
+
+
+@dataclasses.dataclass
+class Shapes(Common):
+    """The layers of a model: dimensions, formulae and structure of every Jacobian, from shapes alone."""
+
+    model: tyro.conf.Positional[str] = ""
+    """A preset (mynet, spiral, digits, autoencoder) or a description: "linear(60) relu linear(10) log_softmax"."""
+    input: str | None = None
+    """Shape of one example of a described model, as 3x10x20.  Default: 8."""
+    batch: int = 4
+    """Number of examples."""
+    loss: bool = False
+    """Include the average loss."""
+
+
+@dataclasses.dataclass
+class Compare(Common):
+    """Every Jacobian of a model or layer, hand-written against autodiff and finite differences.
+
+    Exit status 1 where one does not agree.
+    """
+
+    what: tyro.conf.Positional[str] = ""
+    """A preset (mynet, spiral, digits, autoencoder), a description, a layer by name, or "all"."""
+    input: str | None = None
+    """Shape of one example of a described model, as 3x10x20.  Default: 8."""
+    batch: int = 4
+    """Number of examples."""
+
+
+Command = (
+    Annotated[Layers, tyro.conf.subcommand("layers")]
+    | Annotated[Shapes, tyro.conf.subcommand("shapes")]
+    | Annotated[Compare, tyro.conf.subcommand("compare")]
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit status: 0, 1 for a failed comparison, 2 for bad input, 130 if interrupted."""
+    try:
+        command = _parse(sys.argv[1:] if arguments is None else arguments)
+        if isinstance(command, Layers):
+            return _layers(command)
+        return _shapes(command) if isinstance(command, Shapes) else _compare(command)
+    except _UsageError as error:
+        print(f"jaxnets: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output went away
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+class _UsageError(Exception):
+    """Bad input, said in one line."""
+
+
+def _parse(arguments):
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(Command, prog="jaxnets", args=arguments, description="Neural-network layers and losses in JAX, each with a hand-written, structured Jacobian.")
+    except SystemExit as stop:
+        if not stop.code:
+            sys.exit(0)
+        words = re.sub(r"[│╭╮╰╯─]+|\x1b\[[\d;]*m", " ", said.getvalue()).split()
+        text = re.split(r" For full helptext", " ".join(words))[0]
+        raise _UsageError(text.removeprefix("Parsing error ").removeprefix("Unrecognized options ")) from None
+
+
+def _setup(command: Common):
+    """JAX at the chosen precision."""
+    import jax
+
+    jax.config.update("jax_enable_x64", command.dtype == "float64")
+
+
+def _print(*tables):
+    from rich.console import Console
+
+    console = Console() if sys.stdout.isatty() else Console(width=160)
+    for table in tables:
+        console.print(table)
+
+
+def _layers(command: Layers) -> int:
+    from .catalogue import catalogue
+
+    found = catalogue()
+    if command.json:
+        print(json.dumps(found.to_json(), ensure_ascii=False, indent=1))
+    else:
+        _print(found)
+    return 0
+
+
+def _input_shape(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    if not re.fullmatch(r"\d{1,6}(x\d{1,6})*", text) or "0" in text.split("x"):
+        raise _UsageError(f"--input {text!r}: write a shape of positive sizes, as 3x10x20")
+    return tuple(int(n) for n in text.split("x"))
+
+
+def _problem(command, text):
+    """Parameters, inputs, network and average loss of a model."""
+    import jax
+    import jax.numpy as jnp
+
+    from .catalogue import LAYERS
+    from .errors import ShapeError, SpecError
+    from .models import preset
+
+    try:
+        chosen = preset(text, _input_shape(command.input))
+        keys = jax.random.split(jax.random.key(command.seed))
+        x, targets, source = chosen.data(keys[0], command.batch)
+        dtype = jnp.dtype(command.dtype)
+        x = x.astype(dtype)
+        targets = targets.astype(dtype) if jnp.issubdtype(targets.dtype, jnp.floating) else targets
+        params = chosen.model.init(keys[1], x.shape[1:], dtype)
+    except (SpecError, ShapeError, ValueError, ModuleNotFoundError) as error:
+        raise _UsageError(str(error)) from None
+
+    def network(params, x):
+        return chosen.model.apply(params, x)
+
+    def loss(params, x):
+        return LAYERS["mean"](chosen.loss(network(params, x), targets))
+
+    return params, x, network, loss, source
+
+
+def _shapes(command: Shapes) -> int:
+    if not command.model:
+        raise _UsageError("shapes: which MODEL?  A preset (mynet, spiral, digits, autoencoder) or a description")
+    _setup(command)
+    from .tabulate import tabulate
+
+    params, x, network, loss, _ = _problem(command, command.model)
+    table = tabulate(loss if command.loss else network, params, x)
+    if command.json:
+        print(json.dumps(table.to_json(), ensure_ascii=False, indent=1))
+    else:
+        _print(table)
+    return 0
+
+
+def _compare(command: Compare) -> int:
+    if not command.what:
+        raise _UsageError("compare: which MODEL or LAYER?  A preset, a description, the name of a layer, or all")
+    _setup(command)
+    from .catalogue import LAYERS
+    from .models import presets
+
+    names = [*LAYERS, *presets()] if command.what == "all" else [command.what]
+    ok, collected = True, []
+    for name in names:
+        for report in _comparisons(command, name):
+            ok = ok and report.ok
+            if command.json:
+                collected.append(report.to_json())
+            else:
+                _print(report, "")
+    if command.json:
+        print(json.dumps({"ok": ok, "comparisons": collected}, ensure_ascii=False, indent=1))
+    elif len(names) > 1:
+        print("all Jacobians agree" if ok else "some Jacobians differ")
+    return 0 if ok else 1
+
+
+def _comparisons(command: Compare, name: str):
+    import jax
+
+    from .catalogue import LAYERS, example
+    from .compare import compare
+
+    if name in LAYERS:
+        layer = LAYERS[name]
+        yield compare(layer, *example(layer, jax.random.key(command.seed), command.dtype), title=f"layer {name}")
+        return
+    params, x, network, loss, source = _problem(command, name)
+    yield compare(network, params, x, title=f"{name}: the network on {source}")
+    yield compare(loss, params, x, title=f"{name}: its average loss")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
