@@ -7,9 +7,6 @@ forward mode, widest node first meets at the narrowest one; all give the same su
 
 import math
 import warnings
-from dataclasses import replace
-
-import jax
 
 from .errors import OpaqueError
 from .factors import Opaque, planning
@@ -115,4 +112,5 @@ def _report(jacobian: Jacobian, node: Node, edge, on_opaque: str):
         text = f"{node.name} at {node.source} has no structured Jacobian rule: its derivative is opaque"
         if on_opaque == "error":
             raise OpaqueError(text)
-        warnings.warn(text, stacklevel=6)
+        file, _, line = node.source.rpartition(":")
+        warnings.warn_explicit(text, UserWarning, file or "unknown", int(line or 0))

@@ -7,6 +7,7 @@ that nobody keeps is summed.  `contract` does that for a list of factors.
 
 import dataclasses
 import functools
+import itertools
 import math
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -196,15 +197,14 @@ class Selection(Factor):
         return f"δ({show(self.axes[-1:])[1:-1]}, {self.name}{show(self.axes[:-1])})"
 
     def tensor(self):
-        return Tensor(jnp.expand_dims(self.index, -1) == jnp.arange(self.size), self.axes, "δ")
+        hit = jnp.expand_dims(self.index, -1) == jnp.arange(self.size)
+        return Tensor(hit.astype(jnp.float32), self.axes, "δ")
 
     def contract(self, x, keep):
         index = Tensor(self.index, self.axes[:-1])
         target, keep = self.axes[-1], set(keep)
         if set(target) & index.labels or len(flatten(self.axes)) != len(self.labels):
             return None
-        if x.value.dtype == bool:  # another selection, as an array
-            x = dataclasses.replace(x, value=x.value.astype(jnp.float32))
         extra = [label for label in dict.fromkeys(flatten(x.axes)) if label not in self.labels]
         common = [label for label in flatten(index.axes) if label in x.labels]
         if set(target) <= x.labels and not set(target) & keep:  # gather
@@ -250,7 +250,7 @@ class Slice(Factor):
     def tensor(self):
         small, big = shape_of(self.axes)
         hit = jnp.arange(big) == (self.start + self.stride * jnp.arange(small))[:, None]
-        return Tensor(hit, self.axes, "δ")
+        return Tensor(hit.astype(jnp.float32), self.axes, "δ")
 
     def contract(self, x, keep):
         small, big = self.axes
@@ -366,7 +366,7 @@ def contract(factors, keep, scale: float = 1.0) -> Tensor:
         return tensor(jnp.full((), scale), ())
     if len(factors) == 1:
         only = factors[0]
-        factors = [_planned(only.labels, keep) if _meter.get() else only.tensor().summed(keep)]
+        factors = [_planned(list(dict.fromkeys(flatten(only.axes))), keep) if _meter.get() else only.tensor().summed(keep)]
     for first, second in _path(factors, keep):
         a, b = factors[first], factors[second]
         factors = [f for i, f in enumerate(factors) if i not in (first, second)]
@@ -379,9 +379,19 @@ def contract(factors, keep, scale: float = 1.0) -> Tensor:
 def add(a: Tensor, b: Tensor) -> Tensor:
     """Sum of two stored arrays, each repeated along the labels that only the other has."""
     if _meter.get():
-        return _planned(a.labels | b.labels, a.labels | b.labels)
+        labels = list(dict.fromkeys(flatten(a.axes) + flatten(b.axes)))
+        return _planned(labels, labels)
     labels = list(dict.fromkeys(flatten(a.axes) + flatten(b.axes)))
     return tensor(a.aligned(labels) + b.aligned(labels), labels, "J")
+
+
+def fused(a: Tensor, labels, whole: Label) -> Tensor:
+    """The last `labels` of a stored array, all that it shares with nobody, as one label."""
+    rest = [label for label in dict.fromkeys(flatten(a.axes)) if label not in labels]
+    if _meter.get():
+        return _planned([*rest, whole], [*rest, whole])
+    value = a.arranged([*rest, *labels]).reshape([label.size for label in rest] + [whole.size])
+    return tensor(value, [*rest, whole], a.name)
 
 
 def with_deltas(a: Tensor, labels, repeats) -> Tensor:
@@ -389,7 +399,7 @@ def with_deltas(a: Tensor, labels, repeats) -> Tensor:
     if not repeats:
         return a
     if _meter.get():
-        return _planned(set(labels), set(labels))
+        return _planned(labels, labels)
 
     def index(label):
         shape = [label.size if other == label else 1 for other in labels]
@@ -400,27 +410,71 @@ def with_deltas(a: Tensor, labels, repeats) -> Tensor:
     return Tensor(array, tuple((label,) if label.size == n else () for label, n in zip(labels, array.shape, strict=True)))
 
 
+MOVE = 8  # what transposing an entry costs, in multiplications
+EXHAUSTIVE = 5  # factors up to which every order is tried
+
+
 def _path(factors, keep):
-    """Which two factors to multiply next, until one is left."""
+    """Which two factors to multiply next, until one is left: the order with the fewest multiplications and transposes."""
     if len(factors) <= 2:
         return [(0, 1)] if len(factors) == 2 else []
-    inputs = [f.labels for f in factors]
-    union = set().union(*inputs)
-    path = opt_einsum.paths.auto(inputs, union & keep, {label: label.size for label in union})
+    orders = [list(dict.fromkeys(flatten(f.axes))) for f in factors]
+    if len(factors) <= EXHAUSTIVE:
+        return _cheapest(orders, keep)[1]
+    union = set().union(*orders)
+    path = opt_einsum.paths.auto(list(map(frozenset, orders)), union & keep, {label: label.size for label in union})
     return [tuple(sorted(step)) for step in path]
 
 
-def _planned(labels, keep) -> Tensor:
+def _cheapest(orders, keep):
+    """Cost and path of the best order of pairwise products."""
+    if len(orders) == 1:
+        return 0, []
+    best = None
+    for i, j in itertools.combinations(range(len(orders)), 2):
+        rest = [order for k, order in enumerate(orders) if k not in (i, j)]
+        labels, _, cost = _layout(orders[i], orders[j], keep.union(*rest))
+        if best is None or cost < best[0]:
+            more, path = _cheapest([*rest, labels], keep)
+            if best is None or cost + more < best[0]:
+                best = cost + more, [(i, j), *path]
+    return best
+
+
+def _layout(x, y, keep):
+    """The axes of the product of two arrays, whether they change places, and its cost.
+
+    The array with more labels comes first and keeps the order of its axes.
+    """
+    shared = set(x) & set(y)
+    swapped = (len(x), -min(set(x) - shared, default=_NONE).id) < (len(y), -min(set(y) - shared, default=_NONE).id)
+    x, y = (y, x) if swapped else (x, y)
+    cost = size_of(set(x) | set(y))
+    if shared <= keep:
+        return (x if set(y) <= set(x) else sorted(set(x) | set(y))), swapped, cost
+    batch = [label for label in x if label in shared & keep]
+    for own in (x, y):  # a matrix product reads its operand in place where batch axes lead and the summed ones are at an end
+        inner = [label in shared and label not in keep for label in own[len(batch) :]]
+        if own[: len(batch)] != batch or inner not in (sorted(inner), sorted(inner, reverse=True)):
+            cost += MOVE * size_of(own)
+    return batch + [label for label in [*x, *y] if label not in shared], swapped, cost
+
+
+_NONE = Label(-1, 0)
+
+
+def _planned(labels, keep, cost=None) -> Tensor:
     """What a contraction over these labels would give, counted and not computed."""
-    meter, kept = _meter.get(), sorted(labels & keep)
-    meter.multiplies += size_of(labels)
+    meter, kept = _meter.get(), [label for label in labels if label in keep]
+    meter.multiplies += size_of(labels) if cost is None else cost
     meter.peak = max(meter.peak, size_of(kept))
     return tensor(jax.ShapeDtypeStruct([label.size for label in kept], jnp.float32), kept)
 
 
 def _pair(a: Factor, b: Factor, keep) -> Tensor:
     if _meter.get():
-        return _planned(a.labels | b.labels, keep)
+        labels, _, cost = _layout(*(list(dict.fromkeys(flatten(f.axes))) for f in (a, b)), keep)
+        return _planned([label for label in labels if label in keep], keep, cost)
     if not isinstance(a, Tensor) and not isinstance(b, Tensor):
         a, b = (a.tensor(), b) if size_of(a.labels) <= size_of(b.labels) else (a, b.tensor())
     for operator, other in ((a, b), (b, a)):
@@ -432,21 +486,20 @@ def _pair(a: Factor, b: Factor, keep) -> Tensor:
 
 
 def _multiply(a: Tensor, b: Tensor, keep) -> Tensor:
-    """Product of two stored arrays.  The one with more labels keeps the order of its axes: transposes cost time."""
+    """Product of two stored arrays."""
     name = f"({a.name}·{b.name})".replace("((", "(").replace("))", ")")
     name = name if len(name) < 14 else "J"
-    shared = a.labels & b.labels
-    a, b = sorted((a, b), key=lambda f: (-len(f.labels), min(f.labels - shared, default=Label(-1, 0))))
-    if shared <= keep:
-        labels = list(dict.fromkeys(flatten(a.axes))) if b.labels <= a.labels else sorted(a.labels | b.labels)
-        return tensor(a.aligned(labels) * b.aligned(labels), labels, name)
     (x, x_labels), (y, y_labels) = a.flat(), b.flat()
+    labels, swapped, _ = _layout(x_labels, y_labels, keep)
+    if swapped:
+        x, x_labels, y, y_labels = y, y_labels, x, x_labels
+    shared = set(x_labels) & set(y_labels)
+    if shared <= keep:
+        return tensor(tensor(x, x_labels).aligned(labels) * tensor(y, y_labels).aligned(labels), labels, name)
     batch = [label for label in x_labels if label in shared & keep]
     summed = [label for label in x_labels if label in shared - keep]
     numbers = [tuple([own.index(label) for label in side] for own in (x_labels, y_labels)) for side in (summed, batch)]
     dtype = jnp.promote_types(x.dtype, y.dtype)
-    dtype = dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.dtype(jnp.float32)
     wide = jnp.promote_types(dtype, jnp.float32)  # 16-bit products are summed in float32
     product = lax.dot_general(x.astype(dtype), y.astype(dtype), numbers, preferred_element_type=wide)
-    free = [label for label in x_labels + y_labels if label not in shared]
-    return tensor(product.astype(dtype), batch + free, name)
+    return tensor(product.astype(dtype), labels, name)

@@ -132,7 +132,8 @@ class _GraphTrace(core.Trace):
         return (x.value, x.node) if isinstance(x, _GraphTracer) and x._trace is self else (x, None)
 
     def stage_value(self, x):
-        return x
+        value, node = self.split(x)
+        return self.parent.stage_value(value) if node is None else x
 
     def process_primitive(self, primitive, tracers, params, /):
         values, nodes = [list(side) for side in zip(*map(self.split, tracers), strict=True)] or [[], []]

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from .errors import JacobianTooLarge, ShapeError
-from .factors import Factor, Group, Label, Tensor, add, contract, flatten, pytree, shape_of, tensor, with_deltas
+from .factors import Factor, Group, Label, Tensor, add, contract, flatten, fused, pytree, shape_of, tensor, with_deltas
 
 # --- terms: out labels, in labels, a product of factors -----------------------------------------------------------
 
@@ -198,10 +198,8 @@ def _fused(term: Term, axis: int) -> Term:
         own.append(fresh)
     touched = [f for f in factors if f.labels & set(own)]
     product = contract(touched, taken | set(own))
-    rest = [label for label in flatten(product.axes) if label not in own]
-    whole = Label(next_id + 1, math.prod(label.size for label in own), "")
-    value = product.aligned([*rest, *own]).reshape([label.size for label in rest] + [-1])
-    factors = [f for f in factors if f not in touched] + [tensor(value, [*rest, whole], product.name)]
+    whole = Label(next_id + 1, math.prod(label.size for label in own))
+    factors = [f for f in factors if f not in touched] + [fused(product, own, whole)]
     return replace(term, inp=(*term.inp[:axis], (whole,), *term.inp[axis + 1 :]), factors=tuple(factors))
 
 
@@ -546,6 +544,8 @@ def _structure(term: Term) -> str:
     if out == inp:
         if any(f.labels for f in term.factors):
             return "diagonal"
+        if term.factors or term.scale != 1:
+            return "scaled identity" if out else "scalar"
         return "identity" if flatten(term.out) == flatten(term.inp) else "permutation"
     if not term.factors:
         return "broadcast" if inp < out else "sum" if out < inp else "ones"

@@ -18,12 +18,10 @@ from .layers.elementwise import sigmoid_derivative, tanh_derivative
 RULES: dict[str, Callable] = {}  # rule(y, *arguments, **parameters) -> a Rule (None: derivative 0) for every argument
 
 ELEMENTWISE = set(
-    "abs acos acosh asin asinh atan atanh bessel_i0e bessel_i1e cbrt clamp cos cosh digamma div erf erf_inv erfc exp exp2 "
-    "expm1 integer_pow lgamma log log1p log2 max min one_minus_square pow rsqrt sin sinh sqrt square tan atan2 rem igamma "
-    "igammac polygamma zeta regularized_incomplete_beta".split()
+    ["abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "bessel_i0e", "bessel_i1e", "cbrt", "clamp", "cos", "cosh", "digamma", "div", "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "integer_pow", "lgamma", "log", "log1p", "log2", "max", "min", "one_minus_square", "pow", "rsqrt", "sin", "sinh", "sqrt", "square", "tan", "atan2", "rem", "igamma", "igammac", "polygamma", "zeta", "regularized_incomplete_beta"]
 )
-CONSTANT = set("sign floor ceil round stop_gradient nextafter is_finite".split())
-SAME = set("convert_element_type copy copy_p reduce_precision real optimization_barrier name".split())
+CONSTANT = set(["sign", "floor", "ceil", "round", "stop_gradient", "nextafter", "is_finite"])
+SAME = set(["convert_element_type", "copy", "copy_p", "reduce_precision", "real", "optimization_barrier", "name"])
 
 
 def primitive(*names):
@@ -75,6 +73,12 @@ class _Bound:
 
     def __init__(self, prim, params):
         self.prim, self.params = prim, params
+
+    def __eq__(self, other):
+        return isinstance(other, _Bound) and self.prim is other.prim and self.params == other.params
+
+    def __hash__(self):
+        return hash(self.prim)
 
     def __call__(self, *operands):
         out = self.prim.bind(*operands, **self.params)
@@ -259,6 +263,20 @@ def _(y, x, *_, dimensions=None, new_sizes=None, **__):
 def _(y, *xs, dimension):
     starts = np.cumsum([0, *(x.shape[dimension] for x in xs)])
     return [place(y.shape, x.shape, dimension, int(start)) for x, start in zip(xs, starts, strict=False)]
+
+
+@primitive("stack")
+def _(y, *xs, axis):
+    inp = fresh_groups(xs[0].shape, axis_names(xs[0].ndim))
+    new = (Label(xs[0].ndim, len(xs)),)
+    out = [*inp[:axis], new, *inp[axis:]]
+    return [from_groups(out, inp, Slice(i, 1, ((), new))) for i in range(len(xs))]
+
+
+@primitive("tile")
+def _(y, x, *, reps):
+    inp = fresh_groups(x.shape, axis_names(x.ndim))
+    return (from_groups([(Label(x.ndim + i, n), *group) for i, (n, group) in enumerate(zip(reps, inp, strict=True))], inp),)
 
 
 @primitive("split")

@@ -4,6 +4,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -89,29 +90,38 @@ def trace(name, function, argnums, args, kwargs, has_aux=False):
     return graph, in_tree, out_tree, out_names, aux
 
 
+def _differentiate(name, function, argnums, has_aux, on_opaque="allow", scalar=False):
+    """`(value, aux, jacobians)` as a function of the arguments."""
+    if on_opaque not in ON_OPAQUE:
+        raise ValueError(f"{name}: on_opaque must be one of {ON_OPAQUE}, got {on_opaque!r}")
+
+    def run(*args, **kwargs):
+        graph, in_tree, out_tree, out_names, aux = trace(name, function, argnums, args, kwargs, has_aux)
+        shapes = [y.shape for y in graph.values]
+        if scalar and (shapes != [()] or out_tree != jax.tree.structure(0)):
+            raise ShapeError(f"{name}: the function must return one scalar, got {dict(zip(out_names, shapes, strict=True))}; "
+                             "use jacobian, or take a mean")
+        rows = [
+            tree_unflatten(in_tree, [replace(j, names=(y, x.name)) for j, x in zip(row, graph.inputs, strict=True)])
+            for row, y in zip(eliminate(graph, on_opaque), out_names, strict=True)
+        ]
+        return tree_unflatten(out_tree, graph.values), aux, tree_unflatten(out_tree, rows)
+
+    return run
+
+
 def value_and_jacobian(
     function: Callable, argnums: int | tuple[int, ...] = 0, *, has_aux: bool = False, on_opaque: str = "warn"
 ) -> Callable:
     """A function that gives `(function(...), jacobian(function)(...))` from one evaluation; see `jacobian`."""
-    if on_opaque not in ON_OPAQUE:
-        raise ValueError(f"on_opaque must be one of {ON_OPAQUE}, got {on_opaque!r}")
+    run = _differentiate("value_and_jacobian", function, argnums, has_aux, on_opaque)
 
     @functools.wraps(function)
     def wrapped(*args, **kwargs):
-        graph, in_tree, out_tree, out_names, aux = trace("jacobian", function, argnums, args, kwargs, has_aux)
-        blocks = eliminate(graph, on_opaque)
-        rows = [
-            tree_unflatten(in_tree, [_renamed(j, y, x.name) for j, x in zip(row, graph.inputs, strict=True)])
-            for row, y in zip(blocks, out_names, strict=True)
-        ]
-        values, jacobians = tree_unflatten(out_tree, graph.values), tree_unflatten(out_tree, rows)
-        return ((values, aux), jacobians) if has_aux else (values, jacobians)
+        value, aux, jacobians = run(*args, **kwargs)
+        return ((value, aux) if has_aux else value), jacobians
 
     return wrapped
-
-
-def _renamed(j: Jacobian, y: str, x: str) -> Jacobian:
-    return Jacobian(j.terms, j.out_shape, j.in_shape, j.dtype, (y, x))
 
 
 def jacobian(
@@ -127,12 +137,12 @@ def jacobian(
     `on_opaque`: what to do at a primitive without a rule, whose derivative is right but has no structure: "warn",
     "allow" or "error" (OpaqueError).  Raises DTypeError where an argument or an output is not real floating.
     """
-    both = value_and_jacobian(function, argnums, has_aux=has_aux, on_opaque=on_opaque)
+    run = _differentiate("jacobian", function, argnums, has_aux, on_opaque)
 
     @functools.wraps(function)
     def wrapped(*args, **kwargs):
-        value, jacobians = both(*args, **kwargs)
-        return (jacobians, value[1]) if has_aux else jacobians
+        _, aux, jacobians = run(*args, **kwargs)
+        return (jacobians, aux) if has_aux else jacobians
 
     return wrapped
 
@@ -142,38 +152,24 @@ def value_and_grad(function: Callable, argnums: int | tuple[int, ...] = 0, *, ha
 
     The gradient is an array of the argument's shape.  Raises ShapeError where the output is not a scalar.
     """
-    both = value_and_jacobian(_scalar(function, has_aux), argnums, has_aux=has_aux, on_opaque="allow")
+    run = _differentiate("value_and_grad", function, argnums, has_aux, scalar=True)
 
     @functools.wraps(function)
     def wrapped(*args, **kwargs):
-        value, jacobians = both(*args, **kwargs)
-        return value, dense(jacobians)
+        value, aux, jacobians = run(*args, **kwargs)
+        return ((value, aux) if has_aux else value), dense(jacobians)
 
     return wrapped
 
 
-def _scalar(function, has_aux):
-    @functools.wraps(function)
-    def checked(*args, **kwargs):
-        out = function(*args, **kwargs)
-        value = out[0] if has_aux else out
-        leaves, tree = tree_flatten(value)
-        if len(leaves) != 1 or tree != jax.tree.structure(0) or jnp.shape(value) != ():
-            shapes = jax.tree.map(jnp.shape, value)
-            raise ShapeError(f"grad: the function must return a scalar, got shape {shapes}; use jacobian, or take a mean")
-        return out
-
-    return checked
-
-
 def grad(function: Callable, argnums: int | tuple[int, ...] = 0, *, has_aux: bool = False) -> Callable:
     """The gradient of a scalar function, used as `jax.grad`, with hand-written rules; see `value_and_grad`."""
-    both = value_and_grad(function, argnums, has_aux=has_aux)
+    run = _differentiate("grad", function, argnums, has_aux, scalar=True)
 
     @functools.wraps(function)
     def wrapped(*args, **kwargs):
-        value, gradient = both(*args, **kwargs)
-        return (gradient, value[1]) if has_aux else gradient
+        _, aux, jacobians = run(*args, **kwargs)
+        return (dense(jacobians), aux) if has_aux else dense(jacobians)
 
     return wrapped
 
@@ -183,5 +179,11 @@ def hessian(function: Callable, argnums: int | tuple[int, ...] = 0, *, on_opaque
 
     Every leaf is a `Jacobian` whose output is the first derivative, of shape `(*y, *x1)`, and whose input is x2.
     """
-    first = jacobian(function, argnums, on_opaque=on_opaque)
-    return jacobian(lambda *args, **kwargs: dense(first(*args, **kwargs)), argnums, on_opaque=on_opaque)
+    first = _differentiate("hessian", function, argnums, False, on_opaque)
+    second = _differentiate("hessian", lambda *args, **kwargs: dense(first(*args, **kwargs)[2]), argnums, False, on_opaque)
+
+    @functools.wraps(function)
+    def wrapped(*args, **kwargs):
+        return second(*args, **kwargs)[2]
+
+    return wrapped

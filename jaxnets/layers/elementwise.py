@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..jacobian import diagonal, identity as identity_rule
+from ..jacobian import diagonal
+from ..jacobian import identity as identity_rule
 from ..layer import layer
 
 

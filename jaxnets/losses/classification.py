@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Array, Float, Num
 
 from ..errors import DTypeError, ShapeError
-from ..factors import Selection, Tensor
+from ..factors import Selection
 from ..jacobian import axis_names, einsum, fresh_groups, from_groups
 from ..layer import layer
 from ..layers.softmax import LogSoftmaxOperator, log_softmax, wide
