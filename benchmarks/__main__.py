@@ -1,4 +1,4 @@
-"""`python -m benchmarks list`, `python -m benchmarks run [NAMES] [--quick]`: a table, and a JSON file in benchmarks/results."""
+"""`python -m benchmarks list` and `python -m benchmarks run [NAMES] [--quick]`: tables, and JSON in benchmarks/results."""
 
 import argparse
 import dataclasses
@@ -39,8 +39,10 @@ def main():
             found.append(dataclasses.asdict(result))
             ours = next(iter(result.milliseconds.values()))
             for i, (name, ms) in enumerate(result.milliseconds.items()):
-                table.add_row(result.case if i == 0 else "", name, f"{ms:.3g}", f"{ours / ms:.2f}", f"{result.first_call[name]:.2f}",
-                              f"{result.temporary_bytes[name] / 1e6:.3g}", end_section=i == len(result.milliseconds) - 1)
+                cells = [f"{ms:.3g}", f"{ours / ms:.2f}", f"{result.first_call[name]:.2f}"]
+                cells.append(f"{result.temporary_bytes[name] / 1e6:.3g}")
+                last = i == len(result.milliseconds) - 1
+                table.add_row(result.case if i == 0 else "", name, *cells, end_section=last)
         console.print(table)
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{'quick' if options.quick else time.strftime('%Y-%m-%d-%H%M%S')}.json"

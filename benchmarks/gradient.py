@@ -1,4 +1,4 @@
-"""How long does the gradient of an average loss take, against jax.grad?"""
+"""The gradient of an average loss: how long, against jax.grad?"""
 
 import jax
 import jax.numpy as jnp

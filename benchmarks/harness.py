@@ -61,5 +61,11 @@ def environment() -> dict[str, str]:
     """What the figures depend on."""
     device = jax.devices()[0]
     versions = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "numpy")}
-    return {"device": device.device_kind, "platform": device.platform, "machine": platform.machine(),
-            "python": platform.python_version(), "dtype": "float32", **versions}
+    return {
+        "device": device.device_kind,
+        "platform": device.platform,
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "dtype": "float32",
+        **versions,
+    }

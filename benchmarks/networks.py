@@ -9,7 +9,8 @@ import jaxnets as jn
 def dense_layers(*widths: int, seed: int = 0):
     """Kaiming-normal weights and zero biases between these widths."""
     keys = jax.random.split(jax.random.key(seed), len(widths))
-    return [(jax.random.normal(k, (o, i)) * (2 / i) ** 0.5, jnp.zeros(o)) for k, i, o in zip(keys, widths, widths[1:], strict=False)]
+    sizes = zip(keys, widths, widths[1:], strict=False)
+    return [(jax.random.normal(k, (o, i)) * (2 / i) ** 0.5, jnp.zeros(o)) for k, i, o in sizes]
 
 
 def mlp(params, x):

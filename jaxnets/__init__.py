@@ -9,7 +9,8 @@ import types
 
 _HOME = {  # public name -> module that defines it, in floor order; layers and losses come from the catalogue
     **dict.fromkeys(["DTypeError", "JacobianTooLarge", "OpaqueError", "RuleError", "ShapeError", "SpecError"], "errors"),
-    **dict.fromkeys(["Jacobian", "einsum", "diagonal", "scaled"], "jacobian"),
+    "Jacobian": "jacobian",
+    **dict.fromkeys(["einsum", "diagonal", "scaled"], "rules"),
     **dict.fromkeys(["Layer", "layer"], "layer"),
     "LAYERS": "catalogue",
     **dict.fromkeys(["dense", "grad", "hessian", "jacobian", "value_and_grad", "value_and_jacobian"], "transforms"),

@@ -75,6 +75,6 @@ def catalogue() -> Catalogue:
             blocks += [j for j in rows[0] if j is not None]
 
         jax.eval_shape(rules, *arguments)
-        summary = (layer.__doc__ or "").split("\n\n")[0].replace("\n", " ")
-        entries.append(Entry(name, " ".join(summary.split()), tuple(j.formula for j in blocks), tuple(j.structure for j in blocks)))
+        summary = " ".join((layer.__doc__ or "").split("\n\n")[0].split())
+        entries.append(Entry(name, summary, tuple(j.formula for j in blocks), tuple(j.structure for j in blocks)))
     return Catalogue(tuple(entries))

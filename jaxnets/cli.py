@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+ABOUT = "Neural-network layers and losses in JAX, each with a hand-written, structured Jacobian."
+
 
 @dataclasses.dataclass
 class Common:
@@ -91,7 +93,7 @@ def _parse(arguments):
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            return tyro.cli(Command, prog="jaxnets", args=arguments, description="Neural-network layers and losses in JAX, each with a hand-written, structured Jacobian.")
+            return tyro.cli(Command, prog="jaxnets", args=arguments, description=ABOUT)
     except SystemExit as stop:
         if not stop.code:
             sys.exit(0)

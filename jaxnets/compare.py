@@ -81,15 +81,20 @@ class Comparison:
             table.add_column(f"ms of\n{name}", justify="right", no_wrap=True)
         table.add_column("verdict")
         for block in self.blocks:
-            cells = [f"{block.name}\n{list(block.output)}×{list(block.input)}", block.structure,
-                     f"{show_bytes(block.stored)}\n{show_bytes(block.dense)}"]
+            cells = [
+                f"{block.name}\n{list(block.output)}×{list(block.input)}",
+                block.structure,
+                f"{show_bytes(block.stored)}\n{show_bytes(block.dense)}",
+            ]
             cells += [_show_error(block.errors.get(name)) for name in methods]
             cells += [_show_time(block.milliseconds.get(name)) for name in timed]
             table.add_row(*map(Text, [*cells, block.verdict]))
         yield table
         agree = sum(block.ok for block in self.blocks)
-        yield Text(f"{agree} of {len(self.blocks)} Jacobians agree in {self.dtype}.  Errors: absolute, and in ULP of the largest "
-                   "entry of the row.  Times: dense result, compiled.")
+        yield Text(
+            f"{agree} of {len(self.blocks)} Jacobians agree in {self.dtype}.  Errors: absolute, and in ULP of the "
+            "largest entry of the row.  Times: dense result, compiled."
+        )
         if any(block.columns for block in self.blocks):
             yield Text(f"jacfwd: {SAMPLED_COLUMNS} columns of inputs with more than {FULL_COLUMNS} entries.")
 
@@ -121,7 +126,11 @@ def compare(function: Callable, *args, title: str | None = None, timed: bool = T
         raise ValueError("compare: no argument holds a real array")
     blocks: list[BlockReport] = []
     for i, name in enumerate(names):
-        blocks += _compare_leaf(lambda x, i=i: jax.tree.leaves(call([*leaves[:i], x, *leaves[i + 1 :]])), leaves[i], name, timed)
+
+        def one(x, i=i):
+            return jax.tree.leaves(call([*leaves[:i], x, *leaves[i + 1 :]]))
+
+        blocks += _compare_leaf(one, leaves[i], name, timed)
     return Comparison(title or getattr(function, "__name__", "function"), str(leaves[0].dtype), tuple(blocks))
 
 
@@ -148,7 +157,8 @@ def _compare_leaf(function, x, name, timed) -> list[BlockReport]:
         errors = {}
         for method, values in found.items():
             if method == "jacfwd":
-                errors[method] = _error(ours[:, chosen], np.asarray(values[o], np.float64).reshape(len(chosen), -1).T, scale, x.dtype)
+                theirs = np.asarray(values[o], np.float64).reshape(len(chosen), -1).T
+                errors[method] = _error(ours[:, chosen], theirs, scale, x.dtype)
             elif method != "jaxnets":
                 errors[method] = _error(ours, _matrix(values[o], j), scale, x.dtype)
         wrong = [method for method, error in errors.items() if not error.relative <= tolerance]
@@ -159,8 +169,11 @@ def _compare_leaf(function, x, name, timed) -> list[BlockReport]:
         verdict = f"differs from {', '.join(wrong)}" if wrong else f"ok, {kinks} at kinks" if kinks else "ok"
         label = f"∂y{o if len(structured) > 1 else ''}/∂{name}"
         sampled = len(chosen) if len(chosen) < x.size else 0
-        reports.append(BlockReport(label, j.out_shape, j.in_shape, j.structure, j.nbytes, j.dense_nbytes, errors, kinks,
-                                   sampled, times, verdict))
+        reports.append(
+            BlockReport(
+                label, j.out_shape, j.in_shape, j.structure, j.nbytes, j.dense_nbytes, errors, kinks, sampled, times, verdict
+            )
+        )
     return reports
 
 
@@ -201,8 +214,10 @@ def _differences(function, x, ours, scale, loose) -> tuple[Error, int]:
     def shifted(h):
         return jax.lax.map(lambda i: function(x + h * _unit(x, i)), jnp.asarray(chosen), batch_size=CHUNK)
 
-    at, *values = (np.asarray(shifted(jnp.asarray(h * step, x.dtype)), np.float64).reshape(len(chosen), -1).T
-                   for h in (0, -1, -0.5, 0.5, 1))
+    at, *values = (
+        np.asarray(shifted(jnp.asarray(h * step, x.dtype)), np.float64).reshape(len(chosen), -1).T
+        for h in (0, -1, -0.5, 0.5, 1)
+    )
     inner, outer = (values[2] - values[1]) / step, (values[3] - values[0]) / (2 * step)
     richardson = (4 * inner - outer) / 3
     ours, margin = ours[:, chosen], loose * scale

@@ -38,7 +38,8 @@ def first(load):
         if not 0 < size <= len(x):
             raise ValueError(f"batch must be 1 to {len(x)} for {name}, got {size}")
         chosen = np.asarray(jax.random.choice(key, len(x), (size,), replace=False))
-        return jnp.asarray(x[chosen], jnp.result_type(float)), jnp.asarray(y[chosen]), f"{size} of {len(x)} examples of {name}"
+        source = f"{size} of {len(x)} examples of {name}"
+        return jnp.asarray(x[chosen], jnp.result_type(float)), jnp.asarray(y[chosen]), source
 
     return batch
 

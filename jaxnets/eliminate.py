@@ -8,10 +8,12 @@ forward mode, widest node first meets at the narrowest one; all give the same su
 import math
 import warnings
 
+from .contraction import planning
 from .errors import OpaqueError
-from .factors import Opaque, planning
+from .factors import Opaque
 from .graph import Graph, Node
-from .jacobian import Jacobian, fresh_groups, from_groups, jacobian_of
+from .jacobian import Jacobian, jacobian_of
+from .rules import fresh_groups, from_groups
 
 Edges = dict[Node, dict[Node, Jacobian]]  # edges[v][u] = ∂v/∂u
 

@@ -98,7 +98,10 @@ def _unread(function, values, inputs):
     rules = opaque_rules("complex", lambda *xs: [jnp.asarray(y) for y in function(*xs)], values, outputs)
     found = []
     for y, row in zip(outputs, rules, strict=True):
-        edges = [Edge(parent, parent.name, functools.partial(rule, y, x)) for rule, x, parent in zip(row, values, inputs, strict=True)]
+        edges = [
+            Edge(parent, parent.name, functools.partial(rule, y, x))
+            for rule, x, parent in zip(row, values, inputs, strict=True)
+        ]
         found.append((y, Node("complex", y.shape, y.dtype, edges) if _is_real(y) else None))
     return found
 
@@ -182,10 +185,11 @@ class _GraphTrace(core.Trace):
         """The author's pullback is known by its products alone: an opaque edge."""
         values, nodes = zip(*map(self.split, tracers), strict=True)
         if not any(nodes):
-            params = dict(subfuns=(function, fwd, bwd), out_trees=out_trees, symbolic_zeros=symbolic_zeros)
-            return self.rebind(primitive, values, **params)
+            subfuns = (function, fwd, bwd)
+            return self.rebind(primitive, values, subfuns=subfuns, out_trees=out_trees, symbolic_zeros=symbolic_zeros)
         with set_current_trace(self.parent):
-            found = fwd.call_wrapped(*(x for value, node in zip(values, nodes, strict=True) for x in (value, node is not None)))
+            pairs = zip(values, nodes, strict=True)
+            found = fwd.call_wrapped(*(x for value, node in pairs for x in (value, node is not None)))
         _, tree, forwarded = out_trees()
         stored = tree.num_leaves - sum(i is not None for i in forwarded)
         rest, outputs = iter(found[:stored]), found[stored:]
@@ -205,7 +209,11 @@ class _GraphTrace(core.Trace):
         call.defvjp(lambda *operands: (call(*operands), operands), call_bwd)
         operands = [*residuals, *outputs, *values]
         all_nodes = [*[None] * sum(count), *nodes]
-        table = functools.cache(lambda: self.blocks(opaque_rules("custom_vjp", call, operands, outputs), operands, outputs, all_nodes))
+
+        @functools.cache
+        def table():
+            return self.blocks(opaque_rules("custom_vjp", call, operands, outputs), operands, outputs, all_nodes)
+
         return self.nodes("custom_vjp", all_nodes, outputs, table)
 
     def rebind(self, primitive, values, **params):

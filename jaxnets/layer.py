@@ -34,7 +34,7 @@ class Layer:
         LAYERS[self.name] = self
 
     def jacobian(self, rule: Callable) -> Callable:
-        """Register `rule(y, *args, **config)`: one Jacobian rule an argument, in order (for many outputs: a tuple of these)."""
+        """Register `rule(y, *args, **config)`: a tuple with one rule an argument; of such tuples where outputs are many."""
         if self.rule is not None:
             raise RuleError(f"layer '{self.name}' already has a Jacobian rule")
         self.rule = rule
@@ -65,13 +65,16 @@ class Layer:
         rules = self.rule(tuple(outputs) if self.many_outputs else outputs[0], *args, **dict(config))
         table = rules if self.many_outputs else (rules,)
         if not isinstance(rules, tuple) or len(table) != len(outputs) or any(len(row) != len(args) for row in table):
-            raise RuleError(f"layer '{self.name}': its rule must return a tuple with one Jacobian for each of the "
-                            f"{len(args)} arguments, for each of the {len(outputs)} outputs")
+            raise RuleError(
+                f"layer '{self.name}': its rule must return a tuple with one Jacobian for each of the "
+                f"{len(args)} arguments, for each of the {len(outputs)} outputs"
+            )
         names = self.argument_names(len(args))
-        return tuple(
-            tuple(None if rule is None or a is None else _named(rule(y, a), n) for rule, a, n in zip(row, args, names, strict=True))
-            for y, row in zip(outputs, table, strict=True)
-        )
+
+        def block(y, rule, argument, name):
+            return None if rule is None or argument is None else _named(rule(y, argument), name)
+
+        return tuple(tuple(map(block, [y] * len(args), row, args, names)) for y, row in zip(outputs, table, strict=True))
 
     def argument_names(self, count) -> list[str]:
         """The names of `count` positional arguments: those of `*xs` are xs1, xs2, …"""

@@ -33,7 +33,9 @@ def linear(features: int, *, bias: bool = True) -> Model:
 
     def init(key, input_shape, dtype=jnp.float32):
         if len(input_shape) != 1:
-            raise ShapeError(f"linear({features}): one example has shape {tuple(input_shape)}, expected one axis; flatten first")
+            raise ShapeError(
+                f"linear({features}): one example has shape {tuple(input_shape)}, expected one axis; flatten first"
+            )
         w = jax.nn.initializers.he_normal(in_axis=1, out_axis=0)(key, (features, input_shape[0]), dtype)
         return {"w": w, "b": jnp.zeros(features, dtype)} if bias else {"w": w}
 
@@ -85,7 +87,7 @@ def residual(*models: Model) -> Model:
     def init(key, input_shape, dtype=jnp.float32):
         out = body.output_shape(input_shape)
         if tuple(out) != tuple(input_shape):
-            raise ShapeError(f"residual({body.name}): its output {out} and its input {tuple(input_shape)} must have one shape")
+            raise ShapeError(f"residual({body.name}): its output {out} and input {tuple(input_shape)} must have one shape")
         return body.init(key, input_shape, dtype)
 
     def apply(params, x, *, key=None, train=False):
@@ -149,8 +151,10 @@ def _words(tokens, text):
         elif word in unary_layers():
             models.append(plain(word))
         else:
-            raise SpecError(f"model '{text}': unknown word '{word}'; known: linear(FEATURES), residual(WORDS), "
-                            f"{', '.join(unary_layers())}")
+            raise SpecError(
+                f"model '{text}': unknown word '{word}'; known: linear(FEATURES), residual(WORDS), "
+                f"{', '.join(unary_layers())}"
+            )
     return models, tokens
 
 
@@ -195,7 +199,9 @@ def preset(text: str, input_shape: tuple[int, ...] | None) -> Preset:
             raise SpecError(f"model '{text}' has its own input; --input is for descriptions")
         return known[text]()
     if re.fullmatch(r"\s*\w+\s*", text) and text.strip() not in ("linear", "residual", *unary_layers()):
-        raise SpecError(f"unknown model '{text}'; presets: {', '.join(known)}; or describe one: \"linear(60) relu linear(10)\"")
+        raise SpecError(
+            f"unknown model '{text}'; presets: {', '.join(known)}; or describe one: \"linear(60) relu linear(10)\""
+        )
     from . import data
 
     model, shape = parse(text), input_shape or (8,)

@@ -11,17 +11,59 @@ import jax.numpy as jnp
 import numpy as np
 
 from .factors import Label, Opaque, Selection, Slice, Tensor
-from .jacobian import Rule, axis_names, diagonal, fresh_groups, from_groups, identity, regroup, scaled
 from .layers.combine import place
 from .layers.elementwise import sigmoid_derivative, tanh_derivative
+from .rules import Rule, axis_names, diagonal, fresh_groups, from_groups, identity, regroup, scaled
 
 RULES: dict[str, Callable] = {}  # rule(y, *arguments, **parameters) -> a Rule (None: derivative 0) for every argument
 
-ELEMENTWISE = set(
-    ["abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "bessel_i0e", "bessel_i1e", "cbrt", "clamp", "cos", "cosh", "digamma", "div", "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "integer_pow", "lgamma", "log", "log1p", "log2", "max", "min", "one_minus_square", "pow", "rsqrt", "sin", "sinh", "sqrt", "square", "tan", "atan2", "rem", "igamma", "igammac", "polygamma", "zeta", "regularized_incomplete_beta"]
-)
-CONSTANT = set(["sign", "floor", "ceil", "round", "stop_gradient", "nextafter", "is_finite"])
-SAME = set(["convert_element_type", "copy", "copy_p", "reduce_precision", "real", "optimization_barrier", "name"])
+ELEMENTWISE = {
+    "abs",
+    "acos",
+    "acosh",
+    "asin",
+    "asinh",
+    "atan",
+    "atanh",
+    "bessel_i0e",
+    "bessel_i1e",
+    "cbrt",
+    "clamp",
+    "cos",
+    "cosh",
+    "digamma",
+    "div",
+    "erf",
+    "erf_inv",
+    "erfc",
+    "exp",
+    "exp2",
+    "expm1",
+    "integer_pow",
+    "lgamma",
+    "log",
+    "log1p",
+    "log2",
+    "max",
+    "min",
+    "one_minus_square",
+    "pow",
+    "rsqrt",
+    "sin",
+    "sinh",
+    "sqrt",
+    "square",
+    "tan",
+    "atan2",
+    "rem",
+    "igamma",
+    "igammac",
+    "polygamma",
+    "zeta",
+    "regularized_incomplete_beta",
+}
+CONSTANT = {"sign", "floor", "ceil", "round", "stop_gradient", "nextafter", "is_finite"}
+SAME = {"convert_element_type", "copy", "copy_p", "reduce_precision", "real", "optimization_barrier", "name"}
 
 
 def primitive(*names):
@@ -48,10 +90,11 @@ def rules_for(prim, params, arguments, outputs) -> list[list[Rule | None]]:
     shared = SHARED.get(prim.name, lambda i, x, y, params: ())
     function = _Bound(prim, params)
     inert = INERT.get(prim.name, lambda params: ())(params)
-    return [
-        [None if i in inert else _opaque(prim.name, function, arguments, i, o, shared(i, x, y, params)) for i, x in enumerate(arguments)]
-        for o, y in enumerate(outputs)
-    ]
+
+    def rule(i, x, o, y):
+        return None if i in inert else _opaque(prim.name, function, arguments, i, o, shared(i, x, y, params))
+
+    return [[rule(i, x, o, y) for i, x in enumerate(arguments)] for o, y in enumerate(outputs)]
 
 
 def _elementwise(prim, params, arguments, i) -> Rule:
@@ -217,8 +260,10 @@ def _(y, a, b, *, dimension_numbers, **_):
     out = [a_groups[i] for i in a_batch]
     out += [group for i, group in enumerate(a_groups) if i not in (*a_sum, *a_batch)]
     out += [group for i, group in enumerate(b_groups) if i not in (*b_sum, *b_batch)]
-    return (from_groups(out, a_groups, Tensor(b, tuple(b_groups), "x2")),
-            from_groups(out, b_groups, Tensor(a, tuple(a_groups), "x1")))
+    return (
+        from_groups(out, a_groups, Tensor(b, tuple(b_groups), "x2")),
+        from_groups(out, b_groups, Tensor(a, tuple(a_groups), "x1")),
+    )
 
 
 # --- axes ---------------------------------------------------------------------------------------------------------

@@ -144,16 +144,19 @@ def _describe(nodes, outputs, weights) -> Tabulation:
     path = _longest_path(states, outputs)
     batch = _batch_size(path)
     rows = tuple(
-        Row(node.name, node.shape, tuple(_block(e, j, batch) for e, j in states[node]), tuple(_block(e, j, batch) for e, j in own[node]))
+        Row(node.name, node.shape, *(tuple(_block(e, j, batch) for e, j in side[node]) for side in (states, own)))
         for node in nodes
         if node.edges
     )
     if batch is None:
         line = "no axis is batch: every output may depend on every input"
     else:
-        line = (f"axis 0 is batch, of size {batch}: example b depends on example b alone, so dims are per example; "
-                "stored and dense are for the whole batch")
-    return Tabulation(rows, "·".join(f"[{_size(j.out_shape, batch)}×{_size(j.in_shape, batch)}]" for j in path), line if path else "")
+        line = (
+            f"axis 0 is batch, of size {batch}: example b depends on example b alone, so dims are per example; "
+            "stored and dense are for the whole batch"
+        )
+    chain = "·".join(f"[{_size(j.out_shape, batch)}×{_size(j.in_shape, batch)}]" for j in path)
+    return Tabulation(rows, chain, line if path else "")
 
 
 def _longest_path(states, outputs) -> list[Jacobian]:

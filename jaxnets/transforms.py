@@ -99,8 +99,8 @@ def _differentiate(name, function, argnums, has_aux, on_opaque="allow", scalar=F
         graph, in_tree, out_tree, out_names, aux = trace(name, function, argnums, args, kwargs, has_aux)
         shapes = [y.shape for y in graph.values]
         if scalar and (shapes != [()] or out_tree != jax.tree.structure(0)):
-            raise ShapeError(f"{name}: the function must return one scalar, got {dict(zip(out_names, shapes, strict=True))}; "
-                             "use jacobian, or take a mean")
+            got = ", ".join(f"{where} of shape {shape}" for where, shape in zip(out_names, shapes, strict=True))
+            raise ShapeError(f"{name}: the function must return one scalar, got {got}; use jacobian, or take a mean")
         rows = [
             tree_unflatten(in_tree, [replace(j, names=(y, x.name)) for j, x in zip(row, graph.inputs, strict=True)])
             for row, y in zip(eliminate(graph, on_opaque), out_names, strict=True)

@@ -8,8 +8,8 @@ from jaxtyping import Array, Float
 
 from ..errors import ShapeError
 from ..factors import Label, Slice
-from ..jacobian import axis_names, diagonal, fresh_groups, from_groups, identity, regroup
 from ..layer import layer
+from ..rules import axis_names, diagonal, fresh_groups, from_groups, identity, regroup
 
 
 @layer

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..jacobian import diagonal
-from ..jacobian import identity as identity_rule
 from ..layer import layer
+from ..rules import diagonal
+from ..rules import identity as identity_rule
 
 
 @layer

@@ -2,8 +2,8 @@
 
 from jaxtyping import Array, Float
 
-from ..jacobian import einsum
 from ..layer import layer
+from ..rules import einsum
 
 
 @layer

@@ -12,8 +12,8 @@ from jaxtyping import Array, Float
 
 from ..errors import ShapeError
 from ..factors import Group, Label, Operator, Tensor, pytree
-from ..jacobian import axis_names, fresh_groups, from_groups
 from ..layer import layer
+from ..rules import axis_names, fresh_groups, from_groups
 
 
 def most_likely(p):

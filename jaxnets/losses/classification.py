@@ -7,9 +7,9 @@ from jaxtyping import Array, Float, Num
 
 from ..errors import DTypeError, ShapeError
 from ..factors import Selection
-from ..jacobian import axis_names, einsum, fresh_groups, from_groups
 from ..layer import layer
 from ..layers.softmax import LogSoftmaxOperator, log_softmax, wide
+from ..rules import axis_names, einsum, fresh_groups, from_groups
 
 
 def _check_labels(name, scores, labels):
@@ -17,14 +17,15 @@ def _check_labels(name, scores, labels):
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise DTypeError(f"{name}: argument 'targets' has dtype {labels.dtype}, expected integer labels")
     if labels.shape != scores.shape[:-1]:
-        raise ShapeError(f"{name}: argument 'targets' has shape {labels.shape}, expected {scores.shape[:-1]} for labels "
-                         f"of 'predictions' of shape {scores.shape}")
+        raise ShapeError(
+            f"{name}: argument 'targets' has shape {labels.shape}, expected {scores.shape[:-1]} for labels "
+            f"of 'predictions' of shape {scores.shape}"
+        )
     if not isinstance(labels, jax.core.Tracer):
         known = np.asarray(labels)
         wrong = (known < 0) | (known >= scores.shape[-1])
         if wrong.any():
-            raise ValueError(f"{name}: argument 'targets' has label {known[wrong][0]}, "
-                             f"expected 0 to {scores.shape[-1] - 1}")
+            raise ValueError(f"{name}: argument 'targets' has label {known[wrong][0]}, expected 0 to {scores.shape[-1] - 1}")
 
 
 def _pick(scores, labels):
@@ -67,8 +68,10 @@ def cross_entropy(predictions: Float[Array, "... k"], targets: Num[Array, "..."]
         _check_labels("cross_entropy", predictions, targets)
         return -_pick(log_p, targets)
     if targets.shape != predictions.shape:
-        raise ShapeError(f"cross_entropy: argument 'targets' has shape {targets.shape}, expected probabilities of shape "
-                         f"{predictions.shape} or integer labels of shape {predictions.shape[:-1]}")
+        raise ShapeError(
+            f"cross_entropy: argument 'targets' has shape {targets.shape}, expected probabilities of shape "
+            f"{predictions.shape} or integer labels of shape {predictions.shape[:-1]}"
+        )
     return -jnp.sum(jnp.where(targets == 0, 0, targets * jnp.where(targets == 0, 0, log_p)), -1)
 
 
@@ -79,4 +82,5 @@ def _(y, predictions, targets):
     t = jax.nn.one_hot(targets, log_p.shape[-1], dtype=log_p.dtype) if integers else targets
     p = wide(jnp.exp(log_p))
     slope = -LogSoftmaxOperator(p, fresh_groups((*p.shape, p.shape[-1]))).pull(wide(t)).astype(predictions.dtype)
-    return einsum("...", "...k", (slope, "...k", "(p−t)")), None if integers else einsum("...", "...k", (-log_p, "...k", "−log p"))
+    by_targets = None if integers else einsum("...", "...k", (-log_p, "...k", "−log p"))
+    return einsum("...", "...k", (slope, "...k", "(p−t)")), by_targets

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..errors import ShapeError
-from ..jacobian import diagonal
 from ..layer import layer
+from ..rules import diagonal
 
 
 @layer

@@ -1,0 +1,91 @@
+"""What people read of a Jacobian: a word for its structure and a formula in index notation."""
+
+from .factors import Label, Tensor, flatten
+from .terms import Term
+
+
+def structure(term: Term) -> str:
+    out, inp = set(flatten(term.out)), set(flatten(term.inp))
+    shared = out & inp
+    special = [f.kind for f in term.factors if not isinstance(f, Tensor)]
+    if special:
+        return special[0] if len(term.factors) == 1 else f"{special[0]} product"
+    if out == inp:
+        if any(f.labels for f in term.factors):
+            return "diagonal"
+        if term.factors or term.scale != 1:
+            return "scaled identity" if out else "scalar"
+        return "identity" if flatten(term.out) == flatten(term.inp) else "permutation"
+    if not term.factors:
+        return "broadcast" if inp < out else "sum" if out < inp else "ones"
+    if len(term.factors) > 1:
+        return "factored"
+    if not shared:
+        return "dense"
+    return "block diagonal" if shared & term.factors[0].labels else "Kronecker"
+
+
+def formula(terms, names) -> str:
+    """As `∂y[b,o]/∂x[b,i] = w[o,i]`."""
+    return _Namer(terms, names).formula()
+
+
+class _Namer:
+    """Gives the indices of a Jacobian letters and writes its formula."""
+
+    def __init__(self, terms: tuple[Term, ...], names: tuple[str, str]):
+        self.names = names
+        sizes = [[label.size for label in flatten(t.out) + flatten(t.inp)] for t in terms]
+        self.terms = [t for t, own in zip(terms, sizes, strict=True) if own == sizes[0]]
+        self.strange = len(terms) - len(self.terms)  # terms whose axes are split in another way
+        self.letters: list[str] = []  # one for every label position of the output, then of the input
+
+    def formula(self) -> str:
+        y, x = self.names
+        if not self.terms:
+            return f"∂{y}/∂{x} = 0"
+        first = self.terms[0]
+        self.name_positions()
+        letters = iter(self.letters)
+        sides = []
+        for groups in (first.out, first.inp):
+            texts = ["".join(next(letters) for _ in group) or "·" for group in groups]
+            sides.append(f"[{','.join(texts)}]" if texts else "")
+        text = " + ".join(self.product(term) for term in self.terms).replace("+ −", "− ")
+        return f"∂{y}{sides[0]}/∂{x}{sides[1]} = {text}{' + …' if self.strange else ''}"
+
+    def name_positions(self):
+        rows = [flatten(t.out) + flatten(t.inp) for t in self.terms]
+        count = len(flatten(self.terms[0].out))
+        for position in range(len(rows[0])):
+            shared = next((p for p in range(position) if all(row[p] == row[position] for row in rows)), None)
+            if shared is not None and position >= count:
+                self.letters.append(self.letters[shared])
+            else:
+                hint = rows[0][position].name if rows[0].index(rows[0][position]) == position else ""
+                self.letters.append(self.fresh(hint, self.letters))
+
+    def fresh(self, hint, used) -> str:
+        pool = [hint, *"ijklmnopqrstuvwxyz"] if hint else "ijklmnopqrstuvwxyz"
+        return next((n for n in pool if n not in used), f"i{len(used)}")
+
+    def product(self, term: Term) -> str:
+        names: dict[Label, str] = {}
+        parts = []
+        for label, letter in zip(flatten(term.out) + flatten(term.inp), self.letters, strict=True):
+            if names.setdefault(label, letter) != letter:
+                parts.append(f"δ({names[label]},{letter})")
+        inner = [label for f in term.factors for label in flatten(f.axes) if label not in names]
+        for label in dict.fromkeys(inner):
+            names[label] = self.fresh(label.name, [*self.letters, *names.values()])
+
+        def show(groups):
+            texts = ["".join(names[label] for label in group) or "·" for group in groups]
+            return f"[{','.join(texts)}]" if texts else ""
+
+        parts += [f.formula(show) for f in term.factors]
+        scale = "" if term.scale == 1 else "−" if term.scale == -1 else f"{term.scale:.4g}".replace("-", "−")
+        if not parts:
+            return scale + "1" if scale in ("", "−") else scale
+        total = f"Σ_{''.join(names[label] for label in dict.fromkeys(inner))} " if inner else ""
+        return f"{total}{scale}{'·' if scale not in ('', '−') else ''}{'·'.join(parts)}"

@@ -1,0 +1,94 @@
+"""How Jacobian rules are written: functions from the shapes of an output and an argument to a `Jacobian`."""
+
+from collections.abc import Callable
+from typing import Any
+
+from .errors import ShapeError
+from .factors import Factor, Group, Label, Tensor, flatten
+from .jacobian import Jacobian, jacobian_of
+from .terms import Unifier, make_term
+
+Rule = Callable[[Any, Any], Jacobian]  # from the output and one argument (arrays or their shapes) to the Jacobian
+
+
+def fresh_groups(shape, names=(), start=0) -> tuple[Group, ...]:
+    """One new label an axis."""
+    names = [*names, *[""] * (len(shape) - len(names))]
+    return tuple((Label(start + i, n, names[i]),) for i, n in enumerate(shape))
+
+
+def axis_names(count: int, last: str = "i") -> list[str]:
+    """Names for the axes of an array: batch first."""
+    return [*"btsrq"[: count - 1], *"a" * max(0, count - 6), last] if count else []
+
+
+def einsum(out: str, inp: str, *factors, scale: float = 1.0) -> Rule:
+    """∂y[out]/∂x[inp] as a product of (array, indices) factors: `einsum("...o", "...i", (w, "oi"))`.
+
+    Indices are letters; "..." stands for leading axes, aligned on the right, and axes of size 1 are repeated, as NumPy
+    broadcasts.  An index that y and x share is structure; one that only factors have is summed.  A third entry of a
+    factor is its name in formulae.
+    """
+
+    def rule(y, x) -> Jacobian:
+        labels: dict[str, Label] = {}
+        whole = len(y.shape) - len(out.replace("...", ""))
+        names = axis_names(whole) if out == inp == "..." else axis_names(whole + 1)[:-1]
+
+        def groups(array, indices):
+            letters = indices.replace("...", "")
+            batch = len(array.shape) - len(letters)
+            if batch < 0 or (batch and "..." not in indices):
+                raise ShapeError(f"einsum rule: '{indices}' does not fit an array of shape {array.shape}")
+            keys = [f"...{batch - i}" for i in range(batch)]
+            start = indices.index("...") if "..." in indices else 0
+            keys = [*letters[:start], *keys, *letters[start:]]
+            return tuple(label(key, size) for key, size in zip(keys, array.shape, strict=True))
+
+        def label(key, size) -> Group:
+            if size == 1:
+                return ()
+            name = key if key[0] != "." else (["", *names[::-1]][int(key[3:])] if int(key[3:]) <= whole else "")
+            known = labels.setdefault(key, Label(len(labels), size, name))
+            if known.size != size:
+                raise ShapeError(f"einsum rule: index '{key}' is {known.size} in one array and {size} in another")
+            return (known,)
+
+        y_groups, x_groups = groups(y, out), groups(x, inp)
+        parts = [Tensor(array, groups(array, indices), *name) for array, indices, *name in factors]
+        return jacobian_of([make_term(y_groups, x_groups, parts, scale)], y.shape, x.shape, x.dtype)
+
+    return rule
+
+
+def identity(y, x) -> Jacobian:
+    """∂y/∂x = 1 on every shared index; x may be broadcast."""
+    return einsum("...", "...")(y, x)
+
+
+def diagonal(derivative, name="h'") -> Rule:
+    """∂y[...]/∂x[...] = h'[...]: every index shared."""
+    return einsum("...", "...", (derivative, "...", name))
+
+
+def scaled(scale: float) -> Rule:
+    """∂y/∂x = scale on every shared index."""
+    return einsum("...", "...", scale=scale)
+
+
+def regroup(y, x) -> Jacobian | None:
+    """∂y/∂x of a reshape: only names move.  None where the shapes have no common refinement, as (3, 4) and (2, 6)."""
+    if 0 in x.shape:
+        return jacobian_of([], y.shape, x.shape, x.dtype)
+    names = axis_names(len(x.shape)) if len(x.shape) <= 3 else [*"bchw"][: len(x.shape)]
+    inp = fresh_groups(x.shape, names)
+    out = fresh_groups(y.shape, start=len(inp))
+    unifier = Unifier(len(inp) + len(out))
+    if not unifier.unify(flatten(inp), flatten(out)):
+        return None
+    return jacobian_of([make_term(map(unifier.resolve, out), map(unifier.resolve, inp), ())], y.shape, x.shape, x.dtype)
+
+
+def from_groups(out, inp, *factors: Factor, scale: float = 1.0) -> Rule:
+    """A rule from label groups, for maps whose axes do not spell as an einsum: reshapes, slices, operators."""
+    return lambda y, x: jacobian_of([make_term(out, inp, factors, scale)], y.shape, x.shape, x.dtype)
