@@ -109,14 +109,20 @@ class Jacobian:
         """`dense()` with the output and the input flattened to one axis each."""
         return self.dense(limit).reshape(math.prod(self.out_shape), math.prod(self.in_shape))
 
+    @property
+    def batched(self) -> bool:
+        """Whether output and input share their first axis: example b depends on example b alone."""
+        same = self.out_shape[:1] == self.in_shape[:1] and self.out_shape != ()
+        return same and all(t.out[0] == t.inp[0] for t in self.terms)
+
     def per_example(self, limit: float | None = None) -> jax.Array:
         """`[B, *out, *in]`: the blocks along the first axis, for a Jacobian that does not couple examples.
 
         Raises ShapeError where the first axes differ, or where example b depends on others (batch norm does).
         """
-        if not self.out_shape or not self.in_shape or self.out_shape[0] != self.in_shape[0]:
+        if self.out_shape[:1] != self.in_shape[:1] or not self.out_shape:
             raise ShapeError(f"per_example: output {self.out_shape} and input {self.in_shape} have no common first axis")
-        if any(t.out[0] != t.inp[0] for t in self.terms):
+        if not self.batched:
             raise ShapeError("per_example: examples along the first axis depend on each other; use dense()")
         shape = self.out_shape + self.in_shape[1:]
         self._check_size(shape, limit)

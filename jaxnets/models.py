@@ -106,7 +106,7 @@ def mlp(*features: int, activation: str = "relu", last: str | None = "log_softma
 
 # --- descriptions in words ----------------------------------------------------------------------------------------
 
-_TOKEN = re.compile(r"\s*([A-Za-z_]\w*|\d+|[(),])")
+_TOKEN = re.compile(r"\s*([A-Za-z_]\w*|\d+|[(),])", re.ASCII)
 MAX_FEATURES = 1_000_000
 
 

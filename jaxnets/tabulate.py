@@ -176,12 +176,8 @@ def _longest_path(states, outputs) -> list[Jacobian]:
 def _batch_size(path: list[Jacobian]) -> int | None:
     """The size of axis 0 where, until a reduction to a scalar, example b depends on example b alone."""
     sizes = {j.in_shape[0] if j.in_shape else None for j in path}
-    alone = all(not j.out_shape or not _couples(j) for j in path)
+    alone = all(not j.out_shape or j.batched for j in path)
     return sizes.pop() if len(sizes) == 1 and alone and any(j.out_shape for j in path) else None
-
-
-def _couples(j: Jacobian) -> bool:
-    return j.out_shape[0] != j.in_shape[0] or any(t.out[0] != t.inp[0] for t in j.terms)
 
 
 def _per_example(shape, batch):
@@ -193,8 +189,7 @@ def _size(shape, batch) -> int:
 
 
 def _block(edge, j: Jacobian, batch) -> Block:
-    shared = bool(j.in_shape and j.out_shape) and not _couples(j)
-    inp = _per_example(j.in_shape, batch) if shared else j.in_shape
+    inp = _per_example(j.in_shape, batch) if j.batched else j.in_shape
     dims = f"[{_product(_per_example(j.out_shape, batch))}×{_product(inp)}]"
     formula = dataclasses.replace(j, names=("y", edge.argument)).formula
     return Block(edge.argument, dims, formula, j.structure, j.nbytes, j.dense_nbytes)

@@ -1,0 +1,172 @@
+"""The table of all layers and losses: a line each, more where shapes or configuration change the Jacobian.
+
+Every property of properties.py runs over every line.  To test a new layer, add its line to CASES.
+"""
+
+import zlib
+from dataclasses import dataclass, field
+from functools import lru_cache
+from statistics import NormalDist
+
+import jax.numpy as jnp
+import numpy as np
+
+import jaxnets
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Integer labels below `classes`."""
+
+    shape: tuple[int, ...]
+    classes: int
+
+
+@dataclass(frozen=True)
+class Probabilities:
+    """Positive numbers that sum to 1 along the last axis."""
+
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A layer, what to call it with, and what is claimed of its Jacobians.
+
+    `arguments` holds for every argument a shape (real numbers), `Labels`, `Probabilities` or None; `structure` the word
+    that `Jacobian.structure` gives for it, None where there is no Jacobian; `batch` the arguments whose first axis is a
+    batch axis; `ulp` the error allowed to 16-bit results, in units of the entry's last place, or `eps` in units of the
+    largest entry's, for results that are sums.
+    """
+
+    name: str
+    arguments: tuple
+    structure: tuple[str | None, ...]
+    config: dict = field(default_factory=dict)
+    batch: tuple[int, ...] = ()
+    ulp: float = 2
+    eps: float = 0
+
+    def __str__(self):
+        shapes = ["none" if a is None else "x".join(map(str, getattr(a, "shape", a))) or "scalar" for a in self.arguments]
+        kinds = {Labels: "k", Probabilities: "p"}
+        shapes = [kinds.get(type(a), "") + s for a, s in zip(self.arguments, shapes, strict=True)]
+        return " ".join([self.name, *shapes, *(f"{k}={v}" for k, v in self.config.items())])
+
+    @property
+    def layer(self):
+        return jaxnets.LAYERS[self.name]
+
+    @property
+    def full_config(self):
+        """The configuration with the layer's defaults."""
+        parameters = self.layer.signature.parameters.values()
+        return {p.name: self.config.get(p.name, p.default) for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+    @property
+    def real(self):
+        """The positions of the arguments that may be differentiated."""
+        return tuple(i for i, a in enumerate(self.arguments) if a is not None and not isinstance(a, Labels))
+
+    def values(self, dtype="float64", draw=0):
+        """The arguments as arrays; another `draw` gives other numbers."""
+        arrays = _drawn(self, draw)
+        return [a if a is None else jnp.asarray(a, dtype if a.dtype.kind == "f" else a.dtype) for a in arrays]
+
+    def call(self, *args):
+        """The outputs of the layer, as a tuple."""
+        out = self.layer(*args, **self.config)
+        return out if isinstance(out, tuple) else (out,)
+
+    def function(self, args):
+        """The layer as a function of its real arguments alone, with a tuple of outputs."""
+
+        def call(*real):
+            whole = list(args)
+            for i, value in zip(self.real, real, strict=True):
+                whole[i] = value
+            return self.call(*whole)
+
+        return call
+
+
+@lru_cache(None)
+def _drawn(case, draw):
+    """Shuffled quantiles of the normal distribution: no two are equal and none is 0, so no argument lies on a kink."""
+    rng = np.random.default_rng(zlib.crc32(str(case).encode()) + draw)
+    shapes = [() if a is None else getattr(a, "shape", a) for a in case.arguments]
+    count = 2 * (sum(int(np.prod(s)) for s in shapes) // 2 + 1)
+    pool = rng.permutation([NormalDist().inv_cdf((i + 0.5) / count) for i in range(count)])
+    arrays = []
+    for argument, shape in zip(case.arguments, shapes, strict=True):
+        size = int(np.prod(shape))
+        if argument is None:
+            arrays.append(None)
+        elif isinstance(argument, Labels):
+            arrays.append(rng.integers(0, argument.classes, shape).astype(np.int32))
+        else:
+            values, pool = pool[:size].reshape(shape), pool[size:]
+            if isinstance(argument, Probabilities):
+                values = np.exp(values) / np.exp(values).sum(-1, keepdims=True)
+            arrays.append(values)
+    return arrays
+
+
+def line(name, arguments, structure, config=None, **claims):
+    return Case(name, tuple(arguments), tuple(structure), config or {}, **claims)
+
+
+DIAGONAL = ["diagonal"]
+
+CASES = [
+    line("identity", [(3, 4)], ["identity"], batch=(0,)),
+    line("relu", [(3, 4)], DIAGONAL, batch=(0,)),
+    line("relu", [()], DIAGONAL),
+    line("tanh", [(3, 4)], DIAGONAL, batch=(0,)),
+    line("tanh", [(0, 4)], ["zero"]),
+    line("sigmoid", [(3, 4)], DIAGONAL, batch=(0,)),
+    line("sigmoid", [(2, 1, 3)], DIAGONAL, batch=(0,)),
+    line("softplus", [(3, 4)], DIAGONAL, batch=(0,)),
+    line("softplus", [(5,)], DIAGONAL),
+    line("linear", [(3, 4), (2, 4), (2,)], ["Kronecker", "Kronecker", "broadcast"], batch=(0,), eps=2),
+    line("linear", [(3, 4), (2, 4), None], ["Kronecker", "Kronecker", None], batch=(0,), eps=2),
+    line("linear", [(2, 3, 4), (2, 4), (2,)], ["Kronecker", "Kronecker", "broadcast"], batch=(0,), eps=2),
+    line("linear", [(4,), (3, 4), (3,)], ["dense", "Kronecker", "identity"], eps=2),
+    line("linear", [(1, 4), (1, 4), (1,)], ["dense", "dense", "identity"], eps=8),
+    line("linear", [(0, 4), (2, 4), (2,)], ["zero", "zero", "zero"]),
+    line("duplicate", [(3, 4)], ["identity"], batch=(0,)),
+    line("duplicate", [(2, 3)], ["identity"], {"n": 3}),
+    line("add", [(3, 4), (3, 4)], ["identity", "identity"], batch=(0, 1)),
+    line("add", [(3, 4), (4,)], ["identity", "broadcast"], batch=(0,)),
+    line("add", [(3, 1), (4,)], ["broadcast", "broadcast"]),
+    line("multiply", [(3, 4), (3, 4)], ["diagonal", "diagonal"], batch=(0, 1)),
+    line("multiply", [(3, 4), ()], ["diagonal", "dense"], batch=(0,)),
+    line("multiply", [(3, 1), (2, 1, 4)], ["Kronecker", "Kronecker"]),
+    line("maximum", [(3, 4), (3, 4)], ["diagonal", "diagonal"], batch=(0, 1)),
+    line("maximum", [(3, 4), (3, 1)], ["diagonal", "block diagonal"], batch=(0, 1)),
+    line("concatenate", [(3, 2), (3, 4)], ["selection", "selection"], batch=(0, 1)),
+    line("concatenate", [(2, 3), (1, 3), (2, 3)], ["selection", "selection", "selection"], {"axis": 0}),
+    line("concatenate", [(2, 3), (2, 0)], ["selection", "zero"]),
+    line("flatten", [(2, 3, 2)], ["identity"]),
+    line("flatten", [(2, 3, 2, 2)], ["identity"], {"start": 2}),
+    line("mean", [(5,)], ["sum"], eps=1),
+    line("mean", [(2, 3, 4)], ["sum"], {"axis": (0, -1)}, eps=1),
+    line("mean", [(3, 4)], ["sum"], {"axis": 1}, eps=1),
+    line("softmax", [(3, 4)], ["rank-1 update"], batch=(0,), ulp=6),
+    line("softmax", [(4, 2, 3)], ["rank-1 update"], {"axis": 0}, ulp=6),
+    line("softmax", [(2, 3, 4)], ["rank-1 update"], {"axis": 1}, ulp=6),
+    line("softmax", [(2, 1)], ["rank-1 update"], ulp=6),
+    line("log_softmax", [(3, 4)], ["rank-1 update"], batch=(0,), ulp=6),
+    line("log_softmax", [(4, 3)], ["rank-1 update"], {"axis": 0}, ulp=6),
+    line("log_softmax", [(5,)], ["rank-1 update"], ulp=6),
+    line("log_softmax", [(0, 4)], ["zero"]),
+    line("squared_error", [(3, 4), (3, 4)], ["diagonal", "diagonal"], batch=(0, 1)),
+    line("squared_error", [(), ()], ["diagonal", "diagonal"]),
+    line("nll", [(3, 4), Labels((3,), 4)], ["selection", None], batch=(0, 1)),
+    line("nll", [(2, 3, 4), Labels((2, 3), 4)], ["selection", None], batch=(0, 1)),
+    line("nll", [(4,), Labels((), 4)], ["selection", None]),
+    line("cross_entropy", [(3, 4), Labels((3,), 4)], ["block diagonal", None], batch=(0, 1), eps=2),
+    line("cross_entropy", [(3, 4), Probabilities((3, 4))], ["block diagonal"] * 2, batch=(0, 1), eps=2),
+    line("cross_entropy", [(2, 3, 4), Labels((2, 3), 4)], ["block diagonal", None], batch=(0, 1), eps=2),
+    line("cross_entropy", [(4,), Labels((), 4)], ["dense", None], eps=2),
+]

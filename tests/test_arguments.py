@@ -1,0 +1,198 @@
+"""Bad arguments: a typed error that names the layer, the argument and what was given."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxnets
+from jaxnets import DTypeError, RuleError, ShapeError
+
+
+def ones(*shape):
+    return np.ones(shape)
+
+
+INTS, COMPLEX, BOOLS = np.arange(3), np.ones(3, complex), np.ones(3, bool)
+ONE_ARRAY = ["identity", "relu", "tanh", "sigmoid", "softplus", "duplicate", "flatten", "mean", "softmax", "log_softmax"]
+TWO_ARRAYS = [("add", "x2"), ("multiply", "x2"), ("maximum", "x2"), ("squared_error", "targets")]
+
+# layer, arguments, configuration, error, words that the message must hold besides the layer's name
+TABLE = [
+    *((name, [INTS], {}, DTypeError, ["'x'", "int64"]) for name in ONE_ARRAY),
+    *((name, [COMPLEX], {}, DTypeError, ["'x'", "complex128"]) for name in ONE_ARRAY),
+    *((name, [BOOLS], {}, DTypeError, ["'x'", "bool"]) for name in ONE_ARRAY),
+    *((name, ["word"], {}, DTypeError, ["'x'", "str"]) for name in ONE_ARRAY),
+    *((name, [None], {}, TypeError, ["'x'", "None"]) for name in ONE_ARRAY),
+    *((name, [], {}, TypeError, ["'x'"]) for name in ONE_ARRAY),
+    *((name, [ones(3), ones(3)], {}, TypeError, ["too many"]) for name in ONE_ARRAY),
+    *((name, [ones(3)], {"colour": 1}, TypeError, ["'colour'"]) for name in ONE_ARRAY),
+    *((name, [ones(3), ones(4)], {}, ShapeError, [f"'{second}'", "(3,)", "(4,)"]) for name, second in TWO_ARRAYS),
+    *((name, [ones(3), INTS], {}, DTypeError, [f"'{second}'", "int64"]) for name, second in TWO_ARRAYS),
+    *((name, [ones(3), None], {}, TypeError, [f"'{second}'", "None"]) for name, second in TWO_ARRAYS),
+    *((name, [ones(3)], {}, TypeError, [f"'{second}'"]) for name, second in TWO_ARRAYS),
+    *((name, [ones(3), object()], {}, DTypeError, [f"'{second}'", "object"]) for name, second in TWO_ARRAYS),
+    ("add", [ones(2, 3), ones(2)], {}, ShapeError, ["'x2'", "(2,)", "(2, 3)"]),
+    ("linear", [1.0, ones(2, 3)], {}, ShapeError, ["'x'", "()"]),
+    ("linear", [ones(4, 3), ones(3)], {}, ShapeError, ["'w'", "(3,)"]),
+    ("linear", [ones(4, 3), ones(1, 2, 3)], {}, ShapeError, ["'w'", "(1, 2, 3)"]),
+    ("linear", [ones(4, 3), ones(3, 2)], {}, ShapeError, ["'w'", "(3, 2)", "i = 3", "'x'"]),
+    ("linear", [ones(4, 3), ones(2, 3), ones(3)], {}, ShapeError, ["'b'", "(3,)", "o = 2", "'w'"]),
+    ("linear", [ones(4, 3), ones(2, 3), ones(1, 2)], {}, ShapeError, ["'b'", "(1, 2)"]),
+    ("linear", [ones(4, 3), ones(2, 3), 1.0], {}, ShapeError, ["'b'", "()"]),
+    ("linear", [ones(4, 3), ones(2, 3).astype(int)], {}, DTypeError, ["'w'", "int64"]),
+    ("linear", [ones(4, 3), ones(2, 3), np.arange(2)], {}, DTypeError, ["'b'", "int64"]),
+    ("linear", [ones(4, 3), None], {}, TypeError, ["'w'", "None"]),
+    ("linear", [None, ones(2, 3)], {}, TypeError, ["'x'", "None"]),
+    ("linear", [ones(4, 3)], {}, TypeError, ["'w'"]),
+    ("linear", [ones(4, 3), [[1.0, 2.0], [3.0]]], {}, DTypeError, ["'w'", "list"]),
+    ("concatenate", [], {}, TypeError, ["xs"]),
+    ("concatenate", [ones(2, 3), ones(4, 3)], {}, ShapeError, ["(2, 3)", "(4, 3)", "-1"]),
+    ("concatenate", [ones(2, 3), ones(3)], {}, ShapeError, ["(2, 3)", "(3,)"]),
+    ("concatenate", [ones(2, 3), ones(2, 3)], {"axis": 2}, ShapeError, ["axis 2", "(2, 3)"]),
+    ("concatenate", [1.0, 2.0], {}, ShapeError, ["()", "axis"]),
+    ("concatenate", [ones(2, 3), np.ones((2, 3), int)], {}, DTypeError, ["'xs2'", "int64"]),
+    ("concatenate", [ones(2, 3), None], {}, TypeError, ["'xs2'", "None"]),
+    ("concatenate", [ones(2, 3)], {"axis": "last"}, TypeError, ["axis", "last"]),
+    ("concatenate", [[ones(2, 3), ones(3, 3)]], {}, DTypeError, ["'xs1'", "list"]),
+    ("flatten", [ones(2, 3)], {"start": 3}, ShapeError, ["start", "3", "(2, 3)"]),
+    ("flatten", [ones(2, 3)], {"start": -1}, ShapeError, ["start", "-1", "(2, 3)"]),
+    ("flatten", [ones(2, 3)], {"start": "1"}, TypeError, ["start", "1"]),
+    ("flatten", [ones(2, 3)], {"start": 1.0}, TypeError, ["start", "1.0"]),
+    ("mean", [ones(2, 3)], {"axis": 2}, ShapeError, ["axis", "2", "(2, 3)"]),
+    ("mean", [ones(2, 3)], {"axis": (0, 3)}, ShapeError, ["axis", "3", "(2, 3)"]),
+    ("mean", [ones(2, 3)], {"axis": (0, 0)}, ValueError, ["axis", "(0, 0)"]),
+    ("mean", [ones(2, 3)], {"axis": "b"}, TypeError, ["axis", "b"]),
+    ("mean", [ones(2, 3)], {"axis": [0]}, TypeError, ["hashable", "axis"]),
+    *((name, [ones(2, 3)], {"axis": 2}, ShapeError, ["axis 2", "(2, 3)"]) for name in ("softmax", "log_softmax")),
+    *((name, [ones(2, 3)], {"axis": -3}, ShapeError, ["axis -3", "(2, 3)"]) for name in ("softmax", "log_softmax")),
+    *((name, [1.0], {}, ShapeError, ["axis -1", "()"]) for name in ("softmax", "log_softmax")),
+    *((name, [ones(2, 3)], {"axis": (0, 1)}, TypeError, ["axis", "(0, 1)"]) for name in ("softmax", "log_softmax")),
+    *((name, [ones(2, 3)], {"axis": None}, TypeError, ["axis", "None"]) for name in ("softmax", "log_softmax")),
+    *((name, [ones(2, 3)], {"axis": 1.0}, TypeError, ["axis", "1.0"]) for name in ("softmax", "log_softmax")),
+    *((name, [ones(2, 3)], {"axis": [0]}, TypeError, ["hashable", "axis"]) for name in ("softmax", "log_softmax")),
+    ("softmax", [ones(3), -1], {}, TypeError, ["too many"]),
+    ("duplicate", [ones(2)], {"n": -1}, ValueError, ["n", "-1"]),
+    ("duplicate", [ones(2)], {"n": 1.5}, TypeError, ["n", "1.5"]),
+    ("duplicate", [ones(2)], {"n": np.array([2])}, TypeError, ["hashable", "n"]),
+    ("squared_error", [ones(3, 1), ones(3)], {}, ShapeError, ["'targets'", "(3, 1)", "(3,)"]),
+    ("squared_error", [INTS, ones(3)], {}, DTypeError, ["'predictions'", "int64"]),
+    ("squared_error", [ones(3), 1.0], {}, ShapeError, ["'targets'", "()", "(3,)"]),
+    ("nll", [ones(2, 3), ones(2)], {}, DTypeError, ["'targets'", "float64", "integer"]),
+    ("nll", [ones(2, 3), INTS], {}, ShapeError, ["'targets'", "(3,)", "(2,)"]),
+    ("nll", [ones(2, 3), np.int32(1)], {}, ShapeError, ["'targets'", "()", "(2,)"]),
+    ("nll", [ones(2, 3), np.zeros((2, 1), int)], {}, ShapeError, ["'targets'", "(2, 1)", "(2,)"]),
+    ("nll", [ones(3), np.zeros(1, int)], {}, ShapeError, ["'targets'", "(1,)", "()"]),
+    ("nll", [ones(2, 3), np.array([0, 3])], {}, ValueError, ["'targets'", "3", "0 to 2"]),
+    ("nll", [ones(2, 3), np.array([-1, 0])], {}, ValueError, ["'targets'", "-1", "0 to 2"]),
+    ("nll", [ones(2, 3), np.ones(2, bool)], {}, DTypeError, ["'targets'", "bool"]),
+    ("nll", [ones(2, 3), np.ones(2, complex)], {}, DTypeError, ["'targets'", "complex128"]),
+    ("nll", [1.0, np.int32(0)], {}, ShapeError, ["'predictions'", "()"]),
+    ("nll", [np.ones((2, 3), int), np.zeros(2, int)], {}, DTypeError, ["'predictions'", "int64"]),
+    ("nll", [ones(2, 3), None], {}, TypeError, ["'targets'", "None"]),
+    ("nll", [ones(2, 3)], {}, TypeError, ["'targets'"]),
+    ("cross_entropy", [ones(2, 3), ones(2)], {}, ShapeError, ["'targets'", "(2,)", "(2, 3)"]),
+    ("cross_entropy", [ones(2, 3), ones(2, 4)], {}, ShapeError, ["'targets'", "(2, 4)", "(2, 3)"]),
+    ("cross_entropy", [ones(2, 3), ones(3)], {}, ShapeError, ["'targets'", "(3,)", "(2, 3)"]),
+    ("cross_entropy", [ones(2, 3), np.zeros((2, 3), int)], {}, ShapeError, ["'targets'", "(2, 3)", "(2,)"]),
+    ("cross_entropy", [ones(2, 3), INTS], {}, ShapeError, ["'targets'", "(3,)", "(2,)"]),
+    ("cross_entropy", [ones(2, 3), np.array([0, 3])], {}, ValueError, ["'targets'", "3", "0 to 2"]),
+    ("cross_entropy", [ones(2, 3), np.array([0, -1])], {}, ValueError, ["'targets'", "-1", "0 to 2"]),
+    ("cross_entropy", [ones(2, 3), np.ones(2, bool)], {}, DTypeError, ["'targets'", "bool"]),
+    ("cross_entropy", [ones(2, 3), np.ones((2, 3), complex)], {}, DTypeError, ["'targets'", "complex128"]),
+    ("cross_entropy", [1.0, np.int32(0)], {}, ShapeError, ["'predictions'", "()"]),
+    ("cross_entropy", [ones(2, 3), "cat"], {}, DTypeError, ["'targets'", "str"]),
+    ("cross_entropy", [ones(2, 3), None], {}, TypeError, ["'targets'", "None"]),
+    ("cross_entropy", [ones(2, 3), np.zeros(2, int)], {"smoothing": 0.1}, TypeError, ["'smoothing'"]),
+]
+
+
+def describe(row):
+    name, args, config = row[:3]
+    texts = [f"{a.dtype}{list(a.shape)}".replace("float64", "") if hasattr(a, "shape") else type(a).__name__ for a in args]
+    return " ".join([name, *texts, *(f"{k}={v}" for k, v in config.items())])
+
+
+@pytest.mark.parametrize("name, args, config, error, words", TABLE, ids=map(describe, TABLE))
+def test_bad_argument(name, args, config, error, words):
+    with pytest.raises(error) as raised:
+        jaxnets.LAYERS[name](*args, **config)
+    message = str(raised.value)
+    missing = [word for word in (name, *words) if not re.search(rf"(?<!\w){re.escape(word)}(?!\w)", message)]
+    assert not missing, f"{type(raised.value).__name__} does not say {missing}: {message}"
+
+
+def test_every_layer_is_in_the_table():
+    assert {row[0] for row in TABLE} == set(jaxnets.LAYERS)
+
+
+@pytest.mark.parametrize("transform", [jax.jit, jaxnets.jacobian, jaxnets.grad], ids=["jit", "jacobian", "grad"])
+def test_errors_are_the_same_inside_transformations(transform):
+    with pytest.raises(ShapeError, match=r"linear.*'w'.*\(2, 4\).*i = 3"):
+        transform(lambda x: jaxnets.linear(x, ones(2, 4)))(ones(3))
+
+
+def test_labels_cannot_be_differentiated():
+    with pytest.raises(DTypeError, match="targets.*int"):
+        jaxnets.jacobian(jaxnets.nll, 1)(ones(2, 3), np.zeros(2, int))
+
+
+# --- layers that are wrongly defined ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def scratch():
+    """Layers made in a test are forgotten after it."""
+    before = dict(jaxnets.LAYERS)
+    yield
+    jaxnets.LAYERS.clear()
+    jaxnets.LAYERS.update(before)
+
+
+def throwaway():
+    @jaxnets.layer
+    def throwaway(x):
+        return 2 * x
+
+    return throwaway
+
+
+def test_layer_without_a_rule(scratch):
+    layer = throwaway()
+    np.testing.assert_array_equal(layer(ones(2)), [2, 2])
+    with pytest.raises(RuleError, match="'throwaway'.*no Jacobian rule"):
+        jaxnets.jacobian(layer)(ones(2))
+
+
+def test_second_rule(scratch):
+    layer = throwaway()
+    layer.jacobian(lambda y, x: (jaxnets.scaled(2.0),))
+    np.testing.assert_array_equal(jaxnets.jacobian(layer)(ones(2)).dense(), 2 * np.eye(2))
+    with pytest.raises(RuleError, match="'throwaway' already has"):
+        layer.jacobian(lambda y, x: (jaxnets.scaled(3.0),))
+
+
+def test_second_layer_of_a_name(scratch):
+    throwaway()
+    with pytest.raises(RuleError, match="'throwaway'.*twice"):
+        throwaway()
+
+
+@pytest.mark.parametrize("rule", [
+    lambda y, x: (), lambda y, x: (None, None), lambda y, x: jaxnets.scaled(2.0), lambda y, x: (lambda y, x: 2.0,),
+], ids=["none", "two", "no tuple", "no Jacobian"])  # fmt: skip
+def test_rule_that_does_not_fit(scratch, rule):
+    layer = throwaway()
+    layer.jacobian(rule)
+    with pytest.raises(RuleError, match="throwaway"):
+        jaxnets.jacobian(layer)(ones(2))
+
+
+def test_rule_of_a_wrong_shape(scratch):
+    """A Jacobian that does not fit output and argument is refused, not returned."""
+    layer = throwaway()
+    layer.jacobian(lambda y, x: (lambda y, x: jaxnets.scaled(2.0)(jnp.ones(3), jnp.ones(3)),))
+    with pytest.raises((RuleError, ShapeError), match="throwaway"):
+        jaxnets.jacobian(layer)(ones(2))
