@@ -47,11 +47,12 @@ def batch(n, width):
 
 # --- a batch stays a batch ------------------------------------------------------------------------------------------
 
+SMALL, SQUARE = net(20, 30, 5), net(20, 30, 20)
 NETS = {
     "MLP": net(20, 30, 30, 5),
-    "softmax MLP": lambda x, f=net(20, 30, 5): jaxnets.softmax(f(x)),
-    "jax.nn MLP": lambda x, f=net(20, 30, 5): jax.nn.log_softmax(jax.nn.relu(f(x))),
-    "residual": lambda x, f=net(20, 30, 20): (x + f(x))[:, :5] * 2,
+    "softmax MLP": lambda x: jaxnets.softmax(SMALL(x)),
+    "jax.nn MLP": lambda x: jax.nn.log_softmax(jax.nn.relu(SMALL(x))),
+    "residual": lambda x: (x + SQUARE(x))[:, :5] * 2,
 }
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 import jaxnets
-from tests.programs import r, spd
+from tests.programs import clipped_gradient, r, spd
 
 W, V, SQUARE, BLOCKS = r(2, 3), r(3, 2), spd(3), r(4, 2, 3)
 IDS = np.array([3, 0, 0, 9])  # a repeated row, and one out of range
@@ -47,6 +47,11 @@ MAPS = {
     "opaque": (lambda x: jnp.cumsum(x.ravel()), (4, 3), "cumsum"),
     "opaque by row": (lambda x: jnp.cumsum(x, 1), (4, 3), "cumsum"),
     "opaque chain": (lambda x: jnp.sin(jnp.cumsum(jnp.sin(x))) @ V, (3,), None),
+    "opaque, of two arguments": (lambda x: jnp.convolve(jnp.sin(x), x, mode="same"), (4,), None),
+    "opaque scan": (lambda x: lax.scan(lambda c, a: (c * a.sum() + 1, c * a), 1.0, x)[1], (4, 3), None),
+    "known by its pullback": (lambda x: clipped_gradient(jnp.sin(x)) * x, (4, 3), None),
+    "complex inside": (lambda x: jnp.fft.fft(x).real, (4,), None),
+    "linear solve": (lambda x: jnp.linalg.solve(SQUARE, x * jnp.sin(x)), (3,), None),
     "zero": (lambda x: jnp.ones((2, 2)), (4, 3), "zero"),
     "merge": (lambda x: x.reshape(12), (4, 3), "identity"),
     "split": (lambda x: x.reshape(2, 2, 3), (4, 3), "identity"),
@@ -103,8 +108,7 @@ def test_everything_against_the_dense_twin(name):
     def run(j, c, v, u):
         got = {
             "dense": j.dense(), "matrix": j.matrix(), "T": j.T.dense(), "T.T": j.T.T.dense(), "-J": (-j).dense(),
-            "2J": (2 * j).dense(), "J/2": (j * 0.5).dense(), "cJ": (c * j).dense(), "Jc": (j * c).dense(),
-            "J+J": (j + j).dense(), "J-J": (j - j).dense(), "J-2J": (j - 2 * j).dense(), "reduced": j.reduced().dense(),
+            "cJ": (c * j).dense(), "J+J": (j + j).dense(), "J-2J": (j - 2 * j).dense(), "reduced": j.reduced().dense(),
             "Jv": j @ v, "uJ": u @ j, "J.T u": j.T @ u, "J J.T": (j @ j.T).dense(), "J.T J": (j.T @ j).dense(),
             "(J.T J) J.T u": (j.T @ j) @ j.T @ u, "trace": (j @ j.T).diagonal(), "c(J+J).T": (c * (j + j)).T.dense(),
         }  # fmt: skip
@@ -116,8 +120,8 @@ def test_everything_against_the_dense_twin(name):
     t, mtm = m.T.reshape(inp + out), m.T @ m
     uj, jv = (u.ravel() @ m).reshape(inp), (m @ v.ravel()).reshape(out)
     expected = {
-        "dense": d, "matrix": m, "T": t, "T.T": d, "-J": -d, "2J": 2 * d, "J/2": d / 2, "cJ": -1.5 * d, "Jc": -1.5 * d,
-        "J+J": 2 * d, "J-J": 0 * d, "J-2J": -d, "reduced": d, "Jv": jv, "uJ": uj, "J.T u": uj,
+        "dense": d, "matrix": m, "T": t, "T.T": d, "-J": -d, "cJ": -1.5 * d, "J+J": 2 * d, "J-2J": -d, "reduced": d,
+        "Jv": jv, "uJ": uj, "J.T u": uj,
         "J J.T": (m @ m.T).reshape(out + out), "J.T J": mtm.reshape(inp + inp),
         "(J.T J) J.T u": (mtm @ uj.ravel()).reshape(inp), "trace": np.diag(m @ m.T).reshape(out), "c(J+J).T": -3 * t,
     }  # fmt: skip
@@ -286,7 +290,7 @@ def test_shape_errors_name_both_shapes(case):
         assert str(shape) in str(caught.value)
 
 
-@pytest.mark.parametrize("operation", [lambda j: j + 1, lambda j: 1 + j, lambda j: j - np.ones((2, 3)), lambda j: j * "a"])
+@pytest.mark.parametrize("operation", [lambda j: j + 1, lambda j: 1 + j, lambda j: j - np.ones((2, 3)), lambda j: j * None])
 def test_arithmetic_with_other_things_is_refused(operation):
     with pytest.raises((TypeError, jaxnets.ShapeError)):
         operation(j23())
@@ -342,8 +346,8 @@ def test_default_limit_lets_small_things_pass():
 
 BYTES = {  # of float64: what must be stored and no more
     "identity": 0, "diagonal": 8 * 12, "Kronecker": 8 * 6, "Kronecker by W": 8 * 15, "dense": 8 * 6, "sum": 0,
-    "broadcast": 0, "permutation": 0, "slice": 0, "softmax": 8 * 12, "log-softmax": 8 * 12, "zero": 0, "merge": 0, "scrambled": 0,
-    "block diagonal": 8 * 24, "factored": 8 * (6 + 10 + 15), "shift a factor": 8 * 24, "empty input": 0,
+    "broadcast": 0, "permutation": 0, "slice": 0, "softmax": 8 * 12, "log-softmax": 8 * 12, "zero": 0, "merge": 0,
+    "scrambled": 0, "block diagonal": 8 * 24, "factored": 8 * (6 + 10 + 15), "shift a factor": 8 * 24, "empty input": 0,
 }  # fmt: skip
 
 

@@ -65,7 +65,7 @@ def test_value_and_jacobian_under_jit(program):
 
 
 # Eager JAX compiles every operation by itself: a sample of the programs, and all that must be eager.
-EAGER = [p for i, p in enumerate(PROGRAMS) if p.concrete or i % 7 == 0]
+EAGER = [p for i, p in enumerate(PROGRAMS) if p.concrete or i % 12 == 0]
 
 
 @over(EAGER)
@@ -82,18 +82,23 @@ def test_eager_and_out_of_jit(program):
         assert repr(j).startswith("Jacobian(")
 
 
-@over([p for i, p in enumerate(TRACED) if i % 5 == 0])
+@over([p for i, p in enumerate(TRACED) if i % 10 == 3])
 def test_pytree_out_of_jit(program):
     jacobians = jax.jit(jaxnets.jacobian(program.function, program.argnums))(*program.arrays)
     dense = jax.tree.map(lambda j: j.dense(), jacobians, is_leaf=is_jacobian)
     assert_same(dense, reference(program)(*program.arrays), program.tolerance)
 
 
+# Programs whose rules look most at axes and at values.
+MAPPED = {"custom_vjp", "cond", "switch", "while_loop", "embedding", "dynamic slice", "sort", "convnet", "attention",
+          "max with ties", "reshape does not refine", "pad with interior", "inverse", "power spectrum", "RNN"}  # fmt: skip
+
+
 def is_jacobian(x):
     return isinstance(x, jaxnets.Jacobian)
 
 
-@over(TRACED)
+@over([p for i, p in enumerate(TRACED) if i % 3 == 0 or p.name in MAPPED])
 def test_vmap(program):
     """Mapped over the first differentiable argument, against one call of JAX an example."""
     first, args = program.argnums[0], program.arrays
@@ -112,7 +117,7 @@ def scalarised(program):
     return f
 
 
-@over([p for i, p in enumerate(TRACED) if i % 4 == 1 and not p.forward_only])
+@over([p for i, p in enumerate(TRACED) if i % 5 == 1 and not p.forward_only])
 def test_value_and_grad(program):
     f = scalarised(program)
     ours = jax.jit(jaxnets.value_and_grad(f, program.argnums))(*program.arrays)
@@ -177,11 +182,11 @@ def test_third_order(outer, middle):
 
 @pytest.mark.parametrize("inner", [jax.jacrev, jax.jacfwd], ids=["jacrev", "jacfwd"])
 def test_jacobian_of_jax_jacobian(inner):
-    assert_same(jax.jit(d(inner(curved)))(X), jax.hessian(curved)(X))
+    assert_same(jax.jit(d(inner(curved)))(X), jax.jit(jax.hessian(curved))(X))
 
 
 def test_hessian_of_a_gradient_is_symmetric():
-    h = jaxnets.hessian(lambda x: curved(x).prod())(X)
+    h = jax.jit(jaxnets.hessian(lambda x: curved(x).prod()))(X)
     assert h.shape == (3, 3)
     np.testing.assert_allclose(h.dense(), h.dense().T, atol=1e-12)
 
@@ -205,7 +210,7 @@ def test_inside_a_tracked_scan():
     def flow_of_jax(x):
         return lax.scan(lambda x, _: (x - 0.1 * jax.grad(lambda v: curved(v).sum())(x), x), x, None, length=3)[1]
 
-    assert_same(d(flow)(X), jax.jacrev(flow_of_jax)(X))
+    assert_same(jax.jit(d(flow))(X), jax.jit(jax.jacrev(flow_of_jax))(X))
 
 
 def test_two_levels_close_over_each_other():
@@ -214,7 +219,7 @@ def test_two_levels_close_over_each_other():
     def outer(jacobian):
         return lambda x: jacobian(lambda y: x * y**2 + jnp.sin(x * y))(2 * x)
 
-    assert_same(d(outer(d))(X), jax.jacrev(outer(jax.jacrev))(X))
+    assert_same(jax.jit(d(outer(d)))(X), jax.jit(jax.jacrev(outer(jax.jacrev)))(X))
 
 
 def test_perturbation_confusion():
@@ -253,9 +258,10 @@ def test_argnums(argnums):
         return (a["x"] * b[:, None]).sum() + b.prod()
 
     args = ({"x": jnp.ones((2, 3)), "y": None}, jnp.array([1.0, 2.0]))
-    assert_same(jaxnets.grad(f, argnums)(*args), jax.grad(f, argnums)(*args))
+    assert_same(jax.jit(jaxnets.grad(f, argnums))(*args), jax.jit(jax.grad(f, argnums))(*args))
     vector = lambda a, b: (b * f(a, b), {"s": a["x"]})  # noqa: E731
-    assert_same(jaxnets.dense(jaxnets.jacobian(vector, argnums)(*args)), jax.jacrev(vector, argnums)(*args))
+    ours = jax.jit(lambda *args: jaxnets.dense(jaxnets.jacobian(vector, argnums)(*args)))(*args)
+    assert_same(ours, jax.jit(jax.jacrev(vector, argnums))(*args))
 
 
 def test_aux_of_grad():
@@ -369,7 +375,7 @@ def test_function_runs_once():
 
 def test_no_tracer_leaks():
     with jax.checking_leaks():
-        jaxnets.jacobian(curved)(X)
+        jaxnets.jacobian(jnp.sin)(X)
         jax.jit(jaxnets.grad(lambda x: curved(x).sum()))(X)
 
 
