@@ -10,6 +10,7 @@ from rich.text import Text
 import jaxnets.layers
 import jaxnets.losses  # noqa: F401  (both register their layers)
 
+from .jacobian import Jacobian
 from .layer import LAYERS, Layer
 
 SIZES = {"i": 5, "o": 3, "k": 6}
@@ -66,7 +67,7 @@ def catalogue() -> Catalogue:
     entries = []
     for name, layer in LAYERS.items():
         arguments = example(layer, jax.random.key(0))
-        blocks = []
+        blocks: list[Jacobian] = []
 
         def rules(*arguments, layer=layer, blocks=blocks):
             out = layer(*arguments)

@@ -137,7 +137,7 @@ def compare(function: Callable, *args, title: str | None = None, timed: bool = T
             return one(x, i, [leaf.astype(jnp.float64) for leaf in leaves])
 
         blocks += _compare_leaf(one, wide, leaves[i], name, timed)
-    return Comparison(title or getattr(function, "__name__", "function"), str(leaves[0].dtype), tuple(blocks))
+    return Comparison(title or str(getattr(function, "__name__", "function")), str(leaves[0].dtype), tuple(blocks))
 
 
 def _compare_leaf(function, wide, x, name, timed) -> list[BlockReport]:
@@ -258,7 +258,7 @@ def _differences(wide, output, x, ours, known, scale, loose) -> tuple[Error, int
 
 def _milliseconds(run, x, budget=0.05) -> float:
     """Median time of a compiled function, of at least one and at most 20 runs within about a twentieth of a second."""
-    times = []
+    times: list[float] = []
     while not times or (sum(times) < budget and len(times) < 20):
         start = time.perf_counter()
         jax.block_until_ready(run(x))

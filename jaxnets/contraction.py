@@ -9,6 +9,7 @@ import functools
 import itertools
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -146,7 +147,7 @@ _NONE = Label(-1, 0)
 
 def _planned(labels, keep, cost=None) -> Tensor:
     """What a contraction over these labels would give, counted and not computed."""
-    meter, kept = _meter.get(), [label for label in labels if label in keep]
+    meter, kept = _meter.get() or Meter(), [label for label in labels if label in keep]
     meter.multiplies += size_of(labels) if cost is None else cost
     meter.peak = max(meter.peak, size_of(kept))
     return tensor(jax.ShapeDtypeStruct([label.size for label in kept], jnp.float32), kept)
@@ -154,12 +155,12 @@ def _planned(labels, keep, cost=None) -> Tensor:
 
 def _pair(a: Factor, b: Factor, keep) -> Tensor:
     if _meter.get():
-        labels, _, cost = _layout(*(list(dict.fromkeys(flatten(f.axes))) for f in (a, b)), keep)
+        labels, _, cost = _layout(list(dict.fromkeys(flatten(a.axes))), list(dict.fromkeys(flatten(b.axes))), keep)
         return _planned([label for label in labels if label in keep], keep, cost)
     if not isinstance(a, Tensor) and not isinstance(b, Tensor):
-        a, b = (a.tensor(), b) if size_of(a.labels) <= size_of(b.labels) else (a, b.tensor())
+        a, b = (a.tensor(), b) if size_of(a.labels) <= size_of(b.labels) else (b.tensor(), a)
     for operator, other in ((a, b), (b, a)):
-        if not isinstance(operator, Tensor):
+        if isinstance(other, Tensor) and not isinstance(operator, Tensor):
             product = operator.contract(other.summed(keep | operator.labels), keep)
             if product is not None:
                 return product.summed(keep)
@@ -179,7 +180,7 @@ def _multiply(a: Tensor, b: Tensor, keep) -> Tensor:
         return tensor(tensor(x, x_labels).aligned(labels) * tensor(y, y_labels).aligned(labels), labels, name)
     batch = [label for label in x_labels if label in shared & keep]
     summed = [label for label in x_labels if label in shared - keep]
-    numbers = [tuple([own.index(label) for label in side] for own in (x_labels, y_labels)) for side in (summed, batch)]
+    numbers: Any = [[[own.index(label) for label in side] for own in (x_labels, y_labels)] for side in (summed, batch)]
     dtype = jnp.promote_types(x.dtype, y.dtype)
     wide = jnp.promote_types(dtype, jnp.float32)  # 16-bit products are summed in float32
     product = lax.dot_general(x.astype(dtype), y.astype(dtype), numbers, preferred_element_type=wide)

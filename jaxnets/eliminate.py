@@ -37,10 +37,10 @@ def eliminate(graph: Graph, on_opaque: str = "allow") -> list[list[Jacobian]]:
         if incoming:
             edges[node] = incoming
             useful.add(node)
-    for sink, node in zip(sinks, graph.outputs, strict=True):
-        if node in useful:
-            groups = fresh_groups(node.shape)
-            edges[sink] = {node: from_groups(groups, groups)(sink, node)}
+    for sink, source in zip(sinks, graph.outputs, strict=True):
+        if source in useful:
+            groups = fresh_groups(sink.shape)
+            edges[sink] = {source: from_groups(groups, groups)(sink, source)}
     reached = set(sinks)
     for node in [*sinks, *reversed(nodes)]:
         if node in reached:

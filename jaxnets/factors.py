@@ -7,7 +7,7 @@ that nobody keeps is summed: see contraction.py.
 
 import dataclasses
 import math
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, dataclass_transform
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +37,7 @@ def flatten(groups) -> Group:
     return tuple(label for group in groups for label in group)
 
 
+@dataclass_transform(frozen_default=True, eq_default=False)
 def pytree(*arrays: str):
     """Class decorator: a frozen dataclass that is a pytree with the named fields as leaves, all others static."""
 
@@ -54,19 +55,24 @@ class Factor:
     axes: tuple[Group, ...]
     kind: ClassVar[str]
 
+    def formula(self, show) -> str:
+        """In index notation; `show` writes the indices of some axes, as "[b,i]"."""
+        raise NotImplementedError
+
+    def contract(self, x: "Tensor", keep) -> "Tensor | None":
+        """Product with a stored array, summed over what is not in `keep`, or None where only `tensor()` will do."""
+        return None
+
     @property
     def labels(self) -> set[Label]:
         return set(flatten(self.axes))
 
     def relabel(self, rename):
-        return dataclasses.replace(self, axes=tuple(rename(group) for group in self.axes))
+        return dataclasses.replace(self, axes=tuple(rename(group) for group in self.axes))  # type: ignore[type-var]
 
     def tensor(self) -> "Tensor":
         """The factor as a stored array."""
         raise NotImplementedError
-
-    def nbytes(self) -> int:
-        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self))
 
 
 @pytree("value")
@@ -133,12 +139,17 @@ class Operator(Factor):
     shared: int
     outputs: int
 
+    def push(self, x) -> jax.Array:
+        raise NotImplementedError
+
+    def pull(self, x) -> jax.Array:
+        raise NotImplementedError
+
     def parts(self):
         stop = self.shared + self.outputs
         return self.axes[: self.shared], self.axes[self.shared : stop], self.axes[stop:]
 
-    def contract(self, x: Tensor, keep) -> Tensor | None:
-        """Product with a stored array, or None where only `tensor()` will do."""
+    def contract(self, x, keep):
         shared, out, inp = self.parts()
         if len(flatten(self.axes)) != len(self.labels):
             return None
@@ -283,7 +294,7 @@ class Opaque(Operator):
     in_shared: tuple[int, ...] = ()
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> str:  # type: ignore[override]
         return self.name
 
     def formula(self, show) -> str:

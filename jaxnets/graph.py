@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import FrameType
 
 import jax
 import jax.numpy as jnp
@@ -178,8 +179,8 @@ class _GraphTrace(core.Trace):
         with set_current_trace(self):
             out = jvp.call_wrapped(*values, *tangents)
         primals, tangents = out[: len(out) // 2], out[len(out) // 2 :]
-        nodes = [self.split(t)[1] for t in tangents]
-        return [p if node is None else _GraphTracer(self, p, node) for p, node in zip(primals, nodes, strict=True)]
+        made = [self.split(t)[1] for t in tangents]
+        return [p if node is None else _GraphTracer(self, p, node) for p, node in zip(primals, made, strict=True)]
 
     def process_custom_vjp_call(self, primitive, function, fwd, bwd, tracers, /, *, out_trees, symbolic_zeros):
         """The author's pullback is known by its products alone: an opaque edge."""
@@ -274,7 +275,7 @@ def _is_zero(x) -> bool:
 
 def _user_line() -> str:
     """File and line of the innermost frame outside jax and this package."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename.startswith(_LIBRARIES):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""

@@ -26,7 +26,8 @@ class Layer:
 
     def __init__(self, forward: Callable):
         functools.update_wrapper(self, forward)
-        self.forward, self.name, self.rule = forward, forward.__name__, None
+        self.forward, self.name = forward, forward.__name__
+        self.rule: Callable | None = None
         self.signature = inspect.signature(forward)
         self.many_outputs = typing.get_origin(self.signature.return_annotation) is tuple
         if self.name in LAYERS:

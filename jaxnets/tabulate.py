@@ -164,7 +164,7 @@ def _longest_path(states, outputs) -> list[Jacobian]:
     depth: dict[Node, int] = {}
     for node, pairs in states.items():
         depth[node] = 1 + max((depth.get(edge.parent, 0) for edge, _ in pairs), default=0)
-    node = max((node for node in outputs if node in depth), key=depth.get, default=None)
+    node = max((node for node in outputs if node in depth), key=lambda node: depth[node], default=None)
     path = []
     while states.get(node):
         edge, j = max(states[node], key=lambda pair: depth.get(pair[0].parent, 0))

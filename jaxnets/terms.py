@@ -76,7 +76,9 @@ class Term:
         """The array with an axis for every axis of output and input."""
         labels = iter([label._replace(id=i) for i, label in enumerate(flatten(self.out) + flatten(self.inp))])
         out, inp = ([tuple(next(labels) for _ in group) for group in side] for side in (self.out, self.inp))
-        array = self.spread(out, inp).arranged(flatten(out) + flatten(inp))
+        value = self.spread(out, inp)
+        assert value is not None  # labels that are all different share least
+        array = value.arranged(flatten(out) + flatten(inp))
         return array.reshape(shape_of(self.out) + shape_of(self.inp))
 
 
@@ -120,7 +122,8 @@ class Unifier:
     """Makes two groups of the same size equal, splitting labels where one group is finer than the other."""
 
     def __init__(self, next_id: int):
-        self.next_id, self.known = next_id, {}
+        self.next_id = next_id
+        self.known: dict[Label, Group] = {}
 
     def resolve(self, group: Group) -> Group:
         result: Group = ()
@@ -235,10 +238,10 @@ def merged(terms: Sequence[Term]) -> list[Term]:
             single[key] = _sum(single[key], term) if key in single else term
     result: list[Term] = []
     for term in sorted([*single.values(), *others], key=lambda term: (-len(term.external), len(term.factors))):
-        host = next((i for i, host in enumerate(result) if host.full and term.stored), None)
-        value = None if host is None else term.spread(result[host].out, result[host].inp)
-        if value is None:
-            result.append(term)
+        host = next((host for host in result if host.full and term.stored), None)
+        value = host and term.spread(host.out, host.inp)
+        if host and value:
+            result[result.index(host)] = replace(host, factors=(add(host.array(), value),), scale=1.0)
         else:
-            result[host] = replace(result[host], factors=(add(result[host].array(), value),), scale=1.0)
+            result.append(term)
     return result

@@ -5,6 +5,7 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -70,7 +71,9 @@ def argument_names(function, args, chosen) -> list[str]:
 def trace(name, function, argnums, args, kwargs, has_aux=False):
     """Run the function under the graph reader: graph, output tree, auxiliary output, input tree."""
     call, leaves, names, in_tree = _prepare(name, function, argnums, args, kwargs)
-    out_tree = aux_tree = out_names = None
+    out_tree: Any = None
+    aux_tree: Any = None
+    out_names: list[str] = []
 
     def flat(*leaves):
         nonlocal out_tree, aux_tree, out_names

@@ -29,11 +29,18 @@ def wide(x):
 class _RowOperator(Operator):
     """Common to both: `p` is [*shared, n]; the axes are the shared ones, i of the output, j of the input."""
 
+    p: Any
     outputs = 1
 
     @property
-    def shared(self):
+    def shared(self):  # type: ignore[override]
         return len(self.axes) - 2
+
+    def on_diagonal(self):
+        raise NotImplementedError
+
+    def off_diagonal(self):
+        raise NotImplementedError
 
     def others(self):
         """Σ_{j≠i} p[j] = 1 − p[i], summed where the difference would lose digits."""
@@ -50,7 +57,7 @@ class _RowOperator(Operator):
             return Tensor(self.on_diagonal(), self.axes[:-1], self.kind)
         return Tensor(self.array(), self.axes, self.kind)
 
-    def array(self):
+    def array(self, forward=None):
         eye = jnp.eye(self.p.shape[-1], dtype=bool)
         return jnp.where(eye, self.on_diagonal()[..., None], self.off_diagonal())
 
