@@ -350,7 +350,6 @@ EQUIVALENT = {
     ("rule of cross_entropy", "(*p.shape, p.shape[-1]) → (*p.shape,)"): UNUSED,
     ("rule of cross_entropy", "p.shape[-1] → p.shape[-0]"): UNUSED,
     ("row_rule", "wide(jnp.moveaxis(p, axis, -1)) → jnp.moveaxis(p, axis, -1)"): ROUNDING,
-    ("place", "len(big_shape) → big_shape"): "any identity that no other label has will do",
     ("SoftmaxOperator.off_diagonal", "(..., :, None) → (..., None)"): "the same index",
     ("_RowOperator.array", "jnp.eye(self.p.shape[-1], dtype=bool) → jnp.eye(self.p.shape[-1])"): PROMOTED,
     ("Selection.contract", "set(keep) → keep"): SAME_SET,

@@ -297,7 +297,7 @@ def near(actual, exact, dtype, case, what):
     info = jnp.finfo(dtype)
     size = np.maximum(np.abs(exact), float(info.tiny))
     unit = float(info.eps) * 2.0 ** np.floor(np.log2(size))
-    allowed = case.ulp * unit + case.eps * float(info.eps) * np.abs(exact).max()
+    allowed = case.ulp * unit + case.eps * float(info.eps) * max(1.0, np.abs(exact).max())
     worst = np.max(np.abs(actual - exact) / allowed)
     assert worst <= 1, f"{what} in {dtype}: {worst:.3g} times the allowed error"
 

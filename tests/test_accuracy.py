@@ -1,4 +1,4 @@
-"""Errors in ULP, with mpmath at 60 digits as the only oracle.  Bounds are those of a careful rule, see each test.
+"""Errors in units of the last place (ULP), with mpmath at 60 digits as the only oracle.
 
 Results that are subnormal or overflow are left out: XLA flushes them on CPU.
 """

@@ -48,7 +48,7 @@ TABLE = [
     ("linear", [None, ones(2, 3)], {}, TypeError, ["'x'", "None"]),
     ("linear", [ones(4, 3)], {}, TypeError, ["'w'"]),
     ("linear", [ones(4, 3), [[1.0, 2.0], [3.0]]], {}, DTypeError, ["'w'", "list"]),
-    ("concatenate", [], {}, TypeError, ["xs"]),
+    ("concatenate", [], {}, ValueError, ["[]"]),
     ("concatenate", [ones(2, 3), ones(4, 3)], {}, ShapeError, ["(2, 3)", "(4, 3)", "-1"]),
     ("concatenate", [ones(2, 3), ones(3)], {}, ShapeError, ["(2, 3)", "(3,)"]),
     ("concatenate", [ones(2, 3), ones(2, 3)], {"axis": 2}, ShapeError, ["axis 2", "(2, 3)"]),

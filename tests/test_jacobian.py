@@ -49,7 +49,7 @@ MAPS = {
     "opaque chain": (lambda x: jnp.sin(jnp.cumsum(jnp.sin(x))) @ V, (3,), None),
     "opaque, of two arguments": (lambda x: jnp.convolve(jnp.sin(x), x, mode="same"), (4,), None),
     "opaque scan": (lambda x: lax.scan(lambda c, a: (c * a.sum() + 1, c * a), 1.0, x)[1], (4, 3), None),
-    "known by its pullback": (lambda x: clipped_gradient(jnp.sin(x)) * x, (4, 3), None),
+    "opaque pullback": (lambda x: clipped_gradient(jnp.sin(x)) * x, (4, 3), None),
     "complex inside": (lambda x: jnp.fft.fft(x).real, (4,), None),
     "linear solve": (lambda x: jnp.linalg.solve(SQUARE, x * jnp.sin(x)), (3,), None),
     "zero": (lambda x: jnp.ones((2, 2)), (4, 3), "zero"),
@@ -191,10 +191,11 @@ def test_pytree(name):
     out = jax.jit(lambda j: j)(j)
     assert jax.tree.structure(out) == tree
     assert hash(jax.tree.structure(out)) == hash(tree)
-    assert repr(out) == repr(j)
+    assert (out.formula, out.structure) == (j.formula, j.structure)
+    assert out.nbytes >= j.nbytes  # an array that was used twice comes out of jit as two
     assert jax.tree.structure(jax.tree.map(lambda x: x, j)) == tree
     abstract = jax.eval_shape(lambda: j)
-    assert repr(abstract) == repr(j)
+    assert (abstract.formula, abstract.structure, abstract.dense_nbytes) == (j.formula, j.structure, j.dense_nbytes)
 
 
 @pytest.mark.parametrize("name", ["diagonal", "factored", "softmax", "slice", "opaque", "centred", "shift a factor"])
@@ -292,7 +293,7 @@ def test_shape_errors_name_both_shapes(case):
 
 @pytest.mark.parametrize("operation", [lambda j: j + 1, lambda j: 1 + j, lambda j: j - np.ones((2, 3)), lambda j: j * None])
 def test_arithmetic_with_other_things_is_refused(operation):
-    with pytest.raises((TypeError, jaxnets.ShapeError)):
+    with pytest.raises((TypeError, ValueError)):
         operation(j23())
 
 
