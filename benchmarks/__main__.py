@@ -1,4 +1,7 @@
-"""`python -m benchmarks list` and `python -m benchmarks run [NAMES] [--quick]`: tables, and JSON in benchmarks/results."""
+"""`python -m benchmarks list | run [NAMES] [--quick] | report`.
+
+`run` prints tables and writes a JSON file in benchmarks/results; `report` puts the newest of them into the README.
+"""
 
 import argparse
 import dataclasses
@@ -12,11 +15,44 @@ from rich.table import Table
 
 QUESTIONS = ("input_jacobian", "gradient")
 RESULTS = Path(__file__).parent / "results"
+README = Path(__file__).parent.parent / "README.md"
+BEGIN, END = "<!-- benchmarks -->", "<!-- end of benchmarks -->"
+
+
+def report():
+    """Rewrite the README's table from the newest results."""
+    newest = max((path for path in RESULTS.glob("*.json") if path.name != "quick.json"), default=None)
+    if newest is None:
+        raise SystemExit("no results yet: python -m benchmarks run")
+    data = json.loads(newest.read_text())
+    about = data["environment"]
+    lines = [
+        f"Measured on {about['device']} ({about['platform']}), {about['dtype']}, jax {about['jax']}, "
+        f"Python {about['python']}; medians of alternating runs, ratio of ours to the best other.  "
+        "`python -m benchmarks report` writes this table.",
+        "",
+        "| question | case | ours | best other | ratio |",
+        "|---|---|---|---|---|",
+    ]
+    for result in data["results"]:
+        (ours, ms), *others = result["milliseconds"].items()
+        best = min((pair for pair in others if not pair[0].startswith("jaxnets")), key=lambda pair: pair[1])
+        cells = [
+            result["question"],
+            result["case"],
+            f"{ours} {ms:.3g} ms",
+            f"{best[0]} {best[1]:.3g} ms",
+            f"{ms / best[1]:.2f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    text = README.read_text()
+    before, rest = text.split(BEGIN)
+    README.write_text(before + BEGIN + "\n" + "\n".join(lines) + "\n" + END + rest.split(END)[1])
 
 
 def main():
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("command", choices=("list", "run"))
+    parser.add_argument("command", choices=("list", "run", "report"))
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"questions: {', '.join(QUESTIONS)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="small sizes and few rounds: does it run at all?")
     options = parser.parse_args()
@@ -24,6 +60,9 @@ def main():
     if unknown:
         parser.error(f"unknown question {', '.join(sorted(unknown))}; known: {', '.join(QUESTIONS)}")
     modules = {name: importlib.import_module(f"benchmarks.{name}") for name in options.names or QUESTIONS}
+    if options.command == "report":
+        report()
+        return
     if options.command == "list":
         for name, module in modules.items():
             print(f"{name}: {module.__doc__}")
@@ -50,4 +89,5 @@ def main():
     print(f"written: {path}")
 
 
-main()
+if __name__ == "__main__":
+    main()

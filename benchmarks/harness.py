@@ -19,7 +19,6 @@ class Result:
     milliseconds: dict[str, float]
     first_call: dict[str, float]
     temporary_bytes: dict[str, int]
-    ratio: float  # ours to the best other
 
 
 def measure(question: str, case: str, contenders: dict[str, Callable], args, rounds: int, tolerance: float = 1e-4) -> Result:
@@ -54,7 +53,7 @@ def measure(question: str, case: str, contenders: dict[str, Callable], args, rou
         for i in shuffled.permutation(len(fast)):
             turn(fast[i])
     median = {name: 1e3 * float(np.median(t)) for name, t in times.items()}
-    return Result(question, case, median, first, memory, median[ours] / min(median[name] for name in others))
+    return Result(question, case, median, first, memory)
 
 
 def environment() -> dict[str, str]:

@@ -10,7 +10,7 @@ import types
 _HOME = {  # public name -> module that defines it, in floor order; layers and losses come from the catalogue
     **dict.fromkeys(["DTypeError", "JacobianTooLarge", "OpaqueError", "RuleError", "ShapeError", "SpecError"], "errors"),
     "Jacobian": "jacobian",
-    **dict.fromkeys(["einsum", "diagonal", "scaled"], "rules"),
+    "rules": None,  # the module itself: rules.einsum, rules.diagonal, …
     **dict.fromkeys(["Layer", "layer"], "layer"),
     "LAYERS": "catalogue",
     **dict.fromkeys(["dense", "grad", "hessian", "jacobian", "value_and_grad", "value_and_jacobian"], "transforms"),
@@ -31,9 +31,10 @@ class _Package(types.ModuleType):
         return [*_HOME, *self.LAYERS, *super().__dir__()]
 
 
-def _public(name: str, home: str) -> property:
+def _public(name: str, home: str | None) -> property:
     def load(package):
-        return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+        module = importlib.import_module(f"{__name__}.{home or name}")
+        return getattr(module, name) if home else module
 
     def leave_to_submodule(package, value):
         if not isinstance(value, types.ModuleType):

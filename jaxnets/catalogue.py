@@ -11,7 +11,7 @@ import jaxnets.layers
 import jaxnets.losses  # noqa: F401  (both register their layers)
 
 from .jacobian import Jacobian
-from .layer import LAYERS, Layer
+from .layer import LAYERS, Layer, is_variadic
 
 SIZES = {"i": 5, "o": 3, "k": 6}
 
@@ -21,10 +21,11 @@ def example(layer: Layer, key, dtype="float32") -> list[jax.Array]:
     parameters = [p for p in layer.signature.parameters.values() if p.kind is not p.KEYWORD_ONLY]
     names = [f"{p.name}{i}" for p in parameters for i in ((1, 2) if p.kind is p.VAR_POSITIONAL else ("",))]
     kinds = [layer.annotation(name) for name in names]
-    featured = any(dim != "..." for _, dims in kinds for dim in dims)
+    featured = any(not is_variadic(dim) for _, dims, _ in kinds for dim in dims)
     arguments = []
-    for i, (kind, dims) in enumerate(kinds):
-        shape = [n for dim in dims for n in ([4] if dim == "..." and featured else [4, 5] if dim == "..." else [SIZES[dim]])]
+    leading = [4] if featured else [4, 5]
+    for i, (kind, dims, _) in enumerate(kinds):
+        shape = [n for dim in dims for n in (leading if is_variadic(dim) else [SIZES[dim]])]
         own = jax.random.fold_in(key, i)
         if kind is jnp.floating:
             arguments.append(jax.random.normal(own, shape, dtype))

@@ -2,8 +2,10 @@
 
 import contextlib
 import dataclasses
+import functools
 import io
 import json
+import math
 import os
 import re
 import sys
@@ -40,8 +42,8 @@ class Shapes(Common):
     """A preset (mynet, spiral, digits, autoencoder) or a description: "linear(60) relu linear(10) log_softmax"."""
     input: str | None = None
     """Shape of one example of a described model, as 3x10x20.  Default: 8."""
-    batch: int = 4
-    """Number of examples."""
+    batch: int | None = None
+    """Number of examples.  Default: 4."""
     loss: bool = False
     """Include the average loss."""
 
@@ -57,8 +59,8 @@ class Compare(Common):
     """A preset (mynet, spiral, digits, autoencoder), a description, a layer by name, or "all"."""
     input: str | None = None
     """Shape of one example of a described model, as 3x10x20.  Default: 8."""
-    batch: int = 4
-    """Number of examples."""
+    batch: int | None = None
+    """Number of examples.  Default: 4."""
 
 
 Command = (
@@ -98,7 +100,7 @@ def _parse(arguments):
         if not stop.code:
             sys.exit(0)
         words = re.sub(r"[│╭╮╰╯─]+|\x1b\[[\d;]*m", " ", said.getvalue()).split()
-        text = re.split(r" For full helptext", " ".join(words))[0]
+        text = re.split(r" For full helptext| Argument helptext| Got errors", " ".join(words))[0]
         raise _UsageError(text.removeprefix("Parsing error ").removeprefix("Unrecognized options ")) from None
 
 
@@ -117,12 +119,25 @@ def _print(*tables):
         console.print(table)
 
 
+def _print_json(data):
+    """Numbers that JSON does not know, infinity and NaN, become null."""
+
+    def known(x):
+        if isinstance(x, dict):
+            return {key: known(value) for key, value in x.items()}
+        if isinstance(x, (list, tuple)):
+            return [known(value) for value in x]
+        return None if isinstance(x, float) and not math.isfinite(x) else x
+
+    print(json.dumps(known(data), ensure_ascii=False, indent=1, allow_nan=False))
+
+
 def _layers(command: Layers) -> int:
     from .catalogue import catalogue
 
     found = catalogue()
     if command.json:
-        print(json.dumps(found.to_json(), ensure_ascii=False, indent=1))
+        _print_json(found.to_json())
     else:
         _print(found)
     return 0
@@ -136,8 +151,8 @@ def _input_shape(text: str | None) -> tuple[int, ...] | None:
     return tuple(int(n) for n in text.split("x"))
 
 
-def _problem(command, text):
-    """Parameters, inputs, network and average loss of a model."""
+def _problem(command, text, abstract=False):
+    """Parameters (only their shapes, if abstract), inputs, network and average loss of a model."""
     import jax
     import jax.numpy as jnp
 
@@ -148,12 +163,13 @@ def _problem(command, text):
     try:
         chosen = preset(text, _input_shape(command.input))
         keys = jax.random.split(jax.random.key(command.seed))
-        x, targets, source = chosen.data(keys[0], command.batch)
+        x, targets, source = chosen.data(keys[0], 4 if command.batch is None else command.batch)
         dtype = jnp.dtype(command.dtype)
         x = x.astype(dtype)
         targets = targets.astype(dtype) if jnp.issubdtype(targets.dtype, jnp.floating) else targets
-        params = chosen.model.init(keys[1], x.shape[1:], dtype)
-    except (SpecError, ShapeError, ValueError, ModuleNotFoundError) as error:
+        make = functools.partial(chosen.model.init, input_shape=x.shape[1:], dtype=dtype)
+        params = jax.eval_shape(make, keys[1]) if abstract else make(keys[1])
+    except (SpecError, ShapeError, ValueError, OverflowError, ModuleNotFoundError) as error:
         raise _UsageError(str(error)) from None
 
     def network(params, x):
@@ -171,10 +187,10 @@ def _shapes(command: Shapes) -> int:
     _setup(command)
     from .tabulate import tabulate
 
-    params, x, network, loss, _ = _problem(command, command.model)
+    params, x, network, loss, _ = _problem(command, command.model, abstract=True)
     table = tabulate(loss if command.loss else network, params, x)
     if command.json:
-        print(json.dumps(table.to_json(), ensure_ascii=False, indent=1))
+        _print_json(table.to_json())
     else:
         _print(table)
     return 0
@@ -197,7 +213,7 @@ def _compare(command: Compare) -> int:
             else:
                 _print(report, "")
     if command.json:
-        print(json.dumps({"ok": ok, "comparisons": collected}, ensure_ascii=False, indent=1))
+        _print_json({"ok": ok, "comparisons": collected})
     elif len(names) > 1:
         print("all Jacobians agree" if ok else "some Jacobians differ")
     return 0 if ok else 1
@@ -210,6 +226,10 @@ def _comparisons(command: Compare, name: str):
     from .compare import compare
 
     if name in LAYERS:
+        if command.input or command.batch is not None:
+            raise _UsageError(
+                f"compare {name}: a layer by name has arguments of its own; --input and --batch are for models"
+            )
         layer = LAYERS[name]
         yield compare(layer, *example(layer, jax.random.key(command.seed), command.dtype), title=f"layer {name}")
         return

@@ -158,7 +158,8 @@ def _compare_leaf(function, wide, x, name, timed) -> list[BlockReport]:
     tolerance, loose = TOLERANCE[str(x.dtype)]
     reports = []
     for o, j in enumerate(structured):
-        matrices = {method: _matrix(values[o], j, chosen) for method, values in found.items()}
+        matrices = {method: _matrix(values[o], j, chosen) for method, values in found.items() if method != "jacfwd"}
+        matrices["jacfwd"] = np.asarray(found["jacfwd"][o], np.float64).reshape(len(chosen), math.prod(j.out_shape)).T
         ours = matrices["jaxnets"]
         largest = np.abs(ours).max(1, initial=0, keepdims=True)
         scale = np.maximum(largest, largest.max(initial=0) * float(jnp.finfo(x.dtype).eps) + float(jnp.finfo(x.dtype).tiny))
@@ -206,12 +207,9 @@ def _unit(x, i):
     return jnp.zeros(x.size, x.dtype).at[i].set(1).reshape(x.shape)
 
 
-def _matrix(array, j, chosen) -> np.ndarray:
-    """The chosen columns as [outputs, columns], from a whole Jacobian or from columns that come first."""
-    array, outputs = np.asarray(array, np.float64), math.prod(j.out_shape)
-    if array.shape != j.shape:
-        return array.reshape(len(chosen), outputs).T
-    return array.reshape(outputs, math.prod(j.in_shape))[:, chosen]
+def _matrix(array, j, columns=slice(None)) -> np.ndarray:
+    """Some columns of a whole Jacobian, as a matrix."""
+    return np.asarray(array, np.float64).reshape(math.prod(j.out_shape), math.prod(j.in_shape))[:, columns]
 
 
 def _error(a, b, scale, dtype) -> Error:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import opt_einsum
 from jax import lax
 
-from .factors import Factor, Label, Tensor, flatten, size_of, tensor
+from .factors import Factor, Label, Tensor, flatten, size_of, tensor, wide
 
 
 @dataclasses.dataclass(eq=False)
@@ -24,7 +24,6 @@ class Meter:
     """Counts the multiplications of contractions that are only planned."""
 
     multiplies: int = 0
-    peak: int = 0
 
 
 _meter: ContextVar[Meter | None] = ContextVar("meter", default=None)
@@ -60,11 +59,10 @@ def contract(factors, keep, scale: float = 1.0) -> Tensor:
 
 def add(a: Tensor, b: Tensor) -> Tensor:
     """Sum of two stored arrays, each repeated along the labels that only the other has."""
-    if _meter.get():
-        labels = list(dict.fromkeys(flatten(a.axes) + flatten(b.axes)))
-        return _planned(labels, labels)
     labels = list(dict.fromkeys(flatten(a.axes) + flatten(b.axes)))
-    return tensor(a.aligned(labels) + b.aligned(labels), labels, "J")
+    if _meter.get():
+        return _planned(labels, labels)
+    return tensor(wide(a.aligned(labels)) + wide(b.aligned(labels)), labels, "J")
 
 
 def fused(a: Tensor, labels, whole: Label) -> Tensor:
@@ -149,7 +147,6 @@ def _planned(labels, keep, cost=None) -> Tensor:
     """What a contraction over these labels would give, counted and not computed."""
     meter, kept = _meter.get() or Meter(), [label for label in labels if label in keep]
     meter.multiplies += size_of(labels) if cost is None else cost
-    meter.peak = max(meter.peak, size_of(kept))
     return tensor(jax.ShapeDtypeStruct([label.size for label in kept], jnp.float32), kept)
 
 
@@ -177,11 +174,11 @@ def _multiply(a: Tensor, b: Tensor, keep) -> Tensor:
         x, x_labels, y, y_labels = y, y_labels, x, x_labels
     shared = set(x_labels) & set(y_labels)
     if shared <= keep:
-        return tensor(tensor(x, x_labels).aligned(labels) * tensor(y, y_labels).aligned(labels), labels, name)
+        return tensor(tensor(wide(x), x_labels).aligned(labels) * tensor(wide(y), y_labels).aligned(labels), labels, name)
     batch = [label for label in x_labels if label in shared & keep]
     summed = [label for label in x_labels if label in shared - keep]
     numbers: Any = [[[own.index(label) for label in side] for own in (x_labels, y_labels)] for side in (summed, batch)]
     dtype = jnp.promote_types(x.dtype, y.dtype)
-    wide = jnp.promote_types(dtype, jnp.float32)  # 16-bit products are summed in float32
-    product = lax.dot_general(x.astype(dtype), y.astype(dtype), numbers, preferred_element_type=wide)
-    return tensor(product.astype(dtype), labels, name)
+    summed_in = jnp.promote_types(dtype, jnp.float32)
+    product = lax.dot_general(x.astype(dtype), y.astype(dtype), numbers, preferred_element_type=summed_in)
+    return tensor(product, labels, name)

@@ -5,11 +5,14 @@ from .terms import Term
 
 
 def structure(term: Term) -> str:
+    """A short word for what the labels and factors of a term say."""
     out, inp = set(flatten(term.out)), set(flatten(term.inp))
     shared = out & inp
-    special = [f.kind for f in term.factors if not isinstance(f, Tensor)]
+    special = {f.kind for f in term.factors if not isinstance(f, Tensor)}
+    if special == {"selection"} and all(f.kind == "selection" for f in term.factors):
+        return "selection"
     if special:
-        return special[0] if len(term.factors) == 1 else f"{special[0]} product"
+        return special.pop() if len(term.factors) == 1 else "factored"
     if out == inp:
         if any(f.labels for f in term.factors):
             return "diagonal"
@@ -49,7 +52,7 @@ class _Namer:
         letters = iter(self.letters)
         sides = []
         for groups in (first.out, first.inp):
-            texts = ["".join(next(letters) for _ in group) or "·" for group in groups]
+            texts = ["".join(next(letters) for _ in group) or "0" for group in groups]
             sides.append(f"[{','.join(texts)}]" if texts else "")
         text = " + ".join(self.product(term) for term in self.terms).replace("+ −", "− ")
         return f"∂{y}{sides[0]}/∂{x}{sides[1]} = {text}{' + …' if self.strange else ''}"
@@ -80,7 +83,7 @@ class _Namer:
             names[label] = self.fresh(label.name, [*self.letters, *names.values()])
 
         def show(groups):
-            texts = ["".join(names[label] for label in group) or "·" for group in groups]
+            texts = ["".join(names[label] for label in group) or "0" for group in groups]
             return f"[{','.join(texts)}]" if texts else ""
 
         parts += [f.formula(show) for f in term.factors]

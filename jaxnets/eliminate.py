@@ -107,6 +107,9 @@ def _has_factors(jacobian: Jacobian) -> bool:
     return any(term.factors for term in jacobian.terms)
 
 
+_warned: dict = {}  # Python's memory of the places that were warned of
+
+
 def _report(jacobian: Jacobian, node: Node, edge, on_opaque: str):
     if on_opaque == "allow":
         return
@@ -115,4 +118,4 @@ def _report(jacobian: Jacobian, node: Node, edge, on_opaque: str):
         if on_opaque == "error":
             raise OpaqueError(text)
         file, _, line = node.source.rpartition(":")
-        warnings.warn_explicit(text, UserWarning, file or "unknown", int(line or 0))
+        warnings.warn_explicit(text, UserWarning, file or "unknown", int(line or 0), registry=_warned)

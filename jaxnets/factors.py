@@ -37,6 +37,11 @@ def flatten(groups) -> Group:
     return tuple(label for group in groups for label in group)
 
 
+def wide(x):
+    """float16 and bfloat16 as float32: sums and long products need it."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 @dataclass_transform(frozen_default=True, eq_default=False)
 def pytree(*arrays: str):
     """Class decorator: a frozen dataclass that is a pytree with the named fields as leaves, all others static."""
@@ -99,10 +104,10 @@ class Tensor(Factor):
                 "if this Jacobian came out of jax.vmap, use its methods inside jax.vmap too"
             )
         array = self.value.reshape([label.size for label in labels])
-        for label in [label for i, label in enumerate(labels) if label in labels[:i]]:
-            first, last = (i for i, other in enumerate(labels) if other == label)
-            array = jnp.diagonal(array, axis1=first, axis2=last)
-            labels = [other for i, other in enumerate(labels) if i not in (first, last)] + [label]
+        while repeated := next((label for label in labels if labels.count(label) > 1), None):
+            first, second = [i for i, label in enumerate(labels) if label == repeated][:2]
+            array = jnp.diagonal(array, axis1=first, axis2=second)
+            labels = [label for i, label in enumerate(labels) if i not in (first, second)] + [repeated]
         return array, labels
 
     def aligned(self, labels) -> jax.Array:
@@ -120,7 +125,7 @@ class Tensor(Factor):
         if self.labels <= set(keep):
             return self
         array, labels = self.flat()
-        array = array.sum([i for i, label in enumerate(labels) if label not in keep])
+        array = wide(array).sum([i for i, label in enumerate(labels) if label not in keep])
         return tensor(array, [label for label in labels if label in keep], self.name)
 
 
@@ -236,7 +241,7 @@ class Selection(Factor):
 
 def _wrapless(index):
     """Negative indices count from the end in JAX; here they select nothing."""
-    return jnp.where(index < 0, jnp.iinfo(index.dtype).max, index)
+    return jnp.where(index < 0, jnp.iinfo(jnp.int32).max, index.astype(jnp.int32))
 
 
 @pytree()
@@ -292,6 +297,7 @@ class Opaque(Operator):
     outputs: int = 0
     out_shared: tuple[int, ...] = ()
     in_shared: tuple[int, ...] = ()
+    one_way: str = ""  # "push" where JAX cannot transpose (a while loop), "pull" where it cannot push (custom_vjp)
 
     @property
     def kind(self) -> str:  # type: ignore[override]
@@ -309,19 +315,18 @@ class Opaque(Operator):
         return self.function(*operands)[self.output]
 
     def contract(self, x, keep):
-        try:
-            return super().contract(x, keep)
-        except (TypeError, ValueError):  # custom_vjp has no push, a while loop no pull: go through the array
+        _, out, inp = self.parts()
+        if (
+            self.one_way == "pull"
+            and set(flatten(inp)) & x.labels
+            or self.one_way == "push"
+            and set(flatten(out)) & x.labels
+        ):
             return None
+        return super().contract(x, keep)
 
     def array(self, forward=None):
-        try:
-            return super().array(forward)
-        except (TypeError, ValueError):
-            if forward is not None:
-                raise
-        _, out, inp = map(shape_of, self.parts())
-        return super().array(not math.prod(inp) <= math.prod(out))
+        return super().array(self.one_way == "push" if self.one_way else forward)
 
     def _along(self, transform, x, source, target):
         n = self.shared

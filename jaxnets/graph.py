@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import core
 from jax.custom_derivatives import SymbolicZero
-from jax.extend.core import set_current_trace, take_current_trace
+from jax.extend.core import jaxprs_in_params, set_current_trace, take_current_trace
 from jax.interpreters import ad
 
 from .jacobian import Jacobian
@@ -96,15 +96,32 @@ def _run(function, values, inputs, watch):
 def _unread(function, values, inputs):
     """The whole function as one opaque node an output: complex numbers on the way have no real Jacobians."""
     outputs = [jnp.asarray(y) for y in function(*values)]
-    rules = opaque_rules("complex", lambda *xs: [jnp.asarray(y) for y in function(*xs)], values, outputs)
+    try:
+        closed = jax.make_jaxpr(lambda *xs: [jnp.asarray(y) for y in function(*xs)])(*values)
+    except jax.errors.ConcretizationTypeError:  # control flow on values: keep the function with what it closes over
+        call, operands = lambda *xs: [jnp.asarray(y) for y in function(*xs)], list(values)
+    else:
+        call, operands = _Program(closed.jaxpr, len(closed.consts)), [*closed.consts, *values]
+    skipped = len(operands) - len(values)
+    rules = opaque_rules("complex", call, operands, outputs, "")
     found = []
     for y, row in zip(outputs, rules, strict=True):
         edges = [
             Edge(parent, parent.name, functools.partial(rule, y, x))
-            for rule, x, parent in zip(row, values, inputs, strict=True)
+            for rule, x, parent in zip(row[skipped:], values, inputs, strict=True)
         ]
         found.append((y, Node("complex", y.shape, y.dtype, edges) if _is_real(y) else None))
     return found
+
+
+class _Program:
+    """A jaxpr as a function of its constants and arguments."""
+
+    def __init__(self, jaxpr, constants: int):
+        self.jaxpr, self.constants = jaxpr, constants
+
+    def __call__(self, *operands):
+        return core.eval_jaxpr(self.jaxpr, operands[: self.constants], *operands[self.constants :])
 
 
 class _ComplexValueError(Exception):
@@ -213,7 +230,7 @@ class _GraphTrace(core.Trace):
 
         @functools.cache
         def table():
-            return self.blocks(opaque_rules("custom_vjp", call, operands, outputs), operands, outputs, all_nodes)
+            return self.blocks(opaque_rules("custom_vjp", call, operands, outputs, "pull"), operands, outputs, all_nodes)
 
         return self.nodes("custom_vjp", all_nodes, outputs, table)
 
@@ -232,7 +249,7 @@ class _GraphTrace(core.Trace):
         @functools.cache
         def table():
             arrays = [jnp.asarray(value) for value in values]
-            return self.blocks(rules_for(primitive, params, arrays, outputs), arrays, outputs, nodes)
+            return self.blocks(rules_for(primitive, params, arrays, outputs, _one_way(params)), arrays, outputs, nodes)
 
         return self.nodes(primitive.name, nodes, outputs, table)
 
@@ -263,6 +280,18 @@ class _GraphTrace(core.Trace):
                 self.watch(node)
             made.append(_GraphTracer(self, y, node))
         return made
+
+
+def _one_way(params) -> str:
+    """Which products JAX can form of what these parameters hold, where it is not both."""
+    for jaxpr in jaxprs_in_params(params):
+        jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
+        for equation in jaxpr.eqns:
+            name = equation.primitive.name
+            found = {"while": "push", "custom_vjp_call": "pull"}.get(name) or _one_way(equation.params)
+            if found:
+                return found
+    return ""
 
 
 def _is_real(x) -> bool:

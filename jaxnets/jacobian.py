@@ -7,7 +7,7 @@ concatenates factors; numbers are multiplied when somebody asks for numbers.
 """
 
 import math
-import os
+import re
 from dataclasses import replace
 from functools import reduce
 from typing import Any
@@ -49,7 +49,7 @@ class Jacobian:
             v = _array(other)
             if v.shape != self.in_shape:
                 raise ShapeError(f"J @ v: v has shape {v.shape}, the input of J has shape {self.in_shape}")
-            return (self @ _column(v)).dense(limit=math.inf).astype(jnp.result_type(v, self.dtype))
+            return replace(self @ _column(v), dtype=jnp.result_type(v, self.dtype)).dense(limit=math.inf)
         if self.in_shape != other.out_shape:
             raise ShapeError(f"A @ B: the input of A has shape {self.in_shape}, the output of B {other.out_shape}")
         terms = [compose(a, b) for a in self.terms for b in other.terms]
@@ -66,7 +66,10 @@ class Jacobian:
             return NotImplemented
         if (self.out_shape, self.in_shape) != (other.out_shape, other.in_shape):
             raise ShapeError(f"A + B: A maps {self.in_shape} to {self.out_shape}, B {other.in_shape} to {other.out_shape}")
-        return replace(self, terms=self.terms + other.terms)
+        return replace(self, terms=self.terms + other.terms, dtype=jnp.promote_types(self.dtype, other.dtype))
+
+    def __radd__(self, other):
+        return self if isinstance(other, int) and other == 0 else NotImplemented  # sum() starts from 0
 
     def __neg__(self):
         return -1.0 * self
@@ -83,6 +86,9 @@ class Jacobian:
         return replace(self, terms=tuple(replace(t, factors=(*t.factors, Tensor(scale, (), "c"))) for t in self.terms))
 
     __rmul__ = __mul__
+
+    def __truediv__(self, scale):
+        return self * (1 / scale)
 
     @property
     def T(self) -> "Jacobian":
@@ -123,7 +129,10 @@ class Jacobian:
         if self.out_shape[:1] != self.in_shape[:1] or not self.out_shape:
             raise ShapeError(f"per_example: output {self.out_shape} and input {self.in_shape} have no common first axis")
         if not self.batched:
-            raise ShapeError("per_example: examples along the first axis depend on each other; use dense()")
+            raise ShapeError(
+                f"per_example: the structure ({self.structure}) does not tell that examples along the first axis are "
+                "independent; use dense()"
+            )
         shape = self.out_shape + self.in_shape[1:]
         self._check_size(shape, limit)
         return self._total([replace(t, inp=t.inp[1:]).dense() for t in self.terms], shape)
@@ -200,19 +209,30 @@ def _column(v) -> Jacobian:
 
 
 def available_memory() -> float:
-    """Free bytes: on the default device where it tells, else of this machine."""
+    """Free bytes: on the default device where it tells, else of this machine, within its control group."""
     stats = jax.devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats["bytes_in_use"]
-    free = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
-    return os.sysconf(free) * os.sysconf("SC_PAGE_SIZE")
+    found = [_number("/proc/meminfo", r"MemAvailable:\s*(\d+)") * 1024]
+    group = "/sys/fs/cgroup/memory."
+    found.append(
+        _number(group + "max", r"(\d+)") - min(_number(group + "current", r"(\d+)"), _number(group + "max", r"(\d+)") / 2)
+    )
+    return min(found) if min(found) < math.inf else 8e9
+
+
+def _number(path: str, pattern: str) -> float:
+    """A number in a system file, infinity where there is none."""
+    try:
+        with open(path) as file:
+            match = re.search(pattern, file.read())
+    except OSError:
+        return math.inf
+    return float(match.group(1)) if match else math.inf
 
 
 def show_bytes(n: float) -> str:
     if n == math.inf:
         return "unlimited"
-    for unit in ("B", "kB", "MB", "GB"):
-        if n < 1000 or unit == "GB":
-            return f"{n:.0f} B" if unit == "B" else f"{n:.3g} {unit}"
-        n /= 1000
-    raise AssertionError
+    unit = 0 if n < 1000 else min(int(math.log10(n)) // 3, 4)
+    return f"{n / 1000**unit:.{0 if unit == 0 else 3}{'f' if unit == 0 else 'g'}} {('B', 'kB', 'MB', 'GB', 'TB')[unit]}"

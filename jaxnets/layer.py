@@ -4,13 +4,16 @@ All layers share one JAX primitive whose every rule runs the forward function.  
 so `jax.grad` of a layer is autodiff's own answer; the graph reader sees the layer and uses the rule.
 """
 
+import dataclasses
 import functools
 import inspect
+import operator
 import typing
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import core
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
@@ -28,10 +31,14 @@ class Layer:
         functools.update_wrapper(self, forward)
         self.forward, self.name = forward, forward.__name__
         self.rule: Callable | None = None
-        self.signature = inspect.signature(forward)
+        try:
+            self.signature = inspect.signature(forward, eval_str=True)
+        except NameError:  # an annotation that names what is not there: no checks
+            self.signature = inspect.signature(forward)
         self.many_outputs = typing.get_origin(self.signature.return_annotation) is tuple
-        if self.name in LAYERS:
-            raise RuleError(f"layer '{self.name}' is defined twice")
+        known = LAYERS.get(self.name)
+        if known and (known.forward.__module__, known.forward.__qualname__) != (forward.__module__, forward.__qualname__):
+            raise RuleError(f"layer '{self.name}' is defined twice, in {known.forward.__module__} and {forward.__module__}")
         LAYERS[self.name] = self
 
     def jacobian(self, rule: Callable) -> Callable:
@@ -73,7 +80,16 @@ class Layer:
         names = self.argument_names(len(args))
 
         def block(y, rule, argument, name):
-            return None if rule is None or argument is None else _named(rule(y, argument), name)
+            if rule is None or argument is None:
+                return None
+            j = rule(y, argument)
+            if not isinstance(j, Jacobian) or j.shape != y.shape + argument.shape:
+                got = f"one of shape {j.shape}" if isinstance(j, Jacobian) else type(j).__name__
+                raise RuleError(
+                    f"layer '{self.name}': its rule for '{name}' gave {got}, expected a Jacobian of shape "
+                    f"{y.shape + argument.shape}"
+                )
+            return dataclasses.replace(j, names=("y", name))
 
         return tuple(tuple(map(block, [y] * len(args), row, args, names)) for y, row in zip(outputs, table, strict=True))
 
@@ -88,31 +104,37 @@ class Layer:
         return names
 
     def annotation(self, name: str):
-        """The dtype kind and the dimension names of an argument, from its jaxtyping annotation, or None."""
+        """The dtype kind, the dimension names and whether None may stand for an argument; from its annotation, or None."""
         parameters = self.signature.parameters
         many = (p for p in parameters.values() if p.kind is p.VAR_POSITIONAL)
         hint = (parameters.get(name) or next(many)).annotation
         for part in (hint, *typing.get_args(hint)):
             if hasattr(part, "dim_str"):
                 kind = jnp.floating if part.__name__.startswith("Float") else jnp.number
-                return kind, part.dim_str.split()
+                return kind, part.dim_str.split(), type(None) in typing.get_args(hint)
         return None
 
     def _check(self, names, arrays):
         """Compare the arrays with the jaxtyping annotations of the forward function."""
         sizes: dict[str, tuple[int, str]] = {}
+        broadcast: dict[str, tuple[int, ...]] = {}
         for name, array in zip(names, arrays, strict=True):
             annotation = self.annotation(name)
-            if annotation is None or array is None:
+            if annotation is None:
                 continue
-            kind, dims = annotation
+            kind, dims, optional = annotation
             what = f"{self.name}: argument '{name}'"
+            if array is None:
+                if not optional:
+                    raise DTypeError(f"{what} is None, expected an array [{', '.join(dims)}]")
+                continue
             if not jnp.issubdtype(array.dtype, kind):
                 raise DTypeError(f"{what} has dtype {array.dtype}, expected {kind.__name__}")
-            fixed = [d for d in dims if d != "..."]
-            if array.ndim < len(fixed) or (array.ndim > len(fixed) and "..." not in dims):
+            start = next((i for i, dim in enumerate(dims) if is_variadic(dim)), None)
+            fixed = [dim for dim in dims if not is_variadic(dim)]
+            if array.ndim < len(fixed) or (array.ndim > len(fixed) and start is None):
                 raise ShapeError(f"{what} has shape {array.shape}, expected [{', '.join(dims)}]")
-            start = dims.index("...") if "..." in dims else len(dims)
+            start = len(dims) if start is None else start
             own = array.shape[:start] + array.shape[array.ndim - (len(fixed) - start) :]
             for dim, size in zip(fixed, own, strict=True):
                 known, source = sizes.setdefault(dim, (size, name))
@@ -120,6 +142,13 @@ class Layer:
                     raise ShapeError(
                         f"{what} has shape {array.shape}, expected [{', '.join(dims)}] with {dim} = {known} as in '{source}'"
                     )
+            if "*#" in dims[0]:
+                broadcast[name] = array.shape
+        try:
+            np.broadcast_shapes(*broadcast.values())
+        except ValueError:
+            shapes = ", ".join(f"'{name}' of shape {shape}" for name, shape in broadcast.items())
+            raise ShapeError(f"{self.name}: arguments {shapes} do not broadcast") from None
 
     def __repr__(self):
         return f"<layer {self.name}>"
@@ -128,6 +157,22 @@ class Layer:
 def layer(forward: Callable) -> Layer:
     """Make a layer of a pure function of arrays (positional) and static configuration (keyword-only)."""
     return Layer(forward)
+
+
+def is_variadic(dim: str) -> bool:
+    """Whether a dimension of an annotation stands for any number of axes: "...", or "*#s" where they broadcast."""
+    return dim == "..." or dim.startswith("*")
+
+
+def check_axis(layer: str, x, axis, name: str = "axis") -> int:
+    """An axis of x as an integer from 0; TypeError or ShapeError where it is none."""
+    try:
+        number = operator.index(axis)
+    except TypeError:
+        raise TypeError(f"{layer}: {name} must be an integer, got {axis!r}") from None
+    if not -x.ndim <= number < x.ndim:
+        raise ShapeError(f"{layer}: {name} {axis} is no axis of an array of shape {x.shape}")
+    return number % x.ndim
 
 
 def layers_of(*modules) -> dict[str, Layer]:
@@ -141,19 +186,15 @@ def layers_of(*modules) -> dict[str, Layer]:
 
 
 def _as_array(layer_name, name, value):
+    if isinstance(value, (list, tuple)):
+        raise DTypeError(f"{layer_name}: argument '{name}' is a {type(value).__name__}; pass arrays, one by one")
     try:
         return value if isinstance(value, jax.Array) else jnp.asarray(value)
     except (TypeError, ValueError) as error:
         raise DTypeError(f"{layer_name}: argument '{name}' is no array: {type(value).__name__}") from error
 
 
-def _named(jacobian: Jacobian, argument: str) -> Jacobian:
-    if not isinstance(jacobian, Jacobian):
-        raise RuleError(f"the rule for '{argument}' gave {type(jacobian).__name__}, expected a Jacobian")
-    return Jacobian(jacobian.terms, jacobian.out_shape, jacobian.in_shape, jacobian.dtype, ("y", argument))
-
-
-# --- the marker primitive: every rule runs the forward function ---------------------------------------------------
+# The marker primitive: every rule runs the forward function.
 
 layer_p = Primitive("layer")
 layer_p.multiple_results = True

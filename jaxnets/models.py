@@ -2,7 +2,6 @@
 
 import dataclasses
 import inspect
-import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -103,8 +102,6 @@ def mlp(*features: int, activation: str = "relu", last: str | None = "log_softma
         parts += [linear(n), plain(activation)]
     return serial(*parts[:-1], *([plain(last)] if last else []))
 
-
-# --- descriptions in words ----------------------------------------------------------------------------------------
 
 _TOKEN = re.compile(r"\s*([A-Za-z_]\w*|\d+|[(),])", re.ASCII)
 MAX_FEATURES = 1_000_000
@@ -207,8 +204,3 @@ def preset(text: str, input_shape: tuple[int, ...] | None) -> Preset:
     model, shape = parse(text), input_shape or (8,)
     out = model.output_shape(shape)
     return Preset(model, data.noise(shape, None, out), LAYERS["squared_error"])
-
-
-def count(params) -> int:
-    """How many numbers a tree of parameters holds."""
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))

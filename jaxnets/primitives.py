@@ -5,6 +5,7 @@ rule for becomes an `Opaque` map, which is correct and has no structure.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +64,7 @@ ELEMENTWISE = {
     "regularized_incomplete_beta",
 }
 CONSTANT = {"sign", "floor", "ceil", "round", "stop_gradient", "nextafter", "is_finite"}
-SAME = {"convert_element_type", "copy", "copy_p", "reduce_precision", "real", "optimization_barrier", "name"}
+SAME = {"convert_element_type", "copy", "reduce_precision", "real", "optimization_barrier", "name"}
 
 
 def primitive(*names):
@@ -75,8 +76,8 @@ def primitive(*names):
     return register
 
 
-def rules_for(prim, params, arguments, outputs) -> list[list[Rule | None]]:
-    """For every output, a rule an argument."""
+def rules_for(prim, params, arguments, outputs, one_way="") -> list[list[Rule | None]]:
+    """For every output, a rule an argument.  `one_way`: see `Opaque`."""
     if prim.name in CONSTANT:
         return [[None] * len(arguments)] * len(outputs)
     if prim.name in SAME and len(outputs) == 1:
@@ -89,10 +90,11 @@ def rules_for(prim, params, arguments, outputs) -> list[list[Rule | None]]:
         return [[_elementwise(prim, params, arguments, i) for i in range(len(arguments))]]
     shared = SHARED.get(prim.name, lambda i, x, y, params: ())
     function = _Bound(prim, params)
+    one_way = "push" if prim.name == "while" else one_way
     inert = INERT.get(prim.name, lambda params: ())(params)
 
     def rule(i, x, o, y):
-        return None if i in inert else _opaque(prim.name, function, arguments, i, o, shared(i, x, y, params))
+        return None if i in inert else _opaque(prim.name, function, arguments, i, o, shared(i, x, y, params), one_way)
 
     return [[rule(i, x, o, y) for i, x in enumerate(arguments)] for o, y in enumerate(outputs)]
 
@@ -128,7 +130,7 @@ class _Bound:
         return out if self.prim.multiple_results else [out]
 
 
-def _opaque(name, function, arguments, i, o, shared) -> Rule:
+def _opaque(name, function, arguments, i, o, shared, one_way) -> Rule:
     """`shared`: pairs of (output axis, input axis) along which nothing mixes."""
 
     def rule(y, x):
@@ -140,15 +142,17 @@ def _opaque(name, function, arguments, i, o, shared) -> Rule:
         axes = [out[a] for a in ours]
         axes += [group for a, group in enumerate(out) if a not in ours]
         axes += [group for b, group in enumerate(inp) if b not in theirs]
-        operator = Opaque(tuple(arguments), function, i, o, tuple(axes), name, len(ours), len(out) - len(ours), ours, theirs)
+        counts = (len(ours), len(out) - len(ours))
+        operator = Opaque(tuple(arguments), function, i, o, tuple(axes), name, *counts, ours, theirs, one_way)
         return from_groups(out, inp, operator)(y, x)
 
     return rule
 
 
-def opaque_rules(name, function, arguments, outputs) -> list[list[Rule]]:
+def opaque_rules(name, function, arguments, outputs, one_way) -> list[list[Rule]]:
     """Rules without structure for a function that is no primitive, from operands to a list of outputs."""
-    return [[_opaque(name, function, arguments, i, o, ()) for i in range(len(arguments))] for o in range(len(outputs))]
+    arity, count = len(arguments), len(outputs)
+    return [[_opaque(name, function, arguments, i, o, (), one_way) for i in range(arity)] for o in range(count)]
 
 
 # Primitives that are linear maps or windows along some axes only: (argument, its shape, output, parameters) to the pairs
@@ -176,14 +180,6 @@ def _convolution(i, x, y, params):
     return [(numbers.out_spec[0], numbers.lhs_spec[0])]
 
 
-def _gathered(i, x, y, params):
-    numbers = params["dimension_numbers"]
-    batch = [a for a in range(len(y.shape)) if a not in numbers.offset_dims]
-    if i != 0 or numbers.collapsed_slice_dims + numbers.operand_batching_dims == ():
-        return []
-    return [(batch[j], a) for a, j in zip(numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True)]
-
-
 def _rest_of(axes_name):
     def shared(i, x, y, params):
         return list(enumerate(a for a in range(len(x.shape)) if a not in params[axes_name]))
@@ -196,7 +192,6 @@ SHARED = {
     "sort": _all_but("dimension"),
     **dict.fromkeys(["reduce_window_sum", "reduce_window_max", "reduce_window_min"], _window),
     "conv_general_dilated": _convolution,
-    "gather": _gathered,
     "reduce_prod": _rest_of("axes"),
     "rev": lambda i, x, y, params: [(a, a) for a in range(len(x.shape)) if a not in params["dimensions"]],
 }
@@ -211,10 +206,10 @@ def _solver_operands(params):
 INERT = {"custom_linear_solve": _solver_operands}  # operands that carry no derivative
 
 
-# --- arithmetic ---------------------------------------------------------------------------------------------------
+# Arithmetic.
 
 
-@primitive("add", "add_any", "add_jaxvals")
+@primitive("add", "add_any")
 def _(y, a, b, **_):
     return identity, identity
 
@@ -266,7 +261,7 @@ def _(y, a, b, *, dimension_numbers, **_):
     )
 
 
-# --- axes ---------------------------------------------------------------------------------------------------------
+# Axes.
 
 
 @primitive("reduce_sum")
@@ -297,7 +292,7 @@ def _(y, x, *, permutation):
     return (from_groups([inp[i] for i in permutation], inp),)
 
 
-@primitive("reshape", "squeeze", "expand_dims")
+@primitive("reshape", "squeeze")
 def _(y, x, *_, dimensions=None, new_sizes=None, **__):
     if (new_sizes is not None and dimensions is not None) or regroup(y, x) is None:
         return None
@@ -316,6 +311,15 @@ def _(y, *xs, axis):
     new = (Label(xs[0].ndim, len(xs)),)
     out = [*inp[:axis], new, *inp[axis:]]
     return [from_groups(out, inp, Slice(i, 1, ((), new))) for i in range(len(xs))]
+
+
+@primitive("unstack")
+def _(ys, x, *, axis):
+    inp = fresh_groups(x.shape, axis_names(x.ndim))
+    out = [group for a, group in enumerate(inp) if a != axis]
+    ys = ys if isinstance(ys, (list, tuple)) else [ys]
+    rows = [(from_groups(out, inp, Slice(i, 1, ((), inp[axis]))),) for i in range(len(ys))]
+    return rows if len(rows) > 1 else rows[0]
 
 
 @primitive("tile")
@@ -356,14 +360,10 @@ def _(y, x, value, *, padding_config):
     windows = {axis: (low, inner + 1) for axis, (low, _, inner) in enumerate(padding_config)}
 
     def padded(y, x):
-        return _sliced(x.shape, y.shape, windows)(jax.ShapeDtypeStruct(x.shape, x.dtype), y).T
-
-    def retyped(y, x):
-        j = padded(y, x)
-        return from_groups(j.terms[0].out, j.terms[0].inp, *j.terms[0].factors)(y, x) if j.terms else j
+        return replace(_sliced(x.shape, y.shape, windows)(x, y).T, dtype=x.dtype)
 
     outside = jax.lax.pad(jnp.zeros(x.shape, y.dtype), jnp.ones((), y.dtype), padding_config)
-    return retyped, diagonal(outside, "outside")
+    return padded, diagonal(outside, "outside")
 
 
 @primitive("dynamic_slice")
@@ -376,3 +376,26 @@ def _(y, x, *starts, slice_sizes, **_):
             index = jnp.clip(start, 0, x.shape[axis] - size) + jnp.arange(size)
             factors.append(Selection(index, (out[axis], inp[axis]), "k"))
     return from_groups(out, inp, *factors), *[None] * len(starts)
+
+
+@primitive("gather")
+def _(y, x, indices, *, dimension_numbers, slice_sizes, mode, **_):
+    """Whole slices at given places: x[index], jnp.take, take_along_axis.  Other gathers are opaque."""
+    numbers = dimension_numbers
+    picked = dict(zip(numbers.start_index_map, range(indices.shape[-1]), strict=True))
+    whole = [a for a in range(x.ndim) if a not in (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)]
+    if set(picked) != set(numbers.collapsed_slice_dims) or any(slice_sizes[a] != x.shape[a] for a in whole):
+        return None
+    inp = list(fresh_groups(x.shape, axis_names(x.ndim)))
+    batch = fresh_groups(indices.shape[:-1], start=x.ndim)
+    for a, b in zip(numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True):
+        inp[a] = batch[b]
+    slices, places = iter(inp[a] for a in whole), iter(batch)
+    out = [next(slices) if a in numbers.offset_dims else next(places) for a in range(y.ndim)]
+    factors = []
+    for a, i in picked.items():
+        index = indices[..., i]
+        if mode == jax.lax.GatherScatterMode.CLIP:
+            index = jnp.clip(index, 0, x.shape[a] - 1)
+        factors.append(Selection(index, (*batch, inp[a]), "k"))
+    return from_groups(out, inp, *factors), None

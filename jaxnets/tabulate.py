@@ -177,7 +177,8 @@ def _batch_size(path: list[Jacobian]) -> int | None:
     """The size of axis 0 where, until a reduction to a scalar, example b depends on example b alone."""
     sizes = {j.in_shape[0] if j.in_shape else None for j in path}
     alone = all(not j.out_shape or j.batched for j in path)
-    return sizes.pop() if len(sizes) == 1 and alone and any(j.out_shape for j in path) else None
+    vector = not path or len(path[-1].in_shape) < 2  # the entries of a single vector are features, not examples
+    return sizes.pop() if len(sizes) == 1 and alone and not vector and any(j.out_shape for j in path) else None
 
 
 def _per_example(shape, batch):

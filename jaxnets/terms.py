@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from .contraction import add, contract, fused, with_deltas
-from .factors import Factor, Group, Label, Tensor, flatten, pytree, shape_of, tensor
+from .factors import Factor, Group, Label, Selection, Slice, Tensor, flatten, pytree, shape_of, tensor
 
 
 @pytree("factors")
@@ -54,7 +54,12 @@ class Term:
             groups = [group for group in groups if group not in touched] + [sum(touched, [])]
         if fully and groups:
             groups = [sum(groups, [])]
-        factors = [g[0] if len(g) == 1 and g[0].labels <= external else contract(g, external) for g in groups]
+
+        def done(group):  # nothing to sum, or a product of selections, which would only get larger
+            alone = len(group) == 1 and group[0].labels <= external
+            return alone or (not fully and all(isinstance(f, (Selection, Slice)) for f in group))
+
+        factors = [f for g in groups for f in (g if done(g) else [contract(g, external)])]
         while pair := _inside_another(factors):  # costs nothing: absorb it
             factors = [f for f in factors if f not in pair] + [contract(pair, external)]
         return replace(self, factors=tuple(factors))
@@ -180,9 +185,9 @@ def _transposed(term: Term) -> Term:
 def _fused(term: Term, axis: int) -> Term:
     """The same term with a single label of its own on that input axis."""
     group = term.inp[axis]
-    if len(group) <= 1:
-        return term
     taken = set(flatten(term.out)) | {label for i, g in enumerate(term.inp) if i != axis for label in g}
+    if not group or (len(group) == 1 and group[0] not in taken):
+        return term
     next_id, own, factors = _highest(term), [], list(term.factors)
     for label in group:
         next_id += 1

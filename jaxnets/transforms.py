@@ -23,8 +23,11 @@ def is_jacobian(x) -> bool:
     return isinstance(x, Jacobian)
 
 
-def dense(tree, limit: float | None = math.inf):
-    """Every `Jacobian` of a pytree as an array: `dense(jacobian(f)(x))` is what `jax.jacrev(f)(x)` gives."""
+def dense(tree, limit: float | None = None):
+    """Every `Jacobian` of a pytree as an array: `dense(jacobian(f)(x))` is what `jax.jacrev(f)(x)` gives.
+
+    `limit` is that of `Jacobian.dense`: JacobianTooLarge beyond half of the free memory unless told otherwise.
+    """
     return jax.tree.map(lambda j: j.dense(limit), tree, is_leaf=is_jacobian)
 
 
@@ -86,11 +89,21 @@ def trace(name, function, argnums, args, kwargs, has_aux=False):
     graph = read(flat, leaves, names)
     count = out_tree.num_leaves
     aux = tree_unflatten(aux_tree, graph.values[count:])
-    graph.outputs, graph.values = graph.outputs[:count], [jnp.asarray(y) for y in graph.values[:count]]
+    graph.outputs, graph.values = (
+        graph.outputs[:count],
+        [_as_output(name, y, out_names[i]) for i, y in enumerate(graph.values[:count])],
+    )
     for y, where in zip(graph.values, out_names, strict=True):
         if not jnp.issubdtype(y.dtype, jnp.floating):
             raise DTypeError(f"{name}: output {where} has dtype {y.dtype}; a derivative needs a real floating dtype")
     return graph, in_tree, out_tree, out_names, aux
+
+
+def _as_output(name, y, where):
+    try:
+        return jnp.asarray(y)
+    except TypeError:
+        raise DTypeError(f"{name}: output {where} is no array: {type(y).__name__}") from None
 
 
 def _differentiate(name, function, argnums, has_aux, on_opaque="allow", scalar=False):
@@ -160,7 +173,7 @@ def value_and_grad(function: Callable, argnums: int | tuple[int, ...] = 0, *, ha
     @functools.wraps(function)
     def wrapped(*args, **kwargs):
         value, aux, jacobians = run(*args, **kwargs)
-        return ((value, aux) if has_aux else value), dense(jacobians)
+        return ((value, aux) if has_aux else value), dense(jacobians, math.inf)
 
     return wrapped
 
@@ -172,7 +185,8 @@ def grad(function: Callable, argnums: int | tuple[int, ...] = 0, *, has_aux: boo
     @functools.wraps(function)
     def wrapped(*args, **kwargs):
         _, aux, jacobians = run(*args, **kwargs)
-        return (dense(jacobians), aux) if has_aux else dense(jacobians)
+        gradient = dense(jacobians, math.inf)  # as large as the argument
+        return (gradient, aux) if has_aux else gradient
 
     return wrapped
 

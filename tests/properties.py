@@ -188,10 +188,10 @@ def compositions_agree(case):
         close((j.T @ j).dense(), np.tensordot(np.moveaxis(whole, range(n), range(-n, 0)), whole, n), what="J.T @ J")
         close((j + 2 * j - 0.5 * j).reduced().dense(), 2.5 * whole, what="J + 2 J − J/2")
         if m:
-            scaled = jaxnets.diagonal(numbers(j.in_shape, 5))(jnp.zeros(j.in_shape), jnp.zeros(j.in_shape))
+            scaled = jaxnets.rules.diagonal(numbers(j.in_shape, 5))(jnp.zeros(j.in_shape), jnp.zeros(j.in_shape))
             close((left @ j @ scaled).dense(), np.tensordot(a, whole, n) * np.asarray(numbers(j.in_shape, 5)), what="A J D")
         if n:
-            scaled = jaxnets.diagonal(numbers(j.out_shape, 6))(jnp.zeros(j.out_shape), jnp.zeros(j.out_shape))
+            scaled = jaxnets.rules.diagonal(numbers(j.out_shape, 6))(jnp.zeros(j.out_shape), jnp.zeros(j.out_shape))
             weights = np.asarray(numbers(j.out_shape, 6)).reshape(*j.out_shape, *[1] * m)
             close((scaled @ j @ right).dense(), np.tensordot(whole * weights, b, m), what="D J B")
 
@@ -199,7 +199,7 @@ def compositions_agree(case):
 def full(out_shape, in_shape, seed):
     """A Jacobian that is one array without structure."""
     out, inp = "abcd"[: len(out_shape)], "wxyz"[: len(in_shape)]
-    rule = jaxnets.einsum(out, inp, (numbers((*out_shape, *in_shape), seed), out + inp))
+    rule = jaxnets.rules.einsum(out, inp, (numbers((*out_shape, *in_shape), seed), out + inp))
     return rule(jax.ShapeDtypeStruct(out_shape, "float64"), jax.ShapeDtypeStruct(in_shape, "float64"))
 
 

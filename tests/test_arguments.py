@@ -48,7 +48,7 @@ TABLE = [
     ("linear", [None, ones(2, 3)], {}, TypeError, ["'x'", "None"]),
     ("linear", [ones(4, 3)], {}, TypeError, ["'w'"]),
     ("linear", [ones(4, 3), [[1.0, 2.0], [3.0]]], {}, DTypeError, ["'w'", "list"]),
-    ("concatenate", [], {}, ValueError, ["[]"]),
+    ("concatenate", [], {}, TypeError, ["no arguments"]),
     ("concatenate", [ones(2, 3), ones(4, 3)], {}, ShapeError, ["(2, 3)", "(4, 3)", "-1"]),
     ("concatenate", [ones(2, 3), ones(3)], {}, ShapeError, ["(2, 3)", "(3,)"]),
     ("concatenate", [ones(2, 3), ones(2, 3)], {"axis": 2}, ShapeError, ["axis 2", "(2, 3)"]),
@@ -58,7 +58,7 @@ TABLE = [
     ("concatenate", [ones(2, 3)], {"axis": "last"}, TypeError, ["axis", "last"]),
     ("concatenate", [[ones(2, 3), ones(3, 3)]], {}, DTypeError, ["'xs1'", "list"]),
     ("flatten", [ones(2, 3)], {"start": 3}, ShapeError, ["start", "3", "(2, 3)"]),
-    ("flatten", [ones(2, 3)], {"start": -1}, ShapeError, ["start", "-1", "(2, 3)"]),
+    ("flatten", [ones(2, 3)], {"start": -3}, ShapeError, ["start", "-3", "(2, 3)"]),
     ("flatten", [ones(2, 3)], {"start": "1"}, TypeError, ["start", "1"]),
     ("flatten", [ones(2, 3)], {"start": 1.0}, TypeError, ["start", "1.0"]),
     ("mean", [ones(2, 3)], {"axis": 2}, ShapeError, ["axis", "2", "(2, 3)"]),
@@ -168,20 +168,22 @@ def test_layer_without_a_rule(scratch):
 
 def test_second_rule(scratch):
     layer = throwaway()
-    layer.jacobian(lambda y, x: (jaxnets.scaled(2.0),))
+    layer.jacobian(lambda y, x: (jaxnets.rules.scaled(2.0),))
     np.testing.assert_array_equal(jaxnets.jacobian(layer)(ones(2)).dense(), 2 * np.eye(2))
     with pytest.raises(RuleError, match="'throwaway' already has"):
-        layer.jacobian(lambda y, x: (jaxnets.scaled(3.0),))
+        layer.jacobian(lambda y, x: (jaxnets.rules.scaled(3.0),))
 
 
 def test_second_layer_of_a_name(scratch):
-    throwaway()
-    with pytest.raises(RuleError, match="'throwaway'.*twice"):
-        throwaway()
+    def relu(x):
+        return x
+
+    with pytest.raises(RuleError, match="'relu'.*twice"):
+        jaxnets.layer(relu)
 
 
 @pytest.mark.parametrize("rule", [
-    lambda y, x: (), lambda y, x: (None, None), lambda y, x: jaxnets.scaled(2.0), lambda y, x: (lambda y, x: 2.0,),
+    lambda y, x: (), lambda y, x: (None, None), lambda y, x: jaxnets.rules.scaled(2.0), lambda y, x: (lambda y, x: 2.0,),
 ], ids=["none", "two", "no tuple", "no Jacobian"])  # fmt: skip
 def test_rule_that_does_not_fit(scratch, rule):
     layer = throwaway()
@@ -193,6 +195,6 @@ def test_rule_that_does_not_fit(scratch, rule):
 def test_rule_of_a_wrong_shape(scratch):
     """A Jacobian that does not fit output and argument is refused, not returned."""
     layer = throwaway()
-    layer.jacobian(lambda y, x: (lambda y, x: jaxnets.scaled(2.0)(jnp.ones(3), jnp.ones(3)),))
+    layer.jacobian(lambda y, x: (lambda y, x: jaxnets.rules.scaled(2.0)(jnp.ones(3), jnp.ones(3)),))
     with pytest.raises((RuleError, ShapeError), match="throwaway"):
         jaxnets.jacobian(layer)(ones(2))

@@ -93,7 +93,7 @@ def test_compare_a_layer_a_description_and_a_preset(capsys):
 def test_a_failed_comparison_is_exit_status_1(capsys, monkeypatch):
     import jaxnets as jn
 
-    monkeypatch.setattr(jn.tanh, "rule", lambda y, x: (jn.diagonal(1 + y * y),))
+    monkeypatch.setattr(jn.tanh, "rule", lambda y, x: (jn.rules.diagonal(1 + y * y),))
     status, out, _ = run(capsys, "compare", "tanh")
     assert status == 1
     assert "differs from" in out
@@ -132,6 +132,9 @@ BAD = [
     ["compare", "ALL"],
     ["compare", "relu", "--json", "maybe"],
     ["compare", "digits", "--seed"],
+    ["compare", "spiral", "--seed", "9" * 30],
+    ["compare", "softmax", "--batch", "3"],
+    ["compare", "softmax", "--input", "5"],
 ]
 
 

@@ -336,9 +336,9 @@ def test_products_of_selections():
         dense[row, range(3), source, range(3)] = 1
     array_equal(j.dense(), dense)
     left, right = rng.normal(size=(2, 6, 3)), rng.normal(size=(4, 3, 5))
-    pulled = jaxnets.einsum("a", "bi", (left, "abi"))(np.empty(2), np.empty((6, 3))) @ j
+    pulled = jaxnets.rules.einsum("a", "bi", (left, "abi"))(np.empty(2), np.empty((6, 3))) @ j
     np.testing.assert_allclose(pulled.dense(), np.einsum("abi,bikj->akj", left, dense), rtol=1e-12)
-    pushed = j @ jaxnets.einsum("ki", "z", (right, "kiz"))(np.empty((4, 3)), np.empty(5))
+    pushed = j @ jaxnets.rules.einsum("ki", "z", (right, "kiz"))(np.empty((4, 3)), np.empty(5))
     np.testing.assert_allclose(pushed.dense(), np.einsum("bikj,kjz->biz", dense, right), rtol=1e-12)
     array_equal((j @ j.T).dense(), np.einsum("bikl,cjkl->bicj", dense, dense))
     square = selection([2, 1, 1], 1, 3)

@@ -126,8 +126,9 @@ def test_everything_against_the_dense_twin(name):
         "(J.T J) J.T u": (mtm @ uj.ravel()).reshape(inp), "trace": np.diag(m @ m.T).reshape(out), "c(J+J).T": -3 * t,
     }  # fmt: skip
     for key, value in expected.items():
-        np.testing.assert_allclose(np.asarray(got[key]), value, rtol=0, atol=1e-10 * max(1.0, np.abs(value).max(initial=0)),
-                                   err_msg=key)
+        np.testing.assert_allclose(
+            np.asarray(got[key]), value, rtol=0, atol=1e-10 * max(1.0, np.abs(value).max(initial=0)), err_msg=key
+        )
         assert got[key].shape == value.shape, key
         assert got[key].dtype == np.float64, key
 
@@ -508,15 +509,15 @@ def test_diagonal_across_misaligned_groups():
 
 def test_einsum_rule_by_hand():
     x, y = jnp.ones((5, 3)), jnp.ones((5, 2))
-    j = jaxnets.einsum("...o", "...i", (jnp.asarray(W), "oi", "w"))(y, x)
+    j = jaxnets.rules.einsum("...o", "...i", (jnp.asarray(W), "oi", "w"))(y, x)
     close(j.dense(), np.einsum("oi,ab->aobi", W, np.eye(5)))
-    close(jaxnets.scaled(-3.0)(x, x).diagonal(), -3 * np.ones((5, 3)))
-    close(jaxnets.diagonal(2 * x)(x, x).diagonal(), 2 * np.ones((5, 3)))
+    close(jaxnets.rules.scaled(-3.0)(x, x).diagonal(), -3 * np.ones((5, 3)))
+    close(jaxnets.rules.diagonal(2 * x)(x, x).diagonal(), 2 * np.ones((5, 3)))
 
 
 def test_einsum_rule_refuses_what_does_not_fit():
     x, y = jnp.ones((5, 3)), jnp.ones((5, 2))
     with pytest.raises(jaxnets.ShapeError, match=r"'i'.*3.*4|'i'.*4.*3"):
-        jaxnets.einsum("...o", "...i", (jnp.ones((2, 4)), "oi"))(y, x)
+        jaxnets.rules.einsum("...o", "...i", (jnp.ones((2, 4)), "oi"))(y, x)
     with pytest.raises(jaxnets.ShapeError, match=r"\(2, 3\)"):
-        jaxnets.einsum("...o", "...i", (jnp.asarray(W), "o"))(y, x)
+        jaxnets.rules.einsum("...o", "...i", (jnp.asarray(W), "o"))(y, x)

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from ..errors import ShapeError
 from ..factors import Label, Slice
-from ..layer import layer
+from ..layer import check_axis, layer
 from ..rules import axis_names, diagonal, fresh_groups, from_groups, identity, regroup
 
 
@@ -18,6 +18,10 @@ def duplicate(x: Float[Array, "..."], *, n: int = 2) -> tuple[Float[Array, "..."
 
     ∂y[b,i]/∂x[b,i] = 1  for every copy
     """
+    if not isinstance(n, int):
+        raise TypeError(f"duplicate: n must be an integer, got {n!r}")
+    if n < 1:
+        raise ValueError(f"duplicate: n must be positive, got {n}")
     return (x,) * n
 
 
@@ -27,7 +31,7 @@ def _(y, x, *, n):
 
 
 @layer
-def add(x1: Float[Array, "..."], x2: Float[Array, "..."]) -> Float[Array, "..."]:
+def add(x1: Float[Array, "*#s"], x2: Float[Array, "*#s"]) -> Float[Array, "..."]:
     """Sum  y[...] = x1[...] + x2[...], with NumPy broadcasting.
 
     ∂y[b,i]/∂x1[b,i] = 1     ∂y[b,i]/∂x2[b,i] = 1
@@ -41,7 +45,7 @@ def _(y, x1, x2):
 
 
 @layer
-def multiply(x1: Float[Array, "..."], x2: Float[Array, "..."]) -> Float[Array, "..."]:
+def multiply(x1: Float[Array, "*#s"], x2: Float[Array, "*#s"]) -> Float[Array, "..."]:
     """Product  y[...] = x1[...] · x2[...], with NumPy broadcasting.
 
     ∂y[b,i]/∂x1[b,i] = x2[b,i]     ∂y[b,i]/∂x2[b,i] = x1[b,i]
@@ -55,7 +59,7 @@ def _(y, x1, x2):
 
 
 @layer
-def maximum(x1: Float[Array, "..."], x2: Float[Array, "..."]) -> Float[Array, "..."]:
+def maximum(x1: Float[Array, "*#s"], x2: Float[Array, "*#s"]) -> Float[Array, "..."]:
     """Larger of two  y[...] = x1[...] if x1[...] > x2[...] else x2[...], with NumPy broadcasting.
 
     ∂y[b,i]/∂x1[b,i] = m[b,i]     ∂y[b,i]/∂x2[b,i] = (1-m)[b,i],  m = 1 where x1 > x2, else 0.  A tie selects x2.
@@ -75,9 +79,14 @@ def concatenate(*xs: Float[Array, "..."], axis: int = -1) -> Float[Array, "..."]
 
     ∂y[b,j]/∂xs1[b,i] = δ(j, i)     ∂y[b,j]/∂xs2[b,i] = δ(j, i + n1), …  with n1 the length of xs1
     """
-    others = {np.delete(x.shape, axis).tobytes() if -x.ndim <= axis < x.ndim else None for x in xs}
-    if len({x.ndim for x in xs}) != 1 or len(others) != 1 or None in others:
-        raise ShapeError(f"concatenate: arguments of shapes {[x.shape for x in xs]} do not fit along axis {axis}")
+    if not xs:
+        raise TypeError("concatenate: no arguments")
+    for i, x in enumerate(xs):
+        along = check_axis("concatenate", x, axis)
+        if x.ndim != xs[0].ndim or any(a != along and n != xs[0].shape[a] for a, n in enumerate(x.shape)):
+            raise ShapeError(
+                f"concatenate: argument 'xs{i + 1}' has shape {x.shape}, expected {xs[0].shape} as 'xs1' but for axis {axis}"
+            )
     return jnp.concatenate(xs, axis)
 
 
@@ -103,8 +112,8 @@ def flatten(x: Float[Array, "..."], *, start: int = 1) -> Float[Array, "..."]:
 
     ∂y[b,chw]/∂x[b,c,h,w] = 1
     """
-    if not 0 <= start <= x.ndim:
-        raise ShapeError(f"flatten: start = {start} is no axis of an array of shape {x.shape}")
+    if start != x.ndim:
+        start = check_axis("flatten", x, start, "start")
     return x.reshape(*x.shape[:start], math.prod(x.shape[start:]))
 
 
@@ -119,12 +128,22 @@ def mean(x: Float[Array, "..."], *, axis: int | tuple[int, ...] | None = None) -
 
     ∂y/∂x[b] = 1/n  with n the number of averaged entries
     """
-    return jnp.mean(x, axis)
+    return jnp.mean(x, _averaged("mean", x, axis))
+
+
+def _averaged(name, x, axis) -> tuple[int, ...]:
+    """The axes that `axis` means: one, several, or all for None."""
+    if axis is None:
+        return tuple(range(x.ndim))
+    axes = [check_axis(name, x, a) for a in (axis if isinstance(axis, tuple) else (axis,))]
+    if len(set(axes)) < len(axes):
+        raise ShapeError(f"{name}: axis {axis} names an axis of an array of shape {x.shape} twice")
+    return tuple(axes)
 
 
 @mean.jacobian
 def _(y, x, *, axis):
-    axes = range(x.ndim) if axis is None else np.atleast_1d(axis) % x.ndim
+    axes = _averaged("mean", x, axis)
     inp = fresh_groups(x.shape, axis_names(x.ndim) if x.ndim > 1 else "b")
     out = [group for i, group in enumerate(inp) if i not in axes]
     return (from_groups(out, inp, scale=y.size / x.size if x.size else 1.0),)

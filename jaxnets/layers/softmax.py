@@ -10,20 +10,14 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from ..errors import ShapeError
-from ..factors import Group, Label, Operator, Tensor, pytree
-from ..layer import layer
+from ..factors import Group, Label, Operator, Tensor, pytree, wide
+from ..layer import check_axis, layer
 from ..rules import axis_names, fresh_groups, from_groups
 
 
 def most_likely(p):
     """A mask of the first largest entry along the last axis."""
     return lax.broadcasted_iota(jnp.int32, p.shape, p.ndim - 1) == jnp.argmax(p, -1, keepdims=True)
-
-
-def wide(x):
-    """float16 and bfloat16 as float32: sums over a row need it."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 class _RowOperator(Operator):
@@ -125,11 +119,6 @@ def row_rule(operator, p, axis):
     inp[axis] = (Label(p.ndim, p.shape[axis], "j"),)
     shared = [group for i, group in enumerate(out) if i != axis]
     return from_groups(out, inp, operator(wide(jnp.moveaxis(p, axis, -1)), (*shared, out[axis], inp[axis])))
-
-
-def check_axis(name, x, axis):
-    if not -x.ndim <= axis < x.ndim:
-        raise ShapeError(f"{name}: axis {axis} is no axis of an array of shape {x.shape}")
 
 
 @layer

@@ -6,9 +6,9 @@ import numpy as np
 from jaxtyping import Array, Float, Num
 
 from ..errors import DTypeError, ShapeError
-from ..factors import Selection
+from ..factors import Selection, wide
 from ..layer import layer
-from ..layers.softmax import LogSoftmaxOperator, log_softmax, wide
+from ..layers.softmax import LogSoftmaxOperator, log_softmax
 from ..rules import axis_names, einsum, fresh_groups, from_groups
 
 
@@ -30,7 +30,7 @@ def _check_labels(name, scores, labels):
 
 def _pick(scores, labels):
     """scores[..., label], NaN where the label names no class."""
-    labels = jnp.where(labels < 0, scores.shape[-1], labels)
+    labels = jnp.where(labels < 0, scores.shape[-1], labels.astype(jnp.int32))
     return jnp.take_along_axis(scores, labels[..., None], -1, mode="fill", fill_value=jnp.nan)[..., 0]
 
 
