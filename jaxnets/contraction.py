@@ -53,8 +53,12 @@ def contract(factors, keep, scale: float = 1.0) -> Tensor:
         factors = [f for i, f in enumerate(factors) if i not in (first, second)]
         needed = keep.union(*(f.labels for f in factors))
         factors.append(_pair(a, b, needed))
-    product = factors[0]
-    return product if scale == 1 or _meter.get() else dataclasses.replace(product, value=product.value * scale)
+    return scaled(factors[0], scale)
+
+
+def scaled(a: Tensor, scale: float) -> Tensor:
+    """A stored array times a number."""
+    return a if scale == 1 or _meter.get() else dataclasses.replace(a, value=wide(a.value) * scale)
 
 
 def add(a: Tensor, b: Tensor) -> Tensor:

@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .contraction import add, contract, fused, with_deltas
-from .factors import Factor, Group, Label, Selection, Slice, Tensor, flatten, pytree, shape_of, tensor
+from .contraction import add, contract, fused, scaled, with_deltas
+from .factors import Factor, Group, Label, Selection, Slice, Tensor, flatten, pytree, shape_of, size_of, tensor
 
 
 @pytree("factors")
@@ -47,9 +47,14 @@ class Term:
 
     def reduced(self, fully=False) -> "Term":
         """Sum over the internal labels; `fully` also multiplies what is left into one array."""
-        external = set(self.external)
-        groups = [[f] for f in self.factors]
-        for label in set().union(*(f.labels for f in self.factors)) - external:
+        external, scale, factors = set(self.external), self.scale, list(self.factors)
+        stored = [f for f in factors if isinstance(f, Tensor)]
+        if scale != 1 and stored:  # the smallest array takes the scale: everything after is larger
+            smallest = min(stored, key=lambda f: size_of(f.labels))
+            factors[factors.index(smallest)] = scaled(smallest, scale)
+            scale = 1.0
+        groups = [[f] for f in factors]
+        for label in set().union(*(f.labels for f in factors)) - external:
             touched = [group for group in groups if any(label in f.labels for f in group)]
             groups = [group for group in groups if group not in touched] + [sum(touched, [])]
         if fully and groups:
@@ -62,7 +67,7 @@ class Term:
         factors = [f for g in groups for f in (g if done(g) else [contract(g, external)])]
         while pair := _inside_another(factors):  # costs nothing: absorb it
             factors = [f for f in factors if f not in pair] + [contract(pair, external)]
-        return replace(self, factors=tuple(factors))
+        return replace(self, factors=tuple(factors), scale=scale)
 
     def spread(self, out, inp) -> Tensor | None:
         """The same map with these labels, a Kronecker delta where they share less; None where they share more."""
@@ -243,7 +248,7 @@ def merged(terms: Sequence[Term]) -> list[Term]:
             single[key] = _sum(single[key], term) if key in single else term
     result: list[Term] = []
     for term in sorted([*single.values(), *others], key=lambda term: (-len(term.external), len(term.factors))):
-        host = next((host for host in result if host.full and term.stored), None)
+        host = next((host for host in result if host.full), None)
         value = host and term.spread(host.out, host.inp)
         if host and value:
             result[result.index(host)] = replace(host, factors=(add(host.array(), value),), scale=1.0)

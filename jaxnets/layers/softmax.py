@@ -20,6 +20,12 @@ def most_likely(p):
     return lax.broadcasted_iota(jnp.int32, p.shape, p.ndim - 1) == jnp.argmax(p, -1, keepdims=True)
 
 
+def complement(p, top):
+    """1 − p[i] = Σ_{j≠i} p[j], summed at the largest entry, where the difference would lose digits."""
+    rest = jnp.sum(jnp.where(top, 0, p), -1, keepdims=True)
+    return jnp.where(top, rest, 1 - p)
+
+
 class _RowOperator(Operator):
     """Common to both: `p` is [*shared, n]; the axes are the shared ones, i of the output, j of the input."""
 
@@ -37,10 +43,7 @@ class _RowOperator(Operator):
         raise NotImplementedError
 
     def others(self):
-        """Σ_{j≠i} p[j] = 1 − p[i], summed where the difference would lose digits."""
-        top, p = most_likely(self.p), self.p
-        rest = jnp.sum(jnp.where(top, 0, p), -1, keepdims=True)
-        return jnp.where(top, rest, 1 - p)
+        return complement(self.p, most_likely(self.p))
 
     def centred(self, x):
         """x minus its entry of the most likely class."""

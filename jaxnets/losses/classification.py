@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Num
 from ..errors import DTypeError, ShapeError
 from ..factors import Selection, wide
 from ..layer import layer
-from ..layers.softmax import LogSoftmaxOperator, log_softmax
+from ..layers.softmax import LogSoftmaxOperator, complement, log_softmax, most_likely
 from ..rules import axis_names, einsum, fresh_groups, from_groups
 
 
@@ -79,8 +79,12 @@ def cross_entropy(predictions: Float[Array, "... k"], targets: Num[Array, "..."]
 def _(y, predictions, targets):
     log_p = log_softmax.forward(predictions)
     integers = not jnp.issubdtype(targets.dtype, jnp.floating)
-    t = jax.nn.one_hot(targets, log_p.shape[-1], dtype=log_p.dtype) if integers else targets
-    p = wide(jnp.exp(log_p))
-    slope = -LogSoftmaxOperator(p, fresh_groups((*p.shape, p.shape[-1]))).pull(wide(t)).astype(predictions.dtype)
+    p = jnp.exp(wide(log_p))
+    if integers:
+        others = complement(p, most_likely(wide(predictions)))
+        slope = jnp.where(targets[..., None] == jnp.arange(p.shape[-1]), -others, p)
+    else:
+        slope = -LogSoftmaxOperator(p, fresh_groups((*p.shape, p.shape[-1]))).pull(wide(targets))
+    slope = slope.astype(predictions.dtype)
     by_targets = None if integers else einsum("...", "...k", (-log_p, "...k", "−log p"))
     return einsum("...", "...k", (slope, "...k", "(p−t)")), by_targets
