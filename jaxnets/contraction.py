@@ -112,8 +112,8 @@ def _path(factors, keep):
 
 def _cheapest(orders, keep):
     """Cost and path of the best order of pairwise products."""
-    if len(orders) == 1:
-        return 0, []
+    if len(orders) == 1:  # the first axis of the output, often the batch, should lead: what follows reads it in that order
+        return (0 if orders[0][:1] == sorted(orders[0])[:1] else MOVE * size_of(orders[0])), []
     best = None
     for i, j in itertools.combinations(range(len(orders)), 2):
         rest = [order for k, order in enumerate(orders) if k not in (i, j)]
