@@ -19,6 +19,7 @@ from .transforms import dense, jacobian
 # Largest error that passes, relative to the largest entry of a row: against autodiff, and against finite differences.
 TOLERANCE = {"float64": (1e-10, 1e-6), "float32": (5e-5, 1e-4), "bfloat16": (5e-2, 5e-2), "float16": (1e-2, 1e-2)}
 DIFFERENCED_COLUMNS = 64
+WIDE = 150  # columns of text from which every method has its own
 FULL_COLUMNS, SAMPLED_COLUMNS = 4096, 512  # jacfwd of wider inputs is compared on a sample
 CHUNK = 256
 
@@ -72,23 +73,31 @@ class Comparison:
         table = Table(title=Text(self.title), title_justify="left")
         methods = list(dict.fromkeys(name for block in self.blocks for name in block.errors))
         timed = list(dict.fromkeys(name for block in self.blocks for name in block.milliseconds))
-        table.add_column("Jacobian", no_wrap=True)
-        table.add_column("structure")
-        table.add_column("stored\ndense", justify="right", no_wrap=True)
-        for name in methods:
-            table.add_column(f"error to\n{name}", justify="right", no_wrap=True)
-        for name in timed:
-            table.add_column(f"ms of\n{name}", justify="right", no_wrap=True)
-        table.add_column("verdict")
+        narrow = options.max_width < WIDE
+        table.add_column("Jacobian", overflow="fold")
+        table.add_column("structure" if narrow else "structure\n", overflow="fold")
+        if narrow:
+            table.add_column("error", overflow="fold")
+            table.add_column("ms", overflow="fold")
+        else:
+            table.add_column("stored\ndense", justify="right", no_wrap=True)
+            for name in methods:
+                table.add_column(f"error to\n{name}", justify="right", no_wrap=True)
+            for name in timed:
+                table.add_column(f"ms of\n{name}", justify="right", no_wrap=True)
+        table.add_column("verdict", min_width=7, overflow="fold")
         for block in self.blocks:
-            cells = [
-                f"{block.name}\n{list(block.output)}×{list(block.input)}",
-                block.structure,
-                f"{show_bytes(block.stored)}\n{show_bytes(block.dense)}",
-            ]
-            cells += [_show_error(block.errors.get(name)) for name in methods]
-            cells += [_show_time(block.milliseconds.get(name)) for name in timed]
-            table.add_row(*map(Text, [*cells, block.verdict]))
+            cells = [f"{block.name}\n{list(block.output)}×{list(block.input)}", block.structure]
+            stored, dense = show_bytes(block.stored), show_bytes(block.dense)
+            if narrow:
+                cells[1] += f"\n{stored}\nof {dense}"
+                cells.append("\n".join(f"{m} {e.absolute:.0e}, {e.ulp:.2g} ULP" for m, e in block.errors.items()))
+                cells.append("\n".join(f"{m} {_show_time(ms)}" for m, ms in block.milliseconds.items()))
+            else:
+                cells.append(f"{stored}\n{dense}")
+                cells += [_show_error(block.errors.get(name)) for name in methods]
+                cells += [_show_time(block.milliseconds.get(name)) for name in timed]
+            table.add_row(*map(Text, [*cells, block.verdict]), end_section=narrow)
         yield table
         agree = sum(block.ok for block in self.blocks)
         yield Text(

@@ -7,6 +7,7 @@ concatenates factors; numbers are multiplied when somebody asks for numbers.
 """
 
 import math
+import os
 import re
 from dataclasses import replace
 from functools import reduce
@@ -209,16 +210,14 @@ def _column(v) -> Jacobian:
 
 
 def available_memory() -> float:
-    """Free bytes: on the default device where it tells, else of this machine, within its control group."""
+    """Free bytes: on the default device where it tells, else of this machine or its control group."""
     stats = jax.devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats["bytes_in_use"]
-    found = [_number("/proc/meminfo", r"MemAvailable:\s*(\d+)") * 1024]
-    group = "/sys/fs/cgroup/memory."
-    found.append(
-        _number(group + "max", r"(\d+)") - min(_number(group + "current", r"(\d+)"), _number(group + "max", r"(\d+)") / 2)
-    )
-    return min(found) if min(found) < math.inf else 8e9
+    free = 1024 * _number("/proc/meminfo", r"MemAvailable:\s*(\d+)")
+    if free == math.inf and hasattr(os, "sysconf"):
+        free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(free, _number("/sys/fs/cgroup/memory.max", r"(\d+)"))
 
 
 def _number(path: str, pattern: str) -> float:

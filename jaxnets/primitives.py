@@ -19,52 +19,13 @@ from .rules import Rule, axis_names, diagonal, fresh_groups, from_groups, identi
 RULES: dict[str, Callable] = {}  # rule(y, *arguments, **parameters) -> a Rule (None: derivative 0) for every argument
 
 ELEMENTWISE = {
-    "abs",
-    "acos",
-    "acosh",
-    "asin",
-    "asinh",
-    "atan",
-    "atanh",
-    "bessel_i0e",
-    "bessel_i1e",
-    "cbrt",
-    "clamp",
-    "cos",
-    "cosh",
-    "digamma",
-    "div",
-    "erf",
-    "erf_inv",
-    "erfc",
-    "exp",
-    "exp2",
-    "expm1",
-    "integer_pow",
-    "lgamma",
-    "log",
-    "log1p",
-    "log2",
-    "max",
-    "min",
-    "one_minus_square",
-    "pow",
-    "rsqrt",
-    "sin",
-    "sinh",
-    "sqrt",
-    "square",
-    "tan",
-    "atan2",
-    "rem",
-    "igamma",
-    "igammac",
-    "polygamma",
-    "zeta",
-    "regularized_incomplete_beta",
-}
-CONSTANT = {"sign", "floor", "ceil", "round", "stop_gradient", "nextafter", "is_finite"}
-SAME = {"convert_element_type", "copy", "reduce_precision", "real", "optimization_barrier", "name"}
+    "abs", "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "bessel_i0e", "bessel_i1e", "cbrt", "clamp",
+    "cos", "cosh", "digamma", "div", "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "igamma", "igammac",
+    "integer_pow", "lgamma", "log", "log1p", "log2", "max", "min", "one_minus_square", "polygamma", "pow",
+    "regularized_incomplete_beta", "rem", "rsqrt", "sin", "sinh", "sqrt", "square", "tan", "zeta",
+}  # fmt: skip
+CONSTANT = {"ceil", "floor", "is_finite", "nextafter", "round", "sign", "stop_gradient"}
+SAME = {"convert_element_type", "copy", "name", "optimization_barrier", "real", "reduce_precision"}
 
 
 def primitive(*names):

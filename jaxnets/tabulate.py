@@ -15,6 +15,8 @@ from .graph import Node, read
 from .jacobian import Jacobian, show_bytes
 from .transforms import argument_names
 
+WIDE = 130  # columns from which ∂y/∂x and ∂y/∂w stand side by side
+
 
 @dataclasses.dataclass(frozen=True)
 class Block:
@@ -48,21 +50,20 @@ class Tabulation:
 
     def __rich_console__(self, console, options):
         table = Table(title="∂(output y of a layer) / ∂(its input x, its weights w)", title_justify="left")
-        for name in ("layer", "output", "∂y/∂x", "∂y/∂w", "structure"):
-            table.add_column(name)
-        table.add_column("stored", justify="right")
-        table.add_column("dense", justify="right")
+        narrow = options.max_width < WIDE
+        for name in ("layer", "∂y/∂x, ∂y/∂w") if narrow else ("layer", "output", "∂y/∂x", "∂y/∂w", "structure"):
+            table.add_column(name, overflow="fold")
+        table.add_column("stored", justify="right", no_wrap=True)
+        table.add_column("dense", justify="right", no_wrap=True)
         for row in self.rows:
             blocks = row.states + row.weights
-            cells = [
-                row.layer,
-                f"[{', '.join(map(str, row.output))}]",
-                "\n".join(f"{b.dims}\n  {b.formula}" for b in row.states),
-                "\n".join(f"{b.dims}\n  {b.formula}" for b in row.weights),
-                "\n".join(f"{b.argument}: {b.structure}" for b in blocks),
-                show_bytes(sum(b.stored for b in blocks)),
-                show_bytes(sum(b.dense for b in blocks)),
-            ]
+            output = f"[{', '.join(map(str, row.output))}]"
+            if narrow:
+                cells = [f"{row.layer}\n{output}", "\n".join(f"{b.dims} {b.structure}\n  {b.formula}" for b in blocks)]
+            else:
+                sides = ("\n".join(f"{b.dims}\n  {b.formula}" for b in side) for side in (row.states, row.weights))
+                cells = [row.layer, output, *sides, "\n".join(f"{b.argument}: {b.structure}" for b in blocks)]
+            cells += [show_bytes(sum(b.stored for b in blocks)), show_bytes(sum(b.dense for b in blocks))]
             table.add_row(*map(Text, cells))
         yield table
         if self.chain:
@@ -129,15 +130,15 @@ def real_inputs(function, args):
 
 def _describe(nodes, outputs, weights) -> Tabulation:
     """`weights`: the names of the inputs that are weights."""
-    fixed: dict[Node, bool] = {}
+    fixed: dict[Node, bool] = {}  # whether a node is made of weights alone; parents come first
 
     def is_weight(node):
-        if node not in fixed:
-            fixed[node] = all(is_weight(e.parent) for e in node.edges) if node.edges else node.name in weights
-        return fixed[node]
+        return fixed.get(node, node.name in weights)
 
     states, own = {}, {}
     for node in nodes:
+        if node.edges:
+            fixed[node] = all(is_weight(edge.parent) for edge in node.edges)
         pairs = [(edge, j) for edge in node.edges if (j := edge.jacobian()) is not None]
         states[node] = [(edge, j) for edge, j in pairs if not is_weight(edge.parent)]
         own[node] = [(edge, j) for edge, j in pairs if is_weight(edge.parent)]
