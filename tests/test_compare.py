@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rich.console import Console
 
 import jaxnets as jn
 from jaxnets.compare import FULL_COLUMNS
@@ -102,3 +103,12 @@ def test_forward_columns_do_not_need_the_whole_basis():
     x = jnp.ones(4000)
     compiled = jax.jit(lambda x: _columns(lambda x: [jn.mean(x)], x, np.arange(4000))).lower(x).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < 4000 * 4000 * 8 / 4
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_no_width_loses_the_verdict(width):
+    console = Console(width=width, color_system=None)
+    with console.capture() as capture:
+        console.print(jn.compare(jn.softmax, jnp.ones((2, 3)), timed=False))
+    assert "│ ok" in capture.get()
+    assert "…" not in capture.get()

@@ -6,6 +6,7 @@ import re
 import jax
 import jax.numpy as jnp
 import pytest
+from rich.console import Console
 
 import jaxnets as jn
 
@@ -110,3 +111,15 @@ def test_prints_as_text_and_json():
     data = table.to_json()
     assert data["rows"][1]["states"][0]["dims"] == "[60×600]"
     assert sum(math.prod(row["output"]) for row in data["rows"]) == 4 * (600 + 60 + 60 + 40 + 40 + 10 + 10)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_no_width_loses_text(width):
+    """Cells are folded, never cut: without spaces and borders the table says the same at every width."""
+    console = Console(width=width, color_system=None)
+    with console.capture() as capture:
+        console.print(lecture())
+    text = re.sub(r"[\s│]", "", capture.get())
+    assert "…" not in text
+    for words in ("Kronecker", "rank-1", "154kB"):
+        assert words in text
