@@ -5,7 +5,6 @@ rule for becomes an `Opaque` map, which is correct and has no structure.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +15,8 @@ from .layers.combine import place
 from .layers.elementwise import sigmoid_derivative, tanh_derivative
 from .rules import Rule, axis_names, diagonal, fresh_groups, from_groups, identity, regroup, scaled
 
-RULES: dict[str, Callable] = {}  # rule(y, *arguments, **parameters) -> a Rule (None: derivative 0) for every argument
+# rule(y, *arguments, **parameters) -> a Rule (None: derivative 0) for every argument; of many outputs, a row for each
+RULES: dict[str, Callable] = {}
 
 ELEMENTWISE = {
     "abs", "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "bessel_i0e", "bessel_i1e", "cbrt", "clamp",
@@ -44,9 +44,9 @@ def rules_for(prim, params, arguments, outputs, one_way="") -> list[list[Rule | 
     if prim.name in SAME and len(outputs) == 1:
         return [[identity] * len(arguments)]
     if prim.name in RULES:
-        found = RULES[prim.name](outputs[0] if len(outputs) == 1 else outputs, *arguments, **params)
+        found = RULES[prim.name](outputs if prim.multiple_results else outputs[0], *arguments, **params)
         if found is not None:
-            return list(found) if len(outputs) > 1 else [list(found)]
+            return list(found) if prim.multiple_results else [list(found)]
     if prim.name in ELEMENTWISE:
         return [[_elementwise(prim, params, arguments, i) for i in range(len(arguments))]]
     shared = SHARED.get(prim.name, lambda i, x, y, params: ())
@@ -209,7 +209,7 @@ def _(y, which, *cases, **_):
 @primitive("dot_general")
 def _(y, a, b, *, dimension_numbers, **_):
     (a_sum, b_sum), (a_batch, b_batch) = dimension_numbers
-    a_groups = list(fresh_groups(a.shape))
+    a_groups = fresh_groups(a.shape)
     b_groups = list(fresh_groups(b.shape, start=a.ndim))
     for i, j in zip((*a_sum, *a_batch), (*b_sum, *b_batch), strict=True):
         b_groups[j] = a_groups[i]
@@ -254,10 +254,8 @@ def _(y, x, *, permutation):
 
 
 @primitive("reshape", "squeeze")
-def _(y, x, *_, dimensions=None, new_sizes=None, **__):
-    if (new_sizes is not None and dimensions is not None) or regroup(y, x) is None:
-        return None
-    return (regroup,)
+def _(y, x, *_, **__):
+    return None if regroup(y, x) is None else (regroup,)
 
 
 @primitive("concatenate")
@@ -278,9 +276,7 @@ def _(y, *xs, axis):
 def _(ys, x, *, axis):
     inp = fresh_groups(x.shape, axis_names(x.ndim))
     out = [group for a, group in enumerate(inp) if a != axis]
-    ys = ys if isinstance(ys, (list, tuple)) else [ys]
-    rows = [(from_groups(out, inp, Slice(i, 1, ((), inp[axis]))),) for i in range(len(ys))]
-    return rows if len(rows) > 1 else rows[0]
+    return [[from_groups(out, inp, Slice(i, 1, ((), inp[axis])))] for i in range(len(ys))]
 
 
 @primitive("tile")
@@ -291,10 +287,8 @@ def _(y, x, *, reps):
 
 @primitive("split")
 def _(ys, x, *, sizes, axis):
-    ys = ys if isinstance(ys, (list, tuple)) else [ys]
     starts = np.cumsum([0, *sizes])
-    rows = [[_sliced(y.shape, x.shape, {axis: (int(s), 1)})] for y, s in zip(ys, starts, strict=False)]
-    return rows if len(rows) > 1 else rows[0]
+    return [[_sliced(y.shape, x.shape, {axis: (int(start), 1)})] for y, start in zip(ys, starts, strict=False)]
 
 
 @primitive("slice")
@@ -305,7 +299,7 @@ def _(y, x, *, start_indices, strides, **_):
 
 def _sliced(small, big, windows) -> Rule:
     """The rule of a window `{axis: (start, stride)}` of an array."""
-    inp = list(fresh_groups(big, axis_names(len(big))))
+    inp = fresh_groups(big, axis_names(len(big)))
     out, factors = list(inp), []
     for axis, (start, stride) in windows.items():
         if small[axis] != big[axis]:
@@ -321,7 +315,7 @@ def _(y, x, value, *, padding_config):
     windows = {axis: (low, inner + 1) for axis, (low, _, inner) in enumerate(padding_config)}
 
     def padded(y, x):
-        return replace(_sliced(x.shape, y.shape, windows)(x, y).T, dtype=x.dtype)
+        return _sliced(x.shape, y.shape, windows)(x, y).T
 
     outside = jax.lax.pad(jnp.zeros(x.shape, y.dtype), jnp.ones((), y.dtype), padding_config)
     return padded, diagonal(outside, "outside")
@@ -329,7 +323,7 @@ def _(y, x, value, *, padding_config):
 
 @primitive("dynamic_slice")
 def _(y, x, *starts, slice_sizes, **_):
-    inp = list(fresh_groups(x.shape, axis_names(x.ndim)))
+    inp = fresh_groups(x.shape, axis_names(x.ndim))
     out, factors = list(inp), []
     for axis, (start, size) in enumerate(zip(starts, slice_sizes, strict=False)):
         if size != x.shape[axis]:

@@ -15,11 +15,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from unittest.mock import patch
 
 import mpmath
 import numpy as np
 
 import jaxnets
+from jaxnets import primitives
 from jaxnets.factors import Selection, Slice
 from jaxnets.layers.combine import place
 from jaxnets.layers.elementwise import sigmoid_derivative, tanh_derivative
@@ -27,6 +29,7 @@ from jaxnets.layers.softmax import LogSoftmaxOperator, SoftmaxOperator, _RowOper
 
 from . import test_accuracy as accuracy
 from . import test_conventions as conventions
+from . import test_primitives as primitive_tests
 from .cases import CASES
 from .properties import PROPERTIES, reference
 
@@ -35,7 +38,7 @@ from .properties import PROPERTIES, reference
 
 @dataclass(frozen=True)
 class Target:
-    """A function, the layer or class that owns it, if any, and the layers whose cases exercise it."""
+    """A function, the layer, class or table that owns it, if any, and the layers (or rows of a table) that exercise it."""
 
     name: str
     function: Callable = field(compare=False)
@@ -45,6 +48,10 @@ class Target:
     @contextmanager
     def replaced(self, new):
         """Inside, the function is another one wherever it is known by name."""
+        if self.owner is primitives.RULES:
+            with patch.dict(self.owner, {name: new for name, rule in self.owner.items() if rule is self.function}):
+                yield
+            return
         if isinstance(self.owner, jaxnets.Layer):
             places = [(self.owner, "rule")]
         else:
@@ -72,8 +79,15 @@ def helper(function, *layers):
 def targets() -> list[Target]:
     """Every rule, and the helpers that hold their formulae."""
     rules = [Target(f"rule of {name}", layer.rule, layer, (name,)) for name, layer in jaxnets.LAYERS.items()]
+    by_function: dict[Callable, list[str]] = {}
+    for name, rule in primitives.RULES.items():
+        by_function.setdefault(rule, []).append(name)
     return [
         *rules,
+        *(
+            Target(f"primitive {' '.join(names)}", rule, primitives.RULES, tuple(names))
+            for rule, names in by_function.items()
+        ),
         helper(tanh_derivative, "tanh"),
         helper(sigmoid_derivative, "sigmoid"),
         helper(row_rule, "softmax", "log_softmax"),
@@ -138,7 +152,7 @@ def calls(node) -> Iterator[ast.AST]:
     args = node.args
     for i in range(len(args) - 1):
         yield changed(node, args=[*args[:i], args[i + 1], args[i], *args[i + 2 :]])
-    for i in range(len(node.keywords)):
+    for i in [i for i, keyword in enumerate(node.keywords) if keyword.arg != "strict"]:
         yield changed(node, keywords=node.keywords[:i] + node.keywords[i + 1 :])
     if len(args) == 1 and not isinstance(args[0], ast.Starred | ast.GeneratorExp):
         yield args[0]
@@ -170,7 +184,8 @@ def without_names(node) -> Iterator[ast.AST]:
     """The nodes of a tree, but for those that only name axes."""
     yield node
     for child in ast.iter_child_nodes(node):
-        if not (isinstance(child, ast.Call) and getattr(child.func, "id", getattr(child.func, "attr", "")) in NAMING):
+        naming = isinstance(child, ast.Call) and getattr(child.func, "id", getattr(child.func, "attr", "")) in NAMING
+        if not naming and not (isinstance(child, ast.keyword) and child.arg == "strict"):  # a guard, no number
             yield from without_names(child)
 
 
@@ -286,6 +301,16 @@ def tables(*layers) -> Iterator[Callable]:
 
 def checks(target) -> Iterator[Callable]:
     """The first property over all cases, smallest first, then exact tables, then all other properties."""
+    if target.owner is primitives.RULES:
+        rows = {"dot_general": "dot", "add_any": "add"}
+        wanted = tuple(rows.get(name, name) for name in target.layers)
+        for table, check in (
+            (primitive_tests.ELEMENTWISE, primitive_tests.test_elementwise),
+            (primitive_tests.AXES, primitive_tests.test_axes),
+            (primitive_tests.OPAQUE, primitive_tests.test_forms_without_a_rule),
+        ):
+            yield from (partial(check, row) for row in table if row.split(",")[0] in wanted)
+        return
     cases = [case for case in CASES if case.name in target.layers]
     cases.sort(key=lambda case: sum(a.size for a in case.values() if a is not None))
     first, *others = PROPERTIES
@@ -327,10 +352,11 @@ UNUSED = "a product with an array does not look at the operator's axes"
 ROUNDING = "one rounding more, within what 16-bit results are allowed"
 PROMOTED = "booleans are promoted where they are used"
 SAME_SET = "`keep` is a set already"
+LABELS = "ids only tell labels apart, and these differ in name or size"
+CLIP = "the larger of two is symmetric"
 ONCE = "no array with a label twice gets here"
 EQUIVALENT = {
     ("rule of concatenate", "int(start) → start"): "NumPy's integers serve as well",
-    ("rule of concatenate", "zip(xs, starts, strict=False) → zip(xs, starts)"): "False is the default",
     ("rule of mean", "axis_names(x.ndim) if x.ndim > 1 else 'b' → axis_names(x.ndim)"): LETTERS,
     ("rule of mean", "axis_names(x.ndim) if x.ndim > 1 else 'b' → 'b'"): LETTERS,
     ("rule of mean", "x.ndim > 1 → x.ndim >= 1"): LETTERS,
@@ -338,17 +364,31 @@ EQUIVALENT = {
     ("rule of mean", "x.ndim > 1 → x.ndim > 0"): LETTERS,
     ("rule of mean", "y.size / x.size if x.size else 1.0 → y.size / x.size if x.size else 0.0"): "an empty Jacobian is 0",
     ("rule of log_softmax", "wide(y) → y"): "row_rule widens it too",
-    ("rule of cross_entropy", "jax.nn.one_hot(targets, log_p.shape[-1], dtype=log_p.dtype) → "
-     "jax.nn.one_hot(targets, log_p.shape[-1])"): "0 and 1 are the same in every dtype",
-    ("rule of cross_entropy", "wide(jnp.exp(log_p)) → jnp.exp(log_p)"): ROUNDING,
-    ("rule of cross_entropy", "wide(t) → t"): "pull widens it too",
-    ("rule of cross_entropy", "LogSoftmaxOperator(p, fresh_groups((*p.shape, p.shape[-1]))).pull(wide(t))"
-     ".astype(predictions.dtype) → LogSoftmaxOperator(p, fresh_groups((*p.shape, p.shape[-1]))).pull(wide(t))"):
-     "the same numbers; 16-bit Jacobians are stored in float32",
     ("rule of cross_entropy", "fresh_groups((*p.shape, p.shape[-1])) → (*p.shape, p.shape[-1])"): UNUSED,
     ("rule of cross_entropy", "(*p.shape, p.shape[-1]) → (p.shape[-1],)"): UNUSED,
     ("rule of cross_entropy", "(*p.shape, p.shape[-1]) → (*p.shape,)"): UNUSED,
-    ("rule of cross_entropy", "p.shape[-1] → p.shape[-0]"): UNUSED,
+    ("rule of cross_entropy", "wide(log_p) → log_p"): ROUNDING,
+    ("rule of cross_entropy", "wide(predictions) → predictions"): "the largest entry is the same",
+    ("rule of cross_entropy", "wide(targets) → targets"): "pull widens it too",
+    ("rule of cross_entropy", "slope.astype(predictions.dtype) → slope"): "the Jacobian has the argument's dtype anyway",
+    ("place", "len(big_shape) → big_shape"): LABELS,
+    ("primitive select_n", "(which == i).astype(y.dtype) → which == i"): PROMOTED,
+    ("primitive reduce_max reduce_min", "(x == jnp.expand_dims(y, axes)).astype(x.dtype) → x == jnp.expand_dims(y, axes)"):
+     PROMOTED,
+    ("primitive dot_general", "tuple(b_groups) → b_groups"): "relabelled into a tuple",
+    ("primitive dot_general", "tuple(a_groups) → a_groups"): "relabelled into a tuple",
+    ("primitive reshape squeeze", "regroup(y, x) → regroup(x, y)"): "what refines one way refines the other",
+    ("primitive concatenate", "int(start) → start"): "NumPy's integers serve as well",
+    ("primitive split", "int(start) → start"): "NumPy's integers serve as well",
+    ("primitive stack", "xs[0].shape → xs[1].shape"): "all have one shape",
+    ("primitive stack", "xs[0].ndim → xs[1].ndim"): "all have one shape",
+    ("primitive stack", "Slice(i, 1, ((), new)) → Slice(i, 0, ((), new))"): "one entry has no stride",
+    ("primitive unstack", "Slice(i, 1, ((), inp[axis])) → Slice(i, 0, ((), inp[axis]))"): "one entry has no stride",
+    ("primitive tile", "x.ndim + i → x.ndim - i"): LABELS,
+    ("primitive dynamic_slice", "x.ndim + axis → x.ndim - axis"): LABELS,
+    ("primitive dynamic_slice", "jnp.clip(start, 0, x.shape[axis] - size) → jnp.clip(0, start, x.shape[axis] - size)"): CLIP,
+    ("primitive gather", "fresh_groups(indices.shape[:-1], start=x.ndim) → fresh_groups(indices.shape[:-1])"): LABELS,
+    ("primitive gather", "jnp.clip(index, 0, x.shape[a] - 1) → jnp.clip(0, index, x.shape[a] - 1)"): CLIP,
     ("row_rule", "wide(jnp.moveaxis(p, axis, -1)) → jnp.moveaxis(p, axis, -1)"): ROUNDING,
     ("SoftmaxOperator.off_diagonal", "(..., :, None) → (..., None)"): "the same index",
     ("_RowOperator.array", "jnp.eye(self.p.shape[-1], dtype=bool) → jnp.eye(self.p.shape[-1])"): PROMOTED,

@@ -3,6 +3,7 @@
 import pytest
 
 import jaxnets
+from jaxnets import primitives
 
 from .mutants import run, targets
 
@@ -11,6 +12,7 @@ TARGETS = targets()
 
 def test_every_rule_is_a_target():
     assert {f"rule of {name}" for name in jaxnets.LAYERS} <= {target.name for target in TARGETS}
+    assert set(primitives.RULES.values()) <= {target.function for target in TARGETS}
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)

@@ -51,12 +51,27 @@ AXES = {
     "squeeze": (lambda x: lax.squeeze(x, (1,)), [r(2, 1, 3)], ["identity"]),
     "expand_dims": (lambda x: lax.expand_dims(x, (0, 2)), [r(2, 3)], ["identity"]),
     "concatenate": (lambda *x: lax.concatenate(x, 1), [r(2, 3), r(2, 1), r(2, 2)], ["selection"] * 3),
-    "split": (lambda x: lax.split(x, (1, 3), 1)[1], [r(2, 4)], ["selection"]),
+    "stack": (lambda *x: jnp.stack(x, 1), [r(2, 3)] * 3, ["selection"] * 3),
+    "unstack": (lambda x: jnp.unstack(x, axis=1)[2], [r(2, 3, 2)], ["selection"]),
+    "unstack, one": (lambda x: jnp.unstack(x, axis=1)[0], [r(2, 1)], ["selection"]),
+    "tile": (lambda x: jnp.tile(x, (4, 3)), [r(2, 4)], ["broadcast"]),
+    "gather": (lambda x: x[jnp.asarray([2, 0, 2])], [r(3, 2)], ["selection"]),
+    "gather, square": (lambda x: x[jnp.asarray([2, 0, 0])], [r(3, 3)], ["selection"]),
+    "gather, a middle axis": (lambda x: x[:, jnp.asarray([[1, 0], [2, 2]])], [r(2, 3, 4)], ["selection"]),
+    "gather, pairs": (lambda x: x[jnp.asarray([0, 1, 1]), jnp.asarray([2, 0, 2])], [r(2, 3)], ["selection"]),
+    "gather, along an axis": (lambda x: jnp.take_along_axis(x, jnp.asarray([[1, 1], [0, 2]]), 1), [r(2, 3)], ["selection"]),
+    "gather, clipped": (lambda x: jnp.take(x, jnp.asarray([-7, 9, 1]), 0, mode="clip"), [r(3, 2)], ["selection"]),
+    "split": (lambda x: lax.split(x, (2, 1, 3), 1)[2], [r(2, 6)], ["selection"]),
+    "split, one": (lambda x: lax.split(x, (4,), 1)[0], [r(2, 4)], ["identity"]),
     "slice": (lambda x: lax.slice(x, (1, 0), (3, 4), (1, 3)), [r(4, 4)], ["selection"]),
+    "slice, every entry": (lambda x: lax.slice(x, (1, 0), (3, 2)), [r(4, 4)], ["selection"]),
     "pad": (lambda x: lax.pad(x, 0.0, ((1, 2, 1), (0, 0, 0))), [r(3, 2)], ["selection"]),
     "pad, by its value": (lambda x, v: lax.pad(x, v, ((0, 1, 0),)), [r(3), r()], ["selection", "dense"]),
+    "dynamic_slice, clamped": (lambda x: lax.dynamic_slice(x, (jnp.asarray(9), -1), (2, 2)), [r(4, 3)], ["selection"]),
+    "dynamic_slice, start": (lambda x: lax.dynamic_slice(x, (jnp.asarray(0), -9), (2, 2)), [r(4, 3)], ["selection"]),
     "dynamic_slice": (lambda x: lax.dynamic_slice(x, (jnp.asarray(1), 0), (2, 3)), [r(4, 3)], ["selection"]),
     "dot, matrix": (dot(((1,), (0,))), [r(2, 3), r(3, 4)], ["Kronecker", "Kronecker"]),
+    "dot, square": (dot(((1,), (0,))), [r(3, 3), r(3, 3)], ["Kronecker", "Kronecker"]),
     "dot, vectors": (dot(((0,), (0,))), [r(3), r(3)], ["dense", "dense"]),
     "dot, batch": (dot(((2,), (1,)), ((0,), (0,))), [r(2, 3, 4), r(2, 4, 2)], ["block diagonal", "block diagonal"]),
     "dot, batch last": (dot(((0,), (0,)), ((1,), (1,))), [r(4, 2), r(4, 2)], ["block diagonal", "block diagonal"]),
@@ -121,6 +136,23 @@ def test_axes(name):
     assert [j.structure for j in jacobians] == structures
     for j in jacobians:
         assert j.nbytes <= sum(a.nbytes for a in args)
+
+
+# Forms that a rule leaves to the opaque map.
+OPAQUE = {
+    "reshape": (lambda x: lax.reshape(x, (2, 6)), [r(3, 4)]),
+    "pad, cropped at one end": (lambda x: lax.pad(x, 0.0, ((-1, 2, 0),)), [r(4)]),
+    "gather, parts of slices": (lambda x: x[jnp.asarray([2, 0]), 1:], [r(3, 3)]),
+    "gather, whole slices at places": (lambda x: lax.gather(
+        x, jnp.asarray([[1, 0]]), lax.GatherDimensionNumbers((1,), (0,), (0, 1)), (1, 3)), [r(3, 4)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OPAQUE)
+def test_forms_without_a_rule(name):
+    f, args = OPAQUE[name]
+    (j,) = run(f, args, on_opaque="allow")
+    assert j.structure == name.split(",")[0]
 
 
 @pytest.mark.parametrize("name", SHARED)
