@@ -132,15 +132,18 @@ def _print_json(data):
     print(json.dumps(known(data), ensure_ascii=False, indent=1, allow_nan=False))
 
 
-def _layers(command: Layers) -> int:
-    from .catalogue import catalogue
-
-    found = catalogue()
-    if command.json:
+def _show(found, as_json: bool) -> int:
+    if as_json:
         _print_json(found.to_json())
     else:
         _print(found)
     return 0
+
+
+def _layers(command: Layers) -> int:
+    from .catalogue import catalogue
+
+    return _show(catalogue(), command.json)
 
 
 def _input_shape(text: str | None) -> tuple[int, ...] | None:
@@ -188,12 +191,7 @@ def _shapes(command: Shapes) -> int:
     from .tabulate import tabulate
 
     params, x, network, loss, _ = _problem(command, command.model, abstract=True)
-    table = tabulate(loss if command.loss else network, params, x)
-    if command.json:
-        _print_json(table.to_json())
-    else:
-        _print(table)
-    return 0
+    return _show(tabulate(loss if command.loss else network, params, x), command.json)
 
 
 def _compare(command: Compare) -> int:

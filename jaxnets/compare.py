@@ -8,10 +8,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from .display import as_text
 from .jacobian import show_bytes
 from .tabulate import real_inputs
 from .transforms import dense, jacobian
@@ -108,10 +108,7 @@ class Comparison:
             yield Text(f"jacfwd: {SAMPLED_COLUMNS} columns of inputs with more than {FULL_COLUMNS} entries.")
 
     def __str__(self):
-        console = Console(width=150, color_system=None)
-        with console.capture() as capture:
-            console.print(self)
-        return capture.get()
+        return as_text(self, 150)
 
 
 def _show_error(error: Error | None) -> str:

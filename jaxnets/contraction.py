@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import opt_einsum
 from jax import lax
 
-from .factors import Factor, Label, Tensor, flatten, size_of, tensor, wide
+from .factors import Factor, Label, Tensor, distinct, size_of, tensor, wide
 
 
 @dataclasses.dataclass(eq=False)
@@ -47,7 +47,7 @@ def contract(factors, keep, scale: float = 1.0) -> Tensor:
         return tensor(jnp.full((), scale), ())
     if len(factors) == 1:
         only = factors[0]
-        factors = [_planned(list(dict.fromkeys(flatten(only.axes))), keep) if _meter.get() else only.tensor().summed(keep)]
+        factors = [_planned(distinct(only.axes), keep) if _meter.get() else only.tensor().summed(keep)]
     for first, second in _path(factors, keep):
         a, b = factors[first], factors[second]
         factors = [f for i, f in enumerate(factors) if i not in (first, second)]
@@ -63,7 +63,7 @@ def scaled(a: Tensor, scale: float) -> Tensor:
 
 def add(a: Tensor, b: Tensor) -> Tensor:
     """Sum of two stored arrays, each repeated along the labels that only the other has."""
-    labels = list(dict.fromkeys(flatten(a.axes) + flatten(b.axes)))
+    labels = distinct(a.axes + b.axes)
     if _meter.get():
         return _planned(labels, labels)
     return tensor(wide(a.aligned(labels)) + wide(b.aligned(labels)), labels, "J")
@@ -71,7 +71,7 @@ def add(a: Tensor, b: Tensor) -> Tensor:
 
 def fused(a: Tensor, labels, whole: Label) -> Tensor:
     """The last `labels` of a stored array, all that it shares with nobody, as one label."""
-    rest = [label for label in dict.fromkeys(flatten(a.axes)) if label not in labels]
+    rest = [label for label in distinct(a.axes) if label not in labels]
     if _meter.get():
         return _planned([*rest, whole], [*rest, whole])
     value = a.arranged([*rest, *labels]).reshape([label.size for label in rest] + [whole.size])
@@ -102,7 +102,7 @@ def _path(factors, keep):
     """Which two factors to multiply next, until one is left: the order with the fewest multiplications and transposes."""
     if len(factors) <= 2:
         return [(0, 1)] if len(factors) == 2 else []
-    orders = [list(dict.fromkeys(flatten(f.axes))) for f in factors]
+    orders = [distinct(f.axes) for f in factors]
     if len(factors) <= EXHAUSTIVE:
         return _cheapest(orders, keep)[1]
     union = set().union(*orders)
@@ -156,7 +156,7 @@ def _planned(labels, keep, cost=None) -> Tensor:
 
 def _pair(a: Factor, b: Factor, keep) -> Tensor:
     if _meter.get():
-        labels, _, cost = _layout(list(dict.fromkeys(flatten(a.axes))), list(dict.fromkeys(flatten(b.axes))), keep)
+        labels, _, cost = _layout(distinct(a.axes), distinct(b.axes), keep)
         return _planned([label for label in labels if label in keep], keep, cost)
     if not isinstance(a, Tensor) and not isinstance(b, Tensor):
         a, b = (a.tensor(), b) if size_of(a.labels) <= size_of(b.labels) else (b.tensor(), a)

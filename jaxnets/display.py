@@ -33,6 +33,16 @@ def formula(terms, names) -> str:
     return _Namer(terms, names).formula()
 
 
+def as_text(table, width: int) -> str:
+    """A rich renderable without colours."""
+    from rich.console import Console
+
+    console = Console(width=width, color_system=None)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get()
+
+
 class _Namer:
     """Gives the indices of a Jacobian letters and writes its formula."""
 

@@ -37,6 +37,11 @@ def flatten(groups) -> Group:
     return tuple(label for group in groups for label in group)
 
 
+def distinct(groups) -> list[Label]:
+    """Every label of the groups once, in order."""
+    return list(dict.fromkeys(flatten(groups)))
+
+
 def wide(x):
     """float16 and bfloat16 as float32: sums and long products need it."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
@@ -161,8 +166,7 @@ class Operator(Factor):
         for source, target, apply in ((inp, out, self.push), (out, inp, self.pull)):
             own, new = set(flatten(source)), set(flatten(target))
             if own <= x.labels and not own & set(keep) and not new & x.labels:
-                extra = [label for label in flatten(x.axes) if label not in self.labels]
-                extra = list(dict.fromkeys(extra))
+                extra = [label for label in distinct(x.axes) if label not in self.labels]
                 array = x.arranged([*extra, *flatten(shared), *flatten(source)])
                 array = apply(array.reshape(size_of(extra), *shape_of(shared), *shape_of(source)))
                 labels = [*extra, *flatten(shared), *flatten(target)]
@@ -216,7 +220,7 @@ class Selection(Factor):
         target, keep = self.axes[-1], set(keep)
         if set(target) & index.labels or len(flatten(self.axes)) != len(self.labels):
             return None
-        extra = [label for label in dict.fromkeys(flatten(x.axes)) if label not in self.labels]
+        extra = [label for label in distinct(x.axes) if label not in self.labels]
         common = [label for label in flatten(index.axes) if label in x.labels]
         if set(target) <= x.labels and not set(target) & keep:  # gather
             own = [label for label in flatten(index.axes) if label not in common]
@@ -267,7 +271,7 @@ class Slice(Factor):
         small, big = self.axes
         for source, target in ((big, small), (small, big)):
             if set(source) <= x.labels and not set(source) & set(keep) and not set(target) & x.labels:
-                extra = [label for label in dict.fromkeys(flatten(x.axes)) if label not in source]
+                extra = [label for label in distinct(x.axes) if label not in source]
                 array = x.arranged([*extra, *source]).reshape(size_of(extra), size_of(source))
                 stop = self.start + self.stride * (size_of(small) - 1) + 1
                 if source is big:
@@ -316,14 +320,8 @@ class Opaque(Operator):
 
     def contract(self, x, keep):
         _, out, inp = self.parts()
-        if (
-            self.one_way == "pull"
-            and set(flatten(inp)) & x.labels
-            or self.one_way == "push"
-            and set(flatten(out)) & x.labels
-        ):
-            return None
-        return super().contract(x, keep)
+        barred = {"pull": inp, "push": out}.get(self.one_way, ())  # the side from which there is no way
+        return None if set(flatten(barred)) & x.labels else super().contract(x, keep)
 
     def array(self, forward=None):
         return super().array(self.one_way == "push" if self.one_way else forward)

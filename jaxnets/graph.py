@@ -20,7 +20,7 @@ from jax.extend.core import jaxprs_in_params, set_current_trace, take_current_tr
 from jax.interpreters import ad
 
 from .jacobian import Jacobian
-from .layer import Layer, arguments, layer_p
+from .layer import arguments, layer_p
 from .primitives import opaque_rules, rules_for
 
 INLINED = {"jit", "pjit", "closed_call", "core_call", "core_closed_call", "checkpoint", "remat", "remat2"}
@@ -43,7 +43,6 @@ class Node:
     shape: tuple[int, ...]
     dtype: object
     edges: list[Edge] = field(default_factory=list)
-    layer: Layer | None = None
     source: str = ""
 
 
@@ -95,11 +94,15 @@ def _run(function, values, inputs, watch):
 
 def _unread(function, values, inputs):
     """The whole function as one opaque node an output: complex numbers on the way have no real Jacobians."""
-    outputs = [jnp.asarray(y) for y in function(*values)]
+
+    def call(*xs):
+        return [jnp.asarray(y) for y in function(*xs)]
+
+    outputs, operands = call(*values), list(values)
     try:
-        closed = jax.make_jaxpr(lambda *xs: [jnp.asarray(y) for y in function(*xs)])(*values)
-    except jax.errors.ConcretizationTypeError:  # control flow on values: keep the function with what it closes over
-        call, operands = lambda *xs: [jnp.asarray(y) for y in function(*xs)], list(values)
+        closed = jax.make_jaxpr(call)(*values)
+    except jax.errors.ConcretizationTypeError:
+        pass  # control flow on values: keep the function with what it closes over
     else:
         call, operands = _Program(closed.jaxpr, len(closed.consts)), [*closed.consts, *values]
     skipped = len(operands) - len(values)
@@ -243,7 +246,7 @@ class _GraphTrace(core.Trace):
         places = [i for i, there in enumerate(given) if there]
         table = functools.cache(lambda: [[row[i] for i in places] for row in layer.jacobians(outputs, args, config)])
         names = layer.argument_names(len(args))
-        return self.nodes(layer.name, nodes, outputs, table, [names[i] for i in places], layer)
+        return self.nodes(layer.name, nodes, outputs, table, [names[i] for i in places])
 
     def primitive_nodes(self, primitive, nodes, values, outputs, params):
         @functools.cache
@@ -260,7 +263,7 @@ class _GraphTrace(core.Trace):
             for y, row in zip(outputs, rules, strict=True)
         ]
 
-    def nodes(self, name, parents, outputs, table, arguments=None, layer=None):
+    def nodes(self, name, parents, outputs, table, arguments=None):
         """For every real output a tracer, with an edge to every parent that is tracked."""
         arguments = arguments or [f"x{i + 1}" for i in range(len(parents))]
         made, source = [], _user_line()
@@ -275,7 +278,7 @@ class _GraphTrace(core.Trace):
                 for i, (parent, argument) in enumerate(zip(parents, arguments, strict=True))
                 if parent is not None
             ]
-            node = Node(name, y.shape, y.dtype, edges, layer, source)
+            node = Node(name, y.shape, y.dtype, edges, source)
             if self.watch:
                 self.watch(node)
             made.append(_GraphTracer(self, y, node))

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from .display import as_text
 from .graph import Node, read
 from .jacobian import Jacobian, show_bytes
 from .transforms import argument_names
@@ -72,10 +73,7 @@ class Tabulation:
             yield Text(self.batch)
 
     def __str__(self):
-        console = Console(width=140, color_system=None)
-        with console.capture() as capture:
-            console.print(self)
-        return capture.get()
+        return as_text(self, 140)
 
     def to_json(self) -> dict:
         return dataclasses.asdict(self)

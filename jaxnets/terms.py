@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from .contraction import add, contract, fused, scaled, with_deltas
-from .factors import Factor, Group, Label, Selection, Slice, Tensor, flatten, pytree, shape_of, size_of, tensor
+from .factors import Factor, Group, Label, Selection, Slice, Tensor, distinct, flatten, pytree, shape_of, size_of, tensor
 
 
 @pytree("factors")
@@ -24,7 +24,7 @@ class Term:
     @property
     def external(self) -> list[Label]:
         """The labels of output and input, each once."""
-        return list(dict.fromkeys(flatten(self.out) + flatten(self.inp)))
+        return distinct(self.out + self.inp)
 
     @property
     def signature(self):

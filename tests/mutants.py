@@ -395,11 +395,9 @@ EQUIVALENT = {
     ("Selection.contract", "set(keep) → keep"): SAME_SET,
     ("Selection.contract", "set(target) & index.labels or len(flatten(self.axes)) != len(self.labels) → "
      "set(target) & index.labels and len(flatten(self.axes)) != len(self.labels)"): ONCE,
-    ("Selection.contract", "dict.fromkeys(flatten(x.axes)) → flatten(x.axes)"): ONCE,
     ("Selection.contract", "zeros.at[_wrapless(i)].add(a, mode='drop') → zeros.at[_wrapless(i)].add(a)"):
      "dropping is the default",
     ("Slice.contract", "set(keep) → keep"): SAME_SET,
-    ("Slice.contract", "dict.fromkeys(flatten(x.axes)) → flatten(x.axes)"): ONCE,
     ("Slice.tensor", "hit.astype(jnp.float32) → hit"): PROMOTED,
 }  # fmt: skip
 

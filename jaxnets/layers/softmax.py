@@ -100,7 +100,7 @@ class LogSoftmaxOperator(_RowOperator):
         x, top = wide(x), most_likely(self.p)
         rest = jnp.sum(jnp.where(top, 0, x), -1, keepdims=True)
         total = jnp.sum(x, -1, keepdims=True)
-        return jnp.where(top, self.others() * x - self.p * rest, x - self.p * total)
+        return jnp.where(top, complement(self.p, top) * x - self.p * rest, x - self.p * total)
 
     def on_diagonal(self):
         return self.others()
