@@ -12,6 +12,7 @@ _HOME = {  # public name -> module that defines it, in floor order; layers and l
     "Jacobian": "jacobian",
     "rules": None,  # the module itself: rules.einsum, rules.diagonal, …
     **dict.fromkeys(["Layer", "layer"], "layer"),
+    "with_rules": "marker",
     "LAYERS": "catalogue",
     **dict.fromkeys(["dense", "grad", "hessian", "jacobian", "value_and_grad", "value_and_jacobian"], "transforms"),
     "tabulate": "tabulate",

@@ -12,26 +12,34 @@ import jaxnets.losses  # noqa: F401  (both register their layers)
 
 from .jacobian import Jacobian
 from .layer import LAYERS, Layer, is_variadic
+from .samples import Example, Labels, Real
 
 SIZES = {"i": 5, "o": 3, "k": 6}
 
 
-def example(layer: Layer, key, dtype="float32") -> list[jax.Array]:
-    """Arguments for a layer, made from its annotations: normal numbers, and integer labels where numbers may be labels."""
+def example(layer: Layer, key, dtype="float32") -> tuple[list, dict]:
+    """Arguments and configuration for a layer: those of its `Example`, else made from its annotations."""
+    shown = layer.example or Example(*_from_annotations(layer))
+    arguments = []
+    for i, kind in enumerate(shown.arguments):
+        normal = kind and jax.random.normal(jax.random.fold_in(key, i), kind.shape, dtype)
+        arguments.append(kind and kind.of(normal))
+    defaults = {p.name: p.default for p in layer.signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
+    return arguments, defaults | shown.config
+
+
+def _from_annotations(layer: Layer):
+    """A kind for every argument: real numbers, integer labels where numbers may be labels, None where a mask may be."""
     parameters = [p for p in layer.signature.parameters.values() if p.kind is not p.KEYWORD_ONLY]
     names = [f"{p.name}{i}" for p in parameters for i in ((1, 2) if p.kind is p.VAR_POSITIONAL else ("",))]
     kinds = [layer.annotation(name) for name in names]
-    featured = any(not is_variadic(dim) for _, dims, _ in kinds for dim in dims)
-    arguments = []
-    leading = [4] if featured else [4, 5]
-    for i, (kind, dims, _) in enumerate(kinds):
-        shape = [n for dim in dims for n in (leading if is_variadic(dim) else [SIZES[dim]])]
-        own = jax.random.fold_in(key, i)
-        if kind is jnp.floating:
-            arguments.append(jax.random.normal(own, shape, dtype))
+    leading = [4] if any(not is_variadic(dim) for _, dims, _ in kinds for dim in dims) else [4, 5]
+    for kind, dims, optional in kinds:
+        shape = tuple(n for dim in dims for n in (leading if is_variadic(dim) else [SIZES[dim]]))
+        if optional and kind is not jnp.floating:
+            yield None
         else:
-            arguments.append(jax.random.randint(own, shape, 0, SIZES["k"]))
-    return arguments
+            yield Real(shape) if kind is jnp.floating else Labels(shape, SIZES["k"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,13 +75,12 @@ def catalogue() -> Catalogue:
     """The layers with the formulae that their rules give, on examples that are only shapes."""
     entries = []
     for name, layer in LAYERS.items():
-        arguments = example(layer, jax.random.key(0))
+        arguments, config = example(layer, jax.random.key(0))
         blocks: list[Jacobian] = []
 
-        def rules(*arguments, layer=layer, blocks=blocks):
-            out = layer(*arguments)
-            config = {p.name: p.default for p in layer.signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
-            rows = layer.jacobians(out if layer.many_outputs else [out], arguments, tuple(config.items()))
+        def rules(*arguments, layer=layer, blocks=blocks, config=config):
+            out = layer(*arguments, **config)
+            rows = layer.jacobians(out if layer.many_outputs else [out], arguments, config)
             blocks += [j for j in rows[0] if j is not None]
 
         jax.eval_shape(rules, *arguments)

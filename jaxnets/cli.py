@@ -229,7 +229,8 @@ def _comparisons(command: Compare, name: str):
                 f"compare {name}: a layer by name has arguments of its own; --input and --batch are for models"
             )
         layer = LAYERS[name]
-        yield compare(layer, *example(layer, jax.random.key(command.seed), command.dtype), title=f"layer {name}")
+        arguments, config = example(layer, jax.random.key(command.seed), command.dtype)
+        yield compare(functools.partial(layer, **config), *arguments, title=f"layer {name}")
         return
     params, x, network, loss, source = _problem(command, name)
     yield compare(network, params, x, title=f"{name}: the network on {source}")

@@ -1,7 +1,7 @@
 """Reads a function into a graph: nodes are values, edges are local Jacobians.
 
 The function runs once, on its real arguments, under a JAX trace that notes every primitive.  So Python control flow may
-look at values, and the graph is that of this call.  Together with layer.py this is the only place that uses JAX's
+look at values, and the graph is that of this call.  Together with marker.py this is the only place that uses JAX's
 semi-public modules.
 """
 
@@ -20,7 +20,7 @@ from jax.extend.core import jaxprs_in_params, set_current_trace, take_current_tr
 from jax.interpreters import ad
 
 from .jacobian import Jacobian
-from .layer import arguments, layer_p
+from .marker import arguments, layer_p, product_p
 from .primitives import opaque_rules, rules_for
 
 INLINED = {"jit", "pjit", "closed_call", "core_call", "core_closed_call", "checkpoint", "remat", "remat2"}
@@ -174,6 +174,9 @@ class _GraphTrace(core.Trace):
         outputs = list(out) if primitive.multiple_results else [out]
         if primitive is layer_p:
             made = self.layer_nodes(nodes, values, outputs, **params)
+        elif primitive is product_p and not any(nodes[1:]) and not params["maps"]:
+            j = jax.tree.unflatten(params["tree"], values[1:])
+            made = self.nodes(primitive.name, nodes[:1], outputs, lambda: [[j.T if params["pull"] else j]])
         else:
             made = self.primitive_nodes(primitive, nodes, values, outputs, params)
         return made if primitive.multiple_results else made[0]

@@ -1,8 +1,4 @@
-"""`@layer`: a pure forward function and, right below it, its hand-written Jacobian.
-
-All layers share one JAX primitive whose every rule runs the forward function.  JAX's transformations see through it,
-so `jax.grad` of a layer is autodiff's own answer; the graph reader sees the layer and uses the rule.
-"""
+"""`@layer`: a pure forward function and, right below it, its hand-written Jacobian; arguments are checked here."""
 
 import dataclasses
 import functools
@@ -14,23 +10,31 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import core
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
 
 from .errors import DTypeError, RuleError, ShapeError
+from .factors import wide
 from .jacobian import Jacobian
+from .marker import bind
+from .samples import Example
 
 LAYERS: dict[str, "Layer"] = {}
+
+
+KINDS = {
+    "Float": jnp.floating, "Int": jnp.integer, "Bool": jnp.bool_, "Key": jax.dtypes.prng_key
+}  # fmt: skip
+WORDS = {jnp.floating: "floating", jnp.bool_: "bool", jax.dtypes.prng_key: "a key of jax.random"}
 
 
 class Layer:
     """A forward function with its Jacobian rule.  Call it as the function; `rule` is None until `.jacobian` gave one."""
 
-    def __init__(self, forward: Callable):
+    def __init__(self, forward: Callable, plain: bool = False, example: Example | None = None):
         functools.update_wrapper(self, forward)
-        self.forward, self.name = forward, forward.__name__
+        self.forward, self.name = forward if plain else in_float32(forward), forward.__name__
+        self.plain, self.example = plain, example
         self.rule: Callable | None = None
+        self.curvature: Callable | None = None
         try:
             self.signature = inspect.signature(forward, eval_str=True)
         except NameError:  # an annotation that names what is not there: no checks
@@ -48,29 +52,37 @@ class Layer:
         self.rule = rule
         return rule
 
+    def hessian(self, rule: Callable) -> Callable:
+        """Register `rule(y, *args, **config)` of a loss: its Hessian by the predictions, and a root S, S Sᵀ = H, or None."""
+        self.curvature = rule
+        return rule
+
     def __call__(self, *args, **kwargs):
+        if args and isinstance(args[0], str) and self.leading_text:  # as in einsum("bi,oi->bo", x, w)
+            args, kwargs = args[1:], {self.leading_text: args[0], **kwargs}
         try:
             bound = self.signature.bind(*args, **kwargs)
         except TypeError as error:
             raise TypeError(f"{self.name}: {error}") from None
         bound.apply_defaults()
         names = self.argument_names(len(bound.args))
-        arrays = [None if a is None else _as_array(self.name, n, a) for n, a in zip(names, bound.args, strict=True)]
+        arrays = [None if a is None else self._array(n, a) for n, a in zip(names, bound.args, strict=True)]
         self._check(names, arrays)
-        config = tuple(sorted(bound.kwargs.items()))
+        config = tuple(sorted((key, _frozen(value)) for key, value in bound.kwargs.items()))
         try:
             hash(config)
         except TypeError:
             raise TypeError(f"{self.name}: configuration must be hashable, got {dict(config)}") from None
         given = tuple(a is not None for a in arrays)
-        out = layer_p.bind(*(a for a in arrays if a is not None), layer=self, given=given, config=config)
+        out = bind(self, [a for a in arrays if a is not None], given, config)
         return tuple(out) if self.many_outputs else out[0]
 
     def jacobians(self, outputs, args, config) -> tuple[tuple[Jacobian | None, ...], ...]:
         """∂output/∂argument for every output and argument; None for an argument without one."""
         if self.rule is None:
             raise RuleError(f"layer '{self.name}' has no Jacobian rule: define one with @{self.name}.jacobian")
-        rules = self.rule(tuple(outputs) if self.many_outputs else outputs[0], *args, **dict(config))
+        rule = self.rule if self.plain else in_float32(self.rule)
+        rules = rule(tuple(outputs) if self.many_outputs else outputs[0], *args, **dict(config))
         table = rules if self.many_outputs else (rules,)
         if not isinstance(rules, tuple) or len(table) != len(outputs) or any(len(row) != len(args) for row in table):
             raise RuleError(
@@ -93,6 +105,12 @@ class Layer:
 
         return tuple(tuple(map(block, [y] * len(args), row, args, names)) for y, row in zip(outputs, table, strict=True))
 
+    @property
+    def leading_text(self) -> str | None:
+        """The static argument that is a text, which may come first."""
+        static = (p for p in self.signature.parameters.values() if p.kind is p.KEYWORD_ONLY)
+        return next((p.name for p in static if p.annotation is str), None)
+
     def argument_names(self, count) -> list[str]:
         """The names of `count` positional arguments: those of `*xs` are xs1, xs2, …"""
         names: list[str] = []
@@ -110,9 +128,23 @@ class Layer:
         hint = (parameters.get(name) or next(many)).annotation
         for part in (hint, *typing.get_args(hint)):
             if hasattr(part, "dim_str"):
-                kind = jnp.floating if part.__name__.startswith("Float") else jnp.number
+                kind = next((KINDS[word] for word in KINDS if part.__name__.startswith(word)), jnp.number)
                 return kind, part.dim_str.split(), type(None) in typing.get_args(hint)
         return None
+
+    def _array(self, name, value):
+        """An argument as an array; keys of `jax.random` may be of the old kind."""
+        what = f"{self.name}: argument '{name}'"
+        if isinstance(value, (list, tuple)):
+            raise DTypeError(f"{what} is a {type(value).__name__}; pass arrays, one by one")
+        try:
+            value = value if isinstance(value, jax.Array) else jnp.asarray(value)
+        except (TypeError, ValueError) as error:
+            raise DTypeError(f"{what} is no array: {type(value).__name__}") from error
+        annotation = self.annotation(name)
+        if annotation and annotation[0] is jax.dtypes.prng_key and (value.dtype, value.shape) == (jnp.uint32, (2,)):
+            return jax.random.wrap_key_data(value)
+        return value
 
     def _check(self, names, arrays):
         """Compare the arrays with the jaxtyping annotations of the forward function."""
@@ -129,7 +161,7 @@ class Layer:
                     raise DTypeError(f"{what} is None, expected an array [{', '.join(dims)}]")
                 continue
             if not jnp.issubdtype(array.dtype, kind):
-                raise DTypeError(f"{what} has dtype {array.dtype}, expected {kind.__name__}")
+                raise DTypeError(f"{what} has dtype {array.dtype}, expected {WORDS.get(kind, kind.__name__)}")
             start = next((i for i, dim in enumerate(dims) if is_variadic(dim)), None)
             fixed = [dim for dim in dims if not is_variadic(dim)]
             if array.ndim < len(fixed) or (array.ndim > len(fixed) and start is None):
@@ -154,9 +186,35 @@ class Layer:
         return f"<layer {self.name}>"
 
 
-def layer(forward: Callable) -> Layer:
-    """Make a layer of a pure function of arrays (positional) and static configuration (keyword-only)."""
+def layer(forward: Callable | None = None, *, plain: bool = False, example: Example | None = None):
+    """Make a layer of a pure function of arrays (positional) and static configuration (keyword-only).
+
+    Forward and rule get float16 and bfloat16 arguments as float32, and their results are rounded once.  `plain` layers
+    get them as they are: sums and products that take care of it themselves, or move numbers about.  `example` shows
+    the layer where its annotations do not tell how.
+    """
+    if forward is None:
+        return functools.partial(Layer, plain=plain, example=example)
     return Layer(forward)
+
+
+def in_float32(function: Callable) -> Callable:
+    """The function with 16-bit floating arguments widened, and its array results rounded to what they would have been."""
+
+    @functools.wraps(function)
+    def widened(*args, **config):
+        floats = [a for a in jax.tree.leaves(args) if jnp.issubdtype(getattr(a, "dtype", None), jnp.floating)]
+        target = jnp.result_type(*floats) if floats else None
+        if target is None or jnp.finfo(target).bits > 16:
+            return function(*args, **config)
+        out = function(*jax.tree.map(lambda a: wide(a) if any(a is f for f in floats) else a, args), **config)
+        return jax.tree.map(lambda a: a.astype(target) if _is_float(a) else a, out)
+
+    return widened
+
+
+def _is_float(x) -> bool:
+    return isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jnp.floating)
 
 
 def is_variadic(dim: str) -> bool:
@@ -185,56 +243,6 @@ def layers_of(*modules) -> dict[str, Layer]:
     }
 
 
-def _as_array(layer_name, name, value):
-    if isinstance(value, (list, tuple)):
-        raise DTypeError(f"{layer_name}: argument '{name}' is a {type(value).__name__}; pass arrays, one by one")
-    try:
-        return value if isinstance(value, jax.Array) else jnp.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise DTypeError(f"{layer_name}: argument '{name}' is no array: {type(value).__name__}") from error
-
-
-# The marker primitive: every rule runs the forward function.
-
-layer_p = Primitive("layer")
-layer_p.multiple_results = True
-
-
-def arguments(arrays, given) -> list:
-    """Put the None arguments back."""
-    arrays = iter(arrays)
-    return [next(arrays) if there else None for there in given]
-
-
-def _run(*arrays, layer, given, config):
-    out = layer.forward(*arguments(arrays, given), **dict(config))
-    return list(out) if layer.many_outputs else [out]
-
-
-def _abstract(*avals, **params):
-    shapes = jax.eval_shape(functools.partial(_run, **params), *avals)
-    return [core.ShapedArray(s.shape, s.dtype) for s in shapes]
-
-
-def _jvp(primals, tangents, **params):
-    moving = [i for i, t in enumerate(tangents) if not isinstance(t, ad.Zero)]
-
-    def run(*some):
-        arrays = list(primals)
-        for i, x in zip(moving, some, strict=True):
-            arrays[i] = x
-        return _run(*arrays, **params)
-
-    return jax.jvp(run, [primals[i] for i in moving], [tangents[i] for i in moving])
-
-
-def _batch(arrays, axes, **params):
-    out = jax.vmap(functools.partial(_run, **params), in_axes=tuple(axes))(*arrays)
-    return out, [0] * len(out)
-
-
-layer_p.def_impl(_run)
-layer_p.def_abstract_eval(_abstract)
-ad.primitive_jvps[layer_p] = _jvp
-batching.primitive_batchers[layer_p] = _batch
-mlir.register_lowering(layer_p, mlir.lower_fun(_run, multiple_results=True))
+def _frozen(value):
+    """Lists of configuration as tuples, so that it can be hashed."""
+    return tuple(map(_frozen, value)) if isinstance(value, (list, tuple)) else value

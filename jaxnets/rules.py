@@ -1,6 +1,8 @@
 """How Jacobian rules are written: functions from the shapes of an output and an argument to a `Jacobian`."""
 
+import operator
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 from .errors import ShapeError
@@ -87,6 +89,11 @@ def regroup(y, x) -> Jacobian | None:
     if not unifier.unify(flatten(inp), flatten(out)):
         return None
     return jacobian_of([make_term(map(unifier.resolve, out), map(unifier.resolve, inp), ())], y.shape, x.shape, x.dtype)
+
+
+def total(*rules: Rule) -> Rule:
+    """The sum of several rules."""
+    return lambda y, x: reduce(operator.add, (rule(y, x) for rule in rules))
 
 
 def from_groups(out, inp, *factors: Factor, scale: float = 1.0) -> Rule:

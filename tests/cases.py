@@ -3,37 +3,25 @@
 Every property of properties.py runs over every line.  To test a new layer, add its line to CASES.
 """
 
+import math
 import zlib
 from dataclasses import dataclass, field
 from functools import lru_cache
 from statistics import NormalDist
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 import jaxnets
-
-
-@dataclass(frozen=True)
-class Labels:
-    """Integer labels below `classes`."""
-
-    shape: tuple[int, ...]
-    classes: int
-
-
-@dataclass(frozen=True)
-class Probabilities:
-    """Positive numbers that sum to 1 along the last axis."""
-
-    shape: tuple[int, ...]
+from jaxnets.samples import Labels, Probabilities, Real
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
     """A layer, what to call it with, and what is claimed of its Jacobians.
 
-    `arguments` holds for every argument a shape (real numbers), `Labels`, `Probabilities` or None; `structure` the word
+    `arguments` holds for every argument a shape (real numbers), a kind of samples.py or None; `structure` the word
     that `Jacobian.structure` gives for it, None where there is no Jacobian; `batch` the arguments whose first axis is a
     batch axis; `ulp` the error allowed to 16-bit results, in units of the entry's last place; for results that are sums
     also `eps`, in units of the last place of the largest entry or of 1.
@@ -48,9 +36,7 @@ class Case:
     eps: float = 0
 
     def __str__(self):
-        shapes = ["none" if a is None else "x".join(map(str, getattr(a, "shape", a))) or "scalar" for a in self.arguments]
-        kinds = {Labels: "k", Probabilities: "p"}
-        shapes = [kinds.get(type(a), "") + s for a, s in zip(self.arguments, shapes, strict=True)]
+        shapes = ["none" if a is None else a.letter + ("x".join(map(str, a.shape)) or "scalar") for a in self.arguments]
         return " ".join([self.name, *shapes, *(f"{k}={v}" for k, v in self.config.items())])
 
     @property
@@ -66,12 +52,12 @@ class Case:
     @property
     def real(self):
         """The positions of the arguments that may be differentiated."""
-        return tuple(i for i, a in enumerate(self.arguments) if a is not None and not isinstance(a, Labels))
+        return tuple(i for i, a in enumerate(self.arguments) if a is not None and a.real)
 
     def values(self, dtype="float64", draw=0):
         """The arguments as arrays; another `draw` gives other numbers."""
         arrays = _drawn(self, draw)
-        return [a if a is None else jnp.asarray(a, dtype if a.dtype.kind == "f" else a.dtype) for a in arrays]
+        return [a if a is None or a.dtype != jnp.float64 else jnp.asarray(a, dtype) for a in arrays]
 
     def call(self, *args):
         """The outputs of the layer, as a tuple."""
@@ -94,25 +80,19 @@ class Case:
 def _drawn(case, draw):
     """Shuffled quantiles of the normal distribution: no two are equal and none is 0, so no argument lies on a kink."""
     rng = np.random.default_rng(zlib.crc32(str(case).encode()) + draw)
-    shapes = [() if a is None else getattr(a, "shape", a) for a in case.arguments]
-    count = 2 * (sum(int(np.prod(s)) for s in shapes) // 2 + 1)
+    sizes = [0 if a is None else math.prod(a.shape) for a in case.arguments]
+    count = 2 * (sum(sizes) // 2 + 1)
     pool = rng.permutation([NormalDist().inv_cdf((i + 0.5) / count) for i in range(count)])
     arrays = []
-    for argument, shape in zip(case.arguments, shapes, strict=True):
-        size = int(np.prod(shape))
-        if argument is None:
-            arrays.append(None)
-        elif isinstance(argument, Labels):
-            arrays.append(rng.integers(0, argument.classes, shape).astype(np.int32))
-        else:
-            values, pool = pool[:size].reshape(shape), pool[size:]
-            if isinstance(argument, Probabilities):
-                values = np.exp(values) / np.exp(values).sum(-1, keepdims=True)
-            arrays.append(values)
+    with jax.ensure_compile_time_eval():
+        for kind, size in zip(case.arguments, sizes, strict=True):
+            values, pool = pool[:size], pool[size:]
+            arrays.append(kind and kind.of(jnp.asarray(values.reshape(kind.shape))))
     return arrays
 
 
 def line(name, arguments, structure, config=None, **claims):
+    arguments = [Real(a) if isinstance(a, tuple) else a for a in arguments]
     return Case(name, tuple(arguments), tuple(structure), config or {}, **claims)
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import jaxnets
 
-from .cases import CASES, Case
+from .cases import CASES, line
 from .properties import PROPERTIES, dense, nested, reals, reference, same_blocks
 
 sizes = st.sampled_from([0, 1, 2, 3])
@@ -27,7 +27,7 @@ def test_property(check, case):
 
 def same_as_autodiff(name, *shapes, **config):
     """Shape, dtype and value of all dense Jacobians of a layer at these shapes."""
-    case = Case(name, shapes, (), config)
+    case = line(name, shapes, (), config)
     args = case.values()
     found = jax.jit(jaxnets.jacobian(case.function(args), tuple(range(len(case.real)))))(*reals(case, args))
     table = dense(nested(case, found))

@@ -12,7 +12,7 @@ from ..layer import check_axis, layer
 from ..rules import axis_names, diagonal, fresh_groups, from_groups, identity, regroup
 
 
-@layer
+@layer(plain=True)
 def duplicate(x: Float[Array, "..."], *, n: int = 2) -> tuple[Float[Array, "..."], ...]:
     """n copies of the input  y1[...] = … = yn[...] = x[...].  Backward, the cotangents of the copies add up.
 
@@ -30,7 +30,7 @@ def _(y, x, *, n):
     return ((identity,),) * n
 
 
-@layer
+@layer(plain=True)
 def add(x1: Float[Array, "*#s"], x2: Float[Array, "*#s"]) -> Float[Array, "..."]:
     """Sum  y[...] = x1[...] + x2[...], with NumPy broadcasting.
 
@@ -44,7 +44,7 @@ def _(y, x1, x2):
     return identity, identity
 
 
-@layer
+@layer(plain=True)
 def multiply(x1: Float[Array, "*#s"], x2: Float[Array, "*#s"]) -> Float[Array, "..."]:
     """Product  y[...] = x1[...] · x2[...], with NumPy broadcasting.
 
@@ -58,7 +58,7 @@ def _(y, x1, x2):
     return diagonal(x2, "x2"), diagonal(x1, "x1")
 
 
-@layer
+@layer(plain=True)
 def maximum(x1: Float[Array, "*#s"], x2: Float[Array, "*#s"]) -> Float[Array, "..."]:
     """Larger of two  y[...] = x1[...] if x1[...] > x2[...] else x2[...], with NumPy broadcasting.
 
@@ -73,7 +73,7 @@ def _(y, x1, x2):
     return diagonal(m, "m"), diagonal(1 - m, "(1-m)")
 
 
-@layer
+@layer(plain=True)
 def concatenate(*xs: Float[Array, "..."], axis: int = -1) -> Float[Array, "..."]:
     """Inputs one after the other along `axis`; all other axes must agree.
 
@@ -106,7 +106,7 @@ def place(big_shape, small_shape, axis, start):
     return from_groups(big, small, Slice(start, 1, (small[axis], big[axis])))
 
 
-@layer
+@layer(plain=True)
 def flatten(x: Float[Array, "..."], *, start: int = 1) -> Float[Array, "..."]:
     """All axes from `start` on merged into one, row-major: images [b,c,h,w] to vectors [b,c·h·w].
 

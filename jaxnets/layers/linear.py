@@ -6,7 +6,7 @@ from ..layer import layer
 from ..rules import einsum
 
 
-@layer
+@layer(plain=True)
 def linear(x: Float[Array, "... i"], w: Float[Array, "o i"], b: Float[Array, "o"] | None = None) -> Float[Array, "... o"]:
     """Affine map  y[..., o] = Σ_i w[o, i] x[..., i] + b[o].  Leading axes are batch; `b` may be None.
 

@@ -1,0 +1,159 @@
+"""The two JAX primitives behind layers.  Together with graph.py the only place that uses JAX's semi-public modules.
+
+`layer_p` marks a layer: every one of its rules runs the forward function, so JAX's transformations see through it, and
+`jax.grad` of a layer is autodiff's own answer; the graph reader sees the layer and uses its rule.  `product_p` is the
+product of a Jacobian with an array: JAX differentiates, transposes and batches it into products with the same Jacobian.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import core
+from jax.custom_derivatives import SymbolicZero
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+layer_p = Primitive("layer")
+layer_p.multiple_results = True
+
+
+def arguments(arrays, given) -> list:
+    """Put the None arguments back."""
+    arrays = iter(arrays)
+    return [next(arrays) if there else None for there in given]
+
+
+def _run(*arrays, layer, given, config):
+    out = layer.forward(*arguments(arrays, given), **dict(config))
+    return list(out) if layer.many_outputs else [out]
+
+
+def _abstract(run, *avals, **params):
+    shapes = jax.eval_shape(functools.partial(run, **params), *avals)
+    return jax.tree.map(lambda s: core.ShapedArray(s.shape, s.dtype), shapes)
+
+
+def _moving(run, primals, tangents):
+    """`run` as a function of those arguments that have a tangent, these arguments, and their tangents."""
+    moving = [i for i, t in enumerate(tangents) if not isinstance(t, ad.Zero)]
+
+    def some(*changed):
+        arrays = list(primals)
+        for i, x in zip(moving, changed, strict=True):
+            arrays[i] = x
+        return run(*arrays)
+
+    return some, [primals[i] for i in moving], [tangents[i] for i in moving]
+
+
+def _jvp(primals, tangents, **params):
+    return jax.jvp(*_moving(functools.partial(_run, **params), primals, tangents))
+
+
+def _batch(arrays, axes, **params):
+    out = jax.vmap(functools.partial(_run, **params), in_axes=tuple(axes))(*arrays)
+    return out, [0] * len(out)
+
+
+layer_p.def_impl(_run)
+layer_p.def_abstract_eval(functools.partial(_abstract, _run))
+ad.primitive_jvps[layer_p] = _jvp
+batching.primitive_batchers[layer_p] = _batch
+mlir.register_lowering(layer_p, mlir.lower_fun(_run, multiple_results=True))
+
+
+# Products with a Jacobian: leaves are the arrays of the Jacobian, `maps` the axes of every vmap around.
+
+product_p = Primitive("jacobian_product")
+
+
+def product(j, v) -> jax.Array:
+    """J @ v, whose transpose is u @ J."""
+    leaves, tree = jax.tree.flatten(j)
+    return product_p.bind(v, *leaves, tree=tree, pull=False, maps=())
+
+
+def _product(v, *leaves, tree, pull, maps):
+    def apply(v, *leaves):
+        j = jax.tree.unflatten(tree, leaves)
+        return v @ j if pull else j @ v
+
+    for axes in maps:
+        apply = jax.vmap(apply, in_axes=(0, *axes))
+    return apply(v, *leaves)
+
+
+def _product_jvp(primals, tangents, **params):
+    v, *leaves = primals
+    out = product_p.bind(*primals, **params)
+    parts = [] if isinstance(tangents[0], ad.Zero) else [product_p.bind(tangents[0], *leaves, **params)]
+    if any(not isinstance(t, ad.Zero) for t in tangents[1:]):
+        parts.append(jax.jvp(*_moving(functools.partial(_product, v, **params), leaves, tangents[1:]))[1])
+    return out, functools.reduce(jnp.add, parts)
+
+
+def _product_transpose(cotangent, v, *leaves, pull, **params):
+    back = cotangent if isinstance(cotangent, ad.Zero) else product_p.bind(cotangent, *leaves, pull=not pull, **params)
+    return [ad.Zero(v.aval) if isinstance(back, ad.Zero) else back, *[None] * len(leaves)]
+
+
+def _product_batch(args, axes, *, maps, **params):
+    v, *leaves = args
+    size = next(x.shape[a] for x, a in zip(args, axes, strict=True) if a is not None)
+    v = jnp.broadcast_to(v, (size, *v.shape)) if axes[0] is None else jnp.moveaxis(v, axes[0], 0)
+    return product_p.bind(v, *leaves, maps=(*maps, tuple(axes[1:])), **params), 0
+
+
+product_p.def_impl(_product)
+product_p.def_abstract_eval(functools.partial(_abstract, _product))
+ad.primitive_jvps[product_p] = _product_jvp
+ad.primitive_transposes[product_p] = _product_transpose
+batching.primitive_batchers[product_p] = _product_batch
+mlir.register_lowering(product_p, mlir.lower_fun(_product, multiple_results=False))
+
+
+_rules_in_jax = jax.make_user_context(False)
+
+
+def with_rules(function: Callable) -> Callable:
+    """The same function, whose layers give their hand-written Jacobians to JAX's own transformations.
+
+    `jax.grad`, `jacfwd`, `jacrev`, `jvp` and `vjp` of the result are as accurate as `jaxnets.grad`, in the time of JAX's
+    own: a layer becomes a `jax.custom_jvp` whose tangent is J @ v, transposed u @ J.  Layers that are plain sums and
+    products, where autodiff loses nothing, stay as they are.  Works under `jit`, `vmap` and control flow inside.
+    """
+
+    @functools.wraps(function)
+    def wrapped(*args, **kwargs):
+        with _rules_in_jax(True):
+            return function(*args, **kwargs)
+
+    return wrapped
+
+
+def bind(layer, arrays, given, config) -> list:
+    """The outputs of a layer."""
+    call = functools.partial(layer_p.bind, layer=layer, given=given, config=config)
+    if not _rules_in_jax.value or layer.plain or layer.rule is None:
+        return call(*arrays)
+    call = jax.custom_jvp(call)
+
+    def jvp(primals, tangents):
+        outputs = call(*primals)
+        table = layer.jacobians(outputs, arguments(primals, given), dict(config))
+        places = [i for i, there in enumerate(given) if there]
+
+        def tangent(y, row):
+            parts = [
+                product(row[i], t)
+                for i, t in zip(places, tangents, strict=True)
+                if row[i] is not None and not isinstance(t, SymbolicZero) and t.dtype != jax.dtypes.float0
+            ]
+            return functools.reduce(jnp.add, parts).astype(y.dtype) if parts else jnp.zeros_like(y)
+
+        return outputs, [tangent(y, row) for y, row in zip(outputs, table, strict=True)]
+
+    call.defjvp(jvp, symbolic_zeros=True)
+    return call(*arrays)

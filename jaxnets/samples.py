@@ -1,0 +1,112 @@
+"""Kinds of arguments: with what numbers a layer is shown, compared and tested.
+
+Each kind makes its values from standard normal numbers of its shape, so that whoever draws them decides how.
+"""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import ndtr
+
+
+@dataclasses.dataclass(frozen=True)
+class Real:
+    """Any real numbers."""
+
+    shape: tuple[int, ...]
+    letter: ClassVar[str] = ""
+    real: ClassVar[bool] = True  # whether such an argument may be differentiated
+
+    def of(self, normal):
+        return normal
+
+
+@dataclasses.dataclass(frozen=True)
+class Positive(Real):
+    """Positive numbers."""
+
+    letter = "+"
+
+    def of(self, normal):
+        return jnp.exp(normal)
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit(Real):
+    """Numbers between 0 and 1."""
+
+    letter = "u"
+
+    def of(self, normal):
+        return ndtr(normal)
+
+
+@dataclasses.dataclass(frozen=True)
+class Probabilities(Real):
+    """Positive numbers that sum to 1 along the last axis; their logarithms if `log`."""
+
+    log: bool = False
+    letter = "p"
+
+    def of(self, normal):
+        return (jax.nn.log_softmax if self.log else jax.nn.softmax)(normal)
+
+
+@dataclasses.dataclass(frozen=True)
+class Signs(Real):
+    """1 or −1, as real numbers or as integers."""
+
+    integer: bool = False
+    letter = "s"
+
+    @property
+    def real(self) -> bool:  # type: ignore[override]
+        return not self.integer
+
+    def of(self, normal):
+        return jnp.where(normal < 0, -1, 1).astype(jnp.int32 if self.integer else normal.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Mask(Real):
+    """Booleans, most of them True."""
+
+    letter = "m"
+    real = False
+
+    def of(self, normal):
+        return normal > -0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels(Real):
+    """Integers from 0 to below `classes`."""
+
+    classes: int = 6
+    letter = "k"
+    real = False
+
+    def of(self, normal):
+        return jnp.clip(ndtr(normal) * self.classes, 0, self.classes - 1).astype(jnp.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomKey(Real):
+    """A key of `jax.random`."""
+
+    shape: tuple[int, ...] = ()
+    letter = "key"
+    real = False
+
+    def of(self, normal):
+        return jax.random.key(7)
+
+
+class Example:
+    """Arguments (kinds, shapes of real numbers, or None) and configuration that show a layer."""
+
+    def __init__(self, *arguments: Real | tuple[int, ...] | None, **config: Any):
+        self.arguments = tuple(Real(a) if isinstance(a, tuple) else a for a in arguments)
+        self.config = config
