@@ -65,7 +65,6 @@ TABLE = [
     ("mean", [ones(2, 3)], {"axis": (0, 3)}, ShapeError, ["axis", "3", "(2, 3)"]),
     ("mean", [ones(2, 3)], {"axis": (0, 0)}, ValueError, ["axis", "(0, 0)"]),
     ("mean", [ones(2, 3)], {"axis": "b"}, TypeError, ["axis", "b"]),
-    ("mean", [ones(2, 3)], {"axis": [0]}, TypeError, ["hashable", "axis"]),
     *((name, [ones(2, 3)], {"axis": 2}, ShapeError, ["axis 2", "(2, 3)"]) for name in ("softmax", "log_softmax")),
     *((name, [ones(2, 3)], {"axis": -3}, ShapeError, ["axis -3", "(2, 3)"]) for name in ("softmax", "log_softmax")),
     *((name, [1.0], {}, ShapeError, ["axis -1", "()"]) for name in ("softmax", "log_softmax")),
