@@ -17,6 +17,7 @@ _HOME = {  # public name -> module that defines it, in floor order; layers and l
     **dict.fromkeys(["dense", "grad", "hessian", "jacobian", "value_and_grad", "value_and_jacobian"], "transforms"),
     "tabulate": "tabulate",
     "compare": "compare",
+    "initializers": None,
 }
 
 

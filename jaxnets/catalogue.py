@@ -14,7 +14,7 @@ from .jacobian import Jacobian
 from .layer import LAYERS, Layer, is_variadic
 from .samples import Example, Labels, Real
 
-SIZES = {"i": 5, "o": 3, "k": 6}
+SIZES = {"i": 5, "j": 4, "o": 3, "k": 6}
 
 
 def example(layer: Layer, key, dtype="float32") -> tuple[list, dict]:

@@ -259,6 +259,8 @@ class Slice(Factor):
 
     def formula(self, show) -> str:
         small, big = (show([group])[1:-1] for group in self.axes)
+        if not self.axes[0]:
+            return f"δ({big}, {self.start})"
         step = "" if self.stride == 1 else f"{self.stride}·"
         return f"δ({big}, {step}{small}{f' + {self.start}' if self.start else ''})"
 

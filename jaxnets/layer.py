@@ -81,8 +81,11 @@ class Layer:
         """∂output/∂argument for every output and argument; None for an argument without one."""
         if self.rule is None:
             raise RuleError(f"layer '{self.name}' has no Jacobian rule: define one with @{self.name}.jacobian")
-        rule = self.rule if self.plain else in_float32(self.rule)
-        rules = rule(tuple(outputs) if self.many_outputs else outputs[0], *args, **dict(config))
+        y, given = tuple(outputs) if self.many_outputs else outputs[0], args
+        if not self.plain and rounded_to(args):  # the rule gets the output before it was rounded
+            given = widened(args)
+            y = self.forward(*given, **dict(config))
+        rules = self.rule(y, *given, **dict(config))
         table = rules if self.many_outputs else (rules,)
         if not isinstance(rules, tuple) or len(table) != len(outputs) or any(len(row) != len(args) for row in table):
             raise RuleError(
@@ -110,6 +113,11 @@ class Layer:
         """The static argument that is a text, which may come first."""
         static = (p for p in self.signature.parameters.values() if p.kind is p.KEYWORD_ONLY)
         return next((p.name for p in static if p.annotation is str), None)
+
+    @property
+    def random(self) -> bool:
+        """Whether it takes a key."""
+        return any("Key[" in str(p.annotation) for p in self.signature.parameters.values())
 
     def argument_names(self, count) -> list[str]:
         """The names of `count` positional arguments: those of `*xs` are xs1, xs2, …"""
@@ -198,23 +206,33 @@ def layer(forward: Callable | None = None, *, plain: bool = False, example: Exam
     return Layer(forward)
 
 
+def rounded_to(args):
+    """The dtype of results of 16-bit floating arguments, else None."""
+    floats = [a for a in args if _is_float(a)]
+    dtype = jnp.result_type(*floats) if floats else None
+    return dtype if floats and jnp.finfo(dtype).bits == 16 else None
+
+
+def widened(args) -> list:
+    return [wide(a) if _is_float(a) else a for a in args]
+
+
 def in_float32(function: Callable) -> Callable:
-    """The function with 16-bit floating arguments widened, and its array results rounded to what they would have been."""
+    """The function with 16-bit floating arguments widened, and its results rounded to what they would have been."""
 
     @functools.wraps(function)
-    def widened(*args, **config):
-        floats = [a for a in jax.tree.leaves(args) if jnp.issubdtype(getattr(a, "dtype", None), jnp.floating)]
-        target = jnp.result_type(*floats) if floats else None
-        if target is None or jnp.finfo(target).bits > 16:
+    def call(*args, **config):
+        target = rounded_to(args)
+        if target is None:
             return function(*args, **config)
-        out = function(*jax.tree.map(lambda a: wide(a) if any(a is f for f in floats) else a, args), **config)
+        out = function(*widened(args), **config)
         return jax.tree.map(lambda a: a.astype(target) if _is_float(a) else a, out)
 
-    return widened
+    return call
 
 
 def _is_float(x) -> bool:
-    return isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jnp.floating)
+    return x is not None and jnp.issubdtype(jnp.result_type(x), jnp.floating)
 
 
 def is_variadic(dim: str) -> bool:
@@ -231,6 +249,26 @@ def check_axis(layer: str, x, axis, name: str = "axis") -> int:
     if not -x.ndim <= number < x.ndim:
         raise ShapeError(f"{layer}: {name} {axis} is no axis of an array of shape {x.shape}")
     return number % x.ndim
+
+
+def check_axes(layer: str, x, axis) -> tuple[int, ...]:
+    """The axes that `axis` means: one, several, or all for None."""
+    if axis is None:
+        return tuple(range(x.ndim))
+    axes = [check_axis(layer, x, a) for a in (axis if isinstance(axis, tuple) else (axis,))]
+    if len(set(axes)) < len(axes):
+        raise ShapeError(f"{layer}: axis {axis} names an axis of an array of shape {x.shape} twice")
+    return tuple(axes)
+
+
+def check_range(layer: str, name: str, indices, size: int, ignored: int | None = None):
+    """ValueError for an index that is not from 0 to below `size`, where its value is known."""
+    if isinstance(indices, jax.core.Tracer):
+        return
+    known = np.asarray(indices)
+    wrong = ((known < 0) | (known >= size)) & (known != ignored)
+    if wrong.any():
+        raise ValueError(f"{layer}: argument '{name}' has {known[wrong][0]}, expected 0 to {size - 1}")
 
 
 def layers_of(*modules) -> dict[str, Layer]:

@@ -141,6 +141,7 @@ def bind(layer, arrays, given, config) -> list:
     call = jax.custom_jvp(call)
 
     def jvp(primals, tangents):
+        primals = [x if isinstance(x, jax.Array) else jnp.asarray(x) for x in primals]
         outputs = call(*primals)
         table = layer.jacobians(outputs, arguments(primals, given), dict(config))
         places = [i for i, there in enumerate(given) if there]

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from .catalogue import LAYERS
 from .errors import ShapeError, SpecError
+from .initializers import kaiming_normal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +36,7 @@ def linear(features: int, *, bias: bool = True) -> Model:
             raise ShapeError(
                 f"linear({features}): one example has shape {tuple(input_shape)}, expected one axis; flatten first"
             )
-        w = jax.nn.initializers.he_normal(in_axis=1, out_axis=0)(key, (features, input_shape[0]), dtype)
+        w = kaiming_normal()(key, (features, input_shape[0]), dtype)
         return {"w": w, "b": jnp.zeros(features, dtype)} if bias else {"w": w}
 
     def apply(params, x, *, key=None, train=False):
@@ -156,11 +157,13 @@ def _words(tokens, text):
 
 
 def unary_layers() -> list[str]:
-    """The layers that need one array and give one: those that a description may name."""
+    """The layers that need one array and give one, example by example: those that a description may name."""
     names = []
     for name, layer in LAYERS.items():
-        kinds = [p.kind for p in layer.signature.parameters.values() if p.kind is not p.KEYWORD_ONLY]
-        if kinds == [inspect.Parameter.POSITIONAL_OR_KEYWORD] and not layer.many_outputs and name != "mean":
+        parameters = layer.signature.parameters.values()
+        required = [p.kind for p in parameters if p.default is p.empty]
+        reduces = any(p.name == "axis" and p.default is None for p in parameters)
+        if required == [inspect.Parameter.POSITIONAL_OR_KEYWORD] and not (layer.many_outputs or reduces or layer.random):
             names.append(name)
     return names
 

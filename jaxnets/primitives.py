@@ -11,9 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from .factors import Label, Opaque, Selection, Slice, Tensor
-from .layers.combine import place
 from .layers.elementwise import sigmoid_derivative, tanh_derivative
-from .rules import Rule, axis_names, diagonal, fresh_groups, from_groups, identity, regroup, scaled
+from .rules import Rule, axis_names, diagonal, fresh_groups, from_groups, identity, placed, regroup, scaled, sliced
 
 # rule(y, *arguments, **parameters) -> a Rule (None: derivative 0) for every argument; of many outputs, a row for each
 RULES: dict[str, Callable] = {}
@@ -261,7 +260,7 @@ def _(y, x, *_, **__):
 @primitive("concatenate")
 def _(y, *xs, dimension):
     starts = np.cumsum([0, *(x.shape[dimension] for x in xs)])
-    return [place(y.shape, x.shape, dimension, int(start)) for x, start in zip(xs, starts, strict=False)]
+    return [placed({dimension: (int(start), 1)}) for start in starts[:-1]]
 
 
 @primitive("stack")
@@ -288,37 +287,22 @@ def _(y, x, *, reps):
 @primitive("split")
 def _(ys, x, *, sizes, axis):
     starts = np.cumsum([0, *sizes])
-    return [[_sliced(y.shape, x.shape, {axis: (int(start), 1)})] for y, start in zip(ys, starts, strict=False)]
+    return [[sliced({axis: (int(start), 1)})] for start in starts[:-1]]
 
 
 @primitive("slice")
 def _(y, x, *, start_indices, strides, **_):
     strides = strides or (1,) * x.ndim
-    return (_sliced(y.shape, x.shape, dict(enumerate(zip(start_indices, strides, strict=True)))),)
-
-
-def _sliced(small, big, windows) -> Rule:
-    """The rule of a window `{axis: (start, stride)}` of an array."""
-    inp = fresh_groups(big, axis_names(len(big)))
-    out, factors = list(inp), []
-    for axis, (start, stride) in windows.items():
-        if small[axis] != big[axis]:
-            out[axis] = (Label(len(big) + axis, small[axis], inp[axis][0].name),)
-            factors.append(Slice(start, stride, (out[axis], inp[axis])))
-    return from_groups(out, inp, *factors)
+    return (sliced(dict(enumerate(zip(start_indices, strides, strict=True)))),)
 
 
 @primitive("pad")
 def _(y, x, value, *, padding_config):
     if any(low < 0 or high < 0 for low, high, _ in padding_config):
         return None
-    windows = {axis: (low, inner + 1) for axis, (low, _, inner) in enumerate(padding_config)}
-
-    def padded(y, x):
-        return _sliced(x.shape, y.shape, windows)(x, y).T
-
+    starts = {axis: (low, inner + 1) for axis, (low, _, inner) in enumerate(padding_config)}
     outside = jax.lax.pad(jnp.zeros(x.shape, y.dtype), jnp.ones((), y.dtype), padding_config)
-    return padded, diagonal(outside, "outside")
+    return placed(starts), diagonal(outside, "outside")
 
 
 @primitive("dynamic_slice")

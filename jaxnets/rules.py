@@ -6,7 +6,7 @@ from functools import reduce
 from typing import Any
 
 from .errors import ShapeError
-from .factors import Factor, Group, Label, Tensor, flatten
+from .factors import Factor, Group, Label, Slice, Tensor, flatten
 from .jacobian import Jacobian, jacobian_of
 from .terms import Unifier, make_term
 
@@ -94,6 +94,27 @@ def regroup(y, x) -> Jacobian | None:
 def total(*rules: Rule) -> Rule:
     """The sum of several rules."""
     return lambda y, x: reduce(operator.add, (rule(y, x) for rule in rules))
+
+
+def window(y, x, starts) -> Jacobian:
+    """∂y/∂x of a part of x: along each axis of `starts`, `{axis: (start, stride)}`, y[o] = x[start + stride·o]."""
+    inp = fresh_groups(x.shape, axis_names(len(x.shape)))
+    out, factors = list(inp), []
+    for axis, (start, stride) in starts.items():
+        if y.shape[axis] != x.shape[axis]:
+            out[axis] = (Label(len(inp) + axis, y.shape[axis], "j"),)
+            factors.append(Slice(start, stride, (out[axis], inp[axis])))
+    return from_groups(out, inp, *factors)(y, x)
+
+
+def sliced(starts) -> Rule:
+    """y is a part of x, see `window`: slices and pieces."""
+    return lambda y, x: window(y, x, starts)
+
+
+def placed(starts) -> Rule:
+    """x is a part of y, and the rest of y does not depend on it: concatenation, padding."""
+    return lambda y, x: window(x, y, starts).T
 
 
 def from_groups(out, inp, *factors: Factor, scale: float = 1.0) -> Rule:

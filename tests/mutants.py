@@ -23,9 +23,9 @@ import numpy as np
 import jaxnets
 from jaxnets import primitives
 from jaxnets.factors import Selection, Slice
-from jaxnets.layers.combine import place
 from jaxnets.layers.elementwise import sigmoid_derivative, tanh_derivative
 from jaxnets.layers.softmax import LogSoftmaxOperator, SoftmaxOperator, _RowOperator, most_likely, row_rule
+from jaxnets.rules import window
 
 from . import test_accuracy as accuracy
 from . import test_conventions as conventions
@@ -92,7 +92,7 @@ def targets() -> list[Target]:
         helper(sigmoid_derivative, "sigmoid"),
         helper(row_rule, "softmax", "log_softmax"),
         helper(most_likely, "softmax", "log_softmax"),
-        helper(place, "concatenate"),
+        helper(window, "concatenate", "split"),
         *methods(SoftmaxOperator, "push on_diagonal off_diagonal", "softmax"),
         *methods(LogSoftmaxOperator, "push on_diagonal off_diagonal", "log_softmax"),
         *methods(LogSoftmaxOperator, "pull", "log_softmax", "cross_entropy"),

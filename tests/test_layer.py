@@ -299,7 +299,7 @@ def test_errors_of_calls():
     with pytest.raises(TypeError, match="wave.*'speed'"):
         wave(X, W, speed=3)
     with pytest.raises(TypeError, match="wave.*hashable"):
-        wave(X, W, power=[2])
+        wave(X, W, power={2: 1})
     with pytest.raises(jaxnets.DTypeError, match="wave.*'x'.*int"):
         wave(jnp.ones((3, 4), int), W)
     with pytest.raises(jaxnets.DTypeError, match="wave.*'w'.*str"):

@@ -18,7 +18,7 @@ FLOORS = [  # a file may import only from its own floor and those below
     {"layers", "losses", "primitives"},
     {"graph", "eliminate", "transforms"},
     {"catalogue", "tabulate", "compare"},
-    {"models", "data", "cli", "__init__", "__main__"},
+    {"initializers", "models", "data", "cli", "__init__", "__main__"},
 ]
 
 

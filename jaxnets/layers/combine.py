@@ -1,15 +1,17 @@
-"""Modules that branch, join, average or rearrange: most of their Jacobians have no numbers at all."""
+"""Modules that branch, join or rearrange: most of their Jacobians have no numbers at all."""
 
+import itertools
 import math
 
+import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from ..errors import ShapeError
 from ..factors import Label, Slice
 from ..layer import check_axis, layer
-from ..rules import axis_names, diagonal, fresh_groups, from_groups, identity, regroup
+from ..rules import axis_names, diagonal, fresh_groups, from_groups, identity, placed, regroup, scaled, sliced
+from ..samples import Example
 
 
 @layer(plain=True)
@@ -45,6 +47,20 @@ def _(y, x1, x2):
 
 
 @layer(plain=True)
+def subtract(x1: Float[Array, "*#s"], x2: Float[Array, "*#s"]) -> Float[Array, "..."]:
+    """Difference  y[...] = x1[...] − x2[...], with NumPy broadcasting.
+
+    ∂y[b,i]/∂x1[b,i] = 1     ∂y[b,i]/∂x2[b,i] = −1
+    """
+    return x1 - x2
+
+
+@subtract.jacobian
+def _(y, x1, x2):
+    return identity, scaled(-1)
+
+
+@layer(plain=True)
 def multiply(x1: Float[Array, "*#s"], x2: Float[Array, "*#s"]) -> Float[Array, "..."]:
     """Product  y[...] = x1[...] · x2[...], with NumPy broadcasting.
 
@@ -69,15 +85,34 @@ def maximum(x1: Float[Array, "*#s"], x2: Float[Array, "*#s"]) -> Float[Array, ".
 
 @maximum.jacobian
 def _(y, x1, x2):
-    m = ((x1 > x2) | jnp.isnan(x1)).astype(y.dtype)
+    return _selected((x1 > x2) | jnp.isnan(x1), y)
+
+
+def _selected(first, y):
+    """The rules of a choice between two arrays."""
+    m = first.astype(y.dtype)
     return diagonal(m, "m"), diagonal(1 - m, "(1-m)")
+
+
+@layer(plain=True)
+def minimum(x1: Float[Array, "*#s"], x2: Float[Array, "*#s"]) -> Float[Array, "..."]:
+    """Smaller of two  y[...] = x1[...] if x1[...] < x2[...] else x2[...], with NumPy broadcasting.
+
+    ∂y[b,i]/∂x1[b,i] = m[b,i]     ∂y[b,i]/∂x2[b,i] = (1-m)[b,i],  m = 1 where x1 < x2, else 0.  A tie selects x2.
+    """
+    return jnp.where((x1 < x2) | jnp.isnan(x1), x1, x2)
+
+
+@minimum.jacobian
+def _(y, x1, x2):
+    return _selected((x1 < x2) | jnp.isnan(x1), y)
 
 
 @layer(plain=True)
 def concatenate(*xs: Float[Array, "..."], axis: int = -1) -> Float[Array, "..."]:
     """Inputs one after the other along `axis`; all other axes must agree.
 
-    ∂y[b,j]/∂xs1[b,i] = δ(j, i)     ∂y[b,j]/∂xs2[b,i] = δ(j, i + n1), …  with n1 the length of xs1
+    ∂y[b,i]/∂xs1[b,j] = δ(i, j)     ∂y[b,i]/∂xs2[b,j] = δ(i, j + n1), …  with n1 the length of xs1
     """
     if not xs:
         raise TypeError("concatenate: no arguments")
@@ -92,18 +127,62 @@ def concatenate(*xs: Float[Array, "..."], axis: int = -1) -> Float[Array, "..."]
 
 @concatenate.jacobian
 def _(y, *xs, axis):
-    starts = np.cumsum([0, *(x.shape[axis] for x in xs)])
-    return tuple(place(y.shape, x.shape, axis, int(start)) for x, start in zip(xs, starts, strict=False))
+    ends = itertools.accumulate(x.shape[axis] for x in xs)
+    return tuple(placed({axis % y.ndim: (end - x.shape[axis], 1)}) for x, end in zip(xs, ends, strict=True))
 
 
-def place(big_shape, small_shape, axis, start):
-    """The rule of an array that stands in a bigger one at `start` along `axis`."""
-    names = axis_names(len(big_shape))
-    big, small = list(fresh_groups(big_shape, names)), list(fresh_groups(big_shape, names))
-    axis %= len(big_shape)
-    small[axis] = (Label(len(big_shape), small_shape[axis], "i"),)
-    big[axis] = (big[axis][0]._replace(name="j"),)
-    return from_groups(big, small, Slice(start, 1, (small[axis], big[axis])))
+@layer(plain=True)
+def stack(*xs: Float[Array, "..."], axis: int = 0) -> Float[Array, "..."]:
+    """Inputs of one shape as the entries of a new axis.
+
+    ∂y[s,b,i]/∂xs1[b,i] = δ(s, 0)     ∂y[s,b,i]/∂xs2[b,i] = δ(s, 1), …
+    """
+    if not xs:
+        raise TypeError("stack: no arguments")
+    for i, x in enumerate(xs):
+        if x.shape != xs[0].shape:
+            raise ShapeError(f"stack: argument 'xs{i + 1}' has shape {x.shape}, expected {xs[0].shape} as 'xs1'")
+    check_axis("stack", jax.ShapeDtypeStruct((*xs[0].shape, 1), xs[0].dtype), axis)
+    return jnp.stack(xs, axis)
+
+
+@stack.jacobian
+def _(y, *xs, axis):
+    inp = fresh_groups(xs[0].shape, axis_names(xs[0].ndim))
+    new = (Label(y.ndim, len(xs), "s"),)
+    out = list(inp)
+    out.insert(axis % y.ndim, new)
+    return tuple(from_groups(out, inp, Slice(k, 1, ((), new))) for k in range(len(xs)))
+
+
+@layer(plain=True, example=Example((4, 6)))
+def split(
+    x: Float[Array, "..."], *, sections: int | tuple[int, ...] = 2, axis: int = -1
+) -> tuple[Float[Array, "..."], ...]:
+    """The pieces of x along `axis`, one after the other: `sections` of equal length, or of these lengths.
+
+    ∂y[b,j]/∂x[b,i] = δ(i, j)  of the first piece, δ(i, j + n1) of the second, … with n1 the length of the first
+
+    Raises ValueError where the lengths are not those of the axis.
+    """
+    return tuple(jnp.split(x, _starts(x, sections, axis)[1:], axis))
+
+
+def _starts(x, sections, axis) -> list[int]:
+    """Where the pieces of x along an axis begin."""
+    n = x.shape[check_axis("split", x, axis)]
+    equal = isinstance(sections, int)
+    if equal and (sections < 1 or n % sections):
+        raise ValueError(f"split: sections {sections} do not divide axis {axis} of an array of shape {x.shape}")
+    lengths = [n // sections] * sections if equal else list(sections)
+    if sum(lengths) != n or min(lengths) < 0:
+        raise ValueError(f"split: sections {sections} do not add up to axis {axis} of an array of shape {x.shape}")
+    return [0, *itertools.accumulate(lengths)][:-1]
+
+
+@split.jacobian
+def _(ys, x, *, sections, axis):
+    return tuple((sliced({axis % x.ndim: (start, 1)}),) for start in _starts(x, sections, axis))
 
 
 @layer(plain=True)
@@ -120,30 +199,3 @@ def flatten(x: Float[Array, "..."], *, start: int = 1) -> Float[Array, "..."]:
 @flatten.jacobian
 def _(y, x, *, start):
     return (regroup,)
-
-
-@layer
-def mean(x: Float[Array, "..."], *, axis: int | tuple[int, ...] | None = None) -> Float[Array, "..."]:
-    """Average over `axis` (default: all axes): the average loss of a batch.
-
-    ∂y/∂x[b] = 1/n  with n the number of averaged entries
-    """
-    return jnp.mean(x, _averaged("mean", x, axis))
-
-
-def _averaged(name, x, axis) -> tuple[int, ...]:
-    """The axes that `axis` means: one, several, or all for None."""
-    if axis is None:
-        return tuple(range(x.ndim))
-    axes = [check_axis(name, x, a) for a in (axis if isinstance(axis, tuple) else (axis,))]
-    if len(set(axes)) < len(axes):
-        raise ShapeError(f"{name}: axis {axis} names an axis of an array of shape {x.shape} twice")
-    return tuple(axes)
-
-
-@mean.jacobian
-def _(y, x, *, axis):
-    axes = _averaged("mean", x, axis)
-    inp = fresh_groups(x.shape, axis_names(x.ndim) if x.ndim > 1 else "b")
-    out = [group for i, group in enumerate(inp) if i not in axes]
-    return (from_groups(out, inp, scale=y.size / x.size if x.size else 1.0),)

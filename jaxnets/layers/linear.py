@@ -1,9 +1,15 @@
-"""Weighted sums."""
+"""Weighted sums, and the selection of rows that embeds integers."""
 
-from jaxtyping import Array, Float
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int
+from opt_einsum.parser import parse_einsum_input
 
-from ..layer import layer
-from ..rules import einsum
+from ..errors import ShapeError
+from ..factors import Label, Selection, Tensor
+from ..layer import check_range, layer
+from ..rules import axis_names, einsum as einsum_rule, fresh_groups, from_groups
+from ..samples import Example
 
 
 @layer(plain=True)
@@ -21,7 +27,138 @@ def linear(x: Float[Array, "... i"], w: Float[Array, "o i"], b: Float[Array, "o"
 @linear.jacobian
 def _(y, x, w, b):
     return (
-        einsum("...o", "...i", (w, "oi", "w")),
-        einsum("...o", "oi", (x, "...i", "x")),
-        einsum("...o", "o"),
+        einsum_rule("...o", "...i", (w, "oi", "w")),
+        einsum_rule("...o", "oi", (x, "...i", "x")),
+        einsum_rule("...o", "o"),
     )
+
+
+@layer(plain=True)
+def bilinear(
+    x1: Float[Array, "... i"], x2: Float[Array, "... j"], w: Float[Array, "o i j"], b: Float[Array, "o"] | None = None
+) -> Float[Array, "... o"]:
+    """Bilinear form  y[..., o] = Σ_ij x1[..., i] w[o, i, j] x2[..., j] + b[o].
+
+    ∂y[b,o]/∂x1[b,i] = Σ_j w[o,i,j]·x2[b,j]     ∂y[b,o]/∂x2[b,j] = Σ_i w[o,i,j]·x1[b,i]
+
+    ∂y[b,o]/∂w[o,i,j] = x1[b,i]·x2[b,j]     ∂y[b,o]/∂b[o] = 1
+    """
+    if x1.shape[:-1] != x2.shape[:-1]:
+        raise ShapeError(f"bilinear: argument 'x2' has shape {x2.shape}, expected leading axes {x1.shape[:-1]} as 'x1'")
+    y = jnp.einsum("...i,oij,...j->...o", x1, w, x2)
+    return y if b is None else y + b
+
+
+@bilinear.jacobian
+def _(y, x1, x2, w, b):
+    return (
+        einsum_rule("...o", "...i", (w, "oij", "w"), (x2, "...j", "x2")),
+        einsum_rule("...o", "...j", (w, "oij", "w"), (x1, "...i", "x1")),
+        einsum_rule("...o", "oij", (x1, "...i", "x1"), (x2, "...j", "x2")),
+        einsum_rule("...o", "o"),
+    )
+
+
+@layer(plain=True, example=Example((4, 3, 5), (4, 5, 2)))
+def matmul(x1: Float[Array, "..."], x2: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Matrix product  y[..., n, m] = Σ_k x1[..., n, k] x2[..., k, m]; leading axes broadcast, vectors have no n or m.
+
+    ∂y[b,n,m]/∂x1[b,n,k] = x2[b,k,m]     ∂y[b,n,m]/∂x2[b,k,m] = x1[b,n,k]
+    """
+    if 0 in (x1.ndim, x2.ndim):
+        name, x = ("x2", x2) if x1.ndim else ("x1", x1)
+        raise ShapeError(f"matmul: argument '{name}' has shape {x.shape}, expected a vector, a matrix or a stack of them")
+    try:
+        return jnp.matmul(x1, x2)
+    except (TypeError, ValueError) as error:
+        raise ShapeError(f"matmul: argument 'x2' of shape {x2.shape} does not fit 'x1' of shape {x1.shape}") from error
+
+
+@matmul.jacobian
+def _(y, x1, x2):
+    n, m = "n" * (x1.ndim > 1), "m" * (x2.ndim > 1)
+    left, right = f"...{n}k" if n else "k", f"...k{m}" if m else "k"
+    out = f"...{n}{m}"
+    return einsum_rule(out, left, (x2, right, "x2")), einsum_rule(out, right, (x1, left, "x1"))
+
+
+@layer(plain=True, example=Example((4, 5), (3, 5), subscripts="bi,oi->bo"))
+def einsum(*xs: Float[Array, "..."], subscripts: str) -> Float[Array, "..."]:
+    """Sum of products over named indices, called as NumPy's: `einsum("bi,oi->bo", x, w)`.
+
+    ∂y[b,o]/∂xs1[b,i] = xs2[o,i]     ∂y[b,o]/∂xs2[o,i] = xs1[b,i],  the product of all other arguments
+
+    Raises ValueError for subscripts that cannot be read, ShapeError where an index has two sizes.
+    """
+    _indices(subscripts, xs)
+    return jnp.einsum(subscripts, *xs)
+
+
+def _indices(subscripts, xs) -> tuple[list[str], str]:
+    """One letter an axis for every argument and for the output; an ellipsis becomes letters."""
+    try:
+        inputs, output, _ = parse_einsum_input((subscripts, *(x.shape for x in xs)), shapes=True)
+    except (TypeError, ValueError, IndexError) as error:
+        shapes = ", ".join(str(x.shape) for x in xs)
+        raise ValueError(f"einsum: subscripts {subscripts!r} do not fit arguments of shape {shapes}: {error}") from None
+    sizes: dict[str, tuple[int, str]] = {}
+    for i, (letters, x) in enumerate(zip(inputs.split(","), xs, strict=True)):
+        if len(letters) != x.ndim:
+            raise ShapeError(f"einsum: argument 'xs{i + 1}' has shape {x.shape}, expected {len(letters)} axes, {letters!r}")
+        for letter, size in zip(letters, x.shape, strict=True):
+            known, source = sizes.setdefault(letter, (size, f"xs{i + 1}"))
+            if known != size:
+                raise ShapeError(
+                    f"einsum: argument 'xs{i + 1}' has shape {x.shape}, expected {letter} = {known} as in '{source}'"
+                )
+    return inputs.split(","), output
+
+
+@einsum.jacobian
+def _(y, *xs, subscripts):
+    inputs, output = _indices(subscripts, xs)
+    labels: dict[str, Label] = {}
+    for letters, x in zip(inputs, xs, strict=True):
+        for letter, size in zip(letters, x.shape, strict=True):
+            labels.setdefault(letter, Label(len(labels), size, letter))
+    groups = [tuple((labels[letter],) for letter in letters) for letters in (*inputs, output)]
+    factors = [Tensor(x, own, f"xs{k + 1}") for k, (x, own) in enumerate(zip(xs, groups, strict=False))]
+    return tuple(from_groups(groups[-1], groups[k], *factors[:k], *factors[k + 1 :]) for k in range(len(xs)))
+
+
+@layer(plain=True)
+def embedding(
+    indices: Int[Array, "..."], table: Float[Array, "k i"], *, padding_index: int | None = None
+) -> Float[Array, "... i"]:
+    """Rows of a table  y[..., i] = table[indices[...], i].
+
+    ∂y[b,i]/∂table[k,i] = δ(k, indices[b]),  a selection: no one-hot array is made
+
+    The row of `padding_index` is read but never learnt: its Jacobian is 0.  Indices out of range, negative ones too, raise
+    ValueError outside `jit` and give NaN (Jacobian 0) inside.
+    """
+    check_range("embedding", "indices", indices, len(table))
+    rows = _rows(table, indices)
+    return jnp.where(_is_padding(indices, table, padding_index)[..., None], lax.stop_gradient(rows), rows)
+
+
+def _is_padding(indices, table, padding_index):
+    if padding_index is None:
+        return jnp.zeros(indices.shape, bool)
+    if not -len(table) <= padding_index < len(table):
+        raise ValueError(f"embedding: padding_index {padding_index} names no row of 'table' of shape {table.shape}")
+    return indices == padding_index % len(table)
+
+
+def _rows(table, indices):
+    """The rows of a table, NaN where an index names none."""
+    indices = jnp.where(indices < 0, len(table), indices.astype(jnp.int32))
+    return jnp.take(table, indices, axis=0, mode="fill", fill_value=jnp.nan)
+
+
+@embedding.jacobian
+def _(y, indices, table, *, padding_index):
+    inp = fresh_groups(table.shape, "ki")
+    batch = fresh_groups(indices.shape, axis_names(y.ndim)[:-1], start=2)
+    learnt = jnp.where(_is_padding(indices, table, padding_index), -1, indices)
+    return None, from_groups((*batch, inp[1]), inp, Selection(learnt, (*batch, inp[0]), "indices"))

@@ -4,14 +4,17 @@ Both Jacobians map the constant vector to zero (J·1 = 0).  Subtracting the entr
 before multiplying, and summing 1 − p over the other classes, keeps what p (g − ⟨p, g⟩) and p − p² lose.
 """
 
+import math
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
+from ..errors import ShapeError
 from ..factors import Group, Label, Operator, Tensor, pytree, wide
-from ..layer import check_axis, layer
+from ..layer import check_axes, layer
 from ..rules import axis_names, fresh_groups, from_groups
 
 
@@ -113,57 +116,104 @@ class LogSoftmaxOperator(_RowOperator):
         return f"(δ({show([i])[1:-1]},{show([j])[1:-1]}) − p{show([*b, j])})"
 
 
-def row_rule(operator, p, axis):
-    """The rule of an operator along `axis`, all other axes shared."""
-    axis %= p.ndim
-    out = list(fresh_groups(p.shape, [*axis_names(p.ndim)]))
+def row_rule(operator, p, axis, *factors, scale=1.0):
+    """The rule of an operator along one or several axes, all others shared; `factors` go with the output's axes."""
+    axes = check_axes("softmax", p, axis)
+    out = list(fresh_groups(p.shape, axis_names(p.ndim)))
     inp = list(out)
-    out[axis] = (out[axis][0]._replace(name="i"),)
-    inp[axis] = (Label(p.ndim, p.shape[axis], "j"),)
-    shared = [group for i, group in enumerate(out) if i != axis]
-    return from_groups(out, inp, operator(wide(jnp.moveaxis(p, axis, -1)), (*shared, out[axis], inp[axis])))
+    for k, a in enumerate(axes):
+        out[a] = (out[a][0]._replace(name="ikm"[k % 3]),)
+        inp[a] = (Label(p.ndim + k, p.shape[a], "jln"[k % 3]),)
+    shared = [group for a, group in enumerate(out) if a not in axes]
+    own = (tuple(label for a in axes for label in side[a]) for side in (out, inp))
+    factors = [Tensor(value, tuple(out), name) for value, name in factors]
+    return from_groups(out, inp, *factors, operator(wide(_rows(p, axes)), (*shared, *own)), scale=scale)
+
+
+def _rows(x, axes):
+    """`[*others, n]`: the given axes merged into one, at the end."""
+    others = [a for a in range(x.ndim) if a not in axes]
+    return x.transpose(*others, *axes).reshape(*(x.shape[a] for a in others), math.prod(x.shape[a] for a in axes))
+
+
+def masked_rows(name, x, where, axis):
+    """Rows of x with −∞ where the mask is False, and how to put rows back in place."""
+    axes = check_axes(name, x, axis)
+    if where is not None:
+        try:
+            fits = np.broadcast_shapes(x.shape, where.shape) == x.shape
+        except ValueError:
+            fits = False
+        if not fits:
+            raise ShapeError(f"{name}: argument 'where' has shape {where.shape}, expected one that broadcasts to {x.shape}")
+        x = jnp.where(where, x, -jnp.inf)
+    order = [a for a in range(x.ndim) if a not in axes] + list(axes)
+    return _rows(x, axes), lambda y: y.reshape([x.shape[a] for a in order]).transpose(np.argsort(order))
 
 
 @layer
-def softmax(x: Float[Array, "..."], *, axis: int = -1) -> Float[Array, "..."]:
-    """Soft arg max  y[..., i] = exp(x[..., i]) / Σ_j exp(x[..., j])  along `axis`.
+def softmax(
+    x: Float[Array, "..."], where: Bool[Array, "..."] | None = None, *, axis: int | tuple[int, ...] = -1
+) -> Float[Array, "..."]:
+    """Soft arg max  y[..., i] = exp(x[..., i]) / Σ_j exp(x[..., j])  along `axis`, over the entries where `where` is True.
 
     ∂y[b,i]/∂x[b,j] = p[b,i]·(δ(i,j) − p[b,j])  with p = y
 
-    A row of −∞ alone gives 0, with Jacobian 0.  float16 and bfloat16 are summed in float32.
+    Entries that are masked give 0 and have no influence, whatever they hold.  A row of −∞ alone, or one that is masked
+    completely, gives 0 with Jacobian 0.
     """
-    check_axis("softmax", x, axis)
-    top = lax.stop_gradient(jnp.max(wide(x), axis, keepdims=True, initial=-jnp.inf))
-    e = jnp.exp(wide(x) - jnp.where(jnp.isfinite(top), top, 0))
-    total = jnp.sum(e, axis, keepdims=True)
-    return (e / jnp.where(total == 0, 1, total)).astype(x.dtype)
+    rows, back = masked_rows("softmax", x, where, axis)
+    top = lax.stop_gradient(jnp.max(rows, -1, keepdims=True, initial=-jnp.inf))
+    e = jnp.exp(rows - jnp.where(jnp.isfinite(top), top, 0))
+    total = jnp.sum(e, -1, keepdims=True)
+    return back(e / jnp.where(total == 0, 1, total))
 
 
 @softmax.jacobian
-def _(y, x, *, axis):
-    return (row_rule(SoftmaxOperator, y, axis),)
+def _(y, x, where, *, axis):
+    return row_rule(SoftmaxOperator, y, axis), None
 
 
 @layer
-def log_softmax(x: Float[Array, "..."], *, axis: int = -1) -> Float[Array, "..."]:
+def softmin(
+    x: Float[Array, "..."], where: Bool[Array, "..."] | None = None, *, axis: int | tuple[int, ...] = -1
+) -> Float[Array, "..."]:
+    """Soft arg min  y[..., i] = exp(−x[..., i]) / Σ_j exp(−x[..., j]),  the softmax of −x.
+
+    ∂y[b,i]/∂x[b,j] = −p[b,i]·(δ(i,j) − p[b,j])  with p = y
+    """
+    return softmax.forward(-x, where, axis=axis)
+
+
+@softmin.jacobian
+def _(y, x, where, *, axis):
+    return row_rule(SoftmaxOperator, y, axis, scale=-1.0), None
+
+
+@layer
+def log_softmax(
+    x: Float[Array, "..."], where: Bool[Array, "..."] | None = None, *, axis: int | tuple[int, ...] = -1
+) -> Float[Array, "..."]:
     """Logarithm of softmax  y[..., i] = x[..., i] − log Σ_j exp(x[..., j])  along `axis`.
 
     ∂y[b,i]/∂x[b,j] = (δ(i,j) − p[b,j])  with p = exp(y)
 
     Computed as d − log1p(Σ of exp(d) over the others), d = x − max: the value does not saturate at 0 as
-    log(softmax(x)) does, and its gradient does not vanish.
+    log(softmax(x)) does, and its gradient does not vanish.  Entries where `where` is False give −∞, with Jacobian 0, and
+    have no influence.
     """
-    check_axis("log_softmax", x, axis)
+    rows, back = masked_rows("log_softmax", x, where, axis)
     if x.size == 0:
         return x
-    rows = jnp.moveaxis(wide(x), axis, -1)
     top = most_likely(rows)
     largest = jnp.sum(jnp.where(top, rows, 0), -1, keepdims=True)
     d = rows - jnp.where(jnp.isfinite(largest), largest, 0)
     others = jnp.sum(jnp.where(top, 0, jnp.exp(jnp.where(top, 0, d))), -1, keepdims=True)
-    return jnp.moveaxis(d - jnp.log1p(others), -1, axis).astype(x.dtype)
+    y = back(d - jnp.log1p(others))
+    return y if where is None else jnp.where(where, y, -jnp.inf)
 
 
 @log_softmax.jacobian
-def _(y, x, *, axis):
-    return (row_rule(LogSoftmaxOperator, jnp.exp(wide(y)), axis),)
+def _(y, x, where, *, axis):
+    mask = [] if where is None else [(jnp.broadcast_to(where, x.shape).astype(y.dtype), "m")]
+    return row_rule(LogSoftmaxOperator, jnp.exp(y), axis, *mask), None

@@ -1,0 +1,54 @@
+"""Initial weights `[out, in, *kernel]`: Kaiming's and Xavier's, normal and uniform, drawn by `jax.nn.initializers`.
+
+Each function here gives an initializer `init(key, shape, dtype)`.
+"""
+
+import math
+from collections.abc import Callable
+
+from jax.nn.initializers import variance_scaling
+
+FIXED_GAINS = {
+    "linear": 1.0, "identity": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": math.sqrt(2), "selu": 3 / 4,
+}  # fmt: skip
+MODES = ("fan_in", "fan_out", "fan_avg")
+
+
+def gain(nonlinearity: str, slope: float = 0.01) -> float:
+    """By how much the standard deviation of weights grows so that a signal keeps its size behind this non-linearity.
+
+    relu √2, leaky_relu √(2 / (1 + slope²)), tanh 5/3, selu 3/4, sigmoid and linear 1.
+    """
+    if nonlinearity == "leaky_relu":
+        return math.sqrt(2 / (1 + slope**2))
+    if nonlinearity not in FIXED_GAINS:
+        raise ValueError(f"gain: unknown nonlinearity {nonlinearity!r}; known: {', '.join(FIXED_GAINS)}, leaky_relu")
+    return FIXED_GAINS[nonlinearity]
+
+
+def kaiming_normal(nonlinearity: str = "relu", *, slope: float = 0.01, mode: str = "fan_in") -> Callable:
+    """w ~ N(0, gain² / fan): He et al. 2015, arXiv:1502.01852."""
+    return _scaled("kaiming_normal", gain(nonlinearity, slope), mode, "normal")
+
+
+def kaiming_uniform(nonlinearity: str = "relu", *, slope: float = 0.01, mode: str = "fan_in") -> Callable:
+    """w ~ U(−a, a) with a = gain √(3 / fan): He et al. 2015, arXiv:1502.01852."""
+    return _scaled("kaiming_uniform", gain(nonlinearity, slope), mode, "uniform")
+
+
+def xavier_normal(scale: float = 1.0) -> Callable:
+    """w ~ N(0, 2 scale² / (fan_in + fan_out)): Glorot and Bengio 2010."""
+    return _scaled("xavier_normal", scale, "fan_avg", "normal")
+
+
+def xavier_uniform(scale: float = 1.0) -> Callable:
+    """w ~ U(−a, a) with a = scale √(6 / (fan_in + fan_out)): Glorot and Bengio 2010."""
+    return _scaled("xavier_uniform", scale, "fan_avg", "uniform")
+
+
+def _scaled(name, scale, mode, distribution):
+    if mode not in MODES:
+        raise ValueError(f"{name}: mode must be one of {', '.join(MODES)}, got {mode!r}")
+    if not scale > 0:
+        raise ValueError(f"{name}: the gain must be positive, got {scale}")
+    return variance_scaling(scale**2, mode, distribution, in_axis=1, out_axis=0)

@@ -1,0 +1,210 @@
+"""Modules that make one number of many along some axes.
+
+All take `axis`, an axis, a tuple of them or None for all, and `keepdims`; entries where the mask `where` is False do not
+count, whatever they hold.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float
+
+from ..errors import ShapeError
+from ..factors import Tensor
+from ..layer import check_axes, layer
+from ..rules import Rule, axis_names, fresh_groups, from_groups
+from .softmax import masked_rows, most_likely
+
+Axis = int | tuple[int, ...] | None
+
+
+def _along(x, axis, keepdims, *factors, scale=1.0) -> Rule:
+    """The rule of a sum over some axes, weighted by factors over all axes of x."""
+    axes = check_axes("sum", x, axis)
+    inp = fresh_groups(x.shape, axis_names(x.ndim))
+    out = [() if i in axes else group for i, group in enumerate(inp) if keepdims or i not in axes]
+    return from_groups(out, inp, *(Tensor(value, tuple(inp), name) for value, name in factors), scale=scale)
+
+
+def _mask(name, x, where):
+    """The mask in the shape of x, or None."""
+    if where is None:
+        return None
+    try:
+        if np.broadcast_shapes(x.shape, where.shape) == x.shape:
+            return jnp.broadcast_to(where, x.shape)
+    except ValueError:
+        pass
+    raise ShapeError(f"{name}: argument 'where' has shape {where.shape}, expected one that broadcasts to {x.shape}")
+
+
+def _masked(name, x, where, value):
+    """x with a value of no effect where the mask is False."""
+    mask = _mask(name, x, where)
+    return x if mask is None else jnp.where(mask, x, value)
+
+
+@layer
+def sum(  # noqa: A001
+    x: Float[Array, "..."], where: Bool[Array, "..."] | None = None, *, axis: Axis = None, keepdims: bool = False
+) -> Float[Array, "..."]:
+    """Sum over `axis`.
+
+    ∂y/∂x[b,i] = 1, where masked 0
+    """
+    return jnp.sum(_masked("sum", x, where, 0), check_axes("sum", x, axis), keepdims=keepdims)
+
+
+@sum.jacobian
+def _(y, x, where, *, axis, keepdims):
+    mask = [] if where is None else [(_mask("sum", x, where).astype(x.dtype), "m")]
+    return _along(x, axis, keepdims, *mask), None
+
+
+@layer
+def mean(
+    x: Float[Array, "..."], where: Bool[Array, "..."] | None = None, *, axis: Axis = None, keepdims: bool = False
+) -> Float[Array, "..."]:
+    """Average over `axis` (default: all axes): the average loss of a batch.
+
+    ∂y/∂x[b,i] = 1/n  with n the number of averaged entries;  m[b,i]/n with a mask m
+
+    Where everything is masked the mean is 0, with Jacobian 0.
+    """
+    axes = check_axes("mean", x, axis)
+    if where is None:
+        return jnp.mean(x, axes, keepdims=keepdims)
+    count = jnp.sum(_mask("mean", x, where), axes, keepdims=keepdims)
+    return jnp.sum(_masked("mean", x, where, 0), axes, keepdims=keepdims) / jnp.maximum(count, 1).astype(x.dtype)
+
+
+@mean.jacobian
+def _(y, x, where, *, axis, keepdims):
+    if where is None:
+        return _along(x, axis, keepdims, scale=y.size / x.size if x.size else 1.0), None
+    mask = _mask("mean", x, where).astype(x.dtype)
+    count = jnp.sum(mask, check_axes("mean", x, axis), keepdims=True)
+    return _along(x, axis, keepdims, (mask / jnp.maximum(count, 1), "m/n")), None
+
+
+@layer
+def max(  # noqa: A001
+    x: Float[Array, "..."], where: Bool[Array, "..."] | None = None, *, axis: Axis = None, keepdims: bool = False
+) -> Float[Array, "..."]:
+    """Largest entry along `axis`.
+
+    ∂y/∂x[b,i] = m[b,i],  m = 1 at the largest entry, else 0.  Entries that tie share evenly.
+
+    Where everything is masked the result is −∞, with Jacobian 0.  Raises ShapeError for a maximum of nothing.
+    """
+    axes = check_axes("max", x, axis)
+    if any(x.shape[a] == 0 for a in axes):
+        raise ShapeError(f"max: argument 'x' of shape {x.shape} has no entries along axis {axis}")
+    return jnp.max(_masked("max", x, where, -jnp.inf), axes, keepdims=keepdims)
+
+
+@max.jacobian
+def _(y, x, where, *, axis, keepdims):
+    axes = check_axes("max", x, axis)
+    mask = _mask("max", x, where)
+    hit = x == (y if keepdims else jnp.expand_dims(y, axes))
+    hit = (hit if mask is None else hit & mask).astype(x.dtype)
+    return _along(x, axis, keepdims, (hit / jnp.maximum(jnp.sum(hit, axes, keepdims=True), 1), "m")), None
+
+
+@layer
+def logsumexp(
+    x: Float[Array, "..."], where: Bool[Array, "..."] | None = None, *, axis: Axis = None, keepdims: bool = False
+) -> Float[Array, "..."]:
+    """Smooth maximum  y = log Σ exp(x)  along `axis`.
+
+    ∂y/∂x[b,i] = p[b,i],  p = softmax(x)
+
+    Computed from the differences to the largest entry, which do not overflow.  Where everything is −∞ or masked the
+    result is −∞, with Jacobian 0.
+    """
+    rows, _ = masked_rows("logsumexp", x, where, axis)
+    largest, e = _exponentials(rows)
+    y = jnp.where(jnp.isneginf(largest), largest, largest + jnp.log1p(jnp.sum(jnp.where(most_likely(rows), 0, e), -1)))
+    axes = check_axes("logsumexp", x, axis)
+    return jnp.expand_dims(y, axes) if keepdims else y
+
+
+def _exponentials(rows):
+    """The largest entry of each row, and exp(x − largest): 0 in a row of −∞ alone."""
+    largest = jnp.max(rows, -1, initial=-jnp.inf)
+    return largest, jnp.exp(rows - jnp.where(jnp.isfinite(largest), largest, 0)[..., None])
+
+
+@logsumexp.jacobian
+def _(y, x, where, *, axis, keepdims):
+    rows, back = masked_rows("logsumexp", x, where, axis)
+    _, e = _exponentials(rows)
+    total = jnp.sum(e, -1, keepdims=True)
+    return _along(x, axis, keepdims, (back(e / jnp.where(total > 0, total, 1)), "p")), None
+
+
+@layer
+def l2_norm(x: Float[Array, "..."], *, axis: Axis = None, keepdims: bool = False) -> Float[Array, "..."]:
+    """Euclidean length  y = √Σ x²  along `axis`.
+
+    ∂y/∂x[b,i] = x/y[b,i],  0 at the zero vector
+
+    Squares are taken of x divided by its largest entry, so that they neither overflow nor vanish.
+    """
+    axes = check_axes("l2_norm", x, axis)
+    scale, squares = _scaled_squares(x, axes)
+    y = jnp.where(squares == 0, 0, scale * jnp.sqrt(jnp.where(squares == 0, 1, squares)))
+    return y if keepdims else jnp.squeeze(y, axes)
+
+
+def _scaled_squares(x, axes):
+    """A scale c and Σ (x / c)²."""
+    largest = lax.stop_gradient(jnp.max(jnp.abs(x), axes, keepdims=True, initial=0))
+    scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
+    return scale, jnp.sum(jnp.square(x / scale), axes, keepdims=True)
+
+
+@l2_norm.jacobian
+def _(y, x, *, axis, keepdims):
+    scale, squares = _scaled_squares(x, check_axes("l2_norm", x, axis))
+    return (_along(x, axis, keepdims, (x / scale / jnp.sqrt(jnp.where(squares == 0, 1, squares)), "x/y")),)
+
+
+@layer
+def cosine_similarity(
+    x1: Float[Array, "*s"], x2: Float[Array, "*s"], *, axis: int = -1, eps: float = 1e-8
+) -> Float[Array, "..."]:
+    """Cosine of the angle  y = Σ x1 x2 / (max(|x1|, eps) max(|x2|, eps))  along `axis`.
+
+    ∂y[b]/∂x1[b,i] = s1[b,i]     ∂y[b]/∂x2[b,i] = s2[b,i],  s1 = (x2/|x2| − y x1/|x1|) / |x1|, s2 alike
+
+    The cosine with a zero vector is 0.  A length up to `eps` counts as the constant `eps`.
+    """
+    if x1.shape != x2.shape:
+        raise ShapeError(f"cosine_similarity: argument 'x2' has shape {x2.shape}, expected {x1.shape} as 'x1'")
+    axes = check_axes("cosine_similarity", x1, axis)
+    return jnp.sum(_unit(x1, axes, eps)[0] * _unit(x2, axes, eps)[0], axes)
+
+
+def _unit(x, axes, eps):
+    """x / max(|x|, eps), the divisor, and where it is constant."""
+    scale, squares = _scaled_squares(x, axes)
+    length = scale * jnp.sqrt(jnp.where(squares == 0, 1, squares))
+    constant = (squares == 0) | (length <= eps)
+    divisor = jnp.where(constant, eps, length)
+    return x / divisor, divisor, constant
+
+
+@cosine_similarity.jacobian
+def _(y, x1, x2, *, axis, eps):
+    axes = check_axes("cosine_similarity", x1, axis)
+    y = jnp.expand_dims(y, axes)
+    units = [_unit(x, axes, eps) for x in (x1, x2)]
+
+    def slope(own, other):
+        unit, divisor, constant = own
+        return (other[0] - jnp.where(constant, 0, y * unit)) / divisor
+
+    first, second = slope(*units), slope(*units[::-1])
+    return _along(x1, axis, False, (first, "s1")), _along(x2, axis, False, (second, "s2"))

@@ -1,0 +1,123 @@
+"""`with_rules`: JAX's own transformations with the hand-written Jacobians."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxnets as jn
+
+TAIL = np.exp(-40.0)
+X = jnp.array([40.0, 0.0])
+
+
+def first(x):
+    return jn.softmax(x)[0]
+
+
+EXACT = np.array([1, -1]) * TAIL
+
+
+def close(actual, expected):
+    np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=0)
+
+
+def test_autodiff_alone_loses_the_tail():
+    assert jax.grad(first)(X)[0] == 0
+    assert jax.grad(jax.jit(first))(X)[0] == 0
+
+
+@pytest.mark.parametrize("wrap", [
+    lambda f: jax.grad(f),
+    lambda f: lambda x: jax.jacfwd(f)(x),
+    lambda f: jax.jacrev(f),
+    lambda f: jax.jit(jax.grad(f)),
+    lambda f: jax.grad(jax.jit(f)),
+    lambda f: jax.grad(jax.checkpoint(f)),
+    lambda f: lambda x: jax.vjp(f, x)[1](1.0)[0],
+    lambda f: lambda x: jnp.stack([jax.jvp(f, (x,), (v,))[1] for v in jnp.eye(2)]),
+    lambda f: lambda x: jax.linear_transpose(jax.linearize(f, x)[1], x)(1.0)[0],
+    lambda f: lambda x: jax.vmap(jax.grad(f))(jnp.stack([x, x[::-1]]))[0],
+    lambda f: lambda x: jax.grad(lambda xs: jax.vmap(f)(xs).sum())(jnp.stack([x, x[::-1]]))[0],
+    lambda f: lambda x: jax.vmap(jax.vmap(jax.grad(f)))(x[None, None])[0, 0],
+    lambda f: jax.grad(lambda x: jax.lax.cond(x[0] > 0, f, lambda x: 0.0, x)),
+    lambda f: jax.grad(lambda x: jax.lax.scan(lambda c, _: (c + f(x), None), 0.0, None, length=1)[0]),
+    lambda f: jn.grad(f),
+], ids=["grad", "jacfwd", "jacrev", "jit(grad)", "grad(jit)", "checkpoint", "vjp", "jvp", "linearize", "vmap(grad)",
+        "grad(vmap)", "vmap(vmap)", "cond", "scan", "jaxnets"])  # fmt: skip
+def test_every_transformation_keeps_the_tail(wrap):
+    close(wrap(jn.with_rules(first))(X), EXACT)
+    close(jn.with_rules(wrap(first))(X), EXACT)  # the transformation inside
+
+
+def test_a_jitted_function_is_traced_again():
+    inner = jax.jit(first)
+    assert jax.grad(inner)(X)[0] == 0
+    close(jax.grad(jn.with_rules(lambda x: inner(x)))(X), EXACT)
+    assert jax.grad(inner)(X)[0] == 0
+
+
+def network(params, x, labels):
+    x = jn.tanh(jn.linear(x, *params[0]))
+    x = jn.softplus(jn.linear(x, *params[1]))
+    return jn.mean(jn.cross_entropy(x, labels))
+
+
+@pytest.fixture
+def problem():
+    keys = jax.random.split(jax.random.key(0), 3)
+    params = [(jax.random.normal(keys[0], (5, 3)), jnp.ones(5)), (jax.random.normal(keys[1], (4, 5)), jnp.zeros(4))]
+    return params, jax.random.normal(keys[2], (6, 3)), jnp.array([0, 1, 2, 3, 0, 1])
+
+
+def test_same_values_and_gradients(problem):
+    f = jn.with_rules(network)
+    value, gradient = jax.value_and_grad(f)(*problem)
+    expected_value, expected = jax.value_and_grad(network)(*problem)
+    assert value == expected_value
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-14), gradient, expected)
+
+
+def test_per_example_gradients(problem):
+    params, x, labels = problem
+
+    def each(f):
+        return jax.vmap(jax.grad(lambda p, x, k: f(p, x[None], k[None])), in_axes=(None, 0, 0))(params, x, labels)
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-14), each(jn.with_rules(network)), each(network)
+    )
+
+
+def test_second_derivatives(problem):
+    params, x, labels = problem
+    f, g = (lambda x, f=f: f(params, x, labels) for f in (jn.with_rules(network), network))
+    np.testing.assert_allclose(jax.hessian(f)(x), jax.hessian(g)(x), atol=1e-13)
+    np.testing.assert_allclose(jax.jacrev(jax.jacrev(f))(x), jax.hessian(g)(x), atol=1e-13)
+    np.testing.assert_allclose(jax.jacfwd(jax.jacfwd(f))(x), jax.hessian(g)(x), atol=1e-13)
+
+
+@pytest.mark.parametrize("function, x, exact", [
+    (jn.sigmoid, 40.0, TAIL / (1 + TAIL) ** 2),
+    (jn.tanh, -20.0, 4 * TAIL / (1 + TAIL) ** 2),
+    (lambda x: jn.cross_entropy(jnp.stack([x, jnp.zeros(())]), 0), 40.0, -TAIL / (1 + TAIL)),
+], ids=["sigmoid", "tanh", "cross_entropy"])  # fmt: skip
+def test_tails(function, x, exact):
+    close(jax.grad(jn.with_rules(function))(x), exact)
+    assert abs(jax.grad(function)(x) / exact - 1) > 1e-6
+
+
+def test_keys_masks_and_integers():
+    """Arguments without a Jacobian, and float16."""
+    mask, x = jnp.array([True, True, False]), jnp.array([1.0, 2.0, jnp.inf])
+    gradient = jax.grad(jn.with_rules(lambda x: jn.softmax(x, where=mask)[0]))(x)
+    p = 1 / (1 + np.e)
+    np.testing.assert_allclose(gradient, [p * (1 - p), -p * (1 - p), 0], rtol=1e-14)
+    half = jax.grad(jn.with_rules(lambda x: jn.cross_entropy(x, jnp.int32(1))))(jnp.ones(2, jnp.float16))
+    assert half.dtype == jnp.float16
+    np.testing.assert_array_equal(half, [0.5, -0.5])
+
+
+def test_jaxnets_sees_the_layers_within():
+    j = jn.jacobian(jn.with_rules(jn.softmax))(X)
+    assert j.structure == "rank-1 update"
