@@ -11,13 +11,13 @@ import jaxnets
 TIGHT = 1e-10
 
 
-def close(actual, expected, tolerance=TIGHT, what=""):
-    """Equal shapes, and values within `tolerance` times the largest expected one."""
+def close(actual, expected, tolerance=TIGHT, what="", least=0.0):
+    """Equal shapes, and values within `tolerance` times the largest expected one (or `least`)."""
     actual, expected = np.asarray(actual), np.asarray(expected)
     assert actual.shape == expected.shape, f"{what}: shape {actual.shape}, expected {expected.shape}"
     if expected.size:
         actual, expected = actual.astype(np.float64), expected.astype(np.float64)
-        scale = np.abs(expected).max() or 1.0
+        scale = max(np.abs(expected).max(), least) or 1.0
         np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale, err_msg=what)
 
 

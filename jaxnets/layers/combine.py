@@ -172,6 +172,8 @@ def _starts(x, sections, axis) -> list[int]:
     """Where the pieces of x along an axis begin."""
     n = x.shape[check_axis("split", x, axis)]
     equal = isinstance(sections, int)
+    if not equal and not (isinstance(sections, tuple) and all(isinstance(length, int) for length in sections)):
+        raise TypeError(f"split: sections must be an integer or a tuple of integers, got {sections!r}")
     if equal and (sections < 1 or n % sections):
         raise ValueError(f"split: sections {sections} do not divide axis {axis} of an array of shape {x.shape}")
     lengths = [n // sections] * sections if equal else list(sections)

@@ -20,6 +20,8 @@ from ..rules import axis_names, fresh_groups, from_groups
 
 def most_likely(p):
     """A mask of the first largest entry along the last axis."""
+    if p.size == 0:
+        return jnp.zeros(p.shape, bool)
     return lax.broadcasted_iota(jnp.int32, p.shape, p.ndim - 1) == jnp.argmax(p, -1, keepdims=True)
 
 
@@ -162,7 +164,11 @@ def softmax(
     Entries that are masked give 0 and have no influence, whatever they hold.  A row of −∞ alone, or one that is masked
     completely, gives 0 with Jacobian 0.
     """
-    rows, back = masked_rows("softmax", x, where, axis)
+    return _soft_arg_max("softmax", x, where, axis)
+
+
+def _soft_arg_max(name, x, where, axis):
+    rows, back = masked_rows(name, x, where, axis)
     top = lax.stop_gradient(jnp.max(rows, -1, keepdims=True, initial=-jnp.inf))
     e = jnp.exp(rows - jnp.where(jnp.isfinite(top), top, 0))
     total = jnp.sum(e, -1, keepdims=True)
@@ -182,7 +188,7 @@ def softmin(
 
     ∂y[b,i]/∂x[b,j] = −p[b,i]·(δ(i,j) − p[b,j])  with p = y
     """
-    return softmax.forward(-x, where, axis=axis)
+    return _soft_arg_max("softmin", -x, where, axis)
 
 
 @softmin.jacobian
@@ -203,8 +209,6 @@ def log_softmax(
     have no influence.
     """
     rows, back = masked_rows("log_softmax", x, where, axis)
-    if x.size == 0:
-        return x
     top = most_likely(rows)
     largest = jnp.sum(jnp.where(top, rows, 0), -1, keepdims=True)
     d = rows - jnp.where(jnp.isfinite(largest), largest, 0)

@@ -1,0 +1,106 @@
+"""Every layer at twenty shapes and more, empty ones and batches of 0 and 1 among them, against jax.jacrev.
+
+The shapes are those of the lines of cases.py with other sizes: sizes that are equal in a line stay equal.
+"""
+
+import dataclasses
+import itertools
+import random
+import zlib
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import jaxnets
+from jaxnets.samples import Labels
+
+from .cases import CASES
+from .properties import close, nested, reals
+
+COUNT = 20
+LIMIT = 3000  # entries of a Jacobian: larger ones only take time
+
+
+def resized(case, sizes):
+    """The case with other sizes in place of its own."""
+
+    def change(kind):
+        if kind is None:
+            return None
+        changed = {"shape": tuple(sizes[n] for n in kind.shape)}
+        if isinstance(kind, Labels):
+            changed["classes"] = sizes.get(kind.classes, kind.classes)
+        return dataclasses.replace(kind, **changed)
+
+    return dataclasses.replace(case, arguments=tuple(map(change, case.arguments)))
+
+
+def candidates(case):
+    """The case at other sizes: first its own, its first size (often the batch) 0 and 1, then at random."""
+    known = sorted({n for kind in case.arguments if kind for n in kind.shape})
+    own = dict(zip(known, known, strict=True))
+    yield own
+    leading = next((kind.shape[0] for kind in case.arguments if kind and kind.shape), None)
+    if leading is not None:
+        yield from (own | {leading: n} for n in (0, 1))
+    rng = random.Random(zlib.crc32(str(case).encode()))
+    for _ in range(300):
+        yield {n: rng.choice([0, 1, 2, 3, 4, n, n + 1]) for n in known}
+
+
+def accepted(case) -> bool:
+    """The layer takes these shapes; where it does not, it says so by a typed error."""
+    if any(isinstance(kind, Labels) and 0 not in kind.shape and kind.classes == 0 for kind in case.arguments):
+        return False
+    args = case.values()
+    try:
+        outputs = jax.eval_shape(lambda *real: case.function(args)(*real), *reals(case, args))
+    except (jaxnets.ShapeError, ValueError) as error:
+        assert case.name in str(error), f"{case}: {error}"
+        return False
+    return all(y.size * x.size < LIMIT for y in outputs for x in reals(case, args))
+
+
+def variants(name):
+    """At least COUNT different argument shapes of a layer, where its arguments have that many."""
+    found = {}
+    streams = [map(lambda sizes, case=case: resized(case, sizes), candidates(case)) for case in CASES if case.name == name]
+    for case in itertools.chain.from_iterable(zip(*streams, strict=False)):
+        if str(case) not in found and accepted(case):
+            found[str(case)] = case
+        if len(found) == COUNT:
+            break
+    return list(found.values())
+
+
+def jacobians(case, args, real):
+    """Ours and JAX's, dense, by output and argument."""
+    wrt = tuple(range(len(real)))
+    ours = jaxnets.dense(nested(case, jaxnets.jacobian(case.function(args), wrt, on_opaque="allow")(*real)))
+    outputs = case.function(args)(*real)
+    full = [k for k, x in enumerate(real) if x.size]  # jacrev refuses empty arrays
+    theirs = {(o, case.real[k]): jnp.zeros(y.shape + x.shape) for o, y in enumerate(outputs) for k, x in enumerate(real)}
+    for o, y in enumerate(outputs):
+        if y.size and full:
+            rows = jax.jacrev(lambda *real, o=o: case.function(args)(*real)[o], tuple(full))(*real)
+            theirs |= {(o, case.real[k]): row for k, row in zip(full, rows, strict=True)}
+    return ours, theirs
+
+
+@pytest.mark.parametrize("name", jaxnets.LAYERS)
+def test_shapes(name):
+    cases = variants(name)
+    dimensions = {len(kind.shape) for case in cases for kind in case.arguments if kind}
+    assert len(cases) == COUNT or max(dimensions) <= 1, f"only {len(cases)} shapes of {name}"
+    whole = [case.values() for case in cases]
+
+    @jax.jit
+    def both(table):
+        return [jacobians(case, args, real) for case, args, real in zip(cases, whole, table, strict=True)]
+
+    found = both([reals(case, args) for case, args in zip(cases, whole, strict=True)])
+    for case, (ours, theirs) in zip(cases, found, strict=True):
+        assert ours.keys() == theirs.keys(), f"{case}"
+        for (o, i), expected in theirs.items():
+            close(ours[o, i], expected, 1e-10, f"{case}: ∂y{o}/∂(argument {i})", least=1e-3)
