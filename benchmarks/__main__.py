@@ -1,6 +1,6 @@
 """`python -m benchmarks list | run [NAMES] [--quick] | report`.
 
-`run` prints tables and writes a JSON file in benchmarks/results; `report` puts the newest of them into the README.
+`run` prints tables and writes a JSON file in benchmarks/results; `report` puts the newest results into the README.
 """
 
 import argparse
@@ -13,19 +13,35 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-QUESTIONS = ("input_jacobian", "gradient")
+QUESTIONS = ("input_jacobian", "gradient", "accuracy")
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parent.parent / "README.md"
-BEGIN, END = "<!-- benchmarks -->", "<!-- end of benchmarks -->"
 
 
 def report():
-    """Rewrite the README's table from the newest results."""
-    newest = max((path for path in RESULTS.glob("*.json") if path.name != "quick.json"), default=None)
-    if newest is None:
-        raise SystemExit("no results yet: python -m benchmarks run")
-    data = json.loads(newest.read_text())
-    about = data["environment"]
+    """Rewrite the README's tables, each from the newest results of its kind."""
+    write("benchmarks", timing_lines(*newest("milliseconds")))
+    write("accuracy", accuracy_lines(*newest("ulp")))
+
+
+def newest(kind: str) -> tuple[dict, list[dict]]:
+    """The environment and the results that have this key, from the newest file with such results."""
+    for path in sorted(RESULTS.glob("*.json"), reverse=True):
+        data = json.loads(path.read_text())
+        found = [result for result in data["results"] if kind in result]
+        if found and path.name != "quick.json":
+            return data["environment"], found
+    raise SystemExit(f"no results with {kind} yet: python -m benchmarks run")
+
+
+def write(name: str, lines: list[str]):
+    """Put lines between the README's marks of this name."""
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    before, rest = README.read_text().split(begin)
+    README.write_text("\n".join([before + begin, *lines, end]) + rest.split(end)[1])
+
+
+def timing_lines(about: dict, results: list[dict]) -> list[str]:
     lines = [
         f"Measured on {about['device']} ({about['platform']}), {about['dtype']}, jax {about['jax']}, "
         f"Python {about['python']}; medians of alternating runs, ratio of ours to the best other.  "
@@ -34,7 +50,7 @@ def report():
         "| question | case | ours | best other | ratio |",
         "|---|---|---|---|---|",
     ]
-    for result in data["results"]:
+    for result in results:
         (ours, ms), *others = result["milliseconds"].items()
         best = min((pair for pair in others if not pair[0].startswith("jaxnets")), key=lambda pair: pair[1])
         cells = [
@@ -45,9 +61,38 @@ def report():
             f"{ms / best[1]:.2f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    text = README.read_text()
-    before, rest = text.split(BEGIN)
-    README.write_text(before + BEGIN + "\n" + "\n".join(lines) + "\n" + END + rest.split(END)[1])
+    return lines
+
+
+def accuracy_lines(about: dict, results: list[dict]) -> list[str]:
+    from .accuracy import ENTRIES, cells
+
+    exact = [r["case"] for r in results if not any(error for ulp in r["ulp"].values() for error in ulp.values())]
+    rows = [[r["case"], *cells(r["ulp"])] for r in results if r["case"] not in exact]
+    return [
+        "Largest errors against mpmath in units of the last place, float32 / float64, over normal results; "
+        f"{about['platform']}, jax {about['jax']}.  `python -m benchmarks run accuracy` measures.",
+        "",
+        f"| layer | {' | '.join(ENTRIES)} |",
+        "|---|" + "--:|" * len(ENTRIES),
+        *(f"| {' | '.join(row)} |" for row in rows),
+        "",
+        f"No error at all: {', '.join(exact)}.",
+    ]
+
+
+def timings(title: str | None, results: list) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in ("case", "contender", "median ms", "ratio of ours", "first call s", "temporary MB"):
+        table.add_column(column, justify="left" if column in ("case", "contender") else "right")
+    for result in results:
+        ours = next(iter(result.milliseconds.values()))
+        for i, (name, ms) in enumerate(result.milliseconds.items()):
+            cells = [f"{ms:.3g}", f"{ours / ms:.2f}", f"{result.first_call[name]:.2f}"]
+            cells.append(f"{result.temporary_bytes[name] / 1e6:.3g}")
+            last = i == len(result.milliseconds) - 1
+            table.add_row(result.case if i == 0 else "", name, *cells, end_section=last)
+    return table
 
 
 def main():
@@ -71,18 +116,9 @@ def main():
 
     console, found = Console(width=150), []
     for module in modules.values():
-        table = Table(title=module.__doc__, title_justify="left")
-        for column in ("case", "contender", "median ms", "ratio of ours", "first call s", "temporary MB"):
-            table.add_column(column, justify="left" if column in ("case", "contender") else "right")
-        for result in module.run(options.quick):
-            found.append(dataclasses.asdict(result))
-            ours = next(iter(result.milliseconds.values()))
-            for i, (name, ms) in enumerate(result.milliseconds.items()):
-                cells = [f"{ms:.3g}", f"{ours / ms:.2f}", f"{result.first_call[name]:.2f}"]
-                cells.append(f"{result.temporary_bytes[name] / 1e6:.3g}")
-                last = i == len(result.milliseconds) - 1
-                table.add_row(result.case if i == 0 else "", name, *cells, end_section=last)
-        console.print(table)
+        results = list(module.run(options.quick))
+        found += map(dataclasses.asdict, results)
+        console.print(getattr(module, "table", timings)(module.__doc__, results))
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{'quick' if options.quick else time.strftime('%Y-%m-%d-%H%M%S')}.json"
     path.write_text(json.dumps({"environment": environment(), "results": found}, indent=1))

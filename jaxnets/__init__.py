@@ -14,10 +14,16 @@ _HOME = {  # public name -> module that defines it, in floor order; layers and l
     **dict.fromkeys(["Layer", "layer"], "layer"),
     "with_rules": "marker",
     "LAYERS": "catalogue",
-    **dict.fromkeys(["dense", "grad", "hessian", "jacobian", "value_and_grad", "value_and_jacobian"], "transforms"),
+    "swish": "layers.elementwise",  # silu
+    "multi_head_attention": "layers.attention",
+    "reduce": "losses.reduce",
+    **dict.fromkeys(
+        ["dense", "grad", "hessian", "jacobian", "loss_hessian", "value_and_grad", "value_and_jacobian"], "transforms"
+    ),
     "tabulate": "tabulate",
     "compare": "compare",
     "initializers": None,
+    "regularizers": None,
 }
 
 

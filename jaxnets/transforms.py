@@ -12,9 +12,10 @@ import jax.numpy as jnp
 from jax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
 
 from .eliminate import eliminate
-from .errors import DTypeError, ShapeError
+from .errors import DTypeError, RuleError, ShapeError
 from .graph import read
 from .jacobian import Jacobian
+from .layer import Layer, rounded_to, widened
 
 ON_OPAQUE = ("warn", "allow", "error")
 
@@ -204,3 +205,31 @@ def hessian(function: Callable, argnums: int | tuple[int, ...] = 0, *, on_opaque
         return second(*args, **kwargs)[2]
 
     return wrapped
+
+
+def loss_hessian(loss: Callable, predictions, *others, root: bool = False, **config) -> Jacobian:
+    """The Hessian of the sum of all losses by the predictions, block diagonal over the examples.
+
+    `loss(predictions, *others, **config)` is a loss of `LAYERS`, or any function: where it has no Hessian by hand, the
+    hand-written gradient is differentiated.  The result has the shape `(*predictions, *predictions)`; with `root` it is a
+    matrix S, of the same shape, with S @ S.T equal to the Hessian.  Raises RuleError where no root is known.
+    """
+    predictions = jnp.asarray(predictions)
+    name = argument_names(loss, (predictions, *others), [0])[0]
+    if isinstance(loss, Layer) and loss.curvature is not None:
+        y = loss(predictions, *others, **config)
+        bound = loss.signature.bind(predictions, *others, **config)
+        bound.apply_defaults()
+        args = [None if a is None else jnp.asarray(a) for a in bound.args]
+        if rounded_to(args):  # the rule gets everything before it was rounded
+            args = widened(args)
+            y = loss.forward(*args, **bound.kwargs)
+        rule = loss.curvature(y, *args, **bound.kwargs)[root]
+        if rule is not None:
+            return replace(rule(predictions, predictions), names=("g", "r" if root else name))
+    else:
+        gradient = grad(lambda x: jnp.sum(loss(x, *others, **config)))
+        found = replace(jacobian(gradient, on_opaque="allow")(predictions), names=("g", name))
+        if not root or not found.terms:  # 0 is its own root
+            return found
+    raise RuleError(f"loss_hessian: no root of the Hessian of '{getattr(loss, '__name__', loss)}' is known")

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxnets
-from jaxnets.samples import Labels, Mask, Probabilities, Real
+from jaxnets.samples import Labels, Mask, Positive, Probabilities, RandomKey, Real, Signs, Unit
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +95,20 @@ def _drawn(case, draw):
     return arrays
 
 
+class Inner(Unit):
+    """Far from 0 and 1, where differences at a fixed step see nothing of a logarithm."""
+
+    def of(self, normal):
+        return super().of(normal / 3)
+
+
+class Even(Probabilities):
+    """None near 0, for the same reason."""
+
+    def of(self, normal):
+        return super().of(normal / 3)
+
+
 def line(name, arguments, structure, config=None, **claims):
     parameters = jaxnets.LAYERS[name].signature.parameters.values()
     optional = [None] * sum(p.default is None and p.kind is not p.KEYWORD_ONLY for p in parameters)
@@ -106,6 +120,13 @@ def line(name, arguments, structure, config=None, **claims):
 
 
 DIAGONAL = ["diagonal"]
+CONVOLUTION = ["convolution", "convolution", "broadcast"]
+AFFINE, BY_AFFINE = [(3,), (3,)], [("block diagonal", "zero", "zero"), ("broadcast", "zero", "zero")]
+TRAINED, PLAIN = ("factored", "sum", "block diagonal"), ("rank-2 update", "sum", "block diagonal")
+MOVED = [("zero", "scaled identity", "zero"), ("zero", "zero", "scaled identity")]
+EVALUATED, KEPT = ("diagonal", "zero", "zero"), [("factored", "identity", "zero"), ("factored", "zero", "identity")]
+KEPT_OF_ONE = [("diagonal", "identity", "zero"), ("diagonal", "zero", "identity")]
+KEYS, ATTENDED = [(2, 2, 4, 2), (2, 2, 4, 2)], ["factored", "factored", "block diagonal", "factored"]
 
 CASES = [
     line("identity", [(3, 4)], ["identity"], batch=(0,)),
@@ -117,6 +138,32 @@ CASES = [
     line("sigmoid", [(2, 1, 3)], DIAGONAL, batch=(0,)),
     line("softplus", [(3, 4)], DIAGONAL, batch=(0,)),
     line("softplus", [(5,)], DIAGONAL),
+    *(line(name, [(3, 4)], DIAGONAL, batch=(0,), ulp=1) for name in (
+        "relu6", "leaky_relu", "elu", "celu", "selu", "gelu", "silu", "mish", "softsign", "log_sigmoid", "hard_sigmoid",
+        "hard_swish", "hard_tanh", "tanh_shrink", "soft_shrink", "hard_shrink", "clip",
+    )),
+    line("leaky_relu", [(2, 3)], DIAGONAL, {"negative_slope": -0.25}, ulp=1),
+    line("elu", [(2, 3)], DIAGONAL, {"alpha": 0.7}, ulp=1),
+    line("celu", [(2, 3)], DIAGONAL, {"alpha": 0.7}, ulp=1),
+    line("celu", [(2, 3)], DIAGONAL, {"alpha": -2.0}, ulp=1),
+    line("gelu", [(2, 3)], DIAGONAL, {"approximate": True}, ulp=1),
+    line("softplus", [(2, 3)], DIAGONAL, {"beta": 3.0, "threshold": 2.0}, ulp=1),
+    line("softplus", [(2, 3)], DIAGONAL, {"beta": -0.5}, ulp=1),
+    line("hard_tanh", [(2, 3)], DIAGONAL, {"min_val": -0.3, "max_val": 0.9}, ulp=1),
+    line("soft_shrink", [(2, 3)], DIAGONAL, {"lambd": 0.3}, ulp=1),
+    line("hard_shrink", [(2, 3)], DIAGONAL, {"lambd": 0.3}, ulp=1),
+    line("threshold", [(3, 4)], DIAGONAL, {"threshold": 0.4, "value": -2.0}, batch=(0,), ulp=1),
+    line("clip", [(2, 3)], DIAGONAL, {"min": -0.6, "max": 0.7}, ulp=1),
+    line("clip", [(2, 3)], DIAGONAL, {"max": 0.3}, ulp=1),
+    line("prelu", [(3, 4), (4,)], ["diagonal", "block diagonal"], {"axis": -1}, batch=(0,), ulp=1),
+    line("prelu", [(2, 3, 4), (3,)], ["diagonal", "block diagonal"], ulp=1),
+    line("prelu", [(3, 4), (1,)], ["diagonal", "dense"], batch=(0,), ulp=1),
+    line("prelu", [(4,), ()], ["diagonal", "dense"], ulp=1),
+    line("glu", [(3, 4)], ["factored"], batch=(0,), ulp=1),
+    line("glu", [(4, 3)], ["factored"], {"axis": 0}, ulp=1),
+    line("glu", [(2,)], ["factored"], ulp=1),
+    line("swiglu", [(3, 4)], ["factored"], batch=(0,), ulp=1),
+    line("swiglu", [(2, 2, 3)], ["factored"], {"axis": -2}, batch=(0,), ulp=1),
     line("linear", [(3, 4), (2, 4), (2,)], ["Kronecker", "Kronecker", "broadcast"], batch=(0,), eps=2),
     line("linear", [(3, 4), (2, 4), None], ["Kronecker", "Kronecker", None], batch=(0,), eps=2),
     line("linear", [(2, 3, 4), (2, 4), (2,)], ["Kronecker", "Kronecker", "broadcast"], batch=(0,), eps=2),
@@ -192,13 +239,116 @@ CASES = [
     line("log_softmax", [(4, 3)], ["rank-1 update"], {"axis": 0}),
     line("log_softmax", [(5,)], ["rank-1 update"]),
     line("log_softmax", [(0, 4)], ["zero"]),
+    line("conv", [(2, 2, 5), (3, 2, 2), (3,)], CONVOLUTION, batch=(0,), eps=2),
+    line("conv", [(2, 2, 6), (2, 2, 3), None], [*CONVOLUTION[:2], None], {"stride": 2, "padding": 1}, batch=(0,), eps=2),
+    line("conv", [(2, 6), (2, 1, 2), (2,)], CONVOLUTION, {"padding": "SAME", "dilation": 2, "groups": 2}, eps=2),
+    line("conv", [(3, 2, 4), (4, 1, 1), (4,)], ["block diagonal"] * 2 + ["broadcast"], {"groups": 2}, batch=(0,), eps=2),
+    line("conv", [(2, 2, 1, 3), (2, 1, 2), (2,)], CONVOLUTION, batch=(0,), eps=2),
+    line("conv", [(0, 2, 4), (3, 2, 2), (3,)], ["zero"] * 3),
+    line("conv1d", [(2, 2, 4), (2, 2, 4), None], [*CONVOLUTION[:2], None], batch=(0,), eps=2),
+    line("conv2d", [(2, 2, 4, 3), (1, 2, 2, 2), (1,)], CONVOLUTION, {"stride": (2, 1), "padding": ((1, 0), (0, 2))}, eps=2),
+    line("conv3d", [(2, 1, 2, 3, 2), (2, 1, 1, 2, 2), None], [*CONVOLUTION[:2], None], batch=(0,), eps=2),
+    line("conv_transpose", [(2, 2, 3), (2, 3, 2), (3,)], CONVOLUTION, batch=(0,), eps=2),
+    line("conv_transpose", [(2, 3), (2, 1, 3), (2,)], CONVOLUTION, {"stride": 2, "output_padding": 1, "groups": 2}, eps=2),
+    line("conv_transpose", [(2, 3), (2, 3, 1), None], ["Kronecker", "Kronecker", None], eps=2),
+    line("conv_transpose1d", [(2, 2, 3), (2, 2, 2), None], [*CONVOLUTION[:2], None], {"stride": 3}, batch=(0,), eps=2),
+    line("conv_transpose2d", [(1, 2, 2, 3), (2, 1, 2, 2), (1,)], CONVOLUTION, {"dilation": (2, 1), "padding": (1, 0)}),
+    line("conv_transpose3d", [(2, 1, 2, 2, 1), (1, 1, 1, 2, 2), None], [*CONVOLUTION[:2], None], batch=(0,), eps=2),
+    line("max_pool", [(2, 2, 6)], ["selection"], {"kernel_size": (2,)}, batch=(0,)),
+    line("max_pool", [(2, 2, 4, 5)], ["selection"], {"kernel_size": 3, "stride": 2, "padding": 1}),
+    line("max_pool", [(7, 3)], ["selection"], {"kernel_size": (3, 2), "dilation": (2, 1), "padding": 1, "ceil_mode": True}),
+    line("avg_pool", [(2, 2, 4, 6)], ["sum"], {"kernel_size": 2}),
+    line("avg_pool", [(2, 5, 4)], ["factored"], {"kernel_size": (3, 2), "stride": (2, 1), "padding": 1, "ceil_mode": True}),
+    line("avg_pool", [(2, 7)], ["Kronecker"], {"kernel_size": (3,), "stride": 2, "padding": 1, "count_include_pad": False}),
+    line("avg_pool", [(2, 5)], ["Kronecker"], {"kernel_size": (2,), "stride": 1, "divisor_override": 3}, batch=(0,)),
+    line("adaptive_max_pool", [(2, 2, 5, 3)], ["selection"], {"output_size": (3, None)}, batch=(0,)),
+    line("adaptive_avg_pool", [(2, 2, 5, 4)], ["Kronecker"], {"output_size": (3, 2)}, batch=(0,), eps=1),
+    line("adaptive_avg_pool", [(1, 2, 3, 2)], ["factored"], {"output_size": (2, 3)}, eps=1),
+    line("global_max_pool", [(2, 3, 2, 4)], ["selection"]),
+    line("global_avg_pool", [(2, 3, 2, 4)], ["sum"], eps=1),
+    line("layer_norm", [(3, 4), (4,), (4,)], ["factored", "block diagonal", "broadcast"], batch=(0,), eps=1),
+    line("layer_norm", [(1, 4), (4,)], ["factored", "diagonal"], eps=1),
+    line("layer_norm", [(2, 3, 2)], ["rank-2 update"], {"axes": (-1, -2)}, batch=(0,), eps=1),
+    line("layer_norm", [(2, 3, 4), (2, 4)], ["factored", "block diagonal"], {"axes": (2, 0), "eps": 0.1}, eps=1),
+    line("layer_norm", [(5,), None, (5,)], ["rank-2 update", None, "identity"], eps=1),
+    line("layer_norm", [(0, 4), (4,), (4,)], ["zero"] * 3),
+    line("rms_norm", [(3, 4), (4,)], ["factored", "block diagonal"], batch=(0,), eps=1),
+    line("rms_norm", [(2, 3, 2)], ["rank-1 update"], {"axes": (0, 2), "eps": 0.1}, eps=1),
+    line("group_norm", [(2, 4, 3), (4,), (4,)], ["factored", "block diagonal", "broadcast"], {"groups": 2}, eps=1),
+    line("group_norm", [(2, 6)], ["rank-2 update"], {"groups": 2, "eps": 0.1}, eps=1),
+    line("group_norm", [(1, 3, 2, 2), (3,)], ["factored", "block diagonal"], {"groups": 1}, eps=1),
+    line("instance_norm", [(2, 3, 4), (3,), (3,)], ["factored", "block diagonal", "broadcast"], eps=1),
+    line("instance_norm", [(2, 2, 2, 2)], ["rank-2 update"], {"eps": 0.1}, eps=1),
+    line("batch_norm", [(4, 3), *AFFINE, (3,), Positive((3,))], [TRAINED, *BY_AFFINE, *MOVED], {"training": True}, eps=1),
+    line(
+        "batch_norm", [(2, 3, 2, 2), None, None, (3,)], [PLAIN, None, None, MOVED[0]], {"training": True, "eps": 0.1}, eps=1
+    ),
+    line("batch_norm", [(1, 2, 3)], [PLAIN], {"training": True, "momentum": 0.3}, eps=1),
+    line("batch_norm", [(4, 3, 2), *AFFINE, (3,), Positive((3,))], [EVALUATED, *BY_AFFINE, *KEPT], eps=1),
+    line("batch_norm", [(1, 3), None, None, (3,), Positive((3,))], [EVALUATED, None, None, *KEPT_OF_ONE], eps=1),
+    line("standardize", [(4, 3)], ["rank-2 update"], eps=1),
+    line("standardize", [(2, 3, 2)], ["rank-2 update"], {"axis": (0, 2), "eps": 0.1}, eps=1),
+    line("standardize", [(3, 4)], ["rank-2 update"], {"axis": -1}, batch=(0,), eps=1),
+    line("standardize", [(4, 3), (3,), Positive((3,))], ["diagonal", "block diagonal", "block diagonal"], eps=1),
+    line("normalize", [(3, 4)], ["rank-1 update"], batch=(0,), eps=1),
+    line("normalize", [(2, 3, 2)], ["rank-1 update"], {"axis": (0, 2), "eps": 1e-3}, eps=1),
+    line("attention", [(2, 2, 3, 2), *KEYS, (3, 4), Mask((2, 1, 3, 4))], [*ATTENDED, None], batch=(0, 1, 2, 4), eps=2),
+    line("attention", [(2, 4, 3, 2), *KEYS, (4, 1, 4)], ATTENDED, {"causal": True, "scale": 0.4}, batch=(0, 1, 2), eps=2),
+    line("attention", [(3, 2), (3, 2), (3, 2)], ["factored", "factored", "Kronecker"], {"causal": True}, eps=2),
+    line("dropout", [(3, 4), RandomKey()], ["diagonal", None]),
+    line("dropout", [(2, 3, 4), RandomKey()], ["diagonal", None], {"rate": 0.3, "shared": (-1,)}),
+    line("dropout", [(3, 4)], ["identity"], {"train": False}, batch=(0,)),
     line("squared_error", [(3, 4), (3, 4)], ["diagonal", "diagonal"], batch=(0, 1)),
     line("squared_error", [(), ()], ["scalar", "scalar"]),
+    line("absolute_error", [(3, 4), (3, 4)], ["diagonal", "diagonal"], batch=(0, 1)),
+    line("huber", [(3, 4), (3, 4)], ["diagonal", "diagonal"], batch=(0, 1)),
+    line("huber", [(4,), (4,)], ["diagonal", "diagonal"], {"delta": 0.4}),
+    line("smooth_l1", [(3, 4), (3, 4)], ["diagonal", "diagonal"], {"beta": 0.7}, batch=(0, 1)),
+    line("smooth_l1", [(2, 3), (2, 3)], ["diagonal", "diagonal"], {"beta": 0}),
+    line("log_cosh", [(3, 4), (3, 4)], ["diagonal", "diagonal"], batch=(0, 1)),
+    line("binary_cross_entropy", [Inner((3, 4)), Unit((3, 4))], ["diagonal", "diagonal"], batch=(0, 1), eps=2),
+    line("binary_cross_entropy", [Inner((3,)), Labels((3,), 2)], ["diagonal", None], eps=2),
+    line("binary_cross_entropy_with_logits", [(3, 4), Unit((3, 4))], ["diagonal", "diagonal"], batch=(0, 1), eps=1),
+    line("binary_cross_entropy_with_logits", [(3, 4), Labels((3, 4), 2)], ["diagonal", None], batch=(0, 1)),
+    line("binary_cross_entropy_with_logits", [(3, 4), Unit((3, 4)), Positive((4,))], ["diagonal"] * 2 + ["block diagonal"],
+         batch=(0, 1), eps=1),
+    line("hinge", [(3, 4), Signs((3, 4))], ["diagonal", "diagonal"], batch=(0, 1)),
+    line("hinge", [(4,), Signs((4,), True)], ["diagonal", None]),
+    line("soft_margin", [(3, 4), Signs((3, 4))], ["diagonal", "diagonal"], batch=(0, 1)),
+    line("soft_margin", [(4,), Signs((4,), True)], ["diagonal", None]),
+    line("kl_divergence", [Probabilities((3, 4), True), Even((3, 4))], ["block diagonal"] * 2, batch=(0, 1), eps=2),
+    line("kl_divergence", [(2, 3, 2), Probabilities((2, 3, 2), True)], ["block diagonal"] * 2, {"log_targets": True},
+         batch=(0, 1), eps=2),
+    line("poisson_nll", [(3, 4), Positive((3, 4))], ["diagonal", "diagonal"], {"full": True}, batch=(0, 1), eps=1),
+    line("poisson_nll", [Positive((3, 4)), Labels((3, 4), 6)], ["diagonal", None], {"log_input": False, "eps": 0.1},
+         batch=(0, 1), eps=1),
+    line("gaussian_nll", [(3, 4), (3, 4), Positive((3, 4))], ["diagonal"] * 3, {"eps": 0.4}, batch=(0, 1, 2), eps=1),
+    line("gaussian_nll", [(3, 4), (3, 4), Positive((3, 1))], ["diagonal"] * 2 + ["block diagonal"], {"full": True},
+         batch=(0, 1, 2), eps=1),
+    line("cosine_embedding", [(3, 4), (3, 4), Signs((3,), True)], ["block diagonal"] * 2 + [None], {"margin": -0.4},
+         batch=(0, 1, 2), eps=1),
+    line("triplet", [(3, 4), (3, 4), (3, 4)], ["block diagonal"] * 3, batch=(0, 1, 2), eps=1),
+    line("triplet", [(4, 3), (4, 3), (4, 3)], ["block diagonal"] * 3, {"p": 1, "swap": True, "margin": 2.0}, eps=1),
+    line("triplet", [(4, 3), (4, 3), (4, 3)], ["block diagonal"] * 3, {"p": 3.5, "swap": True, "eps": 0.0}, eps=1),
+    line("triplet", [(4, 3), (4, 3), (4, 3)], ["block diagonal"] * 3, {"p": math.inf}, eps=1),
+    line("margin_ranking", [(3, 4), (3, 4), Signs((3, 4))], ["diagonal"] * 3, {"margin": 0.3}, batch=(0, 1, 2)),
+    line("margin_ranking", [(4,), (4,), Signs((4,), True)], ["diagonal", "diagonal", None]),
+    line("multi_class_hinge", [(3, 4), Labels((3,), 4), Positive((4,))], ["block diagonal", None, "factored"],
+         {"margin": 0.8}, batch=(0, 1)),
+    line("multi_class_hinge", [(2, 3, 4), Labels((2, 3), 4)], ["block diagonal", None], {"margin": 0.5, "p": 2}, batch=(0, 1)),
     line("nll", [(3, 4), Labels((3,), 4)], ["selection", None], batch=(0, 1)),
     line("nll", [(2, 3, 4), Labels((2, 3), 4)], ["selection", None], batch=(0, 1)),
     line("nll", [(4,), Labels((), 4)], ["selection", None]),
+    line("nll", [(3, 4), Labels((3,), 4), (4,)], ["factored", None, "factored"], batch=(0, 1)),
+    line("nll", [(3, 4), Labels((3,), 4), (4,)], ["factored", None, "factored"], {"ignore_index": 2}, batch=(0, 1)),
     line("cross_entropy", [(3, 4), Labels((3,), 4)], ["block diagonal", None], batch=(0, 1), eps=2),
     line("cross_entropy", [(3, 4), Probabilities((3, 4))], ["block diagonal"] * 2, batch=(0, 1), eps=2),
     line("cross_entropy", [(2, 3, 4), Labels((2, 3), 4)], ["block diagonal", None], batch=(0, 1), eps=2),
     line("cross_entropy", [(4,), Labels((), 4)], ["dense", None], eps=2),
+    line("cross_entropy", [(3, 4), Labels((3,), 4), (4,)], ["block diagonal", None, "factored"], {"ignore_index": 1},
+         batch=(0, 1), eps=2),
+    line("cross_entropy", [(3, 4), Labels((3,), 4), Positive((4,))], ["block diagonal", None, "dense"],
+         {"ignore_index": 1, "label_smoothing": 0.1}, batch=(0, 1), eps=2),
+    line("cross_entropy", [(3, 4), Probabilities((3, 4)), Positive((4,))], ["block diagonal", "block diagonal", "dense"],
+         {"label_smoothing": 0.2}, batch=(0, 1), eps=2),
 ]

@@ -126,6 +126,14 @@ def test_cosine_of_a_zero_vector_optax946():
     equal(jn.grad(jn.cosine_similarity, 1)(zero, x), [0, 0, 0])
 
 
+def test_cosine_of_a_vector_shorter_than_eps():
+    """Its length counts as the constant eps."""
+    tiny, x = jnp.array([3e-9, -2e-9]), jnp.array([3.0, 4.0])
+    np.testing.assert_allclose(jn.cosine_similarity(tiny, x), (3e-9 * 0.6 - 2e-9 * 0.8) / 1e-8, rtol=1e-14)
+    np.testing.assert_allclose(jn.grad(jn.cosine_similarity)(tiny, x), [0.6e8, 0.8e8], rtol=1e-14)
+    np.testing.assert_allclose(jax.grad(jn.cosine_similarity)(tiny, x), [0.6e8, 0.8e8], rtol=1e-14)
+
+
 def test_cosine_does_not_depend_on_length():
     x1, x2 = jnp.array([1.0, 2.0, 3.0]), jnp.array([-1.0, 0.5, 2.0])
     with mpmath.workdps(40):

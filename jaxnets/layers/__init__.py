@@ -1,6 +1,10 @@
 """The modules of a network, one family a file."""
 
 from ..layer import layers_of
-from . import combine, elementwise, linear, reduce, softmax
+from . import attention, combine, conv, dropout, elementwise, gated, linear, normalize, piecewise, pool, reduce, softmax
 
-globals().update(layers_of(combine, elementwise, linear, reduce, softmax))
+globals().update(
+    layers_of(
+        attention, combine, conv, dropout, elementwise, gated, linear, normalize, piecewise, pool, reduce, softmax
+    )
+)

@@ -118,6 +118,40 @@ class LogSoftmaxOperator(_RowOperator):
         return f"(δ({show([i])[1:-1]},{show([j])[1:-1]}) − p{show([*b, j])})"
 
 
+@pytree("p")
+class SoftmaxRootOperator(_RowOperator):
+    """S[i,j] = √p[i] δ(i,j) − p[i] √p[j], a root of SoftmaxOperator: S Sᵀ = diag(p) − p pᵀ.  S √p = 0 and 1ᵀ S = 0."""
+
+    p: Any
+    axes: tuple[Group, ...]
+    kind = "rank-1 update"
+
+    def root(self):
+        return jnp.where(self.p > 0, jnp.sqrt(jnp.where(self.p > 0, self.p, 1)), 0)
+
+    def push(self, x):
+        x, root, top = wide(x), self.root(), most_likely(self.p)
+        largest = jnp.sum(jnp.where(top, root, 0), -1, keepdims=True)
+        share = jnp.sum(jnp.where(top, x, 0), -1, keepdims=True) / jnp.where(largest > 0, largest, 1)
+        x = jnp.where(top, 0, x - share * root)
+        return root * x - self.p * jnp.sum(root * x, -1, keepdims=True)
+
+    def pull(self, x):
+        x = self.centred(wide(x))
+        return self.root() * (x - jnp.sum(self.p * x, -1, keepdims=True))
+
+    def on_diagonal(self):
+        return self.root() * self.others()
+
+    def off_diagonal(self):
+        return -self.p[..., :, None] * self.root()[..., None, :]
+
+    def formula(self, show):
+        *b, i, j = self.axes
+        own, other = show([i])[1:-1], show([j])[1:-1]
+        return f"(√p{show([*b, i])}·δ({own},{other}) − p{show([*b, i])}·√p{show([*b, j])})"
+
+
 def row_rule(operator, p, axis, *factors, scale=1.0):
     """The rule of an operator along one or several axes, all others shared; `factors` go with the output's axes."""
     axes = check_axes("softmax", p, axis)

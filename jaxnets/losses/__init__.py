@@ -1,6 +1,7 @@
-"""Losses: `(predictions, targets)`, per example, unreduced."""
+"""Losses: `(predictions, targets)`, per example, unreduced; `reduce` makes one number of them."""
 
 from ..layer import layers_of
-from . import classification, regression
+from . import binary, classification, distribution, embedding, regression
+from .reduce import reduce as reduce
 
-globals().update(layers_of(classification, regression))
+globals().update(layers_of(binary, classification, distribution, embedding, regression))

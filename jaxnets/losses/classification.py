@@ -1,90 +1,237 @@
 """Losses for class labels and class probabilities, one number an example."""
 
-import jax
+import operator
+
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, Float, Int, Num
 
 from ..errors import DTypeError, ShapeError
-from ..factors import Selection, wide
-from ..layer import layer
-from ..layers.softmax import LogSoftmaxOperator, complement, log_softmax, most_likely
+from ..factors import Label, Selection, Tensor
+from ..layer import check_range, layer
+from ..layers.elementwise import check_number
+from ..layers.softmax import (
+    LogSoftmaxOperator,
+    SoftmaxOperator,
+    SoftmaxRootOperator,
+    complement,
+    log_softmax,
+    most_likely,
+)
 from ..rules import axis_names, einsum, fresh_groups, from_groups
+from ..samples import Example, Labels
+from .common import check_same_shape, is_real, rows, times
 
 
-def _check_labels(name, scores, labels):
-    """Integer labels must have the shape of the scores without the class axis, and name a class."""
+def _classes(loss, scores, labels, ignore_index=None):
+    """The labels as int32, the number of classes where they are ignored or name no class; and where they are ignored."""
+    count = scores.shape[-1]
+    if ignore_index is not None:
+        try:
+            ignore_index = operator.index(ignore_index)
+        except TypeError:
+            raise TypeError(f"{loss}: ignore_index must be an integer or None, got {ignore_index!r}") from None
     if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise DTypeError(f"{name}: argument 'targets' has dtype {labels.dtype}, expected integer labels")
+        raise DTypeError(f"{loss}: argument 'targets' has dtype {labels.dtype}, expected integer labels")
     if labels.shape != scores.shape[:-1]:
         raise ShapeError(
-            f"{name}: argument 'targets' has shape {labels.shape}, expected {scores.shape[:-1]} for labels "
+            f"{loss}: argument 'targets' has shape {labels.shape}, expected {scores.shape[:-1]} for labels "
             f"of 'predictions' of shape {scores.shape}"
         )
-    if not isinstance(labels, jax.core.Tracer):
-        known = np.asarray(labels)
-        wrong = (known < 0) | (known >= scores.shape[-1])
-        if wrong.any():
-            raise ValueError(f"{name}: argument 'targets' has label {known[wrong][0]}, expected 0 to {scores.shape[-1] - 1}")
+    check_range(loss, "targets", labels, count, ignore_index)
+    if labels.dtype.itemsize == 8:  # 2³² must not become class 0
+        labels = jnp.clip(labels, max(jnp.iinfo(labels.dtype).min, -(2**31)), 2**31 - 1)
+    labels = labels.astype(jnp.int32)
+    ignored = jnp.zeros(labels.shape, bool) if ignore_index is None else labels == ignore_index
+    return jnp.where(ignored | (labels < 0) | (labels >= count), count, labels), ignored
 
 
 def _pick(scores, labels):
-    """scores[..., label], NaN where the label names no class."""
-    labels = jnp.where(labels < 0, scores.shape[-1], labels.astype(jnp.int32))
+    """scores[..., label]; NaN where the label names no class."""
     return jnp.take_along_axis(scores, labels[..., None], -1, mode="fill", fill_value=jnp.nan)[..., 0]
 
 
-@layer
-def nll(predictions: Float[Array, "... k"], targets: Num[Array, "..."]) -> Float[Array, "..."]:
+def _pick_weight(weight, labels):
+    """weight[label]; 0 where the label names no class."""
+    return jnp.take(weight, labels, mode="fill", fill_value=0)
+
+
+def _settled(y, scores, labels, ignored):
+    """y where a label names a class, 0 where it is ignored, else NaN."""
+    return jnp.where(labels < scores.shape[-1], y, jnp.where(ignored, 0, jnp.nan))
+
+
+def _log_likelihood(loss, log_p, targets, weight, ignore_index):
+    """−weight[label]·log_p[..., label]."""
+    labels, ignored = _classes(loss, log_p, targets, ignore_index)
+    y = -_pick(log_p, labels)
+    return _settled(y if weight is None else times(_pick_weight(weight, labels), y), log_p, labels, ignored)
+
+
+def _by_weight(y, labels, weight):
+    """∂y[...]/∂weight[k] of a loss that is weight[label] times a value: that of no weight."""
+    groups = fresh_groups((*labels.shape, len(weight)), axis_names(labels.ndim + 1, "k"))
+    value = jnp.where(labels < len(weight), y, 0)
+    return from_groups(groups[:-1], groups[-1:], Tensor(value, groups[:-1], "u"), Selection(labels, groups, "targets"))
+
+
+@layer(example=Example((4, 6), Labels((4,)), None))
+def nll(
+    predictions: Float[Array, "... k"],
+    targets: Int[Array, "..."],
+    weight: Float[Array, "k"] | None = None,
+    *,
+    ignore_index: int | None = None,
+) -> Float[Array, "..."]:
     """Negative log-likelihood  y[...] = −predictions[..., targets[...]]  of log-probabilities and integer labels.
 
     ∂y[b]/∂predictions[b,k] = −δ(k, targets[b])
 
+    `weight` multiplies y and its Jacobian by weight[targets[b]]; ∂y[b]/∂weight[k] = −predictions[b,k]·δ(k, targets[b]).  A
+    class of weight 0 may have a prediction of −∞.  Where the label is `ignore_index`, which may be out of range, y and its
+    Jacobians are 0.
+
     Labels out of range raise ValueError outside `jit` and give NaN (Jacobian 0) inside.
     """
-    _check_labels("nll", predictions, targets)
-    return -_pick(predictions, targets)
+    return _log_likelihood("nll", predictions, targets, weight, ignore_index)
 
 
 @nll.jacobian
-def _(y, predictions, targets):
+def _(y, predictions, targets, weight, *, ignore_index):
+    labels, _ = _classes("nll", predictions, targets, ignore_index)
     inp = fresh_groups(predictions.shape, axis_names(predictions.ndim, "k"))
-    return from_groups(inp[:-1], inp, Selection(targets, inp, "targets"), scale=-1.0), None
+    weights = [] if weight is None else [Tensor(_pick_weight(weight, labels), inp[:-1], "w")]
+    by_predictions = from_groups(inp[:-1], inp, *weights, Selection(labels, inp, "targets"), scale=-1.0)
+    by_weight = None if weight is None else _by_weight(-_pick(predictions, labels), labels, weight)
+    return by_predictions, None, by_weight
 
 
-@layer
-def cross_entropy(predictions: Float[Array, "... k"], targets: Num[Array, "..."]) -> Float[Array, "..."]:
-    """Cross-entropy of logits  y[...] = −Σ_k t[..., k] log softmax(predictions)[..., k].
+def _mixture(predictions, targets, weight, ignore_index, label_smoothing):
+    """The smoothed targets t, weight·t, both [..., k], and where they count."""
+    if is_real(targets):
+        check_same_shape("cross_entropy", predictions=predictions, targets=targets)
+        if ignore_index is not None:
+            raise ValueError(f"cross_entropy: ignore_index {ignore_index} goes with labels, got probabilities")
+        t, known = targets, jnp.ones(targets.shape[:-1], bool)
+    else:
+        labels, _ = _classes("cross_entropy", predictions, targets, ignore_index)
+        known = labels < predictions.shape[-1]
+        t = (labels[..., None] == jnp.arange(predictions.shape[-1])).astype(predictions.dtype)
+    s = check_number("cross_entropy", "label_smoothing", label_smoothing)
+    if not 0 <= s <= 1:
+        raise ValueError(f"cross_entropy: label_smoothing must be between 0 and 1, got {s}")
+    t = jnp.where(known[..., None], (1 - s) * t + s / max(1, t.shape[-1]), 0)
+    return t, t if weight is None else weight * t, known
 
-    `targets` are integer labels [...] (t is one-hot) or probabilities [..., k].
+
+@layer(example=Example((4, 6), Labels((4,)), None))
+def cross_entropy(
+    predictions: Float[Array, "... k"],
+    targets: Num[Array, "..."],
+    weight: Float[Array, "k"] | None = None,
+    *,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+) -> Float[Array, "..."]:
+    """Cross-entropy of logits  y[...] = −Σ_k weight[k] t[..., k] log softmax(predictions)[..., k].
+
+    `targets` are integer labels [...] (t is one-hot) or probabilities [..., k]; without `weight` it is 1.
 
     ∂y[b]/∂predictions[b,k] = (p−t)[b,k],  p = softmax(predictions), for Σ_k t = 1;  computed as −Σ_i t[i] (δ(i,k) − p[k]),
     accurate also where p is nearly t     ∂y[b]/∂targets[b,k] = −log p[b,k]
 
-    A class with t = 0 may have a logit of −∞.  Labels out of range raise ValueError outside `jit`, give NaN inside.
+    `label_smoothing` s takes (1 − s) t + s / K for t, with K classes.  ∂y/∂weight[k] = −t[k] log p[k].  The Hessian is
+    Q (diag p − p pᵀ) with Q = Σ_k weight[k] t[k], its root √Q (diag √p − p √pᵀ).
+
+    A class with t = 0 or weight 0 may have a logit of −∞.  Where the label is `ignore_index`, which may be out of range, y
+    and its derivatives are 0.  Labels out of range raise ValueError outside `jit`, give NaN (Jacobian 0) inside.
     """
     log_p = log_softmax.forward(predictions)
-    if not jnp.issubdtype(targets.dtype, jnp.floating):
-        _check_labels("cross_entropy", predictions, targets)
-        return -_pick(log_p, targets)
-    if targets.shape != predictions.shape:
-        raise ShapeError(
-            f"cross_entropy: argument 'targets' has shape {targets.shape}, expected probabilities of shape "
-            f"{predictions.shape} or integer labels of shape {predictions.shape[:-1]}"
-        )
-    return -jnp.sum(jnp.where(targets == 0, 0, targets * jnp.where(targets == 0, 0, log_p)), -1)
+    if label_smoothing == 0 and not is_real(targets):
+        return _log_likelihood("cross_entropy", log_p, targets, weight, ignore_index)
+    _, weighted, _ = _mixture(predictions, targets, weight, ignore_index, label_smoothing)
+    y = jnp.sum(times(weighted, -log_p), -1)
+    return y if is_real(targets) else _settled(y, log_p, *_classes("cross_entropy", log_p, targets, ignore_index))
 
 
 @cross_entropy.jacobian
-def _(y, predictions, targets):
+def _(y, predictions, targets, weight, *, ignore_index, label_smoothing):
     log_p = log_softmax.forward(predictions)
-    integers = not jnp.issubdtype(targets.dtype, jnp.floating)
-    p = jnp.exp(wide(log_p))
-    if integers:
-        others = complement(p, most_likely(wide(predictions)))
-        slope = jnp.where(targets[..., None] == jnp.arange(p.shape[-1]), -others, p)
-    else:
-        slope = -LogSoftmaxOperator(p, fresh_groups((*p.shape, p.shape[-1]))).pull(wide(targets))
-    slope = slope.astype(predictions.dtype)
-    by_targets = None if integers else einsum("...", "...k", (-log_p, "...k", "−log p"))
-    return einsum("...", "...k", (slope, "...k", "(p−t)")), by_targets
+    p = jnp.exp(log_p)
+    if label_smoothing == 0 and not is_real(targets):
+        labels, _ = _classes("cross_entropy", predictions, targets, ignore_index)
+        own = labels[..., None] == jnp.arange(p.shape[-1])
+        slope = jnp.where(own, -complement(p, most_likely(predictions)), p)
+        slope = slope if weight is None else slope * _pick_weight(weight, labels)[..., None]
+        slope = jnp.where(labels[..., None] < p.shape[-1], slope, 0)
+        return rows(slope, "(p−t)"), None, None if weight is None else _by_weight(-_pick(log_p, labels), labels, weight)
+    t, weighted, known = _mixture(predictions, targets, weight, ignore_index, label_smoothing)
+    slope = -LogSoftmaxOperator(p, fresh_groups((*p.shape, p.shape[-1]))).pull(weighted)
+    by_predictions = rows(jnp.where(known[..., None], slope, 0), "(p−t)")
+    kept = (1 - label_smoothing) * (1 if weight is None else weight)
+    by_targets = rows(times(kept, -log_p), "−log p") if is_real(targets) else None
+    if weight is None:
+        return by_predictions, by_targets, None
+    by_weight = jnp.where(known[..., None], times(t, -log_p), 0)
+    return by_predictions, by_targets, einsum("...", "k", (by_weight, "...k", "−t log p"))
+
+
+@cross_entropy.hessian
+def _(y, predictions, targets, weight, *, ignore_index, label_smoothing):
+    _, weighted, known = _mixture(predictions, targets, weight, ignore_index, label_smoothing)
+    p = jnp.where(known[..., None], jnp.exp(log_softmax.forward(predictions)), 0)
+    inp = fresh_groups(p.shape, axis_names(p.ndim, "j"))
+    shared, i = inp[:-1], (Label(p.ndim, p.shape[-1], "i"),)
+
+    def rule(operator, total, name):
+        factors = [] if weight is None and not is_real(targets) else [Tensor(total, shared, name)]
+        return from_groups((*shared, i), inp, *factors, operator(p, (*shared, i, inp[-1])))
+
+    total = jnp.sum(weighted, -1)
+    return rule(SoftmaxOperator, total, "Q"), rule(SoftmaxRootOperator, jnp.sqrt(total), "√Q")
+
+
+@layer(example=Example((4, 6), Labels((4,)), None))
+def multi_class_hinge(
+    predictions: Float[Array, "... k"],
+    targets: Int[Array, "..."],
+    weight: Float[Array, "k"] | None = None,
+    *,
+    margin: float = 1.0,
+    p: int = 1,
+) -> Float[Array, "..."]:
+    """Hinge loss of scores and labels  y[...] = weight[t] Σ_{j≠t} max(0, margin − x[t] + x[j])^p / K,  t = targets[...].
+
+    x are the predictions of K classes, p is 1 or 2.
+
+    ∂y[b]/∂predictions[b,k] = h[b,k],  h[j] = weight[t] p max(0, margin − x[t] + x[j])^(p−1) / K for j ≠ t where
+    margin − x[t] + x[j] > 0, else 0, also at the kink; h[t] = −Σ_{j≠t} h[j]
+
+    ∂y/∂weight[t] = y / weight[t].  Labels out of range raise ValueError outside `jit` and give NaN (Jacobian 0) inside.
+    """
+    check_number("multi_class_hinge", "margin", margin)
+    if p not in (1, 2):
+        raise ValueError(f"multi_class_hinge: p must be 1 or 2, got {p!r}")
+    labels, ignored = _classes("multi_class_hinge", predictions, targets)
+    gaps, _ = _gaps(predictions, labels, margin)
+    y = jnp.sum(gaps**p, -1) / max(1, predictions.shape[-1])
+    return _settled(y if weight is None else times(_pick_weight(weight, labels), y), predictions, labels, ignored)
+
+
+def _gaps(x, labels, margin):
+    """max(0, margin − x[t] + x[j]), 0 for j = t; and where j is t."""
+    own = labels[..., None] == jnp.arange(x.shape[-1])
+    gap = float(margin) - _pick(x, labels)[..., None] + x
+    return jnp.where(own | (gap <= 0), 0, gap), own
+
+
+@multi_class_hinge.jacobian
+def _(y, predictions, targets, weight, *, margin, p):
+    labels, _ = _classes("multi_class_hinge", predictions, targets)
+    gaps, own = _gaps(predictions, labels, margin)
+    count = max(1, predictions.shape[-1])
+    slope = jnp.where(gaps == 0, 0, 1 if p == 1 else 2 * gaps) / count
+    slope = slope if weight is None else slope * _pick_weight(weight, labels)[..., None]
+    slope = jnp.where(own, -jnp.sum(slope, -1, keepdims=True), slope)
+    by_predictions = rows(jnp.where(labels[..., None] < predictions.shape[-1], slope, 0), "h")
+    by_weight = None if weight is None else _by_weight(jnp.sum(gaps**p, -1) / count, labels, weight)
+    return by_predictions, None, by_weight

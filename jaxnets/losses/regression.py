@@ -1,11 +1,20 @@
-"""Losses for real targets."""
+"""Losses for real targets, entry by entry, of the error e = predictions − targets.  No broadcasting."""
+
+import math
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..errors import ShapeError
 from ..layer import layer
-from ..rules import diagonal
+from ..layers import accurate
+from ..layers.elementwise import check_number
+from ..rules import diagonal, einsum, scaled
+from .common import check_same_shape, opposite
+
+
+def _error(loss, predictions, targets):
+    check_same_shape(loss, predictions=predictions, targets=targets)
+    return predictions - targets
 
 
 @layer
@@ -13,15 +22,129 @@ def squared_error(predictions: Float[Array, "..."], targets: Float[Array, "..."]
     """Squared difference of every entry  y[...] = (predictions[...] − targets[...])².  Unreduced; no broadcasting.
 
     ∂y[b,i]/∂predictions[b,i] = 2e[b,i]     ∂y[b,i]/∂targets[b,i] = −2e[b,i],  e = predictions − targets
+
+    Hessian 2, root √2.
     """
-    if predictions.shape != targets.shape:
-        raise ShapeError(
-            f"squared_error: argument 'targets' has shape {targets.shape}, expected {predictions.shape} as 'predictions'"
-        )
-    return jnp.square(predictions - targets)
+    return jnp.square(_error("squared_error", predictions, targets))
 
 
 @squared_error.jacobian
 def _(y, predictions, targets):
-    slope = 2 * (predictions - targets)
-    return diagonal(slope, "2e"), diagonal(-slope, "−2e")
+    return opposite(2 * (predictions - targets), "2e")
+
+
+@squared_error.hessian
+def _(y, predictions, targets):
+    return scaled(2.0), scaled(math.sqrt(2))
+
+
+@layer
+def absolute_error(predictions: Float[Array, "..."], targets: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Distance of every entry  y[...] = |predictions[...] − targets[...]|.  Unreduced; no broadcasting.
+
+    ∂y[b,i]/∂predictions[b,i] = s[b,i]     ∂y[b,i]/∂targets[b,i] = −s[b,i],  s the sign of e = predictions − targets
+
+    At the kink e = 0 the derivative is 0.
+    """
+    error = _error("absolute_error", predictions, targets)
+    return error * jnp.sign(error)
+
+
+@absolute_error.jacobian
+def _(y, predictions, targets):
+    return opposite(jnp.sign(predictions - targets), "s")
+
+
+@layer
+def huber(predictions: Float[Array, "..."], targets: Float[Array, "..."], *, delta: float = 1.0) -> Float[Array, "..."]:
+    """Squared error up to a distance  y[...] = ½e[...]² where |e[...]| ≤ delta, else delta·(|e[...]| − ½delta).
+
+    ∂y[b,i]/∂predictions[b,i] = q[b,i]     ∂y[b,i]/∂targets[b,i] = −q[b,i],  q = min(max(e, −delta), delta)
+
+    e = predictions − targets.  Hessian 1 where |e| < delta, else 0, also at the kinks; it is its own root.  Raises
+    ValueError unless delta is positive and finite.
+    """
+    delta = _positive("huber", "delta", delta)
+    error = _error("huber", predictions, targets)
+    q = jnp.clip(error, -delta, delta)
+    return q * q / 2 + delta * (jnp.abs(error) - jnp.abs(q))
+
+
+def _positive(loss, name, value):
+    value = check_number(loss, name, value)
+    if not 0 < value < math.inf:
+        raise ValueError(f"{loss}: {name} must be positive and finite, got {value}")
+    return value
+
+
+@huber.jacobian
+def _(y, predictions, targets, *, delta):
+    return opposite(jnp.clip(predictions - targets, -float(delta), float(delta)), "q")
+
+
+@huber.hessian
+def _(y, predictions, targets, *, delta):
+    inside = (jnp.abs(predictions - targets) < delta).astype(y.dtype)
+    return diagonal(inside, "m"), diagonal(inside, "m")
+
+
+@layer
+def smooth_l1(predictions: Float[Array, "..."], targets: Float[Array, "..."], *, beta: float = 1.0) -> Float[Array, "..."]:
+    """Distance without its kink  y[...] = ½e[...]²/beta where |e[...]| < beta, else |e[...]| − ½beta.
+
+    ∂y[b,i]/∂predictions[b,i] = s[b,i]     ∂y[b,i]/∂targets[b,i] = −s[b,i],  s = min(max(e/beta, −1), 1)
+
+    e = predictions − targets.  It is the Huber loss over delta; with beta = 0, or what the dtype takes for 0, the absolute
+    error.  Hessian 1/beta where |e| < beta, else 0, also at the kinks.  Raises ValueError for a negative or infinite beta.
+    """
+    beta = check_number("smooth_l1", "beta", beta)
+    if not 0 <= beta < math.inf:
+        raise ValueError(f"smooth_l1: beta must not be negative or infinite, got {beta}")
+    error = _error("smooth_l1", predictions, targets)
+    s = _bounded_slope(error, beta)
+    q = jnp.clip(error, -beta, beta)
+    return s * q / 2 + (error - q) * jnp.sign(error)
+
+
+def _bounded_slope(error, beta):
+    return jnp.sign(error) if beta < jnp.finfo(error.dtype).tiny else jnp.clip(error / beta, -1, 1)
+
+
+@smooth_l1.jacobian
+def _(y, predictions, targets, *, beta):
+    return opposite(_bounded_slope(predictions - targets, float(beta)), "s")
+
+
+@smooth_l1.hessian
+def _(y, predictions, targets, *, beta):
+    inside = (jnp.abs(predictions - targets) < beta).astype(y.dtype)
+    h = 0.0 if beta < jnp.finfo(y.dtype).tiny else 1 / float(beta)
+    return tuple(einsum("...", "...", (inside, "...", "m"), scale=scale) for scale in (h, math.sqrt(h)))
+
+
+@layer
+def log_cosh(predictions: Float[Array, "..."], targets: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Smooth distance  y[...] = log cosh(e[...]),  near 0 like ½e², far out like |e| − log 2;  e = predictions − targets.
+
+    ∂y[b,i]/∂predictions[b,i] = tanh e[b,i]     ∂y[b,i]/∂targets[b,i] = −tanh e[b,i]
+
+    Hessian 1 − tanh² e, root 1/cosh e.
+    """
+    error = _error("log_cosh", predictions, targets)
+    near = jnp.abs(error) < 0.9
+    square = jnp.square(jnp.where(near, error, 0))
+    small = jnp.log1p(square * accurate.polynomial(accurate.COSH, square) / 2) / 2  # ½ log(1 + sinh² e)
+    lowest = accurate.minus_abs(error)
+    return jnp.where(near, small, jnp.log1p(jnp.exp(2 * lowest)) - lowest - math.log(2))
+
+
+@log_cosh.jacobian
+def _(y, predictions, targets):
+    return opposite(accurate.tanh(predictions - targets), "tanh e")
+
+
+@log_cosh.hessian
+def _(y, predictions, targets):
+    error = predictions - targets
+    q = jnp.exp(accurate.minus_abs(error))
+    return diagonal(accurate.tanh_derivative(error), "h"), diagonal(2 * q / (1 + q * q), "√h")

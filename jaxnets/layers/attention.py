@@ -1,0 +1,174 @@
+"""Attention: averages of values, weighted by how well a query fits the keys."""
+
+import math
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from ..errors import ShapeError
+from ..factors import Tensor
+from ..layer import layer
+from ..rules import fresh_groups, from_groups
+from ..samples import Example
+from .elementwise import check_number
+from .linear import linear
+from .normalize import check_broadcasts, zero
+from .softmax import SoftmaxOperator, softmax
+
+
+@layer(example=Example((2, 3, 4, 5), (2, 3, 6, 5), (2, 3, 6, 4), (4, 6), None, scale=1.0))
+def attention(
+    q: Float[Array, "... t d"],
+    k: Float[Array, "... s d"],
+    v: Float[Array, "... s e"],
+    bias: Float[Array, "..."] | None = None,
+    mask: Bool[Array, "..."] | None = None,
+    *,
+    causal: bool = False,
+    scale: float | None = None,
+) -> Float[Array, "... t e"]:
+    """Attention  y[..., t, e] = Σ_s p[..., t, s] v[..., s, e],  p = softmax over s of scale Σ_d q[t, d] k[s, d] + bias.
+
+    ∂y[b,h,t,e]/∂q[b,h,t,d] = Σ_sj v[b,h,s,e]·p[b,h,t,s]·(δ(s,j) − p[b,h,t,j])·k[b,h,j,d]
+
+    ∂y[b,h,t,e]/∂k[b,h,j,d] = Σ_s v[b,h,s,e]·p[b,h,t,s]·(δ(s,j) − p[b,h,t,j])·q[b,h,t,d]
+
+    ∂y[b,h,t,e]/∂v[b,h,s,e] = p[b,h,t,s]     ∂y[b,h,t,e]/∂bias[t,j] = Σ_s v[b,h,s,e]·p[b,h,t,s]·(δ(s,j) − p[b,h,t,j])
+
+    by q and k times `scale` (default 1/√d).  Products with them store nothing that has s twice.  torch calls this
+    scaled_dot_product_attention, jax dot_product_attention.
+
+    Axes are [..., h, t, d] for queries, [..., g, s, d] and [..., g, s, e] for keys and values, or no heads at all, [t, d];
+    h may be a multiple of g, and then head j of the queries uses head j // (h / g) of keys and values.  `bias` and `mask`
+    broadcast to [..., h, t, s].  A query attends where `mask` is True, and with `causal` where s ≤ t, counted from the
+    first key also where there are more keys than queries.  A query that attends to nothing gives 0 with Jacobian 0.
+    """
+    _check(q, k, v, bias, mask)
+    p = _weights(q, k, bias, mask, causal, scale)
+    return jnp.einsum("...rts,...se->...rte", _shared(p, k), v).reshape(*q.shape[:-1], v.shape[-1])
+
+
+@attention.jacobian
+def _(y, q, k, v, bias, mask, *, causal, scale):
+    p = _weights(q, k, bias, mask, causal, scale)
+    lead, key_lead, (t, s, j, d, e) = _labels(q, k, v)
+    out, queries, keys, values = (*lead, t, e), (*lead, t, d), (*key_lead, j, d), (*key_lead, s, e)
+    by_scores = Tensor(v, values, "v"), SoftmaxOperator(p, (*lead, t, s, j))
+    scale = _scale(q, scale)
+
+    def by_bias(y, bias):
+        if bias.ndim == 0 or bias.shape[-1] == 1:  # a constant added to a row changes nothing
+            return zero(y, bias)
+        own = (*lead, t, j)[y.ndim - bias.ndim :]
+        own = tuple(group if n > 1 else () for group, n in zip(own, bias.shape, strict=True))
+        return from_groups(out, own, *by_scores)(y, bias)
+
+    return (
+        from_groups(out, queries, *by_scores, Tensor(k, keys, "k"), scale=scale),
+        from_groups(out, keys, *by_scores, Tensor(q, queries, "q"), scale=scale),
+        from_groups(out, values, Tensor(p, (*lead, t, s), "p")),
+        by_bias,
+        None,
+    )
+
+
+def _check(q, k, v, bias, mask):
+    """Leading axes are equal, but for more heads of queries than of keys."""
+    if k.ndim != q.ndim or k.shape[:-3] != q.shape[:-3] or math.prod(_share(q, k)) != math.prod(q.shape[-3:-2]):
+        raise ShapeError(
+            f"attention: argument 'k' has shape {k.shape}, expected [..., g, s, d] with leading axes {q.shape[:-3]} "
+            f"and a divisor g of the heads h as 'q' of shape {q.shape}"
+        )
+    if v.shape[:-2] != k.shape[:-2]:
+        raise ShapeError(f"attention: argument 'v' has shape {v.shape}, expected leading axes {k.shape[:-2]} as 'k'")
+    scores = (*q.shape[:-1], k.shape[-2])
+    for name, x in (("bias", bias), ("mask", mask)):
+        if x is not None:
+            check_broadcasts("attention", name, x, scores)
+
+
+def _share(q, k) -> tuple[int, int]:
+    """The heads of keys, and how many heads of queries share each."""
+    g = k.shape[-3] if k.ndim > 2 else 1
+    return g, (q.shape[-3] if q.ndim > 2 else 1) // max(1, g)
+
+
+def _shared(x, k):
+    """[..., h, t, d] as [..., g, h / g, t, d]."""
+    return x.reshape(*k.shape[:-2], _share(x, k)[1], *x.shape[-2:])
+
+
+def _scale(q, scale):
+    return 1 / math.sqrt(max(1, q.shape[-1])) if scale is None else check_number("attention", "scale", scale)
+
+
+def _weights(q, k, bias, mask, causal, scale):
+    """p[..., h, t, s]"""
+    t, s = q.shape[-2], k.shape[-2]
+    scores = jnp.einsum("...rtd,...sd->...rts", _shared(q, k), k).reshape(*q.shape[:-1], s) * _scale(q, scale)
+    if causal:
+        past = jnp.arange(t)[:, None] >= jnp.arange(s)
+        mask = past if mask is None else mask & past
+    return softmax.forward(scores if bias is None else scores + bias, mask, axis=-1)
+
+
+def _labels(q, k, v):
+    """Label groups of the leading axes of queries and of keys, and of t, s, s again, d, e.
+
+    The head of a query is a pair: the head of keys, and which of those that share it.
+    """
+    g, r = _share(q, k)
+    batch = q.shape[:-3]
+    names = [*"b"[: len(batch)], *[""] * (len(batch) - 1), "h" if r == 1 else "g", "h" if g == 1 else "r", *"tsjde"]
+    sizes = [*batch, g, r, q.shape[-2], k.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1]]
+    groups = fresh_groups(sizes, names)
+    *batch, g, r = groups[:-5]
+    return (*batch, g + r)[: q.ndim - 2], (*batch, g)[: q.ndim - 2], groups[-5:]
+
+
+def multi_head_attention(
+    x_q: Float[Array, "... t i"],
+    x_kv: Float[Array, "... s j"],
+    wq: Float[Array, "hd i"],
+    wk: Float[Array, "gd j"],
+    wv: Float[Array, "ge j"],
+    wo: Float[Array, "o he"],
+    mask: Bool[Array, "..."] | None = None,
+    *,
+    heads: int,
+    key_heads: int | None = None,
+    bq: Float[Array, "hd"] | None = None,
+    bk: Float[Array, "gd"] | None = None,
+    bv: Float[Array, "ge"] | None = None,
+    bo: Float[Array, "o"] | None = None,
+    bias: Float[Array, "..."] | None = None,
+    causal: bool = False,
+    scale: float | None = None,
+) -> Float[Array, "... t o"]:
+    """Attention of `heads` heads, with linear maps before and after:  y = wo · attention(wq·x_q, wk·x_kv, wv·x_kv).
+
+    Not a layer but a composition of `linear` and `attention`, whose Jacobians `jaxnets.jacobian` composes.
+
+    x_q is [..., t, i] and x_kv [..., s, j] (the same array for self-attention), wq [h·d, i], wk [g·d, j], wv [g·e, j] and
+    wo [o, h·e] with h = `heads` and g = `key_heads`, a divisor of h, by default h.  `bias` and `mask` broadcast to
+    [..., h, t, s]: a mask for each example has shape [b, 1, t, s].  Raises ShapeError where the rows of a weight are no
+    multiple of its heads.
+    """
+    groups = heads if key_heads is None else key_heads
+    q, k, v = (
+        _in_heads(linear(x, w, b), name, count)
+        for x, w, b, name, count in ((x_q, wq, bq, "wq", heads), (x_kv, wk, bk, "wk", groups), (x_kv, wv, bv, "wv", groups))
+    )
+    y = jnp.swapaxes(attention(q, k, v, bias, mask, causal=causal, scale=scale), -2, -3)
+    return linear(y.reshape(*y.shape[:-2], y.shape[-2] * y.shape[-1]), wo, bo)
+
+
+def _in_heads(x, name, heads):
+    """[..., t, h·d] as [..., h, t, d]."""
+    if isinstance(heads, bool) or not isinstance(heads, int):
+        raise TypeError(f"multi_head_attention: the number of heads must be an integer, got {heads!r}")
+    if heads < 1 or x.shape[-1] % heads:
+        raise ShapeError(
+            f"multi_head_attention: argument '{name}' has {x.shape[-1]} rows, expected a multiple of {heads} heads"
+        )
+    return jnp.swapaxes(x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads), -2, -3)

@@ -1,0 +1,58 @@
+"""Noise that training adds and evaluation leaves out."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from ..errors import DTypeError, ShapeError
+from ..layer import check_axes, layer
+from ..rules import diagonal, identity
+from ..samples import Example, RandomKey
+from .elementwise import check_number
+
+
+@layer(example=Example((4, 5), RandomKey()))
+def dropout(
+    x: Float[Array, "..."],
+    key: Key[Array, "..."] | None = None,
+    *,
+    rate: float = 0.5,
+    train: bool = True,
+    shared: int | tuple[int, ...] = (),
+) -> Float[Array, "..."]:
+    """Inverted dropout  y[...] = m[...] x[...] / (1 − rate):  each m is 0 with probability `rate`, else 1.
+
+    ∂y[b,i]/∂x[b,i] = h'[b,i],  h' = m / (1 − rate), with m drawn again from the key
+
+    Along the axes `shared` m is one number: whole channels of images [b,c,h,w] drop with `shared=(2, 3)`.  m depends on
+    key, shape, rate and `shared` alone, not on the dtype.  Rate 0 and `train=False` give x itself and need no key; rate 1
+    gives 0 with Jacobian 0.  What is dropped gives 0 also where x is NaN or ∞.  Raises ValueError for a rate outside [0, 1].
+    """
+    m = _kept(x, key, rate, train, shared)
+    return x if m is None else jnp.where(m, x / _divisor(rate), 0)
+
+
+def _divisor(rate) -> float:
+    return 1.0 if rate == 1 else 1.0 - float(rate)
+
+
+def _kept(x, key, rate, train, shared):
+    """Where x is kept, or None for everywhere."""
+    rate = check_number("dropout", "rate", rate)
+    if not 0 <= rate <= 1:
+        raise ValueError(f"dropout: rate must be between 0 and 1, got {rate}")
+    axes = check_axes("dropout", x, shared)
+    if rate == 0 or not train:
+        return None
+    if key is None:
+        raise DTypeError(f"dropout: argument 'key' is None, expected a key of jax.random to drop at rate {rate}")
+    if key.ndim:
+        raise ShapeError(f"dropout: argument 'key' has shape {key.shape}, expected one key")
+    shape = [1 if a in axes else n for a, n in enumerate(x.shape)]
+    return jax.random.uniform(key, shape, jnp.float32) >= rate
+
+
+@dropout.jacobian
+def _(y, x, key, *, rate, train, shared):
+    m = _kept(x, key, rate, train, shared)
+    return (identity if m is None else diagonal(m.astype(y.dtype) / _divisor(rate))), None

@@ -1,0 +1,233 @@
+"""Non-linearities of straight pieces, one number at a time; at a kink the docstring says which slope holds."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..errors import ShapeError
+from ..factors import Tensor
+from ..layer import check_axis, layer
+from ..rules import axis_names, diagonal, fresh_groups, from_groups
+from ..samples import Example
+from .elementwise import check_number
+
+
+def _limited(x, low, high):
+    """x where it lies between the limits, of which each may be None."""
+    y = x if low is None else jnp.where(x <= low, low, x)  # `where` keeps NaN, and autodiff too has slope 0 at the kink
+    return y if high is None else jnp.where(x >= high, high, y)
+
+
+def _inside(x, low, high):
+    """The rule of `_limited`."""
+    outside = jnp.zeros(x.shape, bool) if low is None else x <= low
+    outside = outside if high is None else outside | (x >= high)
+    return diagonal((~outside).astype(x.dtype))
+
+
+@layer
+def relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Rectified linear unit  y[...] = max(x[...], 0).
+
+    ∂y[b,i]/∂x[b,i] = h'[b,i],  h' = 1 where x > 0, else 0.  At the kink x = 0 the derivative is 0.
+    """
+    return _limited(x, 0, None)
+
+
+@relu.jacobian
+def _(y, x):
+    return (_inside(x, 0, None),)
+
+
+@layer
+def relu6(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Rectified linear unit with a ceiling  y[...] = min(max(x[...], 0), 6).
+
+    ∂y[b,i]/∂x[b,i] = h'[b,i],  h' = 1 where 0 < x < 6, else 0, also at the kinks.
+    """
+    return _limited(x, 0, 6)
+
+
+@relu6.jacobian
+def _(y, x):
+    return (_inside(x, 0, 6),)
+
+
+@layer
+def hard_tanh(x: Float[Array, "..."], *, min_val: float = -1.0, max_val: float = 1.0) -> Float[Array, "..."]:
+    """Tanh of straight pieces  y[...] = min(max(x[...], min_val), max_val).
+
+    ∂y[b,i]/∂x[b,i] = h'[b,i],  h' = 1 where min_val < x < max_val, else 0, also at the kinks.
+
+    Raises ValueError where min_val is larger than max_val.
+    """
+    return _limited(x, *_limits("hard_tanh", min_val=min_val, max_val=max_val))
+
+
+def _limits(layer, optional=False, **limits):
+    """The lower and the upper limit, checked."""
+    first, second = limits
+    low, high = (None if optional and limits[name] is None else check_number(layer, name, limits[name]) for name in limits)
+    if low is not None and high is not None and low > high:
+        raise ValueError(f"{layer}: {first} {low} is larger than {second} {high}")
+    return low, high
+
+
+@hard_tanh.jacobian
+def _(y, x, *, min_val, max_val):
+    return (_inside(x, min_val, max_val),)
+
+
+@layer
+def clip(x: Float[Array, "..."], *, min: float | None = None, max: float | None = None) -> Float[Array, "..."]:
+    """Entries kept within limits  y[...] = min(max(x[...], min), max),  each of which may be None.
+
+    ∂y[b,i]/∂x[b,i] = h'[b,i],  h' = 1 where min < x < max, else 0, also at the limits.
+
+    Raises ValueError where min is larger than max.
+    """
+    return _limited(x, *_limits("clip", optional=True, min=min, max=max))
+
+
+@clip.jacobian
+def _(y, x, *, min, max):
+    return (_inside(x, min, max),)
+
+
+@layer
+def leaky_relu(x: Float[Array, "..."], *, negative_slope: float = 0.01) -> Float[Array, "..."]:
+    """Rectifier with a leak  y[...] = x[...] if x[...] > 0 else negative_slope·x[...].
+
+    ∂y[b,i]/∂x[b,i] = h'[b,i],  h' = 1 where x > 0, else negative_slope, also at the kink x = 0, as in torch.
+    """
+    return jnp.where(x > 0, x, check_number("leaky_relu", "negative_slope", negative_slope) * x)
+
+
+@leaky_relu.jacobian
+def _(y, x, *, negative_slope):
+    return (diagonal(jnp.where(x > 0, 1, negative_slope).astype(x.dtype)),)
+
+
+@layer(example=Example((4, 5), (5,)))
+def prelu(x: Float[Array, "..."], w: Float[Array, "..."], *, axis: int = 1) -> Float[Array, "..."]:
+    """Rectifier with a learnt leak  y[...] = x[...] if x[...] > 0 else w·x[...].
+
+    `w` is one number, of shape () or (1,), or one a channel, of shape (n,), along `axis`.
+
+    ∂y[b,i]/∂x[b,i] = h'[b,i],  h' = 1 where x > 0, else w     ∂y[b,i]/∂w[i] = x⁻[b,i],  x⁻ = min(x, 0)
+
+    At the kink x = 0 the derivative by x is w, as in torch.  Raises ShapeError where w does not fit the axis.
+    """
+    return jnp.where(x > 0, x, _slopes(x, w, axis) * x)
+
+
+def _slopes(x, w, axis):
+    """w in a shape that broadcasts along the axis of x."""
+    if w.shape in ((), (1,)):
+        return w.reshape(())
+    channels = check_axis("prelu", x, axis)
+    if w.shape != (x.shape[channels],):
+        raise ShapeError(
+            f"prelu: argument 'w' has shape {w.shape}, expected (), (1,) or {(x.shape[channels],)} for axis {axis} "
+            f"of 'x' of shape {x.shape}"
+        )
+    return w.reshape([-1 if a == channels else 1 for a in range(x.ndim)])
+
+
+@prelu.jacobian
+def _(y, x, w, *, axis):
+    slope = jnp.where(x > 0, 1, _slopes(x, w, axis))
+    groups = fresh_groups(x.shape, axis_names(x.ndim))
+    channels = () if w.ndim == 0 else ((),) if w.shape == (1,) else (groups[axis],)
+    return diagonal(slope), from_groups(groups, channels, Tensor(jnp.where(x > 0, 0, x), groups, "x⁻"))
+
+
+@layer
+def hard_sigmoid(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Sigmoid of straight pieces  y[...] = min(max(x[...] + 3, 0), 6) / 6.
+
+    ∂y[b,i]/∂x[b,i] = h'[b,i],  h' = 1/6 where −3 < x < 3, else 0, also at the kinks.
+    """
+    return jnp.where(x <= -3, 0, jnp.where(x >= 3, 1, (x + 3) / 6))
+
+
+@hard_sigmoid.jacobian
+def _(y, x):
+    return (diagonal(jnp.where((x <= -3) | (x >= 3), 0, 1 / 6).astype(x.dtype)),)
+
+
+@layer
+def hard_swish(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Swish of simple pieces  y[...] = x[...]·min(max(x[...] + 3, 0), 6) / 6.
+
+    ∂y[b,i]/∂x[b,i] = h'[b,i],  h' = 0 where x ≤ −3, 1 where x ≥ 3, else (2x + 3) / 6: at the kinks 0 and 1.
+    """
+    inner = jnp.where((x <= -3) | (x >= 3), 0, x)
+    return jnp.where(x <= -3, 0, jnp.where(x >= 3, x, inner * (inner + 3) / 6))
+
+
+@hard_swish.jacobian
+def _(y, x):
+    return (diagonal(jnp.where(x <= -3, 0, jnp.where(x >= 3, 1, (2 * x + 3) / 6))),)
+
+
+@layer
+def soft_shrink(x: Float[Array, "..."], *, lambd: float = 0.5) -> Float[Array, "..."]:
+    """Shrinkage towards 0  y[...] = x[...] − lambd where x > lambd, x[...] + lambd where x < −lambd, else 0.
+
+    ∂y[b,i]/∂x[b,i] = h'[b,i],  h' = 1 where |x| > lambd, else 0, also at the kinks.
+
+    Raises ValueError for a negative lambd.
+    """
+    lambd = _threshold("soft_shrink", lambd)
+    return jnp.where(_within(x, lambd), 0, jnp.where(x > 0, x - lambd, x + lambd))
+
+
+def _threshold(layer, lambd):
+    lambd = check_number(layer, "lambd", lambd)
+    if lambd < 0:
+        raise ValueError(f"{layer}: lambd must not be negative, got {lambd}")
+    return lambd
+
+
+def _within(x, lambd):
+    return (x >= -lambd) & (x <= lambd)
+
+
+def _beyond(x, lambd):
+    return diagonal((~_within(x, lambd)).astype(x.dtype))
+
+
+@soft_shrink.jacobian
+def _(y, x, *, lambd):
+    return (_beyond(x, lambd),)
+
+
+@layer
+def hard_shrink(x: Float[Array, "..."], *, lambd: float = 0.5) -> Float[Array, "..."]:
+    """Small entries set to 0  y[...] = x[...] where |x| > lambd, else 0.
+
+    ∂y[b,i]/∂x[b,i] = h'[b,i],  h' = 1 where |x| > lambd, else 0, also at the jumps.
+
+    Raises ValueError for a negative lambd.
+    """
+    return jnp.where(_within(x, _threshold("hard_shrink", lambd)), 0, x)
+
+
+@hard_shrink.jacobian
+def _(y, x, *, lambd):
+    return (_beyond(x, lambd),)
+
+
+@layer(example=Example((4, 5), threshold=0.5, value=-1.0))
+def threshold(x: Float[Array, "..."], *, threshold: float, value: float) -> Float[Array, "..."]:
+    """Entries up to a threshold replaced  y[...] = x[...] where x > threshold, else value.
+
+    ∂y[b,i]/∂x[b,i] = h'[b,i],  h' = 1 where x > threshold, else 0, also at the jump.
+    """
+    number = check_number("threshold", "value", value)
+    return jnp.where(x <= check_number("threshold", "threshold", threshold), number, x)
+
+
+@threshold.jacobian
+def _(y, x, *, threshold, value):
+    return (_inside(x, threshold, None),)

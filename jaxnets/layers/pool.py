@@ -1,0 +1,298 @@
+"""Pooling: the largest entry or the mean of windows.
+
+A window is a product of windows along each axis of space, given by a table: its row p lists the places of window p, and
+what lies outside is padding.  So maxima and sums are taken along one axis after the other, and the Jacobian of a mean is
+a product of small matrices, one an axis.
+"""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from ..errors import ShapeError
+from ..factors import Label, Selection, Tensor, flatten
+from ..layer import layer
+from ..rules import axis_names, fresh_groups, from_groups
+from ..samples import Example
+from .conv import Numbers, per_axis
+
+# --- windows ------------------------------------------------------------------------------------------------------
+
+
+def _rank(layer: str, x, name: str, value) -> int:
+    """Over how many of the last axes to pool: as many as a tuple has entries, else all behind batch and channels."""
+    rank = len(value) if isinstance(value, tuple) else x.ndim - 2
+    if not 1 <= rank <= x.ndim:
+        raise ShapeError(f"{layer}: argument 'x' has shape {x.shape}, expected axes of space for {name} {value}")
+    if 0 in x.shape[-rank:]:
+        raise ShapeError(f"{layer}: argument 'x' has shape {x.shape}, expected axes of space that are not empty")
+    return rank
+
+
+def _windows(layer: str, x, kernel_size, stride, padding, dilation, ceil_mode) -> list[np.ndarray]:
+    """The table of windows along each axis."""
+    rank = _rank(layer, x, "kernel_size", kernel_size)
+    kernel = per_axis(layer, "kernel_size", kernel_size, rank)
+    strides = kernel if stride is None else per_axis(layer, "stride", stride, rank)
+    pads, dilations = per_axis(layer, "padding", padding, rank, 0), per_axis(layer, "dilation", dilation, rank)
+    if any(2 * pad > k for pad, k in zip(pads, kernel, strict=True)):
+        raise ValueError(f"{layer}: padding {padding} must be at most half of kernel_size {kernel_size}")
+    tables = []
+    for n, k, s, pad, d in zip(x.shape[-rank:], kernel, strides, pads, dilations, strict=True):
+        room = n + 2 * pad - d * (k - 1) - 1
+        count = (room + (s - 1) * bool(ceil_mode)) // s + 1
+        if count > 1 and (count - 1) * s >= n + pad:  # the last window must not lie in the padding behind
+            count -= 1
+        if count < 1:
+            raise ShapeError(
+                f"{layer}: argument 'x' of shape {x.shape} with padding {padding} is smaller than kernel_size "
+                f"{kernel_size} with dilation {dilation}"
+            )
+        tables.append(s * np.arange(count)[:, None] + d * np.arange(k) - pad)
+    return tables
+
+
+def _adaptive_windows(layer: str, x, output_size) -> list[np.ndarray]:
+    """Tables for windows from ⌊p·n/m⌋ to below ⌈(p+1)·n/m⌉, p = 0 … m − 1."""
+    rank = _rank(layer, x, "output_size", output_size)
+    space = x.shape[-rank:]
+    if isinstance(output_size, tuple):
+        output_size = tuple(n if m is None else m for n, m in zip(space, output_size, strict=True))
+    tables = []
+    for n, m in zip(space, per_axis(layer, "output_size", output_size, rank), strict=True):
+        p = np.arange(m)[:, None]
+        first, end = p * n // m, -((p + 1) * n // -m)
+        table = first + np.arange(np.max(end - first))
+        tables.append(np.where(table < end, table, n))
+    return tables
+
+
+def _taken(x, axis: int, places, outside):
+    """x at some places of an axis, and `outside` where they are none of it."""
+    steps = set(np.diff(places).tolist()) or {1}
+    if len(steps) > 1 or 0 in steps:
+        return jnp.take(x, places, axis, mode="fill", fill_value=outside)
+    low, high = max(0, -int(places[0])), max(0, int(places[-1]) + 1 - x.shape[axis])
+    edges = [(0, 0, 0)] * axis + [(low, high, 0)] + [(0, 0, 0)] * (x.ndim - axis - 1)
+    x = lax.pad(x, jnp.asarray(outside, x.dtype), edges) if low or high else x
+    return lax.slice_in_dim(x, int(places[0]) + low, int(places[-1]) + low + 1, steps.pop(), axis)
+
+
+# --- maxima -------------------------------------------------------------------------------------------------------
+
+
+def _largest(x, tables):
+    """The largest entry of each window and its place in x's space, row-major: the first of several, or the first NaN.
+
+    The place is −1 for a window of padding alone, whose largest entry is −∞.
+    """
+    space = x.shape[x.ndim - len(tables) :]
+    place = jnp.broadcast_to(jnp.arange(math.prod(space), dtype=jnp.int32).reshape(space), x.shape)
+    for axis, table in zip(range(x.ndim - 1, -1, -1), reversed(tables), strict=False):
+        columns = [(_taken(x, axis, column, -jnp.inf), _taken(place, axis, column, -1)) for column in table.T]
+        x, place = columns[0]
+        for entry, at in columns[1:]:
+            better = (place < 0) | (~(entry <= x) & ~jnp.isnan(x))
+            x, place = jnp.where(better, entry, x), jnp.where(better, at, place)
+    return x, place
+
+
+def _selection(x, index, rank: int):
+    """The rule of picking entries of x's last `rank` axes, those that `index` names."""
+    inp, out, lead = _labels(x, index, rank)
+    return from_groups((*lead, *out), (*lead, *inp), Selection(index, (*lead, *out, flatten(inp)), "k"))
+
+
+def _labels(x, y, rank: int):
+    """Labels of the axes of space of x, of those of y, and of the axes before, which both have."""
+    lead = x.shape[: x.ndim - rank]
+    names = [*axis_names(len(lead), "c"), *[*"uvt", *[""] * rank][:rank], *"pqr"]
+    labels = fresh_groups((*x.shape, *y.shape[len(lead) :]), names)
+    return labels[len(lead) : x.ndim], labels[x.ndim :], labels[: len(lead)]
+
+
+@layer(plain=True, example=Example((4, 3, 6, 8), kernel_size=2))
+def max_pool(
+    x: Float[Array, "..."],
+    *,
+    kernel_size: Numbers,
+    stride: Numbers | None = None,
+    padding: Numbers = 0,
+    dilation: Numbers = 1,
+    ceil_mode: bool = False,
+) -> Float[Array, "..."]:
+    """Largest entry of each window  y[b, c, p] = max_k x[b, c, stride·p + dilation·k − padding],  k < kernel_size.
+
+    ∂y[b,c,p,q]/∂x[b,c,u,v] = δ(uv, k[b,c,p,q])  with k the place of the largest entry, of equal ones the first in
+    row-major order
+
+    `kernel_size` is one number for all axes after [b, c], or a tuple for as many of the last axes; `stride` is the same
+    unless given.  Padding, at most half of the kernel, is −∞ and never selected; NaN is larger than all numbers.  With
+    `ceil_mode` a last window may reach over the end, if it starts in x or in the padding before.
+    """
+    return _largest(x, _windows("max_pool", x, kernel_size, stride, padding, dilation, ceil_mode))[0]
+
+
+@max_pool.jacobian
+def _(y, x, *, kernel_size, stride, padding, dilation, ceil_mode):
+    tables = _windows("max_pool", x, kernel_size, stride, padding, dilation, ceil_mode)
+    return (_selection(x, _largest(x, tables)[1], len(tables)),)
+
+
+@layer(plain=True, example=Example((4, 3, 5, 7), output_size=3))
+def adaptive_max_pool(x: Float[Array, "..."], *, output_size: int | tuple[int | None, ...]) -> Float[Array, "..."]:
+    """Largest entry of m windows of n entries  y[b, c, p] = max of x[b, c, u],  ⌊p·n/m⌋ ≤ u < ⌈(p+1)·n/m⌉.
+
+    ∂y[b,c,p,q]/∂x[b,c,u,v] = δ(uv, k[b,c,p,q])  with k the place of the largest entry, of equal ones the first
+
+    `output_size` m is one number for all axes after [b, c], or a tuple for as many of the last axes, None where the size
+    of x is kept.
+    """
+    return _largest(x, _adaptive_windows("adaptive_max_pool", x, output_size))[0]
+
+
+@adaptive_max_pool.jacobian
+def _(y, x, *, output_size):
+    tables = _adaptive_windows("adaptive_max_pool", x, output_size)
+    return (_selection(x, _largest(x, tables)[1], len(tables)),)
+
+
+@layer(plain=True, example=Example((4, 3, 6, 8)))
+def global_max_pool(x: Float[Array, "b c u ..."]) -> Float[Array, "b c"]:
+    """Largest entry of each channel  y[b, c] = max_u x[b, c, u]  over all axes of space.
+
+    ∂y[b,c]/∂x[b,c,u,v] = δ(uv, k[b,c])  with k the place of the largest entry, of equal ones the first
+    """
+    return jnp.take_along_axis(_merged("global_max_pool", x), _first_largest(x)[..., None], -1)[..., 0]
+
+
+@global_max_pool.jacobian
+def _(y, x):
+    return (_selection(x, _first_largest(x), x.ndim - 2),)
+
+
+def _merged(layer: str, x):
+    """[b, c, n]"""
+    _rank(layer, x, "all", None)
+    return x.reshape(*x.shape[:2], math.prod(x.shape[2:]))
+
+
+def _first_largest(x):
+    """The place of the first largest entry, or the first NaN; XLA's argmax is slower on a CPU."""
+    x = _merged("global_max_pool", x)
+    hit = (x == jnp.max(x, -1, keepdims=True)) | jnp.isnan(x)
+    return jnp.min(jnp.where(hit, jnp.arange(x.shape[-1], dtype=jnp.int32), x.shape[-1]), -1)
+
+
+# --- means --------------------------------------------------------------------------------------------------------
+
+
+def _mean(x, tables, divisors):
+    """The sum over each window, divided by its divisor along each axis."""
+    first = x.ndim - len(tables)
+    for a, table in enumerate(tables):
+        columns = [_taken(x, first + a, column, 0) for column in table.T]
+        x = sum(columns[1:], columns[0])
+    whole = np.asarray(1.0)
+    for divisor in divisors:
+        whole = whole[..., None] * divisor
+    return x / jnp.asarray(whole, x.dtype)
+
+
+def _mean_rule(y, x, tables, divisors):
+    """One matrix an axis; none where the windows tile it, then an index of x is that of a window and one inside."""
+    inp, out, lead = _labels(x, y, len(tables))
+    inp, factors, scale = list(inp), [], 1.0
+    for a, (table, divisor) in enumerate(zip(tables, divisors, strict=True)):
+        n, (p, k) = x.shape[a - len(tables)], table.shape
+        if p * k == n and (table.reshape(-1) == np.arange(n)).all():
+            inp[a] = (*out[a], Label(x.ndim + y.ndim + a, k, "klm"[a % 3]))
+            scale /= divisor[0]
+        else:
+            hits = (table[:, :, None] == np.arange(n)).sum(1)
+            matrix = jnp.asarray(hits / divisor[:, None], y.dtype)
+            factors.append(Tensor(matrix, (out[a], inp[a]), "ABC"[a % 3]))
+    return from_groups((*lead, *out), (*lead, *inp), *factors, scale=scale)
+
+
+@layer(example=Example((4, 3, 6, 8), kernel_size=3, stride=2, padding=1))
+def avg_pool(
+    x: Float[Array, "..."],
+    *,
+    kernel_size: Numbers,
+    stride: Numbers | None = None,
+    padding: Numbers = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: float | None = None,
+) -> Float[Array, "..."]:
+    """Mean of each window  y[b, c, p] = Σ_k x[b, c, stride·p + k − padding] / n,  k < kernel_size.
+
+    ∂y[b,c,p,q]/∂x[b,c,u,v] = A[p,u]·B[q,v]  with one matrix an axis; where windows tile x, 1/n at an index of x that is
+    made of p and k
+
+    `kernel_size` is one number for all axes after [b, c], or a tuple for as many of the last axes; `stride` is the same
+    unless given.  Padding, at most half of the kernel, is 0; n counts it, or the entries of x alone if not
+    `count_include_pad`, or is `divisor_override`.  With `ceil_mode` a last window may reach over the end, if it starts in x
+    or in the padding before; what is beyond the padding is never counted.
+    """
+    tables = _windows("avg_pool", x, kernel_size, stride, padding, 1, ceil_mode)
+    return _mean(x, tables, _divisors(x, tables, padding, count_include_pad, divisor_override))
+
+
+@avg_pool.jacobian
+def _(y, x, *, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override):
+    tables = _windows("avg_pool", x, kernel_size, stride, padding, 1, ceil_mode)
+    return (_mean_rule(y, x, tables, _divisors(x, tables, padding, count_include_pad, divisor_override)),)
+
+
+def _divisors(x, tables, padding, count_include_pad, divisor_override) -> list[np.ndarray]:
+    """For each window along each axis a divisor; their products are those of the windows."""
+    space = x.shape[x.ndim - len(tables) :]
+    if divisor_override is not None:
+        if isinstance(divisor_override, bool) or not isinstance(divisor_override, (int, float)):
+            raise TypeError(f"avg_pool: divisor_override must be a number, got {divisor_override!r}")
+        if divisor_override == 0:
+            raise ValueError("avg_pool: divisor_override must not be 0")
+        first, *others = (np.ones(len(table)) for table in tables)
+        return [first * divisor_override, *others]
+    pads = per_axis("avg_pool", "padding", padding if count_include_pad else 0, len(tables), 0)
+    rows = zip(tables, space, pads, strict=True)
+    return [((table >= -pad) & (table < n + pad)).sum(1).astype(float) for table, n, pad in rows]
+
+
+@layer(example=Example((4, 3, 5, 7), output_size=3))
+def adaptive_avg_pool(x: Float[Array, "..."], *, output_size: int | tuple[int | None, ...]) -> Float[Array, "..."]:
+    """Mean of m windows of n entries  y[b, c, p] = mean of x[b, c, u],  ⌊p·n/m⌋ ≤ u < ⌈(p+1)·n/m⌉.
+
+    ∂y[b,c,p,q]/∂x[b,c,u,v] = A[p,u]·B[q,v]  with one matrix an axis; none where m divides n
+
+    `output_size` m is one number for all axes after [b, c], or a tuple for as many of the last axes, None where the size
+    of x is kept.
+    """
+    tables = _adaptive_windows("adaptive_avg_pool", x, output_size)
+    return _mean(x, tables, _divisors(x, tables, 0, True, None))
+
+
+@adaptive_avg_pool.jacobian
+def _(y, x, *, output_size):
+    tables = _adaptive_windows("adaptive_avg_pool", x, output_size)
+    return (_mean_rule(y, x, tables, _divisors(x, tables, 0, True, None)),)
+
+
+@layer(example=Example((4, 3, 6, 8)))
+def global_avg_pool(x: Float[Array, "b c u ..."]) -> Float[Array, "b c"]:
+    """Mean of each channel  y[b, c] = mean of x[b, c, u]  over all axes of space.
+
+    ∂y[b,c]/∂x[b,c,u,v] = 0.02083,  one over the number of entries
+    """
+    return jnp.mean(_merged("global_avg_pool", x), -1)
+
+
+@global_avg_pool.jacobian
+def _(y, x):
+    inp, _, lead = _labels(x, y, x.ndim - 2)
+    return (from_groups(lead, (*lead, *inp), scale=1 / math.prod(x.shape[2:])),)

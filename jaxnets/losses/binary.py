@@ -1,0 +1,143 @@
+"""Losses for two classes: probabilities, logits and scores of either, entry by entry."""
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Num
+
+from ..layer import layer
+from ..layers.accurate import minus_abs, sigmoid_derivative
+from ..rules import diagonal
+from ..samples import Example, Positive, Signs, Unit
+from .common import check_fits, if_real, real_targets, times
+
+
+@layer(example=Example(Unit((4, 5)), Unit((4, 5))))
+def binary_cross_entropy(predictions: Float[Array, "..."], targets: Num[Array, "..."]) -> Float[Array, "..."]:
+    """Cross-entropy of probabilities  y[...] = −t[...] log p[...] − (1 − t[...]) log(1 − p[...]),  p, t in [0, 1].
+
+    ∂y[b,i]/∂predictions[b,i] = h'[b,i],  h' = (p − t) / (p (1 − p))     ∂y[b,i]/∂targets[b,i] = −logit p[b,i]
+
+    p are the predictions, t the targets.  The logarithms are not cut off: y is ∞ where a probability of 0 meets a target
+    above 0, and a probability of 0 or 1 that equals its target gives 0, with derivative 1 or −1.  Hessian
+    h = t / p² + (1 − t) / (1 − p)², root √h.  Outside [0, 1] the result is NaN.  From logits, use
+    `binary_cross_entropy_with_logits`.
+    """
+    t = real_targets("binary_cross_entropy", predictions, targets)
+    return times(t, -jnp.log(predictions)) + times(1 - t, -jnp.log1p(-predictions))
+
+
+@binary_cross_entropy.jacobian
+def _(y, predictions, targets):
+    p, t = predictions, targets.astype(predictions.dtype)
+    variance = p * (1 - p)
+    sure = (variance == 0) & (p == t)
+    slope = jnp.where(sure, 1 - 2 * t, (p - t) / jnp.where(sure, 1, variance))
+    half = jnp.abs(p - 0.5) < 0.25  # there the logarithms cancel
+    near = jnp.log1p((1 - 2 * p) / jnp.where(half, p, 1))
+    return diagonal(slope), if_real(targets, diagonal(jnp.where(half, near, jnp.log1p(-p) - jnp.log(p)), "−logit p"))
+
+
+@binary_cross_entropy.hessian
+def _(y, predictions, targets):
+    p, t = predictions, targets.astype(predictions.dtype)
+    a = jnp.where(t == 0, 0, jnp.sqrt(t) / p)
+    b = jnp.where(t == 1, 0, jnp.sqrt(1 - t) / (1 - p))
+    h = jnp.square(a) + jnp.square(b)
+    return diagonal(h, "h"), diagonal(jnp.sqrt(h), "√h")
+
+
+def _softplus_both(x):
+    """log(1 + exp(x)) and log(1 + exp(−x))."""
+    rest = jnp.log1p(jnp.exp(minus_abs(x)))
+    return jnp.where(x > 0, x, 0) + rest, jnp.where(x < 0, -x, 0) + rest
+
+
+def _sigmoid_slope_root(x):
+    """√(σ(x) σ(−x))."""
+    q = jnp.exp(minus_abs(x) / 2)
+    return q / (1 + q * q)
+
+
+@layer(example=Example((4, 5), Unit((4, 5)), Positive((5,))))
+def binary_cross_entropy_with_logits(
+    predictions: Float[Array, "..."], targets: Num[Array, "..."], pos_weight: Float[Array, "..."] | None = None
+) -> Float[Array, "..."]:
+    """Cross-entropy of the logits x  y[...] = w t[...] log(1 + exp(−x[...])) + (1 − t[...]) log(1 + exp(x[...])),  t in [0, 1].
+
+    ∂y[b,i]/∂predictions[b,i] = h'[b,i],  h' = (1 − t) σ(x) − w t σ(−x)     ∂y[b,i]/∂targets[b,i] = d[b,i],
+    d = w log(1 + exp(−x)) − log(1 + exp(x)), without w −x     ∂y[b,i]/∂pos_weight[i] = u[b,i],  u = t log(1 + exp(−x))
+
+    x are the predictions, t the targets; w = `pos_weight`, the weight of the class t = 1, broadcasts to their shape.  Also
+    known as sigmoid cross-entropy.  No term cancels another and none overflows: at x = ±∞ the loss is 0 where the target
+    agrees, ∞ where it does not.  Hessian h = (1 − t + w t) σ(x) σ(−x), root √h.
+    """
+    name = "binary_cross_entropy_with_logits"
+    t = real_targets(name, predictions, targets)
+    if pos_weight is not None:
+        check_fits(name, "pos_weight", pos_weight, predictions.shape)
+    above, below = _softplus_both(predictions)
+    return times(t if pos_weight is None else pos_weight * t, below) + times(1 - t, above)
+
+
+@binary_cross_entropy_with_logits.jacobian
+def _(y, predictions, targets, pos_weight):
+    x, t = predictions, targets.astype(predictions.dtype)
+    w = 1 if pos_weight is None else pos_weight
+    slope = (1 - t) * lax.logistic(x) - w * t * lax.logistic(-x)
+    if pos_weight is None:
+        return diagonal(slope), if_real(targets, diagonal(-x, "d")), None
+    above, below = _softplus_both(x)
+    rest = jnp.where(x < 0, above, below)
+    by_targets = times(w, jnp.where(x < 0, -x, 0)) - jnp.where(x > 0, x, 0) + (w - 1) * rest
+    return diagonal(slope), if_real(targets, diagonal(by_targets, "d")), diagonal(times(t, below), "u")
+
+
+@binary_cross_entropy_with_logits.hessian
+def _(y, predictions, targets, pos_weight):
+    t = targets.astype(predictions.dtype)
+    scale = jnp.ones_like(t) if pos_weight is None else 1 - t + pos_weight * t
+    root = jnp.sqrt(scale) * _sigmoid_slope_root(predictions)
+    return diagonal(scale * sigmoid_derivative(predictions), "h"), diagonal(root, "√h")
+
+
+@layer(example=Example((4, 5), Signs((4, 5))))
+def hinge(predictions: Float[Array, "..."], targets: Num[Array, "..."]) -> Float[Array, "..."]:
+    """Hinge loss  y[...] = max(0, 1 − t[...] x[...])  of scores x and targets t, 1 or −1.
+
+    ∂y[b,i]/∂predictions[b,i] = −t[b,i]     ∂y[b,i]/∂targets[b,i] = −x[b,i]  where t x < 1, else 0, also at the kink.
+    """
+    gap = 1 - real_targets("hinge", predictions, targets) * predictions
+    return jnp.where(gap <= 0, 0, gap)
+
+
+@hinge.jacobian
+def _(y, predictions, targets):
+    t = targets.astype(predictions.dtype)
+    met = t * predictions >= 1
+    return diagonal(jnp.where(met, 0, -t), "−t"), if_real(targets, diagonal(jnp.where(met, 0, -predictions), "−x"))
+
+
+@layer(example=Example((4, 5), Signs((4, 5))))
+def soft_margin(predictions: Float[Array, "..."], targets: Num[Array, "..."]) -> Float[Array, "..."]:
+    """Logistic loss  y[...] = log(1 + exp(−t[...] x[...]))  of scores x and targets t, 1 or −1.
+
+    ∂y[b,i]/∂predictions[b,i] = h'[b,i],  h' = −t σ(−t x)     ∂y[b,i]/∂targets[b,i] = d[b,i],  d = −x σ(−t x)
+
+    Hessian h = t² σ(t x) σ(−t x), root √h.
+    """
+    return _softplus_both(real_targets("soft_margin", predictions, targets) * predictions)[1]
+
+
+@soft_margin.jacobian
+def _(y, predictions, targets):
+    t = targets.astype(predictions.dtype)
+    s = lax.logistic(-t * predictions)
+    return diagonal(-t * s), if_real(targets, diagonal(times(s, -predictions), "d"))
+
+
+@soft_margin.hessian
+def _(y, predictions, targets):
+    t = targets.astype(predictions.dtype)
+    z = t * predictions
+    root = jnp.abs(t) * _sigmoid_slope_root(z)
+    return diagonal(jnp.square(t) * sigmoid_derivative(z), "h"), diagonal(root, "√h")

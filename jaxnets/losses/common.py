@@ -1,0 +1,57 @@
+"""What losses share: checks of their arguments, products in which 0·∞ is 0, rules."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from ..errors import DTypeError, ShapeError
+from ..rules import Rule, diagonal, einsum
+
+
+def check_same_shape(loss: str, **arrays):
+    """ShapeError where an array has another shape than the first: losses do not broadcast."""
+    (first, known), *others = arrays.items()
+    for name, array in others:
+        if array.shape != known.shape:
+            raise ShapeError(f"{loss}: argument '{name}' has shape {array.shape}, expected {known.shape} as '{first}'")
+
+
+def check_fits(loss: str, name: str, array, shape):
+    """ShapeError where an array does not broadcast to a shape."""
+    try:
+        fits = np.broadcast_shapes(array.shape, shape) == tuple(shape)
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ShapeError(f"{loss}: argument '{name}' has shape {array.shape}, expected one that broadcasts to {tuple(shape)}")
+
+
+def is_real(array) -> bool:
+    return jnp.issubdtype(array.dtype, jnp.floating)
+
+
+def real_targets(loss: str, predictions, targets, like="predictions"):
+    """Targets of the shape of the predictions, integers as real numbers."""
+    check_same_shape(loss, **{like: predictions, "targets": targets})
+    if jnp.issubdtype(targets.dtype, jnp.complexfloating):
+        raise DTypeError(f"{loss}: argument 'targets' has dtype {targets.dtype}, expected floating or integer")
+    return targets if is_real(targets) else targets.astype(predictions.dtype)
+
+
+def times(a, b):
+    """a·b, where 0·∞ is 0: what does not count may be infinite."""
+    return a * jnp.where((a == 0) & jnp.isinf(b), 0, b)
+
+
+def if_real(targets, rule: Rule) -> Rule | None:
+    """The rule for targets, None for integers."""
+    return rule if is_real(targets) else None
+
+
+def opposite(slope, name: str) -> tuple[Rule, Rule]:
+    """The rules of a loss of a difference, entry by entry."""
+    return diagonal(slope, name), diagonal(-slope, f"−{name}")
+
+
+def rows(slope, name: str, index: str = "k") -> Rule:
+    """∂y[...]/∂x[..., k] = slope[..., k]."""
+    return einsum("...", f"...{index}", (slope, f"...{index}", name))

@@ -1,0 +1,149 @@
+"""Losses for distributions: the divergence of two, and the likelihood of counts and of normal numbers."""
+
+import math
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Num
+
+from ..layer import layer
+from ..layers.elementwise import check_number
+from ..rules import diagonal
+from ..samples import Example, Positive, Probabilities
+from .common import check_fits, check_same_shape, if_real, real_targets, rows, times
+
+
+@layer(example=Example(Probabilities((4, 6), log=True), Probabilities((4, 6))))
+def kl_divergence(
+    predictions: Float[Array, "... k"], targets: Float[Array, "... k"], *, log_targets: bool = False
+) -> Float[Array, "..."]:
+    """Kullback-Leibler divergence of distributions  y[...] = Σ_k t[..., k] (log t[..., k] − predictions[..., k]).
+
+    `predictions` are log-probabilities; t are the targets, or exp(targets) with `log_targets`.  One number an example: the
+    sum over the last axis.
+
+    ∂y[b]/∂predictions[b,k] = −t[b,k]     ∂y[b]/∂targets[b,k] = d[b,k],  d = 1 + log t − predictions,  times t with
+    `log_targets`
+
+    A class with t = 0 is left out, also where its prediction is −∞: it adds 0, and its derivatives are 0.  Where t > 0
+    meets a prediction of −∞, y is ∞.  Negative targets give NaN.
+    """
+    check_same_shape("kl_divergence", predictions=predictions, targets=targets)
+    t, log_t = _both(targets, log_targets)
+    return jnp.sum(times(t, log_t - predictions), -1)
+
+
+def _both(targets, log_targets):
+    """t and log t, which is 0 where t is 0."""
+    if log_targets:
+        return jnp.exp(targets), jnp.where(jnp.isneginf(targets), 0, targets)
+    return targets, jnp.log(jnp.where(targets == 0, 1, targets))
+
+
+@kl_divergence.jacobian
+def _(y, predictions, targets, *, log_targets):
+    t, log_t = _both(targets, log_targets)
+    slope = 1 + log_t - predictions
+    slope = times(t, slope) if log_targets else jnp.where(t == 0, 0, slope)
+    return rows(-t, "−t"), rows(slope, "d")
+
+
+@layer(example=Example((4, 5), Positive((4, 5))))
+def poisson_nll(
+    predictions: Float[Array, "..."], targets: Num[Array, "..."], *, log_input: bool = True, full: bool = False, eps: float = 1e-8
+) -> Float[Array, "..."]:
+    """Negative log-likelihood of counts t  y[...] = exp(x[...]) − t[...] x[...],  x the logarithm of the expected count.
+
+    Without `log_input` x is the expected count itself, and y = x − t log(x + eps).  `full` adds Stirling's approximation of
+    log t!, t log t − t + ½ log(2πt), where t > 1.
+
+    ∂y[b,i]/∂predictions[b,i] = h'[b,i],  h' = exp(x) − t, or 1 − t / (x + eps)     ∂y[b,i]/∂targets[b,i] = d[b,i],
+    d = −x, or −log(x + eps), with `full` plus log t + 1 / (2t) where t > 1
+
+    A count of 0 meets an expected count of 0 with loss 0.  Hessian h = exp(x), or t / (x + eps)², root √h.
+    """
+    eps = _offset("poisson_nll", eps)
+    t = real_targets("poisson_nll", predictions, targets)
+    if log_input:
+        y = jnp.exp(predictions) - times(t, predictions)
+    else:
+        y = predictions - times(t, jnp.log(predictions + eps))
+    if full:
+        large = jnp.where(t > 1, t, 1)
+        y = y + jnp.where(t > 1, large * jnp.log(large) - large + jnp.log(2 * math.pi * large) / 2, 0)
+    return y
+
+
+def _offset(loss, eps):
+    eps = check_number(loss, "eps", eps)
+    if not 0 <= eps < math.inf:
+        raise ValueError(f"{loss}: eps must not be negative or infinite, got {eps}")
+    return eps
+
+
+@poisson_nll.jacobian
+def _(y, predictions, targets, *, log_input, full, eps):
+    t = targets.astype(predictions.dtype)
+    if log_input:
+        slope, by_targets = jnp.exp(predictions) - t, -predictions
+    else:
+        mean = predictions + float(eps)
+        slope = jnp.where(t == 0, 1, (mean - t) / jnp.where(t == 0, 1, mean))
+        by_targets = -jnp.log(mean)
+    if full:
+        large = jnp.where(t > 1, t, 1)
+        by_targets = by_targets + jnp.where(t > 1, jnp.log(large) + 0.5 / large, 0)
+    return diagonal(slope), if_real(targets, diagonal(by_targets, "d"))
+
+
+@poisson_nll.hessian
+def _(y, predictions, targets, *, log_input, full, eps):
+    t = targets.astype(predictions.dtype)
+    if log_input:
+        return diagonal(jnp.exp(predictions), "h"), diagonal(jnp.exp(predictions / 2), "√h")
+    root = jnp.where(t == 0, 0, jnp.sqrt(t) / (predictions + float(eps)))
+    return diagonal(jnp.square(root), "h"), diagonal(root, "√h")
+
+
+@layer(example=Example((4, 5), (4, 5), Positive((4, 5))))
+def gaussian_nll(
+    predictions: Float[Array, "..."],
+    targets: Float[Array, "..."],
+    var: Float[Array, "..."],
+    *,
+    full: bool = False,
+    eps: float = 1e-6,
+) -> Float[Array, "..."]:
+    """Negative log-likelihood of normal numbers  y[...] = ½ log v[...] + ½ e[...]² / v[...],  v = max(var, eps).
+
+    e = predictions − targets; `var` broadcasts to their shape.  `full` adds ½ log 2π.
+
+    ∂y[b,i]/∂predictions[b,i] = e/v[b,i]     ∂y[b,i]/∂targets[b,i] = −e/v[b,i]     ∂y[b,i]/∂var[b,i] = d[b,i],
+    d = ½ (v − e²) / v²
+
+    A variance up to `eps` counts as the constant `eps`, with derivative 0; a negative one gives NaN.  Hessian 1/v, root
+    1/√v.
+    """
+    eps = _offset("gaussian_nll", eps)
+    check_same_shape("gaussian_nll", predictions=predictions, targets=targets)
+    check_fits("gaussian_nll", "var", var, predictions.shape)
+    v = _variance(var, eps)
+    y = jnp.log(v) / 2 + jnp.square(predictions - targets) / (2 * v)
+    return y + math.log(2 * math.pi) / 2 if full else y
+
+
+def _variance(var, eps):
+    return jnp.where(var < 0, jnp.nan, jnp.where(var <= eps, eps, var))
+
+
+@gaussian_nll.jacobian
+def _(y, predictions, targets, var, *, full, eps):
+    v = _variance(var, float(eps))
+    ratio = (predictions - targets) / v
+    slope = jnp.where(var <= float(eps), 0, (1 / v - jnp.square(ratio)) / 2)
+    return diagonal(ratio, "e/v"), diagonal(-ratio, "−e/v"), diagonal(slope, "d")
+
+
+@gaussian_nll.hessian
+def _(y, predictions, targets, var, *, full, eps):
+    v = jnp.broadcast_to(_variance(var, float(eps)), y.shape)
+    return diagonal(1 / v, "1/v"), diagonal(1 / jnp.sqrt(v), "1/√v")

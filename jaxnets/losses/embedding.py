@@ -1,0 +1,177 @@
+"""Losses for vectors and scores that are compared with each other."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Num
+
+from ..errors import DTypeError, ShapeError
+from ..layer import layer
+from ..layers.elementwise import check_number
+from ..rules import diagonal
+from ..samples import Example, Signs
+from .common import check_same_shape, if_real, real_targets, rows
+
+
+def _signs(loss, x, targets):
+    """Targets [...], 1 or −1, for vectors [..., i]."""
+    if targets.shape != x.shape[:-1]:
+        raise ShapeError(
+            f"{loss}: argument 'targets' has shape {targets.shape}, expected {x.shape[:-1]} for vectors of shape {x.shape}"
+        )
+    if jnp.issubdtype(targets.dtype, jnp.complexfloating):
+        raise DTypeError(f"{loss}: argument 'targets' has dtype {targets.dtype}, expected floating or integer")
+    if not isinstance(targets, jax.core.Tracer):
+        known = np.asarray(targets)
+        if (wrong := (known != 1) & (known != -1)).any():
+            raise ValueError(f"{loss}: argument 'targets' has {known[wrong][0]}, expected 1 or −1")
+    return targets
+
+
+def _angle(x1, x2):
+    """u1, u2, 1/|x1|, 1/|x2|, s, g:  u = x/|x|, and with c the cosine of the angle, s its sign, g = 1 − |c|.
+
+    g = ½|u2 − s u1|² keeps the digits that 1 − |c| loses.  A vector of 0 has u = 0, 1/|x| = 0, s = 0 and g = 1.
+    """
+    (u1, r1), (u2, r2) = map(_direction, (x1, x2))
+    s = jnp.where(jnp.sum(u1 * u2, -1) < 0, -1, 1)
+    s = jnp.where(jnp.any(u1 != 0, -1) & jnp.any(u2 != 0, -1), s, 0).astype(x1.dtype)
+    return u1, u2, r1, r2, s, jnp.where(s == 0, 1, jnp.sum(jnp.square(u2 - s[..., None] * u1), -1) / 2)
+
+
+def _direction(x):
+    """x/|x| and 1/|x|, both 0 for a vector of 0."""
+    largest = lax.stop_gradient(jnp.max(jnp.abs(x), -1, keepdims=True, initial=0))
+    scale = jnp.where(largest > 0, largest, 1)
+    squares = jnp.sum(jnp.square(x / scale), -1, keepdims=True)
+    length = jnp.sqrt(jnp.where(squares == 0, 1, squares))
+    return x / scale / length, jnp.where(squares == 0, 0, 1 / scale / length)
+
+
+@layer(example=Example((4, 5), (4, 5), Signs((4,), integer=True)))
+def cosine_embedding(
+    x1: Float[Array, "... i"], x2: Float[Array, "... i"], targets: Num[Array, "..."], *, margin: float = 0.0
+) -> Float[Array, "..."]:
+    """Cosine loss of pairs of vectors  y[...] = 1 − c[...] where the target is 1, max(0, c[...] − margin) where it is −1.
+
+    c is the cosine of the angle between x1 and x2 along the last axis.  Targets have no Jacobian.
+
+    ∂y[b]/∂x1[b,i] = d1[b,i]     ∂y[b]/∂x2[b,i] = d2[b,i],  d1 = −t (u2 − c u1) / |x1|  with  u = x/|x|,  d2 alike;  0
+    where t = −1 and c ≤ margin, also at the kink
+
+    A vector of 0 has cosine 0, with derivative 0.  Targets other than 1 and −1 raise ValueError outside `jit` and give NaN
+    inside.
+    """
+    check_same_shape("cosine_embedding", x1=x1, x2=x2)
+    t, margin = _signs("cosine_embedding", x1, targets), check_number("cosine_embedding", "margin", margin)
+    *_, s, g = _angle(x1, x2)
+    excess = s * (1 - g) - margin
+    apart = jnp.where(excess <= 0, 0, excess)
+    return jnp.where(t == 1, jnp.where(s > 0, g, 2 - g), jnp.where(t == -1, apart, jnp.nan))
+
+
+@cosine_embedding.jacobian
+def _(y, x1, x2, targets, *, margin):
+    u1, u2, r1, r2, s, g = _angle(x1, x2)
+    sign = jnp.where(targets == 1, -1, jnp.where((targets == -1) & (s * (1 - g) > float(margin)), 1, 0))
+    s, g, sign = s[..., None], g[..., None], sign[..., None]
+    by_x1 = sign * (u2 - s * u1 + s * g * u1) * r1
+    by_x2 = sign * (u1 - s * u2 + s * g * u2) * r2
+    return rows(by_x1, "d1", "i"), rows(by_x2, "d2", "i"), None
+
+
+def _norm(d, p):
+    """The p-norm of d along the last axis, and its gradient: 0 at 0."""
+    size = d * jnp.sign(d)
+    largest = jnp.max(size, -1, keepdims=True, initial=0)
+    if p == math.inf:
+        hit = (size == largest).astype(d.dtype)
+        return largest[..., 0], jnp.sign(d) * hit / jnp.maximum(1, jnp.sum(hit, -1, keepdims=True))
+    scale = lax.stop_gradient(jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1))
+    total = jnp.sum(_power(size / scale, p), -1, keepdims=True)
+    root = _power(jnp.where(total == 0, 1, total), 1 / p)
+    return jnp.where(total == 0, 0, scale * root)[..., 0], jnp.sign(d) * _power(size / scale / root, p - 1)
+
+
+def _power(x, p):
+    return jnp.sqrt(x) if p == 0.5 else x ** int(p) if p == int(p) else x**p
+
+
+def _triplet(anchor, positive, negative, margin, p, eps, swap):
+    """The distance that counts too much, where the negative's is that to the positive, and three gradients of distances."""
+    near, by_near = _norm(anchor - positive + eps, p)
+    far, by_far = _norm(anchor - negative + eps, p)
+    if not swap:
+        return near - far + margin, jnp.zeros(far.shape, bool), by_near, by_far, by_far
+    other, by_other = _norm(positive - negative + eps, p)
+    swapped = other < far
+    return near - jnp.where(swapped, other, far) + margin, swapped, by_near, by_far, by_other
+
+
+@layer(example=Example((4, 5), (4, 5), (4, 5)))
+def triplet(
+    anchor: Float[Array, "... i"],
+    positive: Float[Array, "... i"],
+    negative: Float[Array, "... i"],
+    *,
+    margin: float = 1.0,
+    p: float = 2.0,
+    eps: float = 1e-6,
+    swap: bool = False,
+) -> Float[Array, "..."]:
+    """Triplet loss of vectors  y[...] = max(0, |a − p + eps| − |a − n + eps| + margin)  of anchor, positive and negative.
+
+    |·| is the p-norm along the last axis, 1 ≤ p ≤ ∞.  With `swap`, the smaller of |a − n + eps| and |p − n + eps| counts.
+
+    ∂y[b]/∂anchor[b,i] = a[b,i]     ∂y[b]/∂positive[b,i] = p[b,i]     ∂y[b]/∂negative[b,i] = n[b,i],  from the gradient
+    sign(d) (|d[i]| / |d|)^(p−1) of |d|;  0 where y is 0, also at the kink
+
+    The norm of 0 has gradient 0.  Distances that tie count as not swapped.  The default of `eps` is torch's; 0 serves as
+    well.
+    """
+    check_same_shape("triplet", anchor=anchor, positive=positive, negative=negative)
+    if check_number("triplet", "p", p) < 1:
+        raise ValueError(f"triplet: p must be at least 1, got {p}")
+    margin, eps = check_number("triplet", "margin", margin), check_number("triplet", "eps", eps)
+    excess, *_ = _triplet(anchor, positive, negative, margin, float(p), eps, swap)
+    return jnp.where(excess <= 0, 0, excess)
+
+
+@triplet.jacobian
+def _(y, anchor, positive, negative, *, margin, p, eps, swap):
+    excess, swapped, near, far, other = _triplet(
+        anchor, positive, negative, float(margin), float(p), float(eps), swap
+    )
+    met, swapped = (excess <= 0)[..., None], swapped[..., None]
+    slopes = {
+        "a": near - jnp.where(swapped, 0, far),
+        "p": -near - jnp.where(swapped, other, 0),
+        "n": jnp.where(swapped, other, far),
+    }
+    return tuple(rows(jnp.where(met, 0, slope), name, "i") for name, slope in slopes.items())
+
+
+@layer(example=Example((4, 5), (4, 5), Signs((4, 5))))
+def margin_ranking(
+    x1: Float[Array, "..."], x2: Float[Array, "..."], targets: Num[Array, "..."], *, margin: float = 0.0
+) -> Float[Array, "..."]:
+    """Ranking loss of scores  y[...] = max(0, margin − t[...] (x1[...] − x2[...])):  targets t of 1 want x1 above, −1 below x2.
+
+    ∂y[b,i]/∂x1[b,i] = −t[b,i]     ∂y[b,i]/∂x2[b,i] = t[b,i]     ∂y[b,i]/∂targets[b,i] = (x2−x1)[b,i]  where y > 0, else 0,
+    also at the kink
+    """
+    check_same_shape("margin_ranking", x1=x1, x2=x2)
+    t = real_targets("margin_ranking", x1, targets, "x1")
+    gap = check_number("margin_ranking", "margin", margin) - t * (x1 - x2)
+    return jnp.where(gap <= 0, 0, gap)
+
+
+@margin_ranking.jacobian
+def _(y, x1, x2, targets, *, margin):
+    t = targets.astype(x1.dtype)
+    met = t * (x1 - x2) >= float(margin)
+    slope = jnp.where(met, 0, t)
+    return diagonal(-slope, "−t"), diagonal(slope, "t"), if_real(targets, diagonal(jnp.where(met, 0, x2 - x1), "(x2−x1)"))

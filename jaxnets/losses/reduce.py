@@ -1,0 +1,62 @@
+"""From one loss an example to one number."""
+
+import jax.numpy as jnp
+
+from ..errors import DTypeError
+from ..factors import wide
+from ..layers.reduce import mean
+from ..layers.reduce import sum as total
+from .common import check_fits
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+def reduce(loss, reduction: str = "mean", *, weights=None, where=None):
+    """The mean or the sum of losses, or each by itself ("none"), weighted, over the entries where `where` is True.
+
+    The mean with weights is Σ w ℓ / Σ w.  Weights and mask broadcast to the shape of `loss`.  Entries that are masked count
+    neither in the result nor in Σ w, and have no influence, whatever they hold ("none": they are 0).  Where nothing is left,
+    or Σ w is 0, the result is 0 with derivative 0.  Float16 and bfloat16 add up in float32; the result has the dtype of
+    `loss`.
+
+    A NaN in the derivative of the loss itself stays one: keep bad numbers out of what goes into the loss.
+
+    Raises ValueError for an unknown reduction, ShapeError where weights or mask do not fit, DTypeError where `loss` and
+    `weights` are not floating or `where` is not boolean.
+    """
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduce: reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
+    loss = _array("loss", loss, jnp.floating)
+    if where is None:
+        where = jnp.ones(loss.shape, bool) if loss.size == 0 else None
+    else:
+        where = _fitting("where", where, jnp.bool_, loss.shape)
+    if weights is not None:
+        weights = wide(_fitting("weights", weights, jnp.floating, loss.shape))
+    value = wide(loss) if weights is None else wide(loss) * weights
+    if reduction == "none":
+        result = value if where is None else jnp.where(where, value, 0)
+    elif reduction == "sum":
+        result = total(value, where)
+    elif weights is None:
+        result = mean(value, where)
+    else:
+        whole = total(weights, where)
+        result = jnp.where(whole == 0, 0, total(value, where) / jnp.where(whole == 0, 1, whole))
+    return result.astype(loss.dtype)
+
+
+def _array(name, value, kind):
+    try:
+        array = jnp.asarray(value)
+    except (TypeError, ValueError):
+        raise DTypeError(f"reduce: argument '{name}' is no array: {type(value).__name__}") from None
+    if not jnp.issubdtype(array.dtype, kind):
+        raise DTypeError(f"reduce: argument '{name}' has dtype {array.dtype}, expected {getattr(kind, '__name__', kind)}")
+    return array
+
+
+def _fitting(name, value, kind, shape):
+    array = _array(name, value, kind)
+    check_fits("reduce", name, array, shape)
+    return jnp.broadcast_to(array, shape)

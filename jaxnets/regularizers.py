@@ -1,0 +1,39 @@
+"""Penalties on parameters, to be added to a loss."""
+
+import jax.numpy as jnp
+from jax.tree_util import keystr, tree_leaves_with_path
+
+from .errors import DTypeError
+from .factors import wide
+
+
+def l1(params):
+    """Σ |w|  over all entries of the floating leaves of a pytree: a penalty that favours zeros.
+
+    ∂/∂w = sign(w), 0 at w = 0.  Other leaves do not count; ValueError where none is floating.  Float16 and bfloat16 add up
+    in float32, which is also the dtype of the result.
+    """
+    return sum(jnp.sum(w * jnp.sign(w)) for w in _leaves("l1", params))
+
+
+def l2(params):
+    """½ Σ w²  over all entries of the floating leaves of a pytree: weight decay.
+
+    ∂/∂w = w, so that `loss + c * l2(params)` is what torch calls a weight decay of c.  Other leaves do not count;
+    ValueError where none is floating.  Float16 and bfloat16 add up in float32, which is also the dtype of the result.
+    """
+    return sum(jnp.sum(jnp.square(w)) for w in _leaves("l2", params)) / 2
+
+
+def _leaves(name, params):
+    found = []
+    for path, leaf in tree_leaves_with_path(params):
+        try:
+            leaf = jnp.asarray(leaf)
+        except (TypeError, ValueError):
+            raise DTypeError(f"{name}: parameter {keystr(path) or 'params'} is no array: {type(leaf).__name__}") from None
+        if jnp.issubdtype(leaf.dtype, jnp.floating):
+            found.append(wide(leaf))
+    if not found:
+        raise ValueError(f"{name}: no floating array among the parameters")
+    return found
