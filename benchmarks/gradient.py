@@ -27,6 +27,7 @@ def run(quick: bool):
         contenders = {
             "jaxnets.grad": jn.grad(loss),
             "jaxnets.grad, plain jax.numpy": jn.grad(plain_loss),
+            "jaxnets.with_rules, jax.grad": jax.grad(jn.with_rules(loss)),
             "jax.grad": jax.grad(plain_loss),
         }
         case = f"MLP {'-'.join(map(str, widths))}, B={batch}"

@@ -135,10 +135,10 @@ def with_rules(function: Callable) -> Callable:
 
 def bind(layer, arrays, given, config) -> list:
     """The outputs of a layer."""
-    call = functools.partial(layer_p.bind, layer=layer, given=given, config=config)
+    marked = functools.partial(layer_p.bind, layer=layer, given=given, config=config)
     if not _rules_in_jax.value or layer.plain or layer.rule is None:
-        return call(*arrays)
-    call = jax.custom_jvp(call)
+        return marked(*arrays)
+    call = jax.custom_jvp(marked)
 
     def jvp(primals, tangents):
         primals = [x if isinstance(x, jax.Array) else jnp.asarray(x) for x in primals]

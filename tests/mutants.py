@@ -28,12 +28,24 @@ from jaxnets.factors import Operator, Selection, Slice
 from jaxnets.layers.softmax import most_likely
 from jaxnets.rules import window
 
-from . import test_accuracy, test_conventions, test_reduce
+from . import (
+    test_accuracy,
+    test_activations,
+    test_attention,
+    test_conventions,
+    test_convolution,
+    test_losses,
+    test_normalize,
+    test_reduce,
+)
 from . import test_primitives as primitive_tests
 from .cases import CASES
 from .properties import PROPERTIES, reference
 
-EXACT = (test_conventions, test_reduce, test_accuracy)  # files of exact tables and tails
+EXACT = (  # files of exact tables and tails
+    test_conventions, test_reduce, test_activations, test_normalize, test_attention, test_convolution, test_losses,
+    test_accuracy,
+)  # fmt: skip
 
 # --- what is mutated ----------------------------------------------------------------------------------------------
 
@@ -327,7 +339,7 @@ def parameter_sets(function) -> Iterator[dict]:
     for mark in getattr(function, "pytestmark", []):
         if mark.name == "parametrize":
             names = [n.strip() for n in mark.args[0].split(",")]
-            values = [getattr(v, "values", v) if hasattr(v, "marks") else v if len(names) > 1 else (v,) for v in mark.args[1]]
+            values = [v.values if hasattr(v, "marks") else v if len(names) > 1 else (v,) for v in mark.args[1]]
             rows = [row | dict(zip(names, value, strict=True)) for row in rows for value in values]
     return (row for row in rows if row.keys() == inspect.signature(function).parameters.keys())
 
@@ -405,8 +417,8 @@ CLIP = "the larger of two is symmetric"
 ONCE = "no array with a label twice gets here"
 EQUIVALENT = {
     ("rule of mean", "y.size / x.size if x.size else 1.0 → y.size / x.size if x.size else 0.0"): "an empty Jacobian is 0",
-    ("rule of mean", "(_along(x, axis, keepdims, scale=y.size / x.size if x.size else 1.0), None) → (_along(x, axis, keepdims, "
-     "scale=y.size / x.size if x.size else 1.0), lambda *a: -None(*a))"): "None has no Jacobian either way",
+    ("rule of mean", "(_along(x, axis, keepdims, scale=y.size / x.size if x.size else 1.0), None) → (_along(x, axis, "
+     "keepdims, scale=y.size / x.size if x.size else 1.0), lambda *a: -None(*a))"): "None has no Jacobian either way",
     ("rule of sum", "_mask('sum', x, where).astype(x.dtype) → _mask('sum', x, where)"): PROMOTED,
     ("rule of log_softmax", "jnp.broadcast_to(where, x.shape).astype(y.dtype) → jnp.broadcast_to(where, x.shape)"): PROMOTED,
     ("rule of logsumexp", "total > 0 → total > 1"): "the largest entry counts as 1, so it is 0 or at least 1",
@@ -419,8 +431,8 @@ EQUIVALENT = {
     ("rule of embedding", "start=2 → start=3"): LABELS,
     ("row_rule", "p.ndim + k → p.ndim - k"): LABELS,
     ("row_rule", "tuple(out) → out"): "relabelled into a tuple",
-    ("row_rule", "from_groups(out, inp, *factors, operator(wide(_rows(p, axes)), (*shared, *own)), scale=scale) → "
-     "from_groups(out, inp, operator(wide(_rows(p, axes)), (*shared, *own)), *factors, scale=scale)"): "a product's order",
+    ("row_rule", "from_groups(out, inp, *weights, operator(wide(_rows(p, axes)), (*shared, *own)), scale=scale) → "
+     "from_groups(out, inp, operator(wide(_rows(p, axes)), (*shared, *own)), *weights, scale=scale)"): "a product's order",
     ("window", "len(inp) + axis → len(inp) - axis"): LABELS,
     ("rule of cross_entropy", "fresh_groups((*p.shape, p.shape[-1])) → (*p.shape, p.shape[-1])"): UNUSED,
     ("rule of cross_entropy", "(*p.shape, p.shape[-1]) → (p.shape[-1],)"): UNUSED,

@@ -16,6 +16,9 @@ def ones(*shape):
 
 
 INTS, COMPLEX, BOOLS = np.arange(3), np.ones(3, complex), np.ones(3, bool)
+FLOAT_LOSSES = ["absolute_error", "huber", "smooth_l1", "log_cosh"]
+NUMBER_LOSSES = ["binary_cross_entropy", "binary_cross_entropy_with_logits", "hinge", "soft_margin", "poisson_nll"]
+LABEL_LOSSES = ["nll", "cross_entropy", "multi_class_hinge"]
 ONE_ARRAY = [
     "identity", "relu", "tanh", "sigmoid", "softplus", "duplicate", "flatten", "split", "l2_norm", "relu6", "leaky_relu",
     "elu", "celu", "selu", "gelu", "silu", "mish", "softsign", "log_sigmoid", "hard_sigmoid", "hard_swish", "hard_tanh",
@@ -23,7 +26,8 @@ ONE_ARRAY = [
 ]  # fmt: skip
 MASKED = ["sum", "mean", "max", "logsumexp", "softmax", "softmin", "log_softmax"]
 TWO_ARRAYS = [
-    *((name, "x2") for name in ("add", "subtract", "multiply", "maximum", "minimum")), ("squared_error", "targets")
+    *((name, "x2") for name in ("add", "subtract", "multiply", "maximum", "minimum")), ("squared_error", "targets"),
+    *((name, "targets") for name in FLOAT_LOSSES),
 ]  # fmt: skip
 CONV1 = ["conv", "conv1d", "conv_transpose", "conv_transpose1d"]
 CONVOLUTIONS = [*CONV1, "conv2d", "conv3d", "conv_transpose2d", "conv_transpose3d"]
@@ -233,13 +237,25 @@ TABLE = [
     ("avg_pool", [ones(2, 3, 4)], {"kernel_size": 2, "divisor_override": 0}, ValueError, ["divisor_override", "0"]),
     ("avg_pool", [ones(2, 3, 4)], {"kernel_size": 2, "divisor_override": "2"}, TypeError, ["divisor_override", "2"]),
     *((name, [INTS], {}, DTypeError, ["'x'", "int64"]) for name in NORMS),
-    *((name, [np.ones((2, 4, 3), complex)], {"groups": 2} if name == "group_norm" else {}, DTypeError, ["'x'", "complex128"])
-      for name in (*NORMS, *CHANNEL_NORMS)),
+    *(
+        (
+            name,
+            [np.ones((2, 4, 3), complex)],
+            {"groups": 2} if name == "group_norm" else {},
+            DTypeError,
+            ["'x'", "complex128"],
+        )
+        for name in (*NORMS, *CHANNEL_NORMS)
+    ),
     *((name, [], {}, TypeError, ["'x'"]) for name in (*NORMS, *CHANNEL_NORMS)),
-    *((name, [ones(2, 4, 3)], {"eps": -1e-5, **GROUPS.get(name, {})}, ValueError, ["eps", "-1e-05"])
-      for name in (*NORMS, *CHANNEL_NORMS)),
-    *((name, [ones(2, 4, 3)], {"eps": None, **GROUPS.get(name, {})}, TypeError, ["eps", "None"])
-      for name in (*NORMS, *CHANNEL_NORMS)),
+    *(
+        (name, [ones(2, 4, 3)], {"eps": -1e-5, **GROUPS.get(name, {})}, ValueError, ["eps", "-1e-05"])
+        for name in (*NORMS, *CHANNEL_NORMS)
+    ),
+    *(
+        (name, [ones(2, 4, 3)], {"eps": None, **GROUPS.get(name, {})}, TypeError, ["eps", "None"])
+        for name in (*NORMS, *CHANNEL_NORMS)
+    ),
     *((name, [ones(2, 3)], {key: 2}, ShapeError, ["axis 2", "(2, 3)"]) for name, key in NORMS.items()),
     *((name, [ones(2, 3)], {key: (1, -1)}, ShapeError, ["(1, -1)", "twice"]) for name, key in NORMS.items()),
     *((name, [ones(2, 3)], {key: "i"}, TypeError, ["axis", "i"]) for name, key in NORMS.items()),
@@ -251,10 +267,14 @@ TABLE = [
     ("layer_norm", [ones(4, 3), INTS], {}, DTypeError, ["'scale'", "int64"]),
     ("rms_norm", [ones(4, 3), ones(3), ones(3)], {}, TypeError, ["too many"]),
     *((name, [ones(3)], GROUPS.get(name, {}), ShapeError, ["'x'", "(3,)"]) for name in CHANNEL_NORMS),
-    *((name, [ones(2, 4, 3), ones(3)], GROUPS.get(name, {}), ShapeError, ["'scale'", "(3,)", "c = 4", "'x'"])
-      for name in CHANNEL_NORMS),
-    *((name, [ones(2, 4, 3), ones(4), ones(1)], GROUPS.get(name, {}), ShapeError, ["'bias'", "(1,)", "c = 4"])
-      for name in CHANNEL_NORMS),
+    *(
+        (name, [ones(2, 4, 3), ones(3)], GROUPS.get(name, {}), ShapeError, ["'scale'", "(3,)", "c = 4", "'x'"])
+        for name in CHANNEL_NORMS
+    ),
+    *(
+        (name, [ones(2, 4, 3), ones(4), ones(1)], GROUPS.get(name, {}), ShapeError, ["'bias'", "(1,)", "c = 4"])
+        for name in CHANNEL_NORMS
+    ),
     ("group_norm", [ones(2, 4)], {}, TypeError, ["'groups'"]),
     ("group_norm", [ones(2, 4)], {"groups": 3}, ShapeError, ["groups", "3", "'x'", "(2, 4)"]),
     ("group_norm", [ones(2, 4)], {"groups": 0}, ValueError, ["groups", "0"]),
@@ -278,13 +298,13 @@ TABLE = [
     ("attention", [ones(3, 2), ones(4, 3), ones(4, 2)], {}, ShapeError, ["'k'", "(4, 3)", "d = 2", "'q'"]),
     ("attention", [ones(3, 2), ones(4, 2), ones(3, 2)], {}, ShapeError, ["'v'", "(3, 2)", "s = 4", "'k'"]),
     ("attention", [ones(2, 3, 2), ones(4, 2), ones(4, 2)], {}, ShapeError, ["'k'", "(4, 2)", "(2, 3, 2)"]),
-    ("attention", [ones(3, 3, 2), ones(2, 4, 2), ones(2, 4, 2)], {}, ShapeError, ["'k'", "(2, 4, 2)", "(3, 3, 2)", "divisor"]),
+    ("attention", [ones(3, 3, 2), ones(2, 4, 2), ones(2, 4, 2)], {}, ShapeError, ["'k'", "(2, 4, 2)", "(3, 3, 2)"]),
     ("attention", [ones(2, 3, 2), ones(4, 4, 2), ones(4, 4, 2)], {}, ShapeError, ["'k'", "(4, 4, 2)", "(2, 3, 2)"]),
     ("attention", [ones(5, 2, 3, 2), ones(1, 2, 4, 2), ones(1, 2, 4, 2)], {}, ShapeError, ["'k'", "(1, 2, 4, 2)", "(5,)"]),
     ("attention", [ones(2, 3, 2), ones(2, 4, 2), ones(1, 4, 2)], {}, ShapeError, ["'v'", "(1, 4, 2)", "(2,)"]),
     ("attention", [ones(3, 2), ones(4, 2), ones(4, 2), ones(4, 3)], {}, ShapeError, ["'bias'", "(4, 3)", "(3, 4)"]),
     ("attention", [ones(3, 2), ones(4, 2), ones(4, 2), ones(2, 3, 4)], {}, ShapeError, ["'bias'", "(2, 3, 4)", "(3, 4)"]),
-    ("attention", [ones(3, 2), ones(4, 2), ones(4, 2), None, np.ones(3, bool)], {}, ShapeError, ["'mask'", "(3,)", "(3, 4)"]),
+    ("attention", [ones(3, 2), ones(4, 2), ones(4, 2), None, BOOLS], {}, ShapeError, ["'mask'", "(3,)", "(3, 4)"]),
     ("attention", [ones(3, 2), ones(4, 2), ones(4, 2), None, ones(3, 4)], {}, DTypeError, ["'mask'", "float64", "bool"]),
     ("attention", [np.ones((3, 2), int), ones(4, 2), ones(4, 2)], {}, DTypeError, ["'q'", "int64"]),
     ("attention", [ones(3, 2), ones(4, 2)], {}, TypeError, ["'v'"]),
@@ -302,6 +322,70 @@ TABLE = [
     ("squared_error", [ones(3, 1), ones(3)], {}, ShapeError, ["'targets'", "(3, 1)", "(3,)"]),
     ("squared_error", [INTS, ones(3)], {}, DTypeError, ["'predictions'", "int64"]),
     ("squared_error", [ones(3), 1.0], {}, ShapeError, ["'targets'", "()", "(3,)"]),
+    *((name, [ones(3, 1), ones(3)], {}, ShapeError, ["'targets'", "(3, 1)", "(3,)"]) for name in FLOAT_LOSSES),
+    *((name, [ones(3), 1.0], {}, ShapeError, ["'targets'", "()", "(3,)"]) for name in FLOAT_LOSSES),
+    *((name, [INTS, ones(3)], {}, DTypeError, ["'predictions'", "int64"]) for name in FLOAT_LOSSES),
+    *((name, [ones(3, 1), ones(3)], {}, ShapeError, ["'targets'", "(3, 1)", "(3,)"]) for name in NUMBER_LOSSES),
+    *((name, [ones(3), np.int32(1)], {}, ShapeError, ["'targets'", "()", "(3,)"]) for name in NUMBER_LOSSES),
+    *((name, [ones(3), COMPLEX], {}, DTypeError, ["'targets'", "complex128"]) for name in NUMBER_LOSSES),
+    *((name, [ones(3), BOOLS], {}, DTypeError, ["'targets'", "bool"]) for name in NUMBER_LOSSES),
+    *((name, [INTS, ones(3)], {}, DTypeError, ["'predictions'", "int64"]) for name in NUMBER_LOSSES),
+    *((name, [ones(3), None], {}, TypeError, ["'targets'", "None"]) for name in NUMBER_LOSSES),
+    ("huber", [ones(3), ones(3)], {"delta": -1.0}, ValueError, ["delta", "-1.0"]),
+    ("huber", [ones(3), ones(3)], {"delta": 0}, ValueError, ["delta", "0"]),
+    ("huber", [ones(3), ones(3)], {"delta": np.inf}, ValueError, ["delta", "inf"]),
+    ("huber", [ones(3), ones(3)], {"delta": "1"}, TypeError, ["delta", "1"]),
+    ("huber", [ones(3), ones(3), 1.0], {}, TypeError, ["too many"]),
+    ("smooth_l1", [ones(3), ones(3)], {"beta": -0.5}, ValueError, ["beta", "-0.5"]),
+    ("smooth_l1", [ones(3), ones(3)], {"beta": np.inf}, ValueError, ["beta", "inf"]),
+    ("smooth_l1", [ones(3), ones(3)], {"beta": None}, TypeError, ["beta", "None"]),
+    ("binary_cross_entropy_with_logits", [ones(3, 2), ones(3, 2), ones(3)], {}, ShapeError, ["'pos_weight'", "(3,)"]),
+    ("binary_cross_entropy_with_logits", [ones(3), ones(3), ones(2, 3)], {}, ShapeError, ["'pos_weight'", "(2, 3)", "(3,)"]),
+    ("binary_cross_entropy_with_logits", [ones(3), ones(3), INTS], {}, DTypeError, ["'pos_weight'", "int64"]),
+    *((name, [ones(3, 4), INTS, ones(3)], {}, ShapeError, ["'weight'", "(3,)", "k = 4"]) for name in LABEL_LOSSES),
+    *((name, [ones(3, 4), INTS, ones(4, 1)], {}, ShapeError, ["'weight'", "(4, 1)"]) for name in LABEL_LOSSES),
+    *((name, [ones(3, 3), INTS, INTS], {}, DTypeError, ["'weight'", "int64"]) for name in LABEL_LOSSES),
+    *((name, [ones(3, 4), INTS], {"ignore_index": 1.5}, TypeError, ["ignore_index", "1.5"]) for name in LABEL_LOSSES[:2]),
+    *((name, [ones(3, 4), INTS - 1], {"ignore_index": 9}, ValueError, ["-1", "0 to 3"]) for name in LABEL_LOSSES[:2]),
+    ("cross_entropy", [ones(2, 3), ones(2, 3)], {"ignore_index": 0}, ValueError, ["ignore_index", "0", "probabilities"]),
+    ("cross_entropy", [ones(2, 3), np.zeros(2, int)], {"label_smoothing": 1.5}, ValueError, ["label_smoothing", "1.5"]),
+    ("cross_entropy", [ones(2, 3), ones(2, 3)], {"label_smoothing": -0.1}, ValueError, ["label_smoothing", "-0.1"]),
+    ("cross_entropy", [ones(2, 3), np.zeros(2, int)], {"label_smoothing": "a"}, TypeError, ["label_smoothing", "a"]),
+    ("multi_class_hinge", [ones(2, 3), ones(2)], {}, DTypeError, ["'targets'", "float64"]),
+    ("multi_class_hinge", [ones(2, 3), np.array([0, 3])], {}, ValueError, ["'targets'", "3", "0 to 2"]),
+    ("multi_class_hinge", [ones(2, 3), INTS], {}, ShapeError, ["'targets'", "(3,)", "(2,)"]),
+    ("multi_class_hinge", [ones(2, 3), np.zeros(2, int)], {"p": 3}, ValueError, ["p", "3"]),
+    ("multi_class_hinge", [ones(2, 3), np.zeros(2, int)], {"margin": None}, TypeError, ["margin", "None"]),
+    ("kl_divergence", [ones(2, 3), ones(2, 4)], {}, ShapeError, ["'targets'", "(2, 4)", "k = 3"]),
+    ("kl_divergence", [ones(2, 3), ones(3)], {}, ShapeError, ["'targets'", "(3,)", "(2, 3)"]),
+    ("kl_divergence", [ones(2, 3), np.zeros(2, int)], {}, DTypeError, ["'targets'", "int64"]),
+    ("kl_divergence", [1.0, 1.0], {}, ShapeError, ["'predictions'", "()"]),
+    ("poisson_nll", [ones(3), ones(3)], {"eps": -1e-8}, ValueError, ["eps", "-1e-08"]),
+    ("poisson_nll", [ones(3), ones(3)], {"eps": "0"}, TypeError, ["eps", "0"]),
+    ("gaussian_nll", [ones(3), ones(3)], {}, TypeError, ["'var'"]),
+    ("gaussian_nll", [ones(3), ones(3, 1), ones(3)], {}, ShapeError, ["'targets'", "(3, 1)", "(3,)"]),
+    ("gaussian_nll", [ones(2, 3), ones(2, 3), ones(2)], {}, ShapeError, ["'var'", "(2,)", "(2, 3)"]),
+    ("gaussian_nll", [ones(3), ones(3), ones(2, 3)], {}, ShapeError, ["'var'", "(2, 3)", "(3,)"]),
+    ("gaussian_nll", [ones(3), ones(3), INTS], {}, DTypeError, ["'var'", "int64"]),
+    ("gaussian_nll", [ones(3), ones(3), ones(3)], {"eps": np.nan}, ValueError, ["eps", "nan"]),
+    ("cosine_embedding", [ones(2, 3), ones(2, 4), np.ones(2, int)], {}, ShapeError, ["'x2'", "(2, 4)", "i = 3"]),
+    ("cosine_embedding", [ones(2, 3), ones(1, 3), np.ones(2, int)], {}, ShapeError, ["'x2'", "(1, 3)", "(2, 3)"]),
+    ("cosine_embedding", [ones(2, 3), ones(2, 3), np.ones(3, int)], {}, ShapeError, ["'targets'", "(3,)", "(2,)"]),
+    ("cosine_embedding", [ones(2, 3), ones(2, 3), np.array([1, 0])], {}, ValueError, ["'targets'", "0", "1 or −1"]),
+    ("cosine_embedding", [ones(2, 3), ones(2, 3), np.ones(2, complex)], {}, DTypeError, ["'targets'", "complex128"]),
+    ("cosine_embedding", [ones(3), ones(3), 1], {"margin": "0"}, TypeError, ["margin", "0"]),
+    ("triplet", [ones(2, 3), ones(2, 3)], {}, TypeError, ["'negative'"]),
+    ("triplet", [ones(2, 3), ones(2, 3), ones(2, 2)], {}, ShapeError, ["'negative'", "(2, 2)", "i = 3"]),
+    ("triplet", [ones(2, 3), ones(3), ones(2, 3)], {}, ShapeError, ["'positive'", "(3,)", "(2, 3)"]),
+    ("triplet", [ones(3), ones(3), INTS], {}, DTypeError, ["'negative'", "int64"]),
+    ("triplet", [ones(3), ones(3), ones(3)], {"p": 0.5}, ValueError, ["p", "0.5"]),
+    ("triplet", [ones(3), ones(3), ones(3)], {"p": "2"}, TypeError, ["p", "2"]),
+    ("triplet", [ones(3), ones(3), ones(3)], {"margin": None}, TypeError, ["margin", "None"]),
+    ("margin_ranking", [ones(3), ones(3, 1), ones(3)], {}, ShapeError, ["'x2'", "(3, 1)", "(3,)"]),
+    ("margin_ranking", [ones(3), ones(3), ones(1)], {}, ShapeError, ["'targets'", "(1,)", "(3,)"]),
+    ("margin_ranking", [ones(3), INTS, ones(3)], {}, DTypeError, ["'x2'", "int64"]),
+    ("margin_ranking", [ones(3), ones(3), BOOLS], {}, DTypeError, ["'targets'", "bool"]),
+    ("margin_ranking", [ones(3), ones(3), ones(3)], {"margin": np.nan}, ValueError, ["margin", "nan"]),
     ("nll", [ones(2, 3), ones(2)], {}, DTypeError, ["'targets'", "float64", "integer"]),
     ("nll", [ones(2, 3), INTS], {}, ShapeError, ["'targets'", "(3,)", "(2,)"]),
     ("nll", [ones(2, 3), np.int32(1)], {}, ShapeError, ["'targets'", "()", "(2,)"]),

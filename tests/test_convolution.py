@@ -284,6 +284,26 @@ def test_gradient_of_a_kernel_is_one_convolution():
     assert max(size for _, size in found) < len(x) * w.size
 
 
+def test_products_are_one_convolution():
+    x, w = jnp.zeros((50, 3, 8, 8)), jnp.zeros((4, 3, 5, 5))
+    for a, v in ((0, x), (1, w)):
+        j = jaxnets.jacobian(jaxnets.conv, a)(x, w)
+        for found in (equations(lambda v, j=j: j @ v, v), equations(lambda u, j=j: u @ j, jaxnets.conv(x, w))):
+            names = [name for name, _ in found]
+            assert names.count("conv_general_dilated") == 1
+            assert not {"dot_general", "gather"} & set(names)
+
+
+def test_products_of_the_operator_itself():
+    """`push` and `pull` take and give [n, g, …], a row for each of n arrays."""
+    x, w, u = normal(3, 4, 5), normal(6, 2, 2), normal(3, 6, 4)
+    (factor,) = jaxnets.jacobian(lambda x: jaxnets.conv(x, w, groups=2))(x).terms[0].factors
+    pushed, pulled = factor.push(x.reshape(3, 2, 2, 5)), factor.pull(u.reshape(3, 2, 3, 4))
+    assert (pushed.shape, pulled.shape) == ((3, 2, 3, 4), (3, 2, 2, 5))
+    close(pushed.reshape(u.shape), conv_loop(x, w, groups=2))
+    close(np.vdot(pushed, u), np.vdot(x, pulled))
+
+
 def test_gradients_example_by_example():
     """They keep the batch index: a product with patches of x."""
     x, w = normal(5, 2, 6), normal(3, 2, 3)

@@ -185,6 +185,7 @@ def test_embedding_gathers_and_scatters():
 def test_padding_is_read_but_not_learnt():
     ids, table = jnp.array([1, 3, 1]), jnp.arange(8.0).reshape(4, 2)
     for index in (3, -1):
+
         def read(w, index=index):
             return jn.embedding(ids, w, padding_index=index)
 

@@ -84,9 +84,7 @@ def test_per_example_gradients(problem):
     def each(f):
         return jax.vmap(jax.grad(lambda p, x, k: f(p, x[None], k[None])), in_axes=(None, 0, 0))(params, x, labels)
 
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-14), each(jn.with_rules(network)), each(network)
-    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-14), each(jn.with_rules(network)), each(network))
 
 
 def test_second_derivatives(problem):

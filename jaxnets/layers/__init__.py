@@ -4,7 +4,5 @@ from ..layer import layers_of
 from . import attention, combine, conv, dropout, elementwise, gated, linear, normalize, piecewise, pool, reduce, softmax
 
 globals().update(
-    layers_of(
-        attention, combine, conv, dropout, elementwise, gated, linear, normalize, piecewise, pool, reduce, softmax
-    )
+    layers_of(attention, combine, conv, dropout, elementwise, gated, linear, normalize, piecewise, pool, reduce, softmax)
 )

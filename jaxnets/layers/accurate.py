@@ -38,15 +38,14 @@ def distance(x, zero, rest):
 
 
 def decay(a):
-    """b, e, m for a ≤ 0: exp(a) = e·m with e = exp(b).  To multiply by one factor at a time does not underflow early."""
+    """e, m for a ≤ 0 with exp(a) = e·m.  To multiply by one factor at a time does not underflow early."""
     deep = a < -40
-    b = jnp.where(deep, a / 2, a)
-    e = jnp.exp(b)
-    return b, e, jnp.where(deep, e, 1)
+    e = jnp.exp(jnp.where(deep, a / 2, a))
+    return e, jnp.where(deep, e, 1)
 
 
-# Hyperbolic functions: the continued fraction tanh x = x / (1 + x²/(3 + x²/(5 + …))), cut off after ten steps, gives
-# tanh x = x·N₂/N₁ and x − tanh x = x³·N₃/N₁ with polynomials in x² that have positive coefficients.
+# Hyperbolic functions: the continued fraction tanh x = x / (1 + x²/(3 + x²/(5 + …))), cut off after some steps,
+# gives tanh x = x·N₂/N₁ and x − tanh x = x³·N₃/N₁ with polynomials in x² that have positive coefficients.
 
 
 def _continued_fraction(steps):
@@ -57,7 +56,7 @@ def _continued_fraction(steps):
     return [(n / n3[0]).tolist() for n in (n1, n2, n3)]
 
 
-N1, N2, N3 = _continued_fraction(10)
+FRACTION = {"float32": _continued_fraction(7), "float64": _continued_fraction(10)}
 COSH = [4.0**k / math.factorial(2 * k) for k in range(1, 12)]  # cosh 2x − 1 = x²·Σ_k COSH[k] x^2k
 
 
@@ -71,18 +70,24 @@ def expm1(x, scale=1.0, rate=1.0):
     """scale·(exp(x/rate) − 1), near 0 from exp(r) − 1 = 2t / (1 − t) with t = tanh(r/2)."""
     r = x / rate
     near, z = _near(r, 0.7)
+    return jnp.where(near, small_expm1(z, jnp.where(near, x, 0) * (scale / rate)), scale * (jnp.exp(r) - 1))
+
+
+def small_expm1(z, factor=None):
+    """exp(z) − 1 for |z| < 0.7, with a factor in place of its leading z."""
+    n1, n2, _ = FRACTION[z.dtype.name]
     s = jnp.square(z) / 4
-    p = polynomial(N2, s)
-    small = jnp.where(near, x, 0) * p * (scale / rate)
-    return jnp.where(near, small / (polynomial(N1, s) - z * p / 2), scale * (jnp.exp(r) - 1))
+    p = polynomial(n2, s)
+    return (z if factor is None else factor) * p / (polynomial(n1, s) - z * p / 2)
 
 
 def tanh(x):
     near, z = _near(x, 0.6)
+    n1, n2, _ = FRACTION[x.dtype.name]
     s = jnp.square(z)
     q = jnp.exp(2 * minus_abs(x))
     far = 1 - 2 * q / (1 + q)
-    return jnp.where(near, z * (polynomial(N2, s) / polynomial(N1, s)), jnp.where(x < 0, -far, far))
+    return jnp.where(near, z * (polynomial(n2, s) / polynomial(n1, s)), jnp.where(x < 0, -far, far))
 
 
 def tanh_squared(x):
@@ -95,15 +100,16 @@ def tanh_squared(x):
 
 def tanh_derivative(x):
     """1 − tanh²(x) = 4q / (1 + q)²,  q = exp(−2|x|)."""
-    _, e, m = decay(2 * minus_abs(x))
+    e, m = decay(2 * minus_abs(x))
     q = e * m
     return 4 * e * m / (1 + q * (2 + q))
 
 
 def x_minus_tanh(x):
     near, z = _near(x, 1.5)
+    n1, _, n3 = FRACTION[x.dtype.name]
     s = jnp.square(z)
-    return jnp.where(near, z * (s * (polynomial(N3, s) / polynomial(N1, s))), x - tanh(x))
+    return jnp.where(near, z * (s * (polynomial(n3, s) / polynomial(n1, s))), x - tanh(x))
 
 
 # The logistic function σ.
@@ -111,14 +117,14 @@ def x_minus_tanh(x):
 
 def sigmoid_derivative(x, factor=1.0):
     """factor · σ(x) σ(−x) = factor · q / (1 + q)²,  q = exp(−|x|)."""
-    _, e, m = decay(minus_abs(x))
+    e, m = decay(minus_abs(x))
     q = e * m
     return factor * e * m / (1 + q * (2 + q))
 
 
 def times_sigmoid(factor, x):
     """factor · σ(x)."""
-    _, e, m = decay(minus_abs(x))
+    e, m = decay(minus_abs(x))
     return jnp.where(x < 0, factor * e * m, factor) / (1 + e * m)
 
 
@@ -135,15 +141,15 @@ def gate_derivative(x, zero, scale=1.0, bend=0.0):
     """
     x = bounded(x)
     v = cubic(x, scale, bend)
-    b, e, m = decay(minus_abs(v))
+    e, m = decay(minus_abs(v))
     q = e * m
     z = x * (scale + (3 * scale * bend) * jnp.square(x))
     near, u = _near(distance(x, *zero), 0.4)
     x0 = sum(zero)
     s = bend * (jnp.square(x) + x0 * x + x0**2)
-    rise = u * scale * (1 + 3 * s) + math.exp(scale * (x0 + bend * x0**3)) * expm1(u * scale * (1 + s))
+    rise = u * scale * (1 + 3 * s) + math.exp(scale * (x0 + bend * x0**3)) * small_expm1(u * scale * (1 + s))
     n = jnp.where(near, rise, 1 + z + q)
-    return jnp.where(x < 0, n * m / (jnp.exp(-b) + m * (2 + q)), (1 + q * (1 + z)) / (1 + q * (2 + q)))
+    return jnp.where(x < 0, n * e * m, 1 + q * (1 + z)) / (1 + q * (2 + q))
 
 
 SILU_ZERO = (-1.2784645427610737, -1.0946994183093437e-16)
@@ -170,7 +176,7 @@ def tanh_gelu_derivative(x):
 def mish(x):
     """x tanh(log(1 + exp(x))) = x (1 − 2 / (1 + (1 + exp(x))²))."""
     x = jnp.maximum(x, -LIMIT[x.dtype.name])
-    _, e, m = decay(minus_abs(x))
+    e, m = decay(minus_abs(x))
     q = e * m
     return jnp.where(x < 0, x * e * m * (1 - q * (1 + q) / (2 + q * (2 + q))), x * (1 - 2 * q * q / (1 + 2 * q * (1 + q))))
 
@@ -186,13 +192,13 @@ def mish_derivative(x):
     Around its zero x₀, with u = x − x₀ and w = expm1(u), ω = w·(polynomial in w) + 4u (1 + e) does not cancel.
     """
     x = bounded(x)
-    b, e, m = decay(minus_abs(x))
+    e, m = decay(minus_abs(x))
     q = e * m
     u = distance(x, *MISH_ZERO)
     near, v = _near(u, 0.4)
-    w = expm1(v)
+    w = small_expm1(v)
     omega = jnp.where(near, w * polynomial(MISH, w) + 4 * v * (1 + q), 4 * (1 + x) + q * (6 + 4 * x + q * (4 + q)))
-    below = omega * m / (4 * jnp.exp(-b) + m * (8 + q * (8 + q * (4 + q))))
+    below = omega * e * m / (4 + q * (8 + q * (8 + q * (4 + q))))
     c = 1 + 2 * q * (1 + q)
     return jnp.where(x < 0, below, 1 + 2 * q * q * (2 * x * (1 + q) / c - 1) / c)
 
@@ -229,7 +235,7 @@ AROUND_GELU_ZERO = _around_gelu_zero(18)
 def _times_gaussian(factor, a):
     """factor · exp(−a²/2) for a ≥ 0, without the error of rounding a²: a part of few digits is squared exactly."""
     part = jnp.round(a * 64) / 64
-    _, e, m = decay(-jnp.square(part) / 2)
+    e, m = decay(-jnp.square(part) / 2)
     return e * (factor * jnp.exp((part - a) * (part + a) / 2)) * m
 
 

@@ -117,13 +117,13 @@ def _labels(q, k, v):
 
     The head of a query is a pair: the head of keys, and which of those that share it.
     """
-    g, r = _share(q, k)
+    groups, share = _share(q, k)
     batch = q.shape[:-3]
-    names = [*"b"[: len(batch)], *[""] * (len(batch) - 1), "h" if r == 1 else "g", "h" if g == 1 else "r", *"tsjde"]
-    sizes = [*batch, g, r, q.shape[-2], k.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1]]
-    groups = fresh_groups(sizes, names)
-    *batch, g, r = groups[:-5]
-    return (*batch, g + r)[: q.ndim - 2], (*batch, g)[: q.ndim - 2], groups[-5:]
+    heads = ["h" if share == 1 else "g", "h" if groups == 1 else "r"]
+    names = [*"b"[: len(batch)], *[""] * (len(batch) - 1), *heads, *"tsjde"]
+    sizes = [*batch, groups, share, q.shape[-2], k.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1]]
+    *lead, g, r, t, s, j, d, e = fresh_groups(sizes, names)
+    return (*lead, g + r)[: q.ndim - 2], (*lead, g)[: q.ndim - 2], (t, s, j, d, e)
 
 
 def multi_head_attention(

@@ -156,9 +156,7 @@ def _(y, *xs, axis):
 
 
 @layer(plain=True, example=Example((4, 6)))
-def split(
-    x: Float[Array, "..."], *, sections: int | tuple[int, ...] = 2, axis: int = -1
-) -> tuple[Float[Array, "..."], ...]:
+def split(x: Float[Array, "..."], *, sections: int | tuple[int, ...] = 2, axis: int = -1) -> tuple[Float[Array, "..."], ...]:
     """The pieces of x along `axis`, one after the other: `sections` of equal length, or of these lengths.
 
     ∂y[b,j]/∂x[b,i] = δ(i, j)  of the first piece, δ(i, j + n1) of the second, … with n1 the length of the first

@@ -198,10 +198,10 @@ class ByKernel(Operator):
         return tensor(array.reshape([label.size for label in labels]), labels)
 
     def array(self, forward=None):
-        (*_, g), p, (i, *k) = self.parts()
+        (*batch, g), p, (i, *k) = self.parts()
         meet = zip(self.space, shape_of(p), shape_of(k), self.x.shape[-len(p) :], strict=True)
         array = _looked_up(self.merged(), [axis.inputs(*sizes) for axis, *sizes in meet])
-        array = array.reshape(-1, *shape_of([g, i, *p, *k]))
+        array = array.reshape(size_of(flatten(batch)), *shape_of([g, i, *p, *k]))
         return jnp.moveaxis(array, 2, 2 + len(p)).reshape(shape_of(self.axes))
 
     def formula(self, show):
@@ -347,12 +347,12 @@ def _finished(y, x, w, b):
 
 
 def _by_conv(y, x, w, b, *, stride, padding, dilation, groups):
-    grid, _ = _grid("conv", x, w, stride, padding, dilation, groups)
+    grid = _grid("conv", x, w, stride, padding, dilation, groups)[0]
     return _rules(y, x, w, grid, groups)
 
 
 def _by_conv_transpose(y, x, w, b, *, stride, padding, output_padding, dilation, groups):
-    grid, _ = _transposed_grid("conv_transpose", x, w, stride, padding, output_padding, dilation, groups)
+    grid = _transposed_grid("conv_transpose", x, w, stride, padding, output_padding, dilation, groups)[0]
     return _rules(y, x, w, grid, groups, back=True)
 
 

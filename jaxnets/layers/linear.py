@@ -8,7 +8,8 @@ from opt_einsum.parser import parse_einsum_input
 from ..errors import ShapeError
 from ..factors import Label, Selection, Tensor
 from ..layer import check_range, layer
-from ..rules import axis_names, einsum as einsum_rule, fresh_groups, from_groups
+from ..rules import axis_names, fresh_groups, from_groups
+from ..rules import einsum as einsum_rule
 from ..samples import Example
 
 

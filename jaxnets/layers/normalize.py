@@ -113,7 +113,7 @@ def _quotient(x, divisor):
     return jnp.where(divisor == 0, 0, x / safe), jnp.where(divisor == 0, 0, 1 / safe)
 
 
-def _divided(x, axes, eps):
+def _divided(x, axes, eps) -> tuple[Any, Any]:
     """x / √(mean x² + eps) over some axes, and one over the root."""
     return _quotient(x, _root(_mean_square(x, axes) + float(eps)))
 
@@ -352,9 +352,9 @@ def batch_norm(
     if not 0 <= momentum <= 1:
         raise ValueError(f"batch_norm: momentum must be between 0 and 1, got {momentum}")
     if not training:
-        for name, statistic in (("running_mean", running_mean), ("running_var", running_var)):
-            if statistic is None:
-                raise DTypeError(f"batch_norm: argument '{name}' is None, expected an array [c] in evaluation")
+        if running_mean is None or running_var is None:
+            name = "running_mean" if running_mean is None else "running_var"
+            raise DTypeError(f"batch_norm: argument '{name}' is None, expected an array [c] in evaluation")
         hat = (x - _along(x, running_mean, (1,))) / _along(x, _root(running_var + eps), (1,))
         return _affine("batch_norm", hat, scale, bias, (1,)), running_mean, running_var
     axes, n = _but_channels(x)
@@ -403,12 +403,12 @@ def _(outputs, x, scale, bias, running_mean, running_var, *, training, momentum,
         )  # fmt: skip
     axes, n = _but_channels(x)
     d = deviations(x, axes)
-    by_mean, by_var = (1.0 if old is None else momentum for old in (running_mean, running_var))
+    to_mean, to_var = (1.0 if old is None else momentum for old in (running_mean, running_var))
     return (
         (*_rules(*_divided(d, axes, eps), scale, axes, (1,), names), zero, zero),
-        (from_groups(channel, out, scale=by_mean / n), zero, zero, scaled(1 - momentum), zero),
+        (from_groups(channel, out, scale=to_mean / n), zero, zero, scaled(1 - momentum), zero),
         (
-            from_groups(channel, out, Tensor(d, out, "(x−μ)"), scale=2 * by_var / (n - 1)),
+            from_groups(channel, out, Tensor(d, out, "(x−μ)"), scale=2 * to_var / (n - 1)),
             zero, zero, zero, scaled(1 - momentum),
         ),
     )  # fmt: skip
@@ -432,13 +432,13 @@ def standardize(
     elementwise: ∂y[b,i]/∂x[b,i] = r[i] with r = 1 / max(std, eps).
     """
     eps = _check_eps("standardize", eps)
-    if (mean is None) != (std is None):
+    if mean is None and std is None:
+        return _standardized(x, check_axes("standardize", x, axis), eps)[0]
+    if mean is None or std is None:
         raise DTypeError(f"standardize: argument '{'mean' if mean is None else 'std'}' is None, expected both or neither")
-    if mean is not None:
-        check_broadcasts("standardize", "mean", mean, x.shape)
-        check_broadcasts("standardize", "std", std, x.shape)
-        return _quotient(x - mean, jnp.where(std > eps, std, eps))[0]
-    return _standardized(x, check_axes("standardize", x, axis), eps)[0]
+    check_broadcasts("standardize", "mean", mean, x.shape)
+    check_broadcasts("standardize", "std", std, x.shape)
+    return _quotient(x - mean, jnp.where(std > eps, std, eps))[0]
 
 
 def _standardized(x, axes, eps):

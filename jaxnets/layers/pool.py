@@ -251,7 +251,6 @@ def _(y, x, *, kernel_size, stride, padding, ceil_mode, count_include_pad, divis
 
 def _divisors(x, tables, padding, count_include_pad, divisor_override) -> list[np.ndarray]:
     """For each window along each axis a divisor; their products are those of the windows."""
-    space = x.shape[x.ndim - len(tables) :]
     if divisor_override is not None:
         if isinstance(divisor_override, bool) or not isinstance(divisor_override, (int, float)):
             raise TypeError(f"avg_pool: divisor_override must be a number, got {divisor_override!r}")
@@ -259,8 +258,12 @@ def _divisors(x, tables, padding, count_include_pad, divisor_override) -> list[n
             raise ValueError("avg_pool: divisor_override must not be 0")
         first, *others = (np.ones(len(table)) for table in tables)
         return [first * divisor_override, *others]
-    pads = per_axis("avg_pool", "padding", padding if count_include_pad else 0, len(tables), 0)
-    rows = zip(tables, space, pads, strict=True)
+    return _counts(x, tables, per_axis("avg_pool", "padding", padding if count_include_pad else 0, len(tables), 0))
+
+
+def _counts(x, tables, pads) -> list[np.ndarray]:
+    """How many places of each window along each axis are in x or that much beside it."""
+    rows = zip(tables, x.shape[x.ndim - len(tables) :], pads, strict=True)
     return [((table >= -pad) & (table < n + pad)).sum(1).astype(float) for table, n, pad in rows]
 
 
@@ -274,13 +277,13 @@ def adaptive_avg_pool(x: Float[Array, "..."], *, output_size: int | tuple[int | 
     of x is kept.
     """
     tables = _adaptive_windows("adaptive_avg_pool", x, output_size)
-    return _mean(x, tables, _divisors(x, tables, 0, True, None))
+    return _mean(x, tables, _counts(x, tables, [0] * len(tables)))
 
 
 @adaptive_avg_pool.jacobian
 def _(y, x, *, output_size):
     tables = _adaptive_windows("adaptive_avg_pool", x, output_size)
-    return (_mean_rule(y, x, tables, _divisors(x, tables, 0, True, None)),)
+    return (_mean_rule(y, x, tables, _counts(x, tables, [0] * len(tables))),)
 
 
 @layer(example=Example((4, 3, 6, 8)))
@@ -294,5 +297,5 @@ def global_avg_pool(x: Float[Array, "b c u ..."]) -> Float[Array, "b c"]:
 
 @global_avg_pool.jacobian
 def _(y, x):
-    inp, _, lead = _labels(x, y, x.ndim - 2)
-    return (from_groups(lead, (*lead, *inp), scale=1 / math.prod(x.shape[2:])),)
+    inp, out, lead = _labels(x, y, x.ndim - 2)
+    return (from_groups((*lead, *out), (*lead, *inp), scale=1 / math.prod(x.shape[2:])),)

@@ -162,8 +162,8 @@ def row_rule(operator, p, axis, *factors, scale=1.0):
         inp[a] = (Label(p.ndim + k, p.shape[a], "jln"[k % 3]),)
     shared = [group for a, group in enumerate(out) if a not in axes]
     own = (tuple(label for a in axes for label in side[a]) for side in (out, inp))
-    factors = [Tensor(value, tuple(out), name) for value, name in factors]
-    return from_groups(out, inp, *factors, operator(wide(_rows(p, axes)), (*shared, *own)), scale=scale)
+    weights = [Tensor(value, tuple(out), name) for value, name in factors]
+    return from_groups(out, inp, *weights, operator(wide(_rows(p, axes)), (*shared, *own)), scale=scale)
 
 
 def _rows(x, axes):

@@ -23,7 +23,12 @@ def binary_cross_entropy(predictions: Float[Array, "..."], targets: Num[Array, "
     `binary_cross_entropy_with_logits`.
     """
     t = real_targets("binary_cross_entropy", predictions, targets)
-    return times(t, -jnp.log(predictions)) + times(1 - t, -jnp.log1p(-predictions))
+    return times(t, -jnp.log(predictions)) + times(1 - t, -_log_complement(predictions))
+
+
+def _log_complement(p):
+    """log(1 − p).  XLA's log1p is off by 100 units of the last place around −0.4."""
+    return jnp.where(p > 0.25, jnp.log(1 - p), jnp.log1p(-jnp.where(p > 0.25, 0, p)))
 
 
 @binary_cross_entropy.jacobian
@@ -34,7 +39,7 @@ def _(y, predictions, targets):
     slope = jnp.where(sure, 1 - 2 * t, (p - t) / jnp.where(sure, 1, variance))
     half = jnp.abs(p - 0.5) < 0.25  # there the logarithms cancel
     near = jnp.log1p((1 - 2 * p) / jnp.where(half, p, 1))
-    return diagonal(slope), if_real(targets, diagonal(jnp.where(half, near, jnp.log1p(-p) - jnp.log(p)), "−logit p"))
+    return diagonal(slope), if_real(targets, diagonal(jnp.where(half, near, _log_complement(p) - jnp.log(p)), "−logit p"))
 
 
 @binary_cross_entropy.hessian
@@ -42,8 +47,7 @@ def _(y, predictions, targets):
     p, t = predictions, targets.astype(predictions.dtype)
     a = jnp.where(t == 0, 0, jnp.sqrt(t) / p)
     b = jnp.where(t == 1, 0, jnp.sqrt(1 - t) / (1 - p))
-    h = jnp.square(a) + jnp.square(b)
-    return diagonal(h, "h"), diagonal(jnp.sqrt(h), "√h")
+    return diagonal(jnp.square(a) + jnp.square(b), "h"), diagonal(jnp.hypot(a, b), "√h")
 
 
 def _softplus_both(x):
@@ -62,14 +66,14 @@ def _sigmoid_slope_root(x):
 def binary_cross_entropy_with_logits(
     predictions: Float[Array, "..."], targets: Num[Array, "..."], pos_weight: Float[Array, "..."] | None = None
 ) -> Float[Array, "..."]:
-    """Cross-entropy of the logits x  y[...] = w t[...] log(1 + exp(−x[...])) + (1 − t[...]) log(1 + exp(x[...])),  t in [0, 1].
+    """Cross-entropy of logits  y[...] = w t[...] log(1 + exp(−x[...])) + (1 − t[...]) log(1 + exp(x[...])).
 
     ∂y[b,i]/∂predictions[b,i] = h'[b,i],  h' = (1 − t) σ(x) − w t σ(−x)     ∂y[b,i]/∂targets[b,i] = d[b,i],
     d = w log(1 + exp(−x)) − log(1 + exp(x)), without w −x     ∂y[b,i]/∂pos_weight[i] = u[b,i],  u = t log(1 + exp(−x))
 
-    x are the predictions, t the targets; w = `pos_weight`, the weight of the class t = 1, broadcasts to their shape.  Also
-    known as sigmoid cross-entropy.  No term cancels another and none overflows: at x = ±∞ the loss is 0 where the target
-    agrees, ∞ where it does not.  Hessian h = (1 − t + w t) σ(x) σ(−x), root √h.
+    x are the predictions, t the targets in [0, 1]; w = `pos_weight`, the weight of the class t = 1, broadcasts to their
+    shape.  Also known as sigmoid cross-entropy.  No term cancels another and none overflows: at x = ±∞ the loss is 0 where
+    the target agrees, ∞ where it does not.  Hessian h = (1 − t + w t) σ(x) σ(−x), root √h.
     """
     name = "binary_cross_entropy_with_logits"
     t = real_targets(name, predictions, targets)

@@ -22,7 +22,9 @@ def check_fits(loss: str, name: str, array, shape):
     except ValueError:
         fits = False
     if not fits:
-        raise ShapeError(f"{loss}: argument '{name}' has shape {array.shape}, expected one that broadcasts to {tuple(shape)}")
+        raise ShapeError(
+            f"{loss}: argument '{name}' has shape {array.shape}, expected one that broadcasts to {tuple(shape)}"
+        )
 
 
 def is_real(array) -> bool:

@@ -49,7 +49,12 @@ def _(y, predictions, targets, *, log_targets):
 
 @layer(example=Example((4, 5), Positive((4, 5))))
 def poisson_nll(
-    predictions: Float[Array, "..."], targets: Num[Array, "..."], *, log_input: bool = True, full: bool = False, eps: float = 1e-8
+    predictions: Float[Array, "..."],
+    targets: Num[Array, "..."],
+    *,
+    log_input: bool = True,
+    full: bool = False,
+    eps: float = 1e-8,
 ) -> Float[Array, "..."]:
     """Negative log-likelihood of counts t  y[...] = exp(x[...]) − t[...] x[...],  x the logarithm of the expected count.
 
@@ -63,10 +68,8 @@ def poisson_nll(
     """
     eps = _offset("poisson_nll", eps)
     t = real_targets("poisson_nll", predictions, targets)
-    if log_input:
-        y = jnp.exp(predictions) - times(t, predictions)
-    else:
-        y = predictions - times(t, jnp.log(predictions + eps))
+    mean, log_mean = (jnp.exp(predictions), predictions) if log_input else (predictions, jnp.log(predictions + eps))
+    y = mean - times(t, log_mean)
     if full:
         large = jnp.where(t > 1, t, 1)
         y = y + jnp.where(t > 1, large * jnp.log(large) - large + jnp.log(2 * math.pi * large) / 2, 0)

@@ -142,9 +142,7 @@ def triplet(
 
 @triplet.jacobian
 def _(y, anchor, positive, negative, *, margin, p, eps, swap):
-    excess, swapped, near, far, other = _triplet(
-        anchor, positive, negative, float(margin), float(p), float(eps), swap
-    )
+    excess, swapped, near, far, other = _triplet(anchor, positive, negative, float(margin), float(p), float(eps), swap)
     met, swapped = (excess <= 0)[..., None], swapped[..., None]
     slopes = {
         "a": near - jnp.where(swapped, 0, far),
@@ -158,7 +156,7 @@ def _(y, anchor, positive, negative, *, margin, p, eps, swap):
 def margin_ranking(
     x1: Float[Array, "..."], x2: Float[Array, "..."], targets: Num[Array, "..."], *, margin: float = 0.0
 ) -> Float[Array, "..."]:
-    """Ranking loss of scores  y[...] = max(0, margin − t[...] (x1[...] − x2[...])):  targets t of 1 want x1 above, −1 below x2.
+    """Ranking loss of scores  y[...] = max(0, margin − t[...] (x1[...] − x2[...])):  with t = 1 x1 should be the larger one.
 
     ∂y[b,i]/∂x1[b,i] = −t[b,i]     ∂y[b,i]/∂x2[b,i] = t[b,i]     ∂y[b,i]/∂targets[b,i] = (x2−x1)[b,i]  where y > 0, else 0,
     also at the kink

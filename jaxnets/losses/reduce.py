@@ -31,19 +31,25 @@ def reduce(loss, reduction: str = "mean", *, weights=None, where=None):
         where = jnp.ones(loss.shape, bool) if loss.size == 0 else None
     else:
         where = _fitting("where", where, jnp.bool_, loss.shape)
+    value = _kept(wide(loss), where)
     if weights is not None:
-        weights = wide(_fitting("weights", weights, jnp.floating, loss.shape))
-    value = wide(loss) if weights is None else wide(loss) * weights
+        weights = _kept(wide(_fitting("weights", weights, jnp.floating, loss.shape)), where)
+        value = value * weights
     if reduction == "none":
-        result = value if where is None else jnp.where(where, value, 0)
+        result = value
     elif reduction == "sum":
-        result = total(value, where)
+        result = total(value)
     elif weights is None:
         result = mean(value, where)
     else:
-        whole = total(weights, where)
-        result = jnp.where(whole == 0, 0, total(value, where) / jnp.where(whole == 0, 1, whole))
+        whole = total(weights)
+        result = jnp.where(whole == 0, 0, total(value) / jnp.where(whole == 0, 1, whole))
     return result.astype(loss.dtype)
+
+
+def _kept(array, where):
+    """0 where masked, before anything is multiplied: 0 times NaN is NaN."""
+    return array if where is None else jnp.where(where, array, 0)
 
 
 def _array(name, value, kind):

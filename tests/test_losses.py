@@ -1,0 +1,765 @@
+"""Losses: exact values at kinks and special points, tails in ULP, conventions, Hessians, reduction, regularisers.
+
+An issue number is that of a library that had, or has, the fault.
+"""
+
+import jax
+import jax.numpy as jnp
+import mpmath
+import numpy as np
+import pytest
+from mpmath import mpf
+
+import jaxnets as jn
+from benchmarks.accuracy import ulps
+
+from .cases import CASES
+
+INF, NAN = np.inf, np.nan
+DTYPES = ["float32", "float64"]
+LOSSES = list(dict.fromkeys(case.name for case in CASES if "jaxnets.losses" in case.layer.forward.__module__))
+
+
+def equal(actual, expected):
+    np.testing.assert_array_equal(np.asarray(actual), np.asarray(expected))
+
+
+def near(actual, expected, rtol=1e-13):
+    np.testing.assert_allclose(np.asarray(actual), np.asarray(expected), rtol=rtol, atol=1e-15)
+
+
+def both(loss, *args, **config):
+    """Value and derivative by the first argument of an elementwise loss."""
+    x, *others = map(jnp.asarray, args)
+    return jn.value_and_grad(lambda x: jn.sum(loss(x, *others, **config)))(x)
+
+
+# --- special points -----------------------------------------------------------------------------------------------
+
+# loss, predictions, targets, configuration, value, derivative by predictions
+EXACT = [
+    ("absolute_error", 2.0, 2.0, {}, 0, 0),
+    ("absolute_error", -0.0, 0.0, {}, 0, 0),
+    ("absolute_error", 1e-30, 0.0, {}, 1e-30, 1),
+    ("absolute_error", -INF, 0.0, {}, INF, -1),
+    ("squared_error", 1e4, 0.0, {}, 1e8, 2e4),
+    ("huber", 1.0, 0.0, {}, 0.5, 1),
+    ("huber", -1.0, 0.0, {}, 0.5, -1),
+    ("huber", 0.0, 0.0, {}, 0, 0),
+    ("huber", -3.0, 0.0, {}, 2.5, -1),  # attorch#13: the signed difference is below any threshold
+    ("huber", 3.0, 0.0, {"delta": 2.0}, 4, 2),
+    ("huber", -1e4, 0.0, {"delta": 0.5}, 4999.875, -0.5),
+    ("huber", INF, 0.0, {}, INF, 1),
+    ("smooth_l1", 0.5, 0.0, {}, 0.125, 0.5),
+    ("smooth_l1", -1.0, 0.0, {}, 0.5, -1),
+    ("smooth_l1", 3.0, 0.0, {"beta": 2.0}, 2, 1),
+    ("smooth_l1", 0.0, 0.0, {"beta": 0}, 0, 0),  # torch#96813
+    ("smooth_l1", -3.0, 0.0, {"beta": 0.0}, 3, -1),
+    ("smooth_l1", 3.0, 0.0, {"beta": 1e-320}, 3, 1),
+    ("smooth_l1", 0.0, 0.0, {"beta": 1e-320}, 0, 0),
+    ("smooth_l1", -INF, 0.0, {}, INF, -1),
+    ("log_cosh", 0.0, 0.0, {}, 0, 0),
+    ("log_cosh", 1e4, 0.0, {}, 1e4 - np.log(2), 1),
+    ("log_cosh", -INF, 0.0, {}, INF, -1),
+    ("binary_cross_entropy", 0.0, 0.0, {}, 0, 1),
+    ("binary_cross_entropy", 1.0, 1.0, {}, 0, -1),
+    ("binary_cross_entropy", 0.0, 1.0, {}, INF, -INF),
+    ("binary_cross_entropy", 1.0, 0.0, {}, INF, INF),
+    ("binary_cross_entropy", 0.0, 0.5, {}, INF, -INF),
+    ("binary_cross_entropy", 0.5, 0.5, {}, np.log(2), 0),
+    ("binary_cross_entropy_with_logits", 0.0, 0.0, {}, np.log(2), 0.5),  # torch#1792
+    ("binary_cross_entropy_with_logits", 0.0, 1.0, {}, np.log(2), -0.5),
+    ("binary_cross_entropy_with_logits", INF, 1.0, {}, 0, 0),  # optax#431, torch#135359
+    ("binary_cross_entropy_with_logits", -INF, 0.0, {}, 0, 0),
+    ("binary_cross_entropy_with_logits", INF, 0.0, {}, INF, 1),
+    ("binary_cross_entropy_with_logits", -INF, 1.0, {}, INF, -1),
+    ("binary_cross_entropy_with_logits", -INF, 0.875, {}, INF, -0.875),
+    ("binary_cross_entropy_with_logits", 1e4, 0.0, {}, 1e4, 1),  # candle#2561
+    ("binary_cross_entropy_with_logits", -1e4, 1.0, {}, 1e4, -1),
+    ("binary_cross_entropy_with_logits", 710.0, 0.0, {}, 710, 1),
+    ("binary_cross_entropy_with_logits", -88.8125, 1.0, {}, 88.8125, -1),
+    ("hinge", 1.0, 1.0, {}, 0, 0),
+    ("hinge", -1.0, -1.0, {}, 0, 0),
+    ("hinge", 0.5, 1.0, {}, 0.5, -1),
+    ("hinge", 0.0, -1.0, {}, 1, 1),
+    ("hinge", INF, 1.0, {}, 0, 0),
+    ("hinge", -INF, 1.0, {}, INF, -1),
+    ("soft_margin", 0.0, 1.0, {}, np.log(2), -0.5),
+    ("soft_margin", 1e4, -1.0, {}, 1e4, 1),
+    ("soft_margin", INF, 1.0, {}, 0, 0),
+    ("soft_margin", -INF, 1.0, {}, INF, -1),
+    ("poisson_nll", -INF, 0.0, {}, 0, 0),
+    ("poisson_nll", 0.0, 1.0, {}, 1, 0),
+    ("poisson_nll", 0.0, 0.0, {"log_input": False, "eps": 0.0}, 0, 1),
+    ("poisson_nll", 2.0, 2.0, {"log_input": False, "eps": 0.0}, 2 - 2 * np.log(2), 0),
+    ("poisson_nll", 0.0, 1.0, {"full": True}, 1, 0),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name, x, t, config, value, slope", EXACT)
+def test_special_values(name, x, t, config, value, slope, dtype):
+    found, derivative = both(jn.LAYERS[name], np.array([x], dtype), np.array([t], dtype), **config)
+    np.testing.assert_allclose(found, np.array(value, dtype), rtol=2 * np.finfo(dtype).eps)
+    equal(derivative, np.array([slope], dtype))
+
+
+@pytest.mark.parametrize("name", sorted({row[0] for row in EXACT}))
+def test_nan_propagates(name):
+    loss = jn.LAYERS[name]
+    for args in ((NAN, 1.0), (0.5, NAN)):
+        assert np.isnan(loss(*map(jnp.float64, args)))
+
+
+def test_integer_targets_are_as_good_as_real_ones():
+    x, labels, signs = jnp.array([0.25, 0.5, 0.75]), jnp.array([0, 1, 1], "int8"), jnp.array([1, -1, 1])
+    for name, t in [("binary_cross_entropy", labels), ("binary_cross_entropy_with_logits", labels), ("hinge", signs),
+                    ("soft_margin", signs), ("poisson_nll", jnp.array([0, 3, 7], "uint8"))]:  # fmt: skip
+        for actual, expected in zip(both(jn.LAYERS[name], x, t), both(jn.LAYERS[name], x, t.astype(float)), strict=True):
+            equal(actual, expected)
+
+
+def test_probabilities_outside_of_0_and_1_give_nan():
+    assert np.isnan(jn.binary_cross_entropy(jnp.array([-0.25, 1.25]), jnp.array([0.5, 0.5]))).all()
+
+
+def test_derivative_of_binary_cross_entropy_by_targets():
+    p = jnp.array([0.0, 1e-3, 0.5 - 2**-40, 0.5, 0.9, 1.0])
+    found = jn.grad(lambda t: jn.sum(jn.binary_cross_entropy(p, t)))(jnp.full(6, 0.5))
+    with mpmath.workdps(40):
+        exact = [float(mpmath.log((1 - mpf(float(a))) / mpf(float(a)))) if 0 < a < 1 else INF * (1 - 2 * a) for a in p]
+    np.testing.assert_allclose(found, exact, rtol=1e-15)
+
+
+@pytest.mark.parametrize("x", [-INF, -800.0, -1e-12, 0.0, 1e-12, 3.0, INF])
+@pytest.mark.parametrize("w", [1e-3, 1.0, 5.0])
+def test_positive_weight(x, w):
+    """It multiplies the loss of the class 1 alone; torch#13773: with weight 1 it changes nothing."""
+    loss, x = jn.binary_cross_entropy_with_logits, jnp.array([x, x])
+    t = jnp.array([1.0, 0.0])
+    plain, weighted = loss(x, t), loss(x, t, jnp.array([w, w]))
+    near(weighted, plain * jnp.array([w, 1.0]))
+    for actual, expected in zip(both(loss, x, t, w), both(lambda x, t: loss(x, t) * jnp.array([w, 1]), x, t), strict=True):
+        near(actual, expected)
+    by_targets = jn.grad(lambda t: jn.sum(loss(x, t, w)))(t)
+    if w == 1:
+        equal(by_targets, -x)
+    assert not np.isnan(by_targets).any()
+
+
+# --- tails --------------------------------------------------------------------------------------------------------
+
+
+def sigma(x):
+    return 1 / (1 + mpmath.exp(-x))
+
+
+def softplus(x):
+    return mpmath.log1p(mpmath.exp(x))
+
+
+LOGITS = [-700, -80, -40, -5, -1, -1e-3, 1e-3, 0.5, 3, 20, 60, 87]
+CHANCES = [1e-30, 1e-6, 0.1, 0.4, 0.6, 0.9, 1 - 2**-20]
+
+# loss, predictions, target, and by mpmath the value, the derivative and the second derivative
+TAILS = [
+    ("binary_cross_entropy_with_logits", LOGITS, 1, lambda x: (softplus(-x), -sigma(-x), sigma(x) * sigma(-x))),
+    ("binary_cross_entropy_with_logits", LOGITS, 0, lambda x: (softplus(x), sigma(x), sigma(x) * sigma(-x))),
+    ("soft_margin", LOGITS, 1, lambda x: (softplus(-x), -sigma(-x), sigma(x) * sigma(-x))),
+    ("soft_margin", LOGITS, -1, lambda x: (softplus(x), sigma(x), sigma(x) * sigma(-x))),
+    ("log_cosh", [1e-5, 0.05, 0.89, -0.91, -3, 10, 40], 0,
+     lambda x: (mpmath.log(mpmath.cosh(x)), mpmath.tanh(x), mpmath.sech(x) ** 2)),
+    ("binary_cross_entropy", CHANCES, 1, lambda p: (-mpmath.log(p), -1 / p, 1 / p**2)),
+    ("binary_cross_entropy", CHANCES, 0, lambda p: (-mpmath.log1p(-p), 1 / (1 - p), 1 / (1 - p) ** 2)),
+    ("poisson_nll", [-80, -10, -0.5, 1, 30], 0, lambda x: (mpmath.exp(x),) * 3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name, points, target, oracle", TAILS)
+def test_tails(name, points, target, oracle, dtype):
+    loss, x = jn.LAYERS[name], np.array(points, dtype)
+    t = np.full(x.shape, target, dtype)
+    with mpmath.workdps(60):
+        exact = list(zip(*(oracle(mpf(float(a))) for a in x), strict=True))
+        gradient = jn.jacobian(lambda x: loss(x, t))(x).diagonal()
+        found = [loss(x, t), gradient, jn.loss_hessian(loss, x, t).diagonal()]
+        for what, actual, right in zip(("value", "derivative", "Hessian"), found, exact, strict=True):
+            errors = ulps(actual, right, dtype)
+            assert errors.max() <= 6, f"{what}: {errors.max():.3g} ULP at {x[np.argmax(errors)]}"
+        roots = jn.loss_hessian(loss, x, t, root=True).diagonal()
+        assert ulps(roots, [mpmath.sqrt(h) for h in exact[2]], dtype).max() <= 6
+
+
+@pytest.mark.parametrize("angle", [1e-9, 1e-4, 0.5, 1.5, np.pi - 1e-4])
+@pytest.mark.parametrize("target", [1, -1])
+def test_cosine_of_nearly_parallel_vectors(angle, target):
+    """1 − cos and its derivative keep their digits."""
+    x1, x2 = jnp.array([3.0, 0.0]), jnp.array([np.cos(angle), np.sin(angle)])
+    value, slope = both(jn.cosine_embedding, x1, x2, target, margin=-2.0)
+    exact = 2 * np.sin(angle / 2) ** 2 if target == 1 else 2 + np.cos(angle)
+    np.testing.assert_allclose(value, exact, rtol=1e-14)
+    np.testing.assert_allclose(slope, [0, -target * np.sin(angle) / 3], rtol=1e-14, atol=1e-16)
+
+
+# --- vectors ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target, value", [(1, 1.0), (-1, 0.25)])
+def test_cosine_with_a_zero_vector_optax946(target, value):
+    zero, x = jnp.zeros(3), jnp.array([1.0, 2.0, 2.0])
+    for a, b in ((zero, x), (x, zero), (zero, zero)):
+        found, slopes = jn.value_and_grad(lambda a, b: jn.cosine_embedding(a, b, target, margin=-0.25), (0, 1))(a, b)
+        equal(found, value)
+        equal(slopes, np.zeros((2, 3)))
+
+
+def test_cosine_embedding_at_its_kink_and_for_parallel_vectors():
+    x = jnp.array([1.0, 0.0])
+    equal(both(jn.cosine_embedding, x, jnp.array([0.0, 2.0]), -1)[1], [0, 0])
+    value, slope = both(jn.cosine_embedding, 3 * x, x, 1)
+    equal(value, 0)
+    equal(slope, [0, 0])
+    equal(jn.cosine_embedding(1e200 * x, -1e-200 * x, 1), 2)
+    assert np.isnan(jax.jit(jn.cosine_embedding)(x, x, 3))
+
+
+def loop_norm(d, p):
+    return np.max(np.abs(d)) if p == INF else sum(abs(a) ** p for a in d) ** (1 / p)
+
+
+@pytest.mark.parametrize("swap", [False, True])
+@pytest.mark.parametrize("p", [1, 1.5, 2, 3, INF])
+def test_triplet_is_what_it_says(p, swap):
+    rng = np.random.default_rng(0)
+    a, b, c = rng.normal(size=(3, 8, 4))
+    found = jn.triplet(a, b, c, p=p, swap=swap, margin=0.5)
+    for i in range(8):
+        far = loop_norm(a[i] - c[i] + 1e-6, p)
+        far = min(far, loop_norm(b[i] - c[i] + 1e-6, p)) if swap else far
+        near(found[i], max(0, loop_norm(a[i] - b[i] + 1e-6, p) - far + 0.5), 1e-12)
+    assert 0 < sum(found == 0) < 8
+
+
+@pytest.mark.parametrize("p", [1, 1.5, 2, INF])
+def test_triplet_of_equal_vectors(p):
+    """The norm of 0 has gradient 0."""
+    x = jnp.array([1.0, -2.0])
+    value, slopes = jn.value_and_grad(lambda *v: jn.triplet(*v, p=p, eps=0.0), (0, 1, 2))(x, x, x)
+    equal(value, 1)
+    equal(slopes, np.zeros((3, 2)))
+
+
+def test_triplet_at_its_kink_and_with_ties():
+    a, b = jnp.array([0.0, 0.0]), jnp.array([1.0, 1.0])
+    slopes = jn.grad(lambda *v: jn.triplet(*v, eps=0.0, margin=0.0), (0, 1, 2))(a, b, -b)
+    equal(slopes, np.zeros((3, 2)))
+    equal(jn.grad(lambda d: jn.triplet(d, a, a + 9, p=INF, eps=0.0, margin=99.0))(b), [1.0, 1.0])  # 1/2 + 1/2 for each
+    tie = jnp.array([2.0, 0.0]), jnp.array([0.0, 0.0]), jnp.array([1.0, 0.0])  # |a − n| = |p − n|
+    equal(jn.grad(lambda *v: jn.triplet(*v, eps=0.0, swap=True), (0, 1, 2))(*tie), [[0, 0], [-1, 0], [1, 0]])
+
+
+def test_margin_ranking_at_its_kink():
+    x1, x2 = jnp.array([2.0, 2.0, 0.0]), jnp.array([1.0, 1.0, 1.0])
+    found, slopes = jn.value_and_grad(lambda *x: jn.sum(jn.margin_ranking(*x, margin=1.0)), (0, 1, 2))(
+        x1, x2, jnp.array([1.0, -1.0, 1.0])
+    )
+    equal(found, 0 + 2 + 2)
+    equal(slopes, [[0, 1, -1], [0, -1, 1], [0, -1, 1]])
+
+
+# --- classes ------------------------------------------------------------------------------------------------------
+
+
+def loop_cross_entropy(x, targets, weight=None, ignore_index=None, label_smoothing=0.0):
+    """One example after the other, one class after the other."""
+    x = np.asarray(x, np.longdouble)
+    losses, gradients = np.zeros(len(x)), np.zeros(x.shape)
+    for b, row in enumerate(x):
+        if np.ndim(targets) == 1 and targets[b] == ignore_index:
+            continue
+        p = np.exp(row - row.max())
+        p /= p.sum()
+        for k in range(len(row)):
+            t = float(targets[b] == k) if np.ndim(targets) == 1 else targets[b, k]
+            t = (t * (1 - label_smoothing) + label_smoothing / len(row)) * (1 if weight is None else weight[k])
+            losses[b] -= t * np.log(p[k])
+            gradients[b] -= t * ((np.arange(len(row)) == k) - p).astype(float)
+    return losses, gradients
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("ignored", [None, -100, 1], ids=["all", "ignore -100", "ignore 1"])
+def test_smoothing_ignored_labels_and_class_weights_torch73205_torch69339_torch72056(smoothing, weighted, ignored):
+    rng = np.random.default_rng(1)
+    x, labels = rng.normal(size=(6, 3)), np.array([0, 1, 2, 1, 0, 2])
+    if ignored == -100:
+        labels[[0, 3]] = -100
+    weight = np.array([0.5, 2.0, 0.0]) if weighted else None
+    config = {"ignore_index": ignored, "label_smoothing": smoothing}
+    found = jn.cross_entropy(x, labels, weight, **config)
+    gradient = jn.grad(lambda x: jn.reduce(jn.cross_entropy(x, labels, weight, **config), "sum"))(jnp.asarray(x))
+    losses, gradients = loop_cross_entropy(x, labels, weight, **config)
+    near(found, losses)
+    near(gradient, gradients)
+    if ignored is not None:
+        equal(np.asarray(found)[labels == ignored], 0)
+        equal(np.asarray(gradient)[labels == ignored], 0)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_class_weights_with_probabilities(smoothing):
+    rng = np.random.default_rng(2)
+    x, t, weight = rng.normal(size=(4, 3)), rng.dirichlet(np.ones(3), 4), np.array([0.5, 2.0, 1.5])
+    losses, gradients = loop_cross_entropy(x, t, weight, label_smoothing=smoothing)
+    near(jn.cross_entropy(x, t, weight, label_smoothing=smoothing), losses)
+    near(jn.grad(lambda x: jn.cross_entropy(x, t, weight, label_smoothing=smoothing).sum())(jnp.asarray(x)), gradients)
+    labels = t.argmax(-1)  # a label is a probability of 1
+    hot = np.eye(3)[labels]
+    near(
+        jn.cross_entropy(x, labels, weight, label_smoothing=smoothing),
+        jn.cross_entropy(x, hot, weight, label_smoothing=smoothing),
+    )
+
+
+@pytest.mark.parametrize("name", ["nll", "cross_entropy"])
+def test_ignored_examples_may_hold_anything(name):
+    loss, labels = jn.LAYERS[name], np.array([1, -1, 0])
+    x = jnp.array([[0.5, 1.5], [NAN, INF], [1.0, 2.0]])
+    weight = jnp.array([2.0, 3.0])
+    config = [{}, {"label_smoothing": 0.2}] if name == "cross_entropy" else [{}]
+    for more in config:
+        found, slopes = jn.value_and_grad(
+            lambda x, w, more=more: jn.sum(loss(x, labels, w, ignore_index=-1, **more)), (0, 1)
+        )(x, weight)
+        kept = jn.value_and_grad(lambda x, w, more=more: jn.sum(loss(x, labels[[0, 2]], w, **more)), (0, 1))(x[::2], weight)
+        equal(found, kept[0])
+        equal(slopes[0], np.insert(np.asarray(kept[1][0]), 1, 0, 0))
+        equal(slopes[1], kept[1][1])
+
+
+@pytest.mark.parametrize("name", ["nll", "cross_entropy"])
+def test_every_label_ignored_torch116349(name):
+    loss, labels = jn.LAYERS[name], np.array([-100, -100])
+    x = jnp.ones((2, 3))
+
+    def mean(x):
+        return jn.reduce(loss(x, labels, ignore_index=-100), where=labels != -100)
+
+    found, slope = jn.value_and_grad(mean)(x)
+    equal(found, 0)
+    equal(slope, np.zeros((2, 3)))
+
+
+def test_torch_weighted_mean():
+    """Of weighted losses, divided by the weights of the labels that count."""
+    x, labels, weight = np.arange(8.0).reshape(4, 2) ** 0.5, np.array([0, 1, 1, -100]), np.array([0.25, 3.0])
+    weights = jnp.asarray(weight)[labels]
+    found = jn.reduce(jn.cross_entropy(x, labels, ignore_index=-100), weights=weights, where=labels >= 0)
+    losses, _ = loop_cross_entropy(x[:3], labels[:3], weight)
+    near(found, losses.sum() / weight[labels[:3]].sum())
+
+
+@pytest.mark.parametrize("name", ["nll", "cross_entropy", "multi_class_hinge"])
+def test_label_out_of_range_inside_jit(name):
+    """NaN, with Jacobian 0, also where it wraps around to a class in int32."""
+    loss, x, weight = jn.LAYERS[name], jnp.arange(6.0).reshape(2, 3), jnp.array([1.0, 2.0, 3.0])
+    for label in (3, -1, 2**32, -(2**32) + 1):
+        labels = jnp.array([1, label])
+        for more in [{}, {"label_smoothing": 0.1}] if name == "cross_entropy" else [{}]:
+            value, j = jax.jit(
+                lambda x, w, labels, more=more: (
+                    loss(x, labels, w, **more),
+                    jn.jacobian(lambda x, w: loss(x, labels, w, **more), (0, 1))(x, w),
+                )
+            )(x, weight, labels)
+            assert np.isfinite(value[0]) and np.isnan(value[1])
+            for block in j:
+                assert np.abs(block.dense()[0]).max() > 0
+                equal(block.dense()[1], np.zeros(block.shape[1:]))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint32", "int64", "uint64"])
+def test_label_dtypes_and_ignore_index(dtype):
+    x, labels = jnp.array([[1.0, 2.0, 4.0], [0.0, 3.0, 1.0]]), np.array([2, 0], dtype)
+    equal(jn.nll(x, labels, ignore_index=-100), [-4, 0])
+    equal(jn.nll(x, labels, ignore_index=2), [0, 0])
+    wide_x = jnp.zeros((2, 1000))
+    near(jn.cross_entropy(wide_x, labels, ignore_index=0), [np.log(1000), 0])
+
+
+def test_class_of_no_weight_may_be_impossible():
+    log_p, weight = jnp.array([[-INF, 0.0], [-INF, 0.0]]), jnp.array([0.0, 2.0])
+    labels = np.array([0, 1])
+    equal(jn.nll(log_p, labels, weight), [0, 0])
+    logits = jnp.array([[-INF, 1.0, 2.0]])
+    for targets, smoothing in ((np.array([1]), 0.3), (np.array([[0.25, 0.5, 0.25]]), 0.0)):
+        found, slope = both(jn.cross_entropy, logits, targets, jnp.array([0.0, 1.0, 1.0]), label_smoothing=smoothing)
+        assert np.isfinite(found) and np.isfinite(slope).all() and slope[0, 0] == 0
+        assert np.isposinf(jn.cross_entropy(logits, targets, label_smoothing=smoothing)).all()
+
+
+@pytest.mark.parametrize("power", [1, 2])
+def test_multi_class_hinge(power):
+    """By hand; at the kink, the last class of the first example, the derivative is 0."""
+    x, labels = jnp.array([[1.0, 1.0, 1.5, 0.0], [3.0, 0.0, 0.0, 0.0]]), np.array([1, 2])
+    gaps = [[1, 0, 1.5, 0], [4, 1, 0, 1]]
+    near(jn.multi_class_hinge(x, labels, p=power), [sum(g**power for g in row) / 4 for row in gaps])
+    near(jn.multi_class_hinge(x, labels, np.array([0.0, 2, 3, 0]), p=power), [
+        w * sum(g**power for g in row) / 4 for w, row in zip((2, 3), gaps, strict=True)
+    ])  # fmt: skip
+    slopes = jn.grad(lambda x: jn.sum(jn.multi_class_hinge(x, labels, p=power)))(x)
+    expected = [power * g ** (power - 1) / 4 if g else 0 for g in gaps[0]]
+    near(slopes[0], [expected[0], -sum(expected), *expected[2:]])
+    near(jn.multi_class_hinge(x[1], 2, p=power, margin=-2.0), 1 / 4)
+
+
+def test_kl_divergence_with_zeros_optax1786_optax473_torch89558():
+    log_q, t = jnp.array([0.0, -700.0]), jnp.array([1.0, 0.0])
+    for targets, config in ((t, {}), (jnp.log(t), {"log_targets": True})):
+        for predictions in (log_q, jnp.array([0.0, -INF])):
+            found, slopes = jn.value_and_grad(lambda p, t, c=config: jn.kl_divergence(p, t, **c), (0, 1))(
+                predictions, targets
+            )
+            equal(found, 0)
+            equal(slopes, [[-1, 0], [1, 0]])
+    equal(jn.kl_divergence(jnp.array([-INF, 0.0]), jnp.array([0.5, 0.5])), INF)
+    assert np.isnan(jn.kl_divergence(log_q, jnp.array([1.0, -1.0])))
+
+
+def test_kl_divergence_of_equal_distributions_is_0_torch32520():
+    log_p = jn.log_softmax(jnp.array([[1.0, 2.0, 3.0], [5.0, 5.0, 5.0]]))
+    equal(jn.kl_divergence(log_p, log_p, log_targets=True), [0, 0])
+
+
+def test_kl_divergence_is_what_it_says():
+    rng = np.random.default_rng(3)
+    p, q = rng.dirichlet(np.ones(5), (2, 3))
+    expected = [sum(a * np.log(a / b) for a, b in zip(*pair, strict=True)) for pair in zip(p, q, strict=True)]
+    near(jn.kl_divergence(np.log(q), p), expected)
+    near(jn.kl_divergence(np.log(q), np.log(p), log_targets=True), expected)
+
+
+# --- counts and normal numbers ------------------------------------------------------------------------------------
+
+
+def test_likelihoods_are_what_they_say():
+    x, t = np.array([0.3, -1.2, 2.0]), np.array([0.0, 1.0, 7.0])
+    stirling = [0, 0, 7 * np.log(7) - 7 + 0.5 * np.log(14 * np.pi)]
+    near(jn.poisson_nll(x, t, full=True), [np.exp(a) - a * b + c for a, b, c in zip(x, t, stirling, strict=True)])
+    assert abs(stirling[2] - np.log(5040)) < 0.02
+    near(jn.poisson_nll(np.exp(x), t, log_input=False), np.exp(x) - t * np.log(np.exp(x) + 1e-8))
+    v = np.array([0.5, 2.0, 1e-9])
+    kept = np.array([0.5, 2.0, 1e-6])
+    density = -0.5 * (x - t) ** 2 / kept - np.log(np.sqrt(2 * np.pi * kept))
+    near(jn.gaussian_nll(x, t, v, full=True), -density)
+    near(jn.gaussian_nll(x, t, v), -density - 0.5 * np.log(2 * np.pi))
+
+
+def test_variance_at_its_limit():
+    """What counts as constant has derivative 0; a negative variance is NaN."""
+    var = jnp.array([0.0, 1e-3, 2e-3, -1.0])
+    y, slope = jax.vmap(jn.value_and_grad(lambda v: jn.gaussian_nll(1.0, 0.0, v, eps=1e-3)))(var)
+    near(y[:2], [0.5 * np.log(1e-3) + 500] * 2)
+    near(slope[:3], [0, 0, 0.5 * (2e-3 - 1) / 4e-6])
+    assert np.isnan(y[3])
+
+
+# --- Hessians -----------------------------------------------------------------------------------------------------
+
+FULL = [case for case in CASES if case.name in LOSSES and case.arguments[0].shape and 0 not in case.arguments[0].shape]
+ROOTLESS = {"cosine_embedding", "triplet", "multi_class_hinge"}
+WORDS = {
+    **dict.fromkeys(["absolute_error", "hinge", "nll", "kl_divergence", "margin_ranking"], "zero"),
+    "squared_error": "scaled identity",
+    "cross_entropy": ("rank-1 update", "factored"),
+    **dict.fromkeys(
+        ["huber", "smooth_l1", "log_cosh", "binary_cross_entropy", "binary_cross_entropy_with_logits", "soft_margin",
+         "poisson_nll", "gaussian_nll"], "diagonal"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FULL, ids=str)
+def test_hessian_is_that_of_autodiff(case):
+    x, *others = case.values()
+    if case.name == "cross_entropy" and others[1] is not None:
+        others[1] = jnp.abs(others[1])  # with a negative weight there is no root
+    v = np.random.default_rng(0).normal(size=x.shape)
+
+    @jax.jit
+    def both(x):
+        h = jn.loss_hessian(case.layer, x, *others, **case.config)
+        expected = jax.hessian(lambda x: jnp.sum(case.layer(x, *others, **case.config)))(x)
+        if h.terms and case.name in ROOTLESS:
+            with pytest.raises(jn.RuleError, match=f"loss_hessian.*'{case.name}'"):
+                jn.loss_hessian(case.layer, x, *others, root=True, **case.config)
+            return h, h.dense(), expected, None
+        s = jn.loss_hessian(case.layer, x, *others, root=True, **case.config)
+        return h, h.dense(), expected, (s.matrix(), (s @ s.T).matrix(), s @ v, v @ s, s.diagonal())
+
+    h, found, expected, root = both(x)
+    assert h.shape == found.shape == x.shape * 2
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    assert h.structure in WORDS.get(case.name, h.structure)
+    assert h.batched or not h.terms or x.ndim == 1
+    if root:
+        matrix, *products = root
+        whole = matrix @ matrix.T, matrix @ np.ravel(v), np.ravel(v) @ matrix, np.diag(matrix)
+        np.testing.assert_allclose(whole[0], expected.reshape(matrix.shape), atol=1e-12)
+        for actual, right in zip(products, whole, strict=True):
+            np.testing.assert_allclose(np.ravel(actual), np.ravel(right), atol=1e-12)
+
+
+def test_names_of_the_hessian():
+    x, labels = jnp.ones((2, 3)), np.array([0, 1])
+    assert jn.loss_hessian(jn.cross_entropy, x, labels).formula == ("∂g[b,i]/∂predictions[b,j] = p[b,i]·(δ(i,j) − p[b,j])")
+    assert jn.loss_hessian(jn.cross_entropy, x, labels, root=True).formula == (
+        "∂g[b,i]/∂r[b,j] = (√p[b,i]·δ(i,j) − p[b,i]·√p[b,j])"
+    )
+    assert jn.loss_hessian(jn.triplet, x, x + 1, x - 1).names == ("g", "anchor")
+
+
+@pytest.mark.parametrize(
+    "name, config", [("huber", {"delta": 2.0}), ("smooth_l1", {"beta": 2.0}), ("smooth_l1", {"beta": 0})]
+)
+def test_curvature_at_kinks_is_0(name, config):
+    edge = float(max(config.values()))
+    x = jnp.array([-edge, edge, 0.0, -3.0])
+    for root in (False, True):
+        found = jn.loss_hessian(jn.LAYERS[name], x, jnp.zeros(4), root=root, **config).diagonal()
+        inside = 0 if edge == 0 else 1 if name == "huber" else 0.5**0.5 if root else 0.5
+        equal(found, [0, 0, inside, 0])
+
+
+def mp_softmax(x):
+    e = [mpmath.exp(mpf(float(a)) - mpf(float(max(x)))) for a in x]
+    return [a / mpmath.fsum(e) for a in e]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("logits", [[40, 0], [0, 25, -25], [3, 1, 2], [-30, 30, 29, 0]], ids=str)
+def test_hessian_of_cross_entropy_in_the_tail(logits, dtype):
+    """Entries and products of H and of its root, where p − p² and p (v − ⟨p, v⟩) lose everything."""
+    x, n = np.array(logits, dtype), range(len(logits))
+    v = np.random.default_rng(4).normal(size=len(x)).astype(dtype)
+    with mpmath.workdps(60):
+        p, w = mp_softmax(logits), [mpf(float(a)) for a in v]
+        others = [mpmath.fsum(b for j, b in enumerate(p) if j != i) for i in n]
+        h = [[p[i] * others[i] if i == j else -p[i] * p[j] for j in n] for i in n]
+        s = [[mpmath.sqrt(p[i]) * others[i] if i == j else -p[i] * mpmath.sqrt(p[j]) for j in n] for i in n]
+        for root, exact in ((False, h), (True, s)):
+            j = jn.loss_hessian(jn.cross_entropy, x, 1, root=root)
+            pairs = [
+                (j.dense(), exact),
+                ([j.diagonal()], [[exact[i][i] for i in n]]),
+                ([j @ v], [[mpmath.fsum(exact[i][k] * w[k] for k in n) for i in n]]),
+                ([v @ j], [[mpmath.fsum(exact[i][k] * w[i] for i in n) for k in n]]),
+            ]
+            for actual, right in pairs:
+                for found, row in zip(actual, right, strict=True):
+                    assert ulps(np.append(found, [1, 1]), [*row, mpf(1), mpf(1)], dtype).max() <= 64
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_root_of_the_hessian_of_cross_entropy(dtype):
+    """S √p = 0 and 1ᵀ S = 0, far below the rounding of its largest entries."""
+    x = np.array([[40, 0, -3], [2, 2, 1]], dtype)
+    s = jn.loss_hessian(jn.cross_entropy, x, np.array([0, 2]), root=True)
+    tail = np.asarray(jn.softmax(x))
+    equal(jnp.ones_like(x) @ s, np.zeros((2, 3)))
+    assert (np.abs(s @ np.sqrt(tail))[0] <= 4 * np.finfo(dtype).eps * tail[0, 1:].max()).all()
+
+
+def test_hessian_of_ignored_and_impossible_classes():
+    x = jnp.array([[0.0, -INF, 1.0], [NAN, 1.0, 2.0], [-INF, -INF, 3.0]])
+    labels = np.array([0, -1, 2])
+    for root in (False, True):
+        h = jn.loss_hessian(jn.cross_entropy, x, labels, ignore_index=-1, root=root)
+        whole = h.per_example()
+        equal(whole[1], np.zeros((3, 3)))
+        equal(whole[2], np.zeros((3, 3)))
+        equal(whole[0, 1], np.zeros(3))
+        equal(whole[0, :, 1], np.zeros(3))
+        near(whole[0][::2, ::2], jn.loss_hessian(jn.cross_entropy, x[0, ::2], 0, root=root).dense())
+        for product in (h @ jnp.ones((3, 3)), jnp.ones((3, 3)) @ h):
+            equal(product, np.zeros((3, 3))) if not root else None
+            assert np.isfinite(product).all()
+
+
+@pytest.mark.parametrize("name", ["squared_error", "cross_entropy", "binary_cross_entropy_with_logits", "triplet"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_hessian_of_half_precision(name, dtype):
+    rng = np.random.default_rng(5)
+    args = [jnp.asarray(rng.uniform(size=(2, 4)), dtype) for _ in range(3 if name == "triplet" else 2)]
+    hessian = jax.jit(lambda *args: jn.loss_hessian(jn.LAYERS[name], *args))
+    exact, h = hessian(*(a.astype("float64") for a in args)).dense(), hessian(*args)
+    assert h.dtype == h.dense().dtype == dtype
+    tolerance = 4 * float(jnp.finfo(dtype).eps)
+    np.testing.assert_allclose(h.dense().astype("float64"), exact, rtol=tolerance, atol=tolerance * np.abs(exact).max())
+
+
+def test_hessian_of_any_function():
+    """A composition, a plain function, a layer that is no loss; of an argument that is a NumPy array."""
+    x, t = np.array([[1.0, -2.0], [0.5, 3.0]]), np.array([[0.0, 1.0], [1.0, 0.0]])
+
+    def scaled(x, t, *, scale=1.0):
+        return scale * jn.binary_cross_entropy_with_logits(jn.tanh(x), t)
+
+    for loss, others, config in ((scaled, [t], {"scale": 3.0}), (lambda x, t: jnp.sum((x - t) ** 4, -1), [t], {}),
+                                 (jn.softplus, [], {})):  # fmt: skip
+        expected = jax.jit(jax.hessian(lambda x, f=loss, a=others, c=config: jnp.sum(f(x, *a, **c))))(x)
+        h = jax.jit(lambda x, f=loss, a=others, c=config: jn.loss_hessian(f, x, *a, **c))(x)
+        np.testing.assert_allclose(h.dense(), expected, atol=1e-12)
+        assert h.structure == "diagonal"
+    equal(jn.loss_hessian(lambda x: x**3, x).diagonal(), 6 * x)
+    with pytest.raises(jn.RuleError, match="no root"):
+        jn.loss_hessian(lambda x: x**3, x, root=True)
+    with pytest.raises(jn.ShapeError, match="squared_error"):
+        jn.loss_hessian(jn.squared_error, x, t[0])
+    with pytest.raises(jn.DTypeError, match="squared_error"):
+        jn.loss_hessian(jn.squared_error, np.arange(3), np.ones(3))
+    with pytest.raises(TypeError, match="huber"):
+        jn.loss_hessian(jn.huber, x, t, gamma=1.0)
+
+
+# --- reduction ----------------------------------------------------------------------------------------------------
+
+
+def test_reduce_is_what_it_says():
+    loss, w = np.array([[1.0, 2.0, 4.0], [8.0, 16.0, 32.0]]), np.array([[0.5], [2.0]])
+    where = np.array([True, False, True])
+    equal(jn.reduce(loss), loss.mean())
+    equal(jn.reduce(loss, "sum"), 63)
+    equal(jn.reduce(loss, "none"), loss)
+    equal(jn.reduce(loss, weights=w), (0.5 * 7 + 2 * 56) / 7.5)
+    equal(jn.reduce(loss, "sum", weights=w), 0.5 * 7 + 2 * 56)
+    equal(jn.reduce(loss, "none", weights=w), loss * w)
+    equal(jn.reduce(loss, where=where), 45 / 4)
+    equal(jn.reduce(loss, "sum", where=where), 45)
+    equal(jn.reduce(loss, "none", where=where), loss * where)
+    equal(jn.reduce(loss, weights=w, where=where), (0.5 * 5 + 2 * 40) / 5)
+    equal(jn.reduce(jnp.float64(3.0)), 3)
+
+
+@pytest.mark.parametrize("weights", [None, np.array([2.0, 1.0, 1.0, NAN])])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("gradient", [jax.grad, jn.grad], ids=["jax", "jaxnets"])
+def test_what_is_masked_has_no_influence(reduction, weights, gradient):
+    where = np.array([True, True, False, False])
+
+    def total(x):
+        return jnp.sum(jn.reduce(x, reduction, weights=weights, where=where))
+
+    kept = jnp.array([1.0, 3.0])
+    for bad in (NAN, INF, -INF, 1e308):
+        x = jnp.array([1.0, 3.0, bad, bad])
+        w = None if weights is None else weights[:2]
+        equal(total(x), jnp.sum(jn.reduce(kept, reduction, weights=w)))
+        slope = gradient(total)(x)
+        near(slope[:2], jax.grad(lambda x, w=w: jnp.sum(jn.reduce(x, reduction, weights=w)))(kept))
+        equal(slope[2:], [0, 0])
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("gradient", [jax.grad, jn.grad], ids=["jax", "jaxnets"])
+def test_nothing_left(reduction, gradient):
+    x, w = jnp.array([NAN, 2.0]), jnp.array([0.5, 0.5])
+    for weights, where in ((None, np.zeros(2, bool)), (w, np.zeros(2, bool)), (0 * w, np.array([False, True]))):
+        if weights is not None:
+            slope = gradient(lambda w, m=where: jnp.sum(jn.reduce(x, reduction, weights=w, where=m)))(weights)
+            equal(slope[~where], np.zeros(2)[~where])
+            assert reduction != "mean" or not slope.any()
+        equal(jnp.sum(jn.reduce(x, reduction, weights=weights, where=where)), 0)
+        equal(gradient(lambda x, w=weights, m=where: jnp.sum(jn.reduce(x, reduction, weights=w, where=m)))(x), [0, 0])
+    equal(jnp.sum(jn.reduce(jnp.zeros((0, 3)), reduction)), 0)
+    equal(jnp.sum(jn.reduce(jnp.zeros(0), reduction, weights=jnp.zeros(0))), 0)
+
+
+def test_derivative_of_a_weighted_mean_by_its_weights():
+    x, w = jnp.array([1.0, 4.0, 7.0]), jnp.array([1.0, 2.0, 3.0])
+    near(jn.grad(lambda w: jn.reduce(x, weights=w))(w), (x - 30 / 6) / 6)
+
+
+def test_reduce_keeps_the_structure_of_the_loss():
+    """No opaque edge, and the mean of a batch stays without numbers."""
+    x = jnp.ones((4, 3))
+    assert jn.jacobian(jn.reduce, on_opaque="error")(x).structure == "sum"
+    assert jn.jacobian(lambda x: jn.reduce(x, "none"), on_opaque="error")(x).structure == "identity"
+    w, where = jnp.ones(3), np.ones((4, 1), bool)
+    jn.jacobian(lambda x, w: jn.reduce(x, weights=w, where=where), (0, 1), on_opaque="error")(x, w)
+
+
+def test_reduce_adds_up_in_float32():
+    ones = jnp.ones(2**16, "float16")
+    assert jn.reduce(ones).dtype == np.float16
+    equal(jn.reduce(ones), 1)
+    equal(jn.reduce(ones, weights=ones), 1)
+    equal(jn.reduce(ones, weights=3 * ones), 1)
+    equal(jn.reduce(2048 * ones, weights=32 * ones), 2048)
+    assert jn.grad(lambda x: jn.reduce(x, weights=ones))(ones).dtype == np.float16
+
+
+@pytest.mark.parametrize("args, more, error, words", [
+    ([np.ones(3), "max"], {}, ValueError, "reduction.*max"),
+    ([np.arange(3)], {}, jn.DTypeError, "'loss'.*int64"),
+    ([np.ones(3, complex)], {}, jn.DTypeError, "'loss'.*complex128"),
+    ([object()], {}, jn.DTypeError, "'loss'.*object"),
+    ([np.ones(3)], {"weights": np.ones(2)}, jn.ShapeError, r"'weights'.*\(2,\).*\(3,\)"),
+    ([np.ones(3)], {"weights": np.ones((3, 1))}, jn.ShapeError, r"'weights'.*\(3, 1\).*\(3,\)"),
+    ([np.ones(3)], {"weights": np.arange(3)}, jn.DTypeError, "'weights'.*int64"),
+    ([np.ones((2, 3))], {"where": np.ones(2, bool)}, jn.ShapeError, r"'where'.*\(2,\).*\(2, 3\)"),
+    ([np.ones(3)], {"where": np.ones(3)}, jn.DTypeError, "'where'.*float64.*bool"),
+])  # fmt: skip
+def test_bad_arguments_of_reduce(args, more, error, words):
+    with pytest.raises(error, match="reduce.*" + words):
+        jn.reduce(*args, **more)
+
+
+# --- regularisers -------------------------------------------------------------------------------------------------
+
+l1, l2 = jn.regularizers.l1, jn.regularizers.l2
+PARAMS = {"w": jnp.array([[1.0, -2.0], [0.0, 4.0]]), "steps": jnp.array(7), "b": [jnp.array(-0.5)], "none": None}
+
+
+def test_penalties():
+    equal(l1(PARAMS), 7.5)
+    equal(l2(PARAMS), (1 + 4 + 16 + 0.25) / 2)
+    equal(l1(jnp.array([-INF])), INF)
+    equal([l1(jnp.zeros(0)), l2(jnp.zeros(0))], [0, 0])
+
+
+@pytest.mark.parametrize("gradient", [jax.grad, jn.grad], ids=["jax", "jaxnets"])
+def test_slopes_of_penalties(gradient):
+    """torch's weight decay, and 0 at 0."""
+    real = {"w": PARAMS["w"], "b": PARAMS["b"]}
+    equal(gradient(l1)(real)["w"], [[1, -1], [0, 1]])
+    equal(gradient(l2)(real)["w"], real["w"])
+    equal(gradient(l2)(real)["b"][0], -0.5)
+
+
+def test_penalties_have_no_opaque_edges():
+    w = PARAMS["w"]
+    for penalty in (l1, l2):
+        jn.jacobian(penalty, on_opaque="error")(w)
+    near(jn.hessian(l2, on_opaque="error")(w).dense(), np.eye(4).reshape(2, 2, 2, 2))
+    equal(jn.hessian(l1)(w).dense(), np.zeros((2, 2, 2, 2)))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_penalties_of_half_precision(dtype):
+    w = jnp.full(2**16, 2.0, dtype)
+    for penalty, value, slope in ((l1, 2**17, 1), (l2, 2**17, 2)):
+        found, gradient = jn.value_and_grad(penalty)(w)
+        assert (found.dtype, gradient.dtype) == (np.float32, dtype)
+        equal(found, value)
+        equal(gradient, jnp.full(2**16, slope, dtype))
+
+
+@pytest.mark.parametrize("penalty", [l1, l2])
+def test_bad_parameters(penalty):
+    for params in ({}, [], None, {"n": jnp.arange(3)}):
+        with pytest.raises(ValueError, match=f"{penalty.__name__}.*no floating"):
+            penalty(params)
+    with pytest.raises(jn.DTypeError, match=rf"{penalty.__name__}.*\['name'\].*str"):
+        penalty({"w": jnp.ones(2), "name": "conv"})
