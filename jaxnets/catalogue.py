@@ -19,13 +19,19 @@ SIZES = {"i": 5, "j": 4, "o": 3, "k": 6}
 
 def example(layer: Layer, key, dtype="float32") -> tuple[list, dict]:
     """Arguments and configuration for a layer: those of its `Example`, else made from its annotations."""
-    shown = layer.example or Example(*_from_annotations(layer))
+    kinds, config = shown(layer)
     arguments = []
-    for i, kind in enumerate(shown.arguments):
+    for i, kind in enumerate(kinds):
         normal = kind and jax.random.normal(jax.random.fold_in(key, i), kind.shape, dtype)
         arguments.append(kind and kind.of(normal))
+    return arguments, config
+
+
+def shown(layer: Layer) -> tuple[tuple, dict]:
+    """The kinds of arguments and the whole configuration that show a layer."""
+    chosen = layer.example or Example(*_from_annotations(layer))
     defaults = {p.name: p.default for p in layer.signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
-    return arguments, defaults | shown.config
+    return chosen.arguments, defaults | chosen.config
 
 
 def _from_annotations(layer: Layer):
@@ -75,7 +81,8 @@ def catalogue() -> Catalogue:
     """The layers with the formulae that their rules give, on examples that are only shapes."""
     entries = []
     for name, layer in LAYERS.items():
-        arguments, config = example(layer, jax.random.key(0))
+        config = shown(layer)[1]
+        arguments = jax.eval_shape(lambda layer=layer: example(layer, jax.random.key(0))[0])
         blocks: list[Jacobian] = []
 
         def rules(*arguments, layer=layer, blocks=blocks, config=config):

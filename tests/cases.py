@@ -342,6 +342,7 @@ CASES = [
         eps=2,
     ),
     line("poisson_nll", [(3, 4), Positive((3, 4))], ["diagonal", "diagonal"], {"full": True}, batch=(0, 1), eps=1),
+    line("poisson_nll", [Positive((2, 3)), Positive((2, 3))], ["diagonal"] * 2, {"log_input": False, "eps": 0.3}, eps=1),
     line(
         "poisson_nll",
         [Positive((3, 4)), Labels((3, 4), 6)],

@@ -200,7 +200,7 @@ def compositions_agree(case):
 
 def full(out_shape, in_shape, seed):
     """A Jacobian that is one array without structure."""
-    out, inp = "abcd"[: len(out_shape)], "wxyz"[: len(in_shape)]
+    out, inp = "abcdefg"[: len(out_shape)], "tuvwxyz"[: len(in_shape)]
     rule = jaxnets.rules.einsum(out, inp, (numbers((*out_shape, *in_shape), seed), out + inp))
     return rule(jax.ShapeDtypeStruct(out_shape, "float64"), jax.ShapeDtypeStruct(in_shape, "float64"))
 

@@ -10,7 +10,7 @@ from jaxnets import primitives
 from .mutants import run, targets
 
 TARGETS = targets()
-EVERY = 12
+EVERY = 20
 
 pytestmark = pytest.mark.skipif(
     sys.version_info >= (3, 12), reason="mutants tell about the tests, not about a version of Python: one version is enough"

@@ -74,12 +74,11 @@ def test_layer_norm_and_rms_norm(name, eps, axes):
     scale, bias = normal(*(x.shape[a] for a in own), seed=1), normal(*(x.shape[a] for a in own), seed=2)
     along = [n if a in own else 1 for a, n in enumerate(x.shape)]
     hat = over_columns(x, own, eps, name == "layer_norm")
-    near(jn.LAYERS[name](x, axes=axes, eps=eps), hat)
-    expected = hat * scale.reshape(along)
-    if name == "rms_norm":
-        near(jn.rms_norm(x, scale, axes=axes, eps=eps), expected)
-    else:
-        near(jn.layer_norm(x, scale, bias, axes=axes, eps=eps), expected + bias.reshape(along), atol=1e-15)
+    bias = None if name == "rms_norm" else bias
+    parameters = [scale] if bias is None else [scale, bias]
+    plain, scaled = jax.jit(lambda x: [jn.LAYERS[name](x, *more, axes=axes, eps=eps) for more in ([], parameters)])(x)
+    near(plain, hat)
+    near(scaled, hat * scale.reshape(along) + (0 if bias is None else bias.reshape(along)), atol=1e-15)
 
 
 def test_default_eps():
@@ -252,7 +251,7 @@ def test_length_neither_overflows_nor_vanishes(dtype):
 # --- where nothing varies -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("name", OVER)
 def test_equal_numbers_give_zero(name, dtype):
     """And their spread of 0 has a derivative, not NaN: jax#11716."""

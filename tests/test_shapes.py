@@ -6,6 +6,7 @@ The shapes are those of the lines of cases.py with other sizes: sizes that are e
 import dataclasses
 import itertools
 import random
+import sys
 import zlib
 
 import jax
@@ -19,6 +20,10 @@ from .cases import CASES
 from .properties import close, nested, reals
 
 COUNT = 20
+pytestmark = pytest.mark.skipif(
+    sys.version_info >= (3, 12),
+    reason="shapes do not depend on the version of Python: one is enough, and this takes minutes",
+)
 LIMIT = 3000  # entries of a Jacobian: larger ones only take time
 
 

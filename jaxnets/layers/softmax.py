@@ -130,10 +130,8 @@ class SoftmaxRootOperator(_RowOperator):
         return jnp.where(self.p > 0, jnp.sqrt(jnp.where(self.p > 0, self.p, 1)), 0)
 
     def push(self, x):
-        x, root, top = wide(x), self.root(), most_likely(self.p)
-        largest = jnp.sum(jnp.where(top, root, 0), -1, keepdims=True)
-        share = jnp.sum(jnp.where(top, x, 0), -1, keepdims=True) / jnp.where(largest > 0, largest, 1)
-        x = jnp.where(top, 0, x - share * root)
+        root = self.root()
+        x = x - jnp.sum(jnp.where(most_likely(self.p), x, 0), -1, keepdims=True) * root  # any multiple of √p will do
         return root * x - self.p * jnp.sum(root * x, -1, keepdims=True)
 
     def pull(self, x):
@@ -144,7 +142,7 @@ class SoftmaxRootOperator(_RowOperator):
         return self.root() * self.others()
 
     def off_diagonal(self):
-        return -self.p[..., :, None] * self.root()[..., None, :]
+        return -self.p[..., None] * self.root()[..., None, :]
 
     def formula(self, show):
         *b, i, j = self.axes

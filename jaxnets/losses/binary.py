@@ -8,7 +8,7 @@ from ..layer import layer
 from ..layers.accurate import minus_abs, sigmoid_derivative
 from ..rules import diagonal
 from ..samples import Example, Positive, Signs, Unit
-from .common import check_fits, if_real, real_targets, times
+from .common import as_real, check_fits, if_real, real_targets, times
 
 
 @layer(example=Example(Unit((4, 5)), Unit((4, 5))))
@@ -33,18 +33,20 @@ def _log_complement(p):
 
 @binary_cross_entropy.jacobian
 def _(y, predictions, targets):
-    p, t = predictions, targets.astype(predictions.dtype)
+    p, t = predictions, as_real(targets, predictions)
     variance = p * (1 - p)
     sure = (variance == 0) & (p == t)
-    slope = jnp.where(sure, 1 - 2 * t, (p - t) / jnp.where(sure, 1, variance))
-    half = jnp.abs(p - 0.5) < 0.25  # there the logarithms cancel
-    near = jnp.log1p((1 - 2 * p) / jnp.where(half, p, 1))
-    return diagonal(slope), if_real(targets, diagonal(jnp.where(half, near, _log_complement(p) - jnp.log(p)), "−logit p"))
+    slope = jnp.where(
+        sure, 1 + p - 3 * t, (p - t) / jnp.where(sure, 1, variance)
+    )  # there both of its derivatives by p are 1
+    rare = jnp.where(p > 0.5, 1 - p, p)
+    odds = jnp.log1p((1 - 2 * rare) / rare)
+    return diagonal(slope), if_real(targets, diagonal(jnp.where(p > 0.5, -odds, odds), "−logit p"))
 
 
 @binary_cross_entropy.hessian
 def _(y, predictions, targets):
-    p, t = predictions, targets.astype(predictions.dtype)
+    p, t = predictions, as_real(targets, predictions)
     a = jnp.where(t == 0, 0, jnp.sqrt(t) / p)
     b = jnp.where(t == 1, 0, jnp.sqrt(1 - t) / (1 - p))
     return diagonal(jnp.square(a) + jnp.square(b), "h"), diagonal(jnp.hypot(a, b), "√h")
@@ -85,7 +87,7 @@ def binary_cross_entropy_with_logits(
 
 @binary_cross_entropy_with_logits.jacobian
 def _(y, predictions, targets, pos_weight):
-    x, t = predictions, targets.astype(predictions.dtype)
+    x, t = predictions, as_real(targets, predictions)
     w = 1 if pos_weight is None else pos_weight
     slope = (1 - t) * lax.logistic(x) - w * t * lax.logistic(-x)
     if pos_weight is None:
@@ -98,7 +100,7 @@ def _(y, predictions, targets, pos_weight):
 
 @binary_cross_entropy_with_logits.hessian
 def _(y, predictions, targets, pos_weight):
-    t = targets.astype(predictions.dtype)
+    t = as_real(targets, predictions)
     scale = jnp.ones_like(t) if pos_weight is None else 1 - t + pos_weight * t
     root = jnp.sqrt(scale) * _sigmoid_slope_root(predictions)
     return diagonal(scale * sigmoid_derivative(predictions), "h"), diagonal(root, "√h")
@@ -116,7 +118,7 @@ def hinge(predictions: Float[Array, "..."], targets: Num[Array, "..."]) -> Float
 
 @hinge.jacobian
 def _(y, predictions, targets):
-    t = targets.astype(predictions.dtype)
+    t = as_real(targets, predictions)
     met = t * predictions >= 1
     return diagonal(jnp.where(met, 0, -t), "−t"), if_real(targets, diagonal(jnp.where(met, 0, -predictions), "−x"))
 
@@ -134,14 +136,13 @@ def soft_margin(predictions: Float[Array, "..."], targets: Num[Array, "..."]) ->
 
 @soft_margin.jacobian
 def _(y, predictions, targets):
-    t = targets.astype(predictions.dtype)
+    t = as_real(targets, predictions)
     s = lax.logistic(-t * predictions)
     return diagonal(-t * s), if_real(targets, diagonal(times(s, -predictions), "d"))
 
 
 @soft_margin.hessian
 def _(y, predictions, targets):
-    t = targets.astype(predictions.dtype)
+    t = as_real(targets, predictions)
     z = t * predictions
-    root = jnp.abs(t) * _sigmoid_slope_root(z)
-    return diagonal(jnp.square(t) * sigmoid_derivative(z), "h"), diagonal(root, "√h")
+    return diagonal(jnp.square(t) * sigmoid_derivative(z), "h"), diagonal(jnp.abs(t) * _sigmoid_slope_root(z), "√h")

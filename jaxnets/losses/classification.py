@@ -167,12 +167,11 @@ def _(y, predictions, targets, weight, *, ignore_index, label_smoothing):
     t, weighted, known = _mixture(predictions, targets, weight, ignore_index, label_smoothing)
     slope = -LogSoftmaxOperator(p, fresh_groups((*p.shape, p.shape[-1]))).pull(weighted)
     by_predictions = rows(jnp.where(known[..., None], slope, 0), "(p−t)")
-    kept = (1 - label_smoothing) * (1 if weight is None else weight)
+    kept = (1 - float(label_smoothing)) * (1 if weight is None else weight)
     by_targets = rows(times(kept, -log_p), "−log p") if is_real(targets) else None
-    if weight is None:
-        return by_predictions, by_targets, None
-    by_weight = jnp.where(known[..., None], times(t, -log_p), 0)
-    return by_predictions, by_targets, einsum("...", "k", (by_weight, "...k", "−t log p"))
+    slope = jnp.where(known[..., None], times(t, -log_p), 0)
+    by_weight = None if weight is None else einsum("...", "k", (slope, "...k", "−t log p"))
+    return by_predictions, by_targets, by_weight
 
 
 @cross_entropy.hessian
@@ -213,7 +212,7 @@ def multi_class_hinge(
         raise ValueError(f"multi_class_hinge: p must be 1 or 2, got {p!r}")
     labels, ignored = _classes("multi_class_hinge", predictions, targets)
     gaps, _ = _gaps(predictions, labels, margin)
-    y = jnp.sum(gaps**p, -1) / max(1, predictions.shape[-1])
+    y = jnp.sum(gaps**p, -1) / predictions.shape[-1]
     return _settled(y if weight is None else times(_pick_weight(weight, labels), y), predictions, labels, ignored)
 
 
@@ -228,10 +227,10 @@ def _gaps(x, labels, margin):
 def _(y, predictions, targets, weight, *, margin, p):
     labels, _ = _classes("multi_class_hinge", predictions, targets)
     gaps, own = _gaps(predictions, labels, margin)
-    count = max(1, predictions.shape[-1])
-    slope = jnp.where(gaps == 0, 0, 1 if p == 1 else 2 * gaps) / count
+    count = predictions.shape[-1]
+    slope = jnp.where(gaps == 0, 0, jnp.ones_like(gaps) if p == 1 else 2 * gaps) / count
     slope = slope if weight is None else slope * _pick_weight(weight, labels)[..., None]
     slope = jnp.where(own, -jnp.sum(slope, -1, keepdims=True), slope)
-    by_predictions = rows(jnp.where(labels[..., None] < predictions.shape[-1], slope, 0), "h")
+    by_predictions = rows(jnp.where(labels[..., None] < count, slope, 0), "h")
     by_weight = None if weight is None else _by_weight(jnp.sum(gaps**p, -1) / count, labels, weight)
     return by_predictions, None, by_weight

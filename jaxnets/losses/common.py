@@ -36,12 +36,17 @@ def real_targets(loss: str, predictions, targets, like="predictions"):
     check_same_shape(loss, **{like: predictions, "targets": targets})
     if jnp.issubdtype(targets.dtype, jnp.complexfloating):
         raise DTypeError(f"{loss}: argument 'targets' has dtype {targets.dtype}, expected floating or integer")
-    return targets if is_real(targets) else targets.astype(predictions.dtype)
+    return as_real(targets, predictions)
 
 
 def times(a, b):
     """a·b, where 0·∞ is 0: what does not count may be infinite."""
     return a * jnp.where((a == 0) & jnp.isinf(b), 0, b)
+
+
+def as_real(targets, like):
+    """Integers as real numbers: those without a sign would wrap around, small ones overflow."""
+    return targets if is_real(targets) else targets.astype(like.dtype)
 
 
 def if_real(targets, rule: Rule) -> Rule | None:

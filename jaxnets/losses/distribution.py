@@ -9,7 +9,7 @@ from ..layer import layer
 from ..layers.elementwise import check_number
 from ..rules import diagonal
 from ..samples import Example, Positive, Probabilities
-from .common import check_fits, check_same_shape, if_real, real_targets, rows, times
+from .common import as_real, check_fits, check_same_shape, if_real, real_targets, rows, times
 
 
 @layer(example=Example(Probabilities((4, 6), log=True), Probabilities((4, 6))))
@@ -85,7 +85,7 @@ def _offset(loss, eps):
 
 @poisson_nll.jacobian
 def _(y, predictions, targets, *, log_input, full, eps):
-    t = targets.astype(predictions.dtype)
+    t = as_real(targets, predictions)
     if log_input:
         slope, by_targets = jnp.exp(predictions) - t, -predictions
     else:
@@ -100,7 +100,7 @@ def _(y, predictions, targets, *, log_input, full, eps):
 
 @poisson_nll.hessian
 def _(y, predictions, targets, *, log_input, full, eps):
-    t = targets.astype(predictions.dtype)
+    t = as_real(targets, predictions)
     if log_input:
         return diagonal(jnp.exp(predictions), "h"), diagonal(jnp.exp(predictions / 2), "√h")
     root = jnp.where(t == 0, 0, jnp.sqrt(t) / (predictions + float(eps)))
@@ -129,24 +129,26 @@ def gaussian_nll(
     eps = _offset("gaussian_nll", eps)
     check_same_shape("gaussian_nll", predictions=predictions, targets=targets)
     check_fits("gaussian_nll", "var", var, predictions.shape)
-    v = _variance(var, eps)
+    v, _ = _variance(var, eps)
     y = jnp.log(v) / 2 + jnp.square(predictions - targets) / (2 * v)
     return y + math.log(2 * math.pi) / 2 if full else y
 
 
 def _variance(var, eps):
-    return jnp.where(var < 0, jnp.nan, jnp.where(var <= eps, eps, var))
+    """The variance that counts, and where it is constant."""
+    constant = var <= float(eps)
+    return jnp.where(var < 0, jnp.nan, jnp.where(constant, float(eps), var)), constant
 
 
 @gaussian_nll.jacobian
 def _(y, predictions, targets, var, *, full, eps):
-    v = _variance(var, float(eps))
+    v, constant = _variance(var, eps)
     ratio = (predictions - targets) / v
-    slope = jnp.where(var <= float(eps), 0, (1 / v - jnp.square(ratio)) / 2)
+    slope = jnp.where(constant, 0, (1 / v - jnp.square(ratio)) / 2)
     return diagonal(ratio, "e/v"), diagonal(-ratio, "−e/v"), diagonal(slope, "d")
 
 
 @gaussian_nll.hessian
 def _(y, predictions, targets, var, *, full, eps):
-    v = jnp.broadcast_to(_variance(var, float(eps)), y.shape)
+    v = jnp.broadcast_to(_variance(var, eps)[0], y.shape)
     return diagonal(1 / v, "1/v"), diagonal(1 / jnp.sqrt(v), "1/√v")

@@ -13,7 +13,7 @@ from ..layer import layer
 from ..layers.elementwise import check_number
 from ..rules import diagonal
 from ..samples import Example, Signs
-from .common import check_same_shape, if_real, real_targets, rows
+from .common import as_real, check_same_shape, if_real, real_targets, rows
 
 
 def _signs(loss, x, targets):
@@ -66,18 +66,24 @@ def cosine_embedding(
     inside.
     """
     check_same_shape("cosine_embedding", x1=x1, x2=x2)
-    t, margin = _signs("cosine_embedding", x1, targets), check_number("cosine_embedding", "margin", margin)
+    t = _signs("cosine_embedding", x1, targets)
     *_, s, g = _angle(x1, x2)
-    excess = s * (1 - g) - margin
-    apart = jnp.where(excess <= 0, 0, excess)
-    return jnp.where(t == 1, jnp.where(s > 0, g, 2 - g), jnp.where(t == -1, apart, jnp.nan))
+    excess = _excess(s, g, margin)
+    return jnp.where(t == 1, jnp.where(s > 0, g, 2 - g), jnp.where(t == -1, excess, jnp.nan))
+
+
+def _excess(s, g, margin):
+    """max(0, c − margin)."""
+    excess = s * (1 - g) - check_number("cosine_embedding", "margin", margin)
+    return jnp.where(excess <= 0, 0, excess)
 
 
 @cosine_embedding.jacobian
 def _(y, x1, x2, targets, *, margin):
     u1, u2, r1, r2, s, g = _angle(x1, x2)
-    sign = jnp.where(targets == 1, -1, jnp.where((targets == -1) & (s * (1 - g) > float(margin)), 1, 0))
-    s, g, sign = s[..., None], g[..., None], sign[..., None]
+    apart = (targets == -1) & (_excess(s, g, margin) > 0)
+    sign = (apart.astype(y.dtype) - (targets == 1))[..., None]
+    s, g = s[..., None], g[..., None]
     by_x1 = sign * (u2 - s * u1 + s * g * u1) * r1
     by_x2 = sign * (u1 - s * u2 + s * g * u2) * r2
     return rows(by_x1, "d1", "i"), rows(by_x2, "d2", "i"), None
@@ -101,7 +107,10 @@ def _power(x, p):
 
 
 def _triplet(anchor, positive, negative, margin, p, eps, swap):
-    """The distance that counts too much, where the negative's is that to the positive, and three gradients of distances."""
+    """By how much the distances fail, where the negative's is that to the positive, and three gradients of distances."""
+    margin, p, eps = (check_number("triplet", *pair) for pair in (("margin", margin), ("p", p), ("eps", eps)))
+    if p < 1:
+        raise ValueError(f"triplet: p must be at least 1, got {p}")
     near, by_near = _norm(anchor - positive + eps, p)
     far, by_far = _norm(anchor - negative + eps, p)
     if not swap:
@@ -133,23 +142,18 @@ def triplet(
     well.
     """
     check_same_shape("triplet", anchor=anchor, positive=positive, negative=negative)
-    if check_number("triplet", "p", p) < 1:
-        raise ValueError(f"triplet: p must be at least 1, got {p}")
-    margin, eps = check_number("triplet", "margin", margin), check_number("triplet", "eps", eps)
-    excess, *_ = _triplet(anchor, positive, negative, margin, float(p), eps, swap)
+    excess, *_ = _triplet(anchor, positive, negative, margin, p, eps, swap)
     return jnp.where(excess <= 0, 0, excess)
 
 
 @triplet.jacobian
 def _(y, anchor, positive, negative, *, margin, p, eps, swap):
-    excess, swapped, near, far, other = _triplet(anchor, positive, negative, float(margin), float(p), float(eps), swap)
+    excess, swapped, near, far, other = _triplet(anchor, positive, negative, margin, p, eps, swap)
     met, swapped = (excess <= 0)[..., None], swapped[..., None]
-    slopes = {
-        "a": near - jnp.where(swapped, 0, far),
-        "p": -near - jnp.where(swapped, other, 0),
-        "n": jnp.where(swapped, other, far),
-    }
-    return tuple(rows(jnp.where(met, 0, slope), name, "i") for name, slope in slopes.items())
+    by_anchor = jnp.where(met, 0, near - jnp.where(swapped, 0, far))
+    by_positive = jnp.where(met, 0, -near - jnp.where(swapped, other, 0))
+    by_negative = jnp.where(met, 0, jnp.where(swapped, other, far))
+    return rows(by_anchor, "a", "i"), rows(by_positive, "p", "i"), rows(by_negative, "n", "i")
 
 
 @layer(example=Example((4, 5), (4, 5), Signs((4, 5))))
@@ -162,14 +166,17 @@ def margin_ranking(
     also at the kink
     """
     check_same_shape("margin_ranking", x1=x1, x2=x2)
-    t = real_targets("margin_ranking", x1, targets, "x1")
-    gap = check_number("margin_ranking", "margin", margin) - t * (x1 - x2)
+    gap = _gap(x1, x2, real_targets("margin_ranking", x1, targets, "x1"), margin)
     return jnp.where(gap <= 0, 0, gap)
+
+
+def _gap(x1, x2, t, margin):
+    return check_number("margin_ranking", "margin", margin) - t * (x1 - x2)
 
 
 @margin_ranking.jacobian
 def _(y, x1, x2, targets, *, margin):
-    t = targets.astype(x1.dtype)
-    met = t * (x1 - x2) >= float(margin)
+    t = as_real(targets, x1)
+    met = _gap(x1, x2, t, margin) <= 0
     slope = jnp.where(met, 0, t)
     return diagonal(-slope, "−t"), diagonal(slope, "t"), if_real(targets, diagonal(jnp.where(met, 0, x2 - x1), "(x2−x1)"))

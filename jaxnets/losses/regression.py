@@ -118,7 +118,7 @@ def _(y, predictions, targets, *, beta):
 @smooth_l1.hessian
 def _(y, predictions, targets, *, beta):
     inside = (jnp.abs(predictions - targets) < beta).astype(y.dtype)
-    h = 0.0 if beta < jnp.finfo(y.dtype).tiny else 1 / float(beta)
+    h = 1 / max(beta, jnp.finfo(y.dtype).tiny)
     return tuple(einsum("...", "...", (inside, "...", "m"), scale=scale) for scale in (h, math.sqrt(h)))
 
 
