@@ -34,6 +34,7 @@ from . import (
     test_attention,
     test_conventions,
     test_convolution,
+    test_loss_hessian,
     test_losses,
     test_normalize,
     test_reduce,
@@ -44,7 +45,7 @@ from .properties import PROPERTIES, reference
 
 EXACT = (  # files of exact tables and tails
     test_conventions, test_reduce, test_activations, test_normalize, test_attention, test_convolution, test_losses,
-    test_accuracy,
+    test_loss_hessian,     test_accuracy,
 )  # fmt: skip
 
 # --- what is mutated ----------------------------------------------------------------------------------------------

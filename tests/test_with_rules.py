@@ -95,14 +95,18 @@ def test_second_derivatives(problem):
     np.testing.assert_allclose(jax.jacfwd(jax.jacfwd(f))(x), jax.hessian(g)(x), atol=1e-13)
 
 
-@pytest.mark.parametrize("function, x, exact", [
-    (jn.sigmoid, 40.0, TAIL / (1 + TAIL) ** 2),
-    (jn.tanh, -20.0, 4 * TAIL / (1 + TAIL) ** 2),
-    (lambda x: jn.cross_entropy(jnp.stack([x, jnp.zeros(())]), 0), 40.0, -TAIL / (1 + TAIL)),
+def entropy(x):
+    return jn.cross_entropy(jnp.stack([x, jnp.zeros(())]), 0)
+
+
+@pytest.mark.parametrize("function, usual, x, exact", [
+    (jn.sigmoid, jn.sigmoid, 40.0, TAIL / (1 + TAIL) ** 2),
+    (jn.tanh, jnp.tanh, -20.0, 4 * TAIL / (1 + TAIL) ** 2),  # autodiff of our own forward keeps its digits here
+    (entropy, entropy, 40.0, -TAIL / (1 + TAIL)),
 ], ids=["sigmoid", "tanh", "cross_entropy"])  # fmt: skip
-def test_tails(function, x, exact):
+def test_tails(function, usual, x, exact):
     close(jax.grad(jn.with_rules(function))(x), exact)
-    assert abs(jax.grad(function)(x) / exact - 1) > 1e-6
+    assert abs(jax.grad(usual)(x) / exact - 1) > 1e-6
 
 
 def test_keys_masks_and_integers():
