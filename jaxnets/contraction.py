@@ -45,6 +45,8 @@ def contract(factors, keep, scale: float = 1.0) -> Tensor:
     factors, keep = list(factors), set(keep)
     if not factors:
         return tensor(jnp.full((), scale), ())
+    if len(factors) == 1 and not isinstance(factors[0], Tensor) and not factors[0].labels <= keep:
+        factors.append(tensor(jnp.ones(()), ()))  # sums over axes of a map are its product with ones: no array of it
     if len(factors) == 1:
         only = factors[0]
         factors = [_planned(distinct(only.axes), keep) if _meter.get() else only.tensor().summed(keep)]

@@ -79,6 +79,7 @@ def _cost(edges: Edges, order: list[Node]) -> int:
 
 def _run(edges: Edges, order: list[Node]) -> Edges:
     edges = {v: dict(row) for v, row in edges.items()}
+    products: set[tuple[Node, Node]] = set()  # a local Jacobian keeps its factors: the other side may be a vector
     users: dict[Node, list[Node]] = {}
     for v, row in edges.items():
         for u in row:
@@ -86,13 +87,14 @@ def _run(edges: Edges, order: list[Node]) -> Edges:
     for v in order:
         incoming = edges.pop(v)
         if any(_has_factors(edges[w][v]) for w in users[v]):
-            incoming = {u: jacobian.reduced() for u, jacobian in incoming.items()}
+            incoming = {u: j.reduced() if (v, u) in products else j for u, j in incoming.items()}
         for w in users[v]:
             outgoing = edges[w].pop(v)
-            if any(map(_has_factors, incoming.values())):
+            if (w, v) in products and any(map(_has_factors, incoming.values())):
                 outgoing = outgoing.reduced()
             for u, jacobian in incoming.items():
                 product = outgoing @ jacobian
+                products.add((w, u))
                 if u in edges[w]:
                     edges[w][u] = edges[w][u] + product
                 else:

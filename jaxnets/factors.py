@@ -160,18 +160,23 @@ class Operator(Factor):
         return self.axes[: self.shared], self.axes[self.shared : stop], self.axes[stop:]
 
     def contract(self, x, keep):
-        shared, out, inp = self.parts()
+        shared = self.parts()[0]
         if len(flatten(self.axes)) != len(self.labels):
             return None
-        for source, target, apply in ((inp, out, self.push), (out, inp, self.pull)):
+        for source, target, apply in self.ways():
             own, new = set(flatten(source)), set(flatten(target))
-            if own <= x.labels and not own & set(keep) and not new & x.labels:
+            if not own & set(keep) and not new & x.labels:  # along labels that it does not have x is constant
                 extra = [label for label in distinct(x.axes) if label not in self.labels]
                 array = x.arranged([*extra, *flatten(shared), *flatten(source)])
                 array = apply(array.reshape(size_of(extra), *shape_of(shared), *shape_of(source)))
                 labels = [*extra, *flatten(shared), *flatten(target)]
                 return tensor(array.reshape([label.size for label in labels]), labels)
         return None
+
+    def ways(self):
+        """From which axes to which others products go, and by what."""
+        _, out, inp = self.parts()
+        return (inp, out, self.push), (out, inp, self.pull)
 
     @property
     def dtype(self):
@@ -320,10 +325,9 @@ class Opaque(Operator):
         operands = [*self.operands[: self.argument], x, *self.operands[self.argument + 1 :]]
         return self.function(*operands)[self.output]
 
-    def contract(self, x, keep):
-        _, out, inp = self.parts()
-        barred = {"pull": inp, "push": out}.get(self.one_way, ())  # the side from which there is no way
-        return None if set(flatten(barred)) & x.labels else super().contract(x, keep)
+    def ways(self):
+        push, pull = super().ways()
+        return {"push": (push,), "pull": (pull,)}.get(self.one_way, (push, pull))
 
     def array(self, forward=None):
         return super().array(self.one_way == "push" if self.one_way else forward)

@@ -182,7 +182,7 @@ class Layer:
                     raise ShapeError(
                         f"{what} has shape {array.shape}, expected [{', '.join(dims)}] with {dim} = {known} as in '{source}'"
                     )
-            if "*#" in dims[0]:
+            if "*#" in " ".join(dims):
                 broadcast[name] = array.shape
         try:
             np.broadcast_shapes(*broadcast.values())

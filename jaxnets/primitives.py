@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .factors import Label, Opaque, Selection, Slice, Tensor
-from .layers.elementwise import sigmoid_derivative, tanh_derivative
+from .layers.elementwise import sigmoid_derivative
 from .rules import Rule, axis_names, diagonal, fresh_groups, from_groups, identity, placed, regroup, scaled, sliced
 
 # rule(y, *arguments, **parameters) -> a Rule (None: derivative 0) for every argument; of many outputs, a row for each
@@ -191,7 +191,8 @@ def _(y, a, b, **_):
 
 @primitive("tanh")
 def _(y, x, **_):
-    return (diagonal(tanh_derivative(x), "tanh'"),)
+    q = jnp.exp(-2 * jnp.abs(x))  # as accurate as the layer's, but where q is subnormal
+    return (diagonal(4 * q / jnp.square(1 + q), "tanh'"),)
 
 
 @primitive("logistic")
@@ -252,9 +253,22 @@ def _(y, x, *, permutation):
     return (from_groups([inp[i] for i in permutation], inp),)
 
 
-@primitive("reshape", "squeeze")
-def _(y, x, *_, **__):
-    return None if regroup(y, x) is None else (regroup,)
+@primitive("squeeze")
+def _(y, x, **_):
+    return (regroup,)
+
+
+@primitive("reshape")
+def _(y, x, *_, dimensions=None, **__):
+    """With `dimensions`, which vmap gives, the axes are permuted first."""
+    order = dimensions or range(x.ndim)
+    inp = fresh_groups(x.shape, axis_names(x.ndim))
+    permuted = jax.ShapeDtypeStruct([x.shape[a] for a in order], x.dtype)
+    if regroup(y, permuted) is None:
+        return None
+    if dimensions is None:
+        return (regroup,)
+    return (lambda y, x: regroup(y, permuted) @ from_groups([inp[a] for a in order], inp)(permuted, x),)
 
 
 @primitive("concatenate")

@@ -125,3 +125,13 @@ def test_reshapes_that_share_an_index_between_axes_end():
 
     x = jnp.arange(12.0)
     np.testing.assert_allclose(jn.jacobian(f, on_opaque="allow")(x).dense(), jax.jacrev(f)(x))
+
+
+def test_reshape_that_permutes_first():
+    """vmap of a convolution makes such a reshape; its order of axes was ignored."""
+    x, order = jnp.arange(24.0).reshape(2, 3, 4), (1, 0, 2)
+    f = jax.vmap(lambda a, b: jax.lax.conv_general_dilated(a, b, (1,), "VALID"))
+    a, b = jax.random.normal(jax.random.key(0), (2, 2, 2, 5)), jax.random.normal(jax.random.key(1), (2, 3, 2, 2))
+    for function, args in ((lambda x: jax.lax.reshape(x, (6, 4), order), (x,)), (f, (a, b))):
+        j = jn.jacobian(function, on_opaque="allow")(*args)
+        np.testing.assert_allclose(j.dense(), jax.jacrev(function)(*args), atol=1e-12)

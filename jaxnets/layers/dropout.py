@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from ..errors import DTypeError, ShapeError
+from ..errors import DTypeError
 from ..layer import check_axes, layer
 from ..rules import diagonal, identity
 from ..samples import Example, RandomKey
@@ -14,7 +14,7 @@ from .elementwise import check_number
 @layer(example=Example((4, 5), RandomKey()))
 def dropout(
     x: Float[Array, "..."],
-    key: Key[Array, "..."] | None = None,
+    key: Key[Array, ""] | None = None,
     *,
     rate: float = 0.5,
     train: bool = True,
@@ -46,8 +46,6 @@ def _kept(x, key, rate, train, shared):
         return None
     if key is None:
         raise DTypeError(f"dropout: argument 'key' is None, expected a key of jax.random to drop at rate {rate}")
-    if key.ndim:
-        raise ShapeError(f"dropout: argument 'key' has shape {key.shape}, expected one key")
     shape = [1 if a in axes else n for a, n in enumerate(x.shape)]
     return jax.random.uniform(key, shape, jnp.float32) >= rate
 
