@@ -130,7 +130,7 @@ class Tensor(Factor):
         if self.labels <= set(keep):
             return self
         array, labels = self.flat()
-        array = wide(array).sum([i for i, label in enumerate(labels) if label not in keep])
+        array = wide(array).sum(tuple(i for i, label in enumerate(labels) if label not in keep))
         return tensor(array, [label for label in labels if label in keep], self.name)
 
 

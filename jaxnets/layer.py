@@ -282,5 +282,7 @@ def layers_of(*modules) -> dict[str, Layer]:
 
 
 def _frozen(value):
-    """Lists of configuration as tuples, so that it can be hashed."""
-    return tuple(map(_frozen, value)) if isinstance(value, (list, tuple)) else value
+    """Lists of configuration as tuples, so that it can be hashed; numbers of NumPy as Python's, which widen no array."""
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_frozen, value))
+    return value.item() if isinstance(value, np.generic) else value

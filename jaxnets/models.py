@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Callable
+from difflib import get_close_matches
 from typing import Any
 
 import jax
@@ -149,9 +150,10 @@ def _words(tokens, text):
         elif word in unary_layers():
             models.append(plain(word))
         else:
+            close = ", ".join(get_close_matches(word, ["linear", "residual", *unary_layers()]))
             raise SpecError(
-                f"model '{text}': unknown word '{word}'; known: linear(FEATURES), residual(WORDS), "
-                f"{', '.join(unary_layers())}"
+                f"model '{text}': unknown word '{word}'{f', did you mean {close}?' if close else ''}; known: "
+                "linear(FEATURES), residual(WORDS) and the layers of one argument that `jaxnets layers` lists"
             )
     return models, tokens
 

@@ -1,4 +1,4 @@
-"""Double precision for every test, and hypothesis without chance or deadline."""
+"""Double precision for every test, hypothesis without chance or deadline, and the option `--all`."""
 
 import jax
 from hypothesis import HealthCheck, settings
@@ -13,3 +13,19 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("jaxnets")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--all", action="store_true", help="run every sweep in full, on this version of Python: about an hour")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "sweep: what only `--all` runs, because it takes long and finds little more")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--all"):
+        return
+    kept = [item for item in items if not item.get_closest_marker("sweep")]
+    config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("sweep")])
+    items[:] = kept

@@ -27,6 +27,11 @@ def blocks(case, args):
     return {(o, i): j for o, row in enumerate(table) for i, j in enumerate(row) if j is not None}
 
 
+def compiled(case, compute, args):
+    """compute(case, args) under one jit, which compiles far less than as many operations one by one."""
+    return jax.jit(lambda *real: compute(case, case.whole(args, real)))(*reals(case, args))
+
+
 def same_blocks(actual, expected, tolerance=TIGHT):
     assert actual.keys() == expected.keys(), f"Jacobians for {sorted(actual)}, expected {sorted(expected)}"
     for key, value in expected.items():
@@ -35,6 +40,12 @@ def same_blocks(actual, expected, tolerance=TIGHT):
 
 def dense(table):
     return {key: j.dense() for key, j in table.items()}
+
+
+def whole_blocks(case, args):
+    """Outputs, blocks and the dense form of these."""
+    table = blocks(case, args)
+    return case.call(*args), table, dense(table)
 
 
 def nested(case, rows):
@@ -47,35 +58,39 @@ def reals(case, args):
 
 
 def numbers(shape, seed=0):
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
+    return np.random.default_rng(seed).normal(size=shape)
 
 
 @lru_cache(None)
-def _autodiff(case, mode):
-    """JAX's own dense Jacobians as a compiled function of the real arguments, and which of them are not empty."""
+def _autodiff(case):
+    """JAX's own dense Jacobians in both modes, as one compiled function of the real arguments."""
     args = case.values()
     function, real = case.function(args), reals(case, args)
     full = [k for k, x in enumerate(real) if x.size]  # jacrev and jacfwd refuse empty arrays
     outputs = jax.eval_shape(function, *real)
 
-    @jax.jit
-    def jacobians(*real):
+    def jacobians(transform, real):
         rows = [[jnp.zeros(y.shape + x.shape) for x in real] for y in outputs]
         if full and all(y.size for y in outputs):
-            transform = {"reverse": jax.jacrev, "forward": jax.jacfwd}[mode]
             for row, found in zip(rows, transform(function, full)(*real), strict=True):
                 for k, value in zip(full, found, strict=True):
                     row[k] = value
         return rows
 
-    return jacobians
+    return jax.jit(lambda *real: (function(*real), *(jacobians(transform, real) for transform in (jax.jacrev, jax.jacfwd))))
 
 
 @lru_cache(None)
-def reference(case, dtype="float64", mode="reverse", draw=0):
-    """The dense Jacobians by JAX alone, from the real arguments rounded to `dtype`, computed in float64."""
-    real = [x.astype("float64") for x in reals(case, case.values(dtype, draw))]
-    return {key: np.asarray(value) for key, value in nested(case, _autodiff(case, mode)(*real)).items()}
+def references(case, dtype="float64", draw=0):
+    """By JAX alone, from the real arguments rounded to `dtype`, in float64: outputs, Jacobians by jacrev and by jacfwd."""
+    real = [np.asarray(x).astype("float64") for x in reals(case, case.values(dtype, draw))]
+    outputs, *tables = _autodiff(case)(*real)
+    return outputs, *({key: np.asarray(value) for key, value in nested(case, rows).items()} for rows in tables)
+
+
+def reference(case, dtype="float64", draw=0):
+    """The Jacobians by jacrev."""
+    return references(case, dtype, draw)[1]
 
 
 # --- the numbers --------------------------------------------------------------------------------------------------
@@ -84,19 +99,24 @@ def reference(case, dtype="float64", mode="reverse", draw=0):
 def rule_is_autodiff(case):
     """Shape, dtype and value of every block are those of jacrev and jacfwd."""
     args = case.values()
-    table = blocks(case, args)
+    outputs, table, whole = compiled(case, whole_blocks, args)
     for (o, i), j in table.items():
-        assert j.shape == case.call(*args)[o].shape + args[i].shape, f"∂y{o}/∂(argument {i}) has shape {j.shape}"
-        assert j.dense().dtype == j.dtype == args[i].dtype
-    same_blocks(dense(table), reference(case))
-    same_blocks(dense(table), reference(case, mode="forward"))
+        assert j.shape == outputs[o].shape + args[i].shape, f"∂y{o}/∂(argument {i}) has shape {j.shape}"
+        assert whole[o, i].dtype == j.dtype == args[i].dtype
+    for expected in references(case)[1:]:
+        same_blocks(whole, expected)
+
+
+def _dense_jacobians(case, args):
+    """A function from the real arguments to the dense Jacobians."""
+    wrt = tuple(range(len(case.real)))
+    return lambda *real: jaxnets.dense(jaxnets.jacobian(case.function(args), wrt, on_opaque="error")(*real))
 
 
 def transform_is_autodiff(case):
     """So are those of `jaxnets.jacobian`."""
     args = case.values()
-    found = jaxnets.jacobian(case.function(args), tuple(range(len(case.real))), on_opaque="error")(*reals(case, args))
-    same_blocks(dense(nested(case, found)), reference(case))
+    same_blocks(nested(case, jax.jit(_dense_jacobians(case, args))(*reals(case, args))), reference(case))
 
 
 def finite_differences(case, step=4e-3):
@@ -104,7 +124,7 @@ def finite_differences(case, step=4e-3):
     if case.cut:
         return
     args = [np.asarray(a) if i in case.real else a for i, a in enumerate(case.values())]
-    table = dense(blocks(case, case.values()))
+    _, _, table = compiled(case, whole_blocks, case.values())
 
     def difference(i, at, h):
         moved = [list(args), list(args)]
@@ -165,44 +185,67 @@ def batch_is_shared(case):
 
 def products_agree(case):
     """J @ v, u @ J, J.T, matrix() and diagonal() are those of the dense array."""
-    for key, j in blocks(case, case.values()).items():
-        whole = reference(case)[key]
-        matrix = whole.reshape(int(np.prod(j.out_shape)), int(np.prod(j.in_shape)))
+
+    def products(j, whole):
         u, v = numbers(j.out_shape, 1), numbers(j.in_shape, 2)
+        matrix = whole.reshape(u.size, v.size)
         pushed, pulled = j @ v, u @ j
-        close(pushed, (matrix @ np.ravel(v)).reshape(j.out_shape), what="J @ v")
-        close(pulled, (np.ravel(u) @ matrix).reshape(j.in_shape), what="u @ J")
-        close(jnp.vdot(u, pushed), jnp.vdot(pulled, v), what="⟨u, Jv⟩ = ⟨uJ, v⟩")
-        close(j.matrix(), matrix, what="matrix")
-        close(j.T.matrix(), matrix.T, what="T")
+        table = {
+            "J @ v": (pushed, (matrix @ np.ravel(v)).reshape(j.out_shape)),
+            "u @ J": (pulled, (np.ravel(u) @ matrix).reshape(j.in_shape)),
+            "⟨u, Jv⟩ = ⟨uJ, v⟩": (jnp.vdot(u, pushed), jnp.vdot(pulled, v)),
+            "matrix": (j.matrix(), matrix),
+            "T": (j.T.matrix(), matrix.T),
+        }
         if j.out_shape == j.in_shape:
-            close(j.diagonal(), np.diagonal(matrix).reshape(j.out_shape), what="diagonal")
+            table["diagonal"] = (j.diagonal(), np.diagonal(matrix).reshape(j.out_shape))
+        return table
+
+    same_pairs(case, products)
 
 
 def compositions_agree(case):
     """Products with full and with diagonal matrices on either side, J.T @ J, and sums."""
-    for key, j in blocks(case, case.values()).items():
-        whole = reference(case)[key]
+
+    def compositions(j, whole):
         n, m = len(j.out_shape), len(j.in_shape)
-        left, right = full((3,), j.out_shape, 3), full(j.in_shape, (2,), 4)
-        a, b = np.asarray(left.dense()), np.asarray(right.dense())
-        close((j @ right).dense(), np.tensordot(whole, b, m), what="J @ B")
-        close((left @ j).dense(), np.tensordot(a, whole, n), what="A @ J")
-        close((j.T @ j).dense(), np.tensordot(np.moveaxis(whole, range(n), range(-n, 0)), whole, n), what="J.T @ J")
-        close((j + 2 * j - 0.5 * j).reduced().dense(), 2.5 * whole, what="J + 2 J − J/2")
+        a, b = numbers((3, *j.out_shape), 3), numbers((*j.in_shape, 2), 4)
+        left, right = full(a, (3,), j.out_shape), full(b, j.in_shape, (2,))
+        table = {
+            "J @ B": ((j @ right).dense(), np.tensordot(whole, b, m)),
+            "A @ J": ((left @ j).dense(), np.tensordot(a, whole, n)),
+            "J.T @ J": ((j.T @ j).dense(), np.tensordot(np.moveaxis(whole, range(n), range(-n, 0)), whole, n)),
+            "J + 2 J − J/2": ((j + 2 * j - 0.5 * j).reduced().dense(), 2.5 * whole),
+        }
         if m:
-            scaled = jaxnets.rules.diagonal(numbers(j.in_shape, 5))(jnp.zeros(j.in_shape), jnp.zeros(j.in_shape))
-            close((left @ j @ scaled).dense(), np.tensordot(a, whole, n) * np.asarray(numbers(j.in_shape, 5)), what="A J D")
+            scale = numbers(j.in_shape, 5)
+            scaled = jaxnets.rules.diagonal(scale)(scale, scale)
+            table["A J D"] = (left @ j @ scaled).dense(), np.tensordot(a, whole, n) * scale
         if n:
-            scaled = jaxnets.rules.diagonal(numbers(j.out_shape, 6))(jnp.zeros(j.out_shape), jnp.zeros(j.out_shape))
-            weights = np.asarray(numbers(j.out_shape, 6)).reshape(*j.out_shape, *[1] * m)
-            close((scaled @ j @ right).dense(), np.tensordot(whole * weights, b, m), what="D J B")
+            scale = numbers(j.out_shape, 6)
+            scaled = jaxnets.rules.diagonal(scale)(scale, scale)
+            table["D J B"] = (scaled @ j @ right).dense(), np.tensordot(whole * scale.reshape(*j.out_shape, *[1] * m), b, m)
+        return table
+
+    same_pairs(case, compositions)
 
 
-def full(out_shape, in_shape, seed):
+def same_pairs(case, pairs):
+    """pairs(Jacobian, its dense values) gives {what: (actual, expected)} for every block, here computed under one jit."""
+    expected = reference(case)
+
+    def table(case, args):
+        return {key: pairs(j, expected[key]) for key, j in blocks(case, args).items()}
+
+    for key, found in compiled(case, table, case.values()).items():
+        for what, pair in found.items():
+            close(*pair, what=f"∂y{key[0]}/∂(argument {key[1]}): {what}")
+
+
+def full(values, out_shape, in_shape):
     """A Jacobian that is one array without structure."""
     out, inp = "abcdefg"[: len(out_shape)], "tuvwxyz"[: len(in_shape)]
-    rule = jaxnets.rules.einsum(out, inp, (numbers((*out_shape, *in_shape), seed), out + inp))
+    rule = jaxnets.rules.einsum(out, inp, (values, out + inp))
     return rule(jax.ShapeDtypeStruct(out_shape, "float64"), jax.ShapeDtypeStruct(in_shape, "float64"))
 
 
@@ -227,17 +270,9 @@ def second_order(case):
             close(found[i][k], expected[i][k], 1e-9, f"second derivative by arguments {case.real[i]}, {case.real[k]}")
 
 
-def _dense_jacobians(case, args):
-    """A function from the real arguments to the dense Jacobians."""
-    wrt = tuple(range(len(case.real)))
-    return lambda *real: jaxnets.dense(jaxnets.jacobian(case.function(args), wrt)(*real))
-
-
-def jit_is_eager(case):
-    """And a Jacobian may leave jit in structured form."""
-    args = case.values()
-    found = jax.jit(jaxnets.jacobian(case.function(args), tuple(range(len(case.real)))))(*reals(case, args))
-    same_blocks(dense(nested(case, found)), reference(case), 1e-12)
+def eager_is_jit(case):
+    """The rule without jit, operation by operation."""
+    same_blocks(dense(blocks(case, case.values())), reference(case), 1e-12)
 
 
 def vmap_is_loop(case):
@@ -254,17 +289,27 @@ def batch_is_loop(case):
     """The batched layer and its Jacobians are those of the examples, one by one."""
     if not case.batch:
         return
-    args = case.values()
-    outputs, table = case.call(*args), blocks(case, args)
-    for b in range(args[case.batch[0]].shape[0]):
-        one = [a[b] if i in case.batch else a for i, a in enumerate(args)]
-        single = case.call(*one)
-        for y, y_one in zip(outputs, single, strict=True):
-            close(y[b], y_one, 1e-14, "value")
-        direct = case.layer.jacobians(list(single), one, case.full_config) if "axis" not in case.config else None
-        for (o, i), j in table.items() if direct else ():
-            whole = j.per_example()[b] if i in case.batch else j.dense()[b]
-            close(whole, direct[o][i].dense(), 1e-12, f"∂y{o}/∂(argument {i}) of example {b}")
+
+    def pairs(case, args):
+        outputs, table = case.call(*args), blocks(case, args)
+        values, derivatives = [], {}
+        for b in range(args[case.batch[0]].shape[0]):
+            one = [a[b] if i in case.batch else a for i, a in enumerate(args)]
+            single = case.call(*one)
+            values += [(y[b], y_one) for y, y_one in zip(outputs, single, strict=True)]
+            if "axis" in case.config:  # another axis of an example
+                continue
+            direct = case.layer.jacobians(list(single), one, case.full_config)
+            for (o, i), j in table.items():
+                whole = j.per_example()[b] if i in case.batch else j.dense()[b]
+                derivatives[o, i, b] = whole, direct[o][i].dense()
+        return values, derivatives
+
+    values, derivatives = compiled(case, pairs, case.values())
+    for pair in values:
+        close(*pair, 1e-14, "value")
+    for (o, i, b), pair in derivatives.items():
+        close(*pair, 1e-12, f"∂y{o}/∂(argument {i}) of example {b}")
 
 
 # --- precision ----------------------------------------------------------------------------------------------------
@@ -272,24 +317,22 @@ def batch_is_loop(case):
 
 def float32_is_rounded(case):
     """float32 in, float32 out, nothing wider stored, at the accuracy of float32."""
-    args = case.values("float32")
-    assert all(y.dtype == np.float32 for y in case.call(*args))
-    table = blocks(case, args)
+    outputs, table, whole = compiled(case, whole_blocks, case.values("float32"))
+    assert all(y.dtype == np.float32 for y in outputs)
     assert all(leaf.dtype != np.float64 for leaf in jax.tree.leaves(table)), "stores float64 for float32 arguments"
-    table = dense(table)
-    assert all(j.dtype == np.float32 for j in table.values())
-    same_blocks(table, reference(case, "float32"), 2e-6)
+    assert all(j.dtype == np.float32 for j in whole.values())
+    same_blocks(whole, reference(case, "float32"), 2e-6)
 
 
 def half_precision_is_rounded(case):
     """float16 and bfloat16: dtype kept, value and Jacobian within a few units of the rounded double result."""
     for dtype in ("float16", "bfloat16"):
-        args = case.values(dtype)
-        exact = [a.astype("float64") if i in case.real else a for i, a in enumerate(args)]
-        for y, y_exact in zip(case.call(*args), case.call(*exact), strict=True):
+        outputs, _, table = compiled(case, whole_blocks, case.values(dtype))
+        exact, expected, _ = references(case, dtype)
+        for y, y_exact in zip(outputs, exact, strict=True):
             near(y, y_exact, dtype, case, "value")
-        for key, j in dense(blocks(case, args)).items():
-            near(j, reference(case, dtype)[key], dtype, case, f"∂y{key[0]}/∂(argument {key[1]})")
+        for key, j in table.items():
+            near(j, expected[key], dtype, case, f"∂y{key[0]}/∂(argument {key[1]})")
 
 
 def near(actual, exact, dtype, case, what):
@@ -309,5 +352,7 @@ def near(actual, exact, dtype, case, what):
 PROPERTIES = [
     rule_is_autodiff, structure_is_as_claimed, batch_is_shared, products_agree, compositions_agree, transform_is_autodiff,
     batch_is_loop, float32_is_rounded, half_precision_is_rounded, finite_differences, second_order, vmap_is_loop,
-    jit_is_eager,
+    eager_is_jit,
 ]  # fmt: skip
+# What takes most of the time to compile; without `--all` tests/test_rules.py tries these on the first line of a layer only.
+DEAR = [compositions_agree, half_precision_is_rounded, second_order, eager_is_jit]

@@ -11,13 +11,8 @@ from jax import lax
 from jaxtyping import Array, Float
 
 import jaxnets
-from tests.cases import CASES
+from tests.cases import FIRST
 from tests.programs import r
-
-# The first line of every layer in the table: the plainest arguments.
-FIRST = {}
-for case in CASES:
-    FIRST.setdefault(case.name, case)
 
 
 def throw_away(forward):
@@ -80,6 +75,11 @@ LAYERS = {
     **{name: lambda case=case: from_case(case) for name, case in FIRST.items()},
 }
 over_layers = pytest.mark.parametrize("name", LAYERS)
+# One of each kind for what the marker does alike for all: arity, outputs, integers, keys, configuration.
+KINDS = [
+    "throw-away", "throw-away without shift", "two outputs", "relu", "softplus", "linear", "embedding", "concatenate",
+    "split", "softmax", "conv", "max_pool", "batch_norm", "attention", "dropout", "cross_entropy", "gaussian_nll",
+]  # fmt: skip
 
 
 def same(ours, theirs, tolerance=1e-12):
@@ -135,7 +135,7 @@ def every_transformation(f, args, hessian):
     }  # fmt: skip
 
 
-@over_layers
+@pytest.mark.parametrize("name", KINDS)
 def test_every_transformation_of_jax(name):
     layer, forward, args = LAYERS[name]()
     small = sum(a.size for a in args[:1]) <= 64
@@ -223,7 +223,7 @@ def test_vmap_keeps_examples_apart():
     assert j.per_example().shape == (3, 4, 4)
 
 
-@over_layers
+@pytest.mark.parametrize("name", ["throw-away", "throw-away without shift", "two outputs"])
 def test_own_rule_is_used(name):
     """jaxnets.jacobian agrees with JAX, and its graph has one node, the layer."""
     layer, forward, args = LAYERS[name]()
@@ -292,6 +292,20 @@ def test_integer_arguments_are_constants():
 
 
 # --- errors ---------------------------------------------------------------------------------------------------------
+
+
+def test_numbers_of_numpy_in_the_configuration():
+    """A float64 of NumPy would widen float32; forward and rule get the number of Python."""
+
+    @throw_away
+    def scale(x, *, by, sizes=()):
+        assert (type(by), *map(type, sizes)) == (float, int)
+        return by * x
+
+    scale.jacobian(lambda y, x, *, by, sizes: (jaxnets.rules.scaled(by),))
+    x = jnp.ones(3, "float32")
+    j = jaxnets.jacobian(lambda x: scale(x, by=np.float64(0.5), sizes=[np.int64(2)]))(x)
+    assert scale(x, by=np.float32(0.5), sizes=(2,)).dtype == j.dense().dtype == np.float32
 
 
 def test_errors_of_calls():

@@ -292,6 +292,14 @@ def test_feature_that_does_not_vary(eps, slope):
         near(compute(x.at[0, 0].add(1e-3))[1][:, 0, :, 0], expected, 1e-13)
 
 
+def test_deviation_of_just_eps():
+    """max(σ, eps) is eps at the tie, which does not depend on x."""
+    found = jn.jacobian(lambda x: jn.standardize(x, eps=1.0))(jnp.array([[-1.0], [1.0]]))
+    equal(found.matrix(), [[0.5, -0.5], [-0.5, 0.5]])
+    by_std = jn.jacobian(lambda std: jn.standardize(jnp.ones((1, 1)), jnp.zeros(1), std, eps=0.5))(jnp.array([0.5]))
+    equal(by_std.matrix(), [[0]])
+
+
 def test_std_of_a_training_set_that_is_zero():
     x, mean, std = jnp.ones((2, 2)), jnp.zeros(2), jnp.array([0.0, 2.0])
     by_x, by_mean, by_std = jn.dense(jn.jacobian(lambda *a: jn.standardize(*a, eps=0.5), (0, 1, 2))(x, mean, std))

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 import jaxnets
 
-from .cases import CASES, line
-from .properties import PROPERTIES, dense, nested, reals, reference, same_blocks
+from .cases import CASES, FIRST, line
+from .properties import DEAR, PROPERTIES, dense, nested, reals, reference, same_blocks
 
 sizes = st.sampled_from([0, 1, 2, 3])
 shapes = st.lists(sizes, max_size=3).map(tuple)
@@ -19,8 +19,16 @@ def test_every_layer_has_a_case():
     assert not missing, f"add a line to tests/cases.py for {sorted(missing)}"
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-@pytest.mark.parametrize("check", PROPERTIES, ids=lambda check: check.__name__)
+def pairs():
+    """Every property with every line of the table; those that belong to the full sweep are marked."""
+    for case in CASES:
+        first = case is FIRST[case.name]
+        for check in PROPERTIES:
+            marks = [pytest.mark.sweep] if check in DEAR and not first else []
+            yield pytest.param(check, case, id=f"{check.__name__}-{case}", marks=marks)
+
+
+@pytest.mark.parametrize("check, case", list(pairs()))
 def test_property(check, case):
     check(case)
 

@@ -33,7 +33,7 @@ def dropout(
 
 
 def _divisor(rate) -> float:
-    return 1.0 if rate == 1 else 1.0 - float(rate)
+    return 1.0 if rate == 1 else 1.0 - rate
 
 
 def _kept(x, key, rate, train, shared):

@@ -115,7 +115,7 @@ def _quotient(x, divisor):
 
 def _divided(x, axes, eps) -> tuple[Any, Any]:
     """x / √(mean x² + eps) over some axes, and one over the root."""
-    return _quotient(x, _root(_mean_square(x, axes) + float(eps)))
+    return _quotient(x, _root(_mean_square(x, axes) + eps))
 
 
 def _check_eps(name, eps) -> float:
@@ -239,13 +239,13 @@ def rms_norm(
     """
     _check_eps("rms_norm", eps)
     axes = _sorted_axes("rms_norm", x, axes)
-    return _affine("rms_norm", _divided(wide(x), axes, eps)[0], scale, None, axes)
+    return _affine("rms_norm", _divided(x, axes, eps)[0], scale, None, axes)
 
 
 @rms_norm.jacobian
 def _(y, x, scale, *, axes, eps):
     axes = _sorted_axes("rms_norm", x, axes)
-    hat, inverse = _divided(wide(x), axes, eps)
+    hat, inverse = _divided(x, axes, eps)
     return _rules(hat, inverse, scale, axes, axes, axis_names(x.ndim), centred=False)[:2]
 
 
@@ -383,7 +383,6 @@ def _moved(old, new, momentum):
 
 @batch_norm.jacobian
 def _(outputs, x, scale, bias, running_mean, running_var, *, training, momentum, eps):
-    momentum, eps = float(momentum), float(eps)
     names = _names(x.ndim)
     out = fresh_groups(x.shape, names)
     channel = (out[1],)
@@ -450,7 +449,6 @@ def _standardized(x, axes, eps):
 
 @standardize.jacobian
 def _(y, x, mean, std, *, axis, eps):
-    eps = float(eps)
     if mean is not None:
         inverse = _quotient(x, jnp.where(std > eps, std, eps))[1]
         return (
@@ -481,7 +479,7 @@ def normalize(x: Float[Array, "..."], *, axis: int | tuple[int, ...] = -1, eps: 
 def _shortened(x, axes, eps):
     """x / max(|x|, eps), one over the divisor, and where this is |x|; squares are of x divided by its largest entry."""
     largest, squares = _scaled_squares(wide(x), axes)
-    length, least = _root(squares), float(eps) / largest
+    length, least = _root(squares), eps / largest
     y, inverse = _quotient(x / largest, jnp.where(length > least, length, least))
     return y, inverse / largest, length > least
 

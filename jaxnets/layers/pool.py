@@ -297,5 +297,5 @@ def global_avg_pool(x: Float[Array, "b c u ..."]) -> Float[Array, "b c"]:
 
 @global_avg_pool.jacobian
 def _(y, x):
-    inp, out, lead = _labels(x, y, x.ndim - 2)
-    return (from_groups((*lead, *out), (*lead, *inp), scale=1 / math.prod(x.shape[2:])),)
+    inp, _, lead = _labels(x, y, x.ndim - 2)
+    return (from_groups(lead, (*lead, *inp), scale=1 / math.prod(x.shape[2:])),)

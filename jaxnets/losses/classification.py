@@ -167,11 +167,10 @@ def _(y, predictions, targets, weight, *, ignore_index, label_smoothing):
     t, weighted, known = _mixture(predictions, targets, weight, ignore_index, label_smoothing)
     slope = -LogSoftmaxOperator(p, fresh_groups((*p.shape, p.shape[-1]))).pull(weighted)
     by_predictions = rows(jnp.where(known[..., None], slope, 0), "(p−t)")
-    kept = (1 - float(label_smoothing)) * (1 if weight is None else weight)
+    kept = (1 - label_smoothing) * (1 if weight is None else weight)
     by_targets = rows(times(kept, -log_p), "−log p") if is_real(targets) else None
     slope = jnp.where(known[..., None], times(t, -log_p), 0)
-    by_weight = None if weight is None else einsum("...", "k", (slope, "...k", "−t log p"))
-    return by_predictions, by_targets, by_weight
+    return by_predictions, by_targets, einsum("...", "k", (slope, "...k", "−t log p"))
 
 
 @cross_entropy.hessian
@@ -219,7 +218,7 @@ def multi_class_hinge(
 def _gaps(x, labels, margin):
     """max(0, margin − x[t] + x[j]), 0 for j = t; and where j is t."""
     own = labels[..., None] == jnp.arange(x.shape[-1])
-    gap = float(margin) - _pick(x, labels)[..., None] + x
+    gap = margin - _pick(x, labels)[..., None] + x
     return jnp.where(own | (gap <= 0), 0, gap), own
 
 

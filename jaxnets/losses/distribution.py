@@ -89,7 +89,7 @@ def _(y, predictions, targets, *, log_input, full, eps):
     if log_input:
         slope, by_targets = jnp.exp(predictions) - t, -predictions
     else:
-        mean = predictions + float(eps)
+        mean = predictions + eps
         slope = jnp.where(t == 0, 1, (mean - t) / jnp.where(t == 0, 1, mean))
         by_targets = -jnp.log(mean)
     if full:
@@ -103,7 +103,7 @@ def _(y, predictions, targets, *, log_input, full, eps):
     t = as_real(targets, predictions)
     if log_input:
         return diagonal(jnp.exp(predictions), "h"), diagonal(jnp.exp(predictions / 2), "√h")
-    root = jnp.where(t == 0, 0, jnp.sqrt(t) / (predictions + float(eps)))
+    root = jnp.where(t == 0, 0, jnp.sqrt(t) / (predictions + eps))
     return diagonal(jnp.square(root), "h"), diagonal(root, "√h")
 
 
@@ -136,8 +136,8 @@ def gaussian_nll(
 
 def _variance(var, eps):
     """The variance that counts, and where it is constant."""
-    constant = var <= float(eps)
-    return jnp.where(var < 0, jnp.nan, jnp.where(constant, float(eps), var)), constant
+    constant = var <= eps
+    return jnp.where(var < 0, jnp.nan, jnp.where(constant, eps, var)), constant
 
 
 @gaussian_nll.jacobian

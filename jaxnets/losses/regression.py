@@ -112,7 +112,7 @@ def _bounded_slope(error, beta):
 
 @smooth_l1.jacobian
 def _(y, predictions, targets, *, beta):
-    return opposite(_bounded_slope(predictions - targets, float(beta)), "s")
+    return opposite(_bounded_slope(predictions - targets, beta), "s")
 
 
 @smooth_l1.hessian
