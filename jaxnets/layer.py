@@ -58,6 +58,13 @@ class Layer:
         return rule
 
     def __call__(self, *args, **kwargs):
+        arrays, config = self.arguments(*args, **kwargs)
+        given = tuple(a is not None for a in arrays)
+        out = bind(self, [a for a in arrays if a is not None], given, config)
+        return tuple(out) if self.many_outputs else out[0]
+
+    def arguments(self, *args, **kwargs) -> tuple[list, tuple[tuple[str, typing.Any], ...]]:
+        """The arguments as arrays that fit the annotations, and the whole configuration as pairs that can be hashed."""
         if args and isinstance(args[0], str) and self.leading_text:  # as in einsum("bi,oi->bo", x, w)
             args, kwargs = args[1:], {self.leading_text: args[0], **kwargs}
         try:
@@ -73,9 +80,7 @@ class Layer:
             hash(config)
         except TypeError:
             raise TypeError(f"{self.name}: configuration must be hashable, got {dict(config)}") from None
-        given = tuple(a is not None for a in arrays)
-        out = bind(self, [a for a in arrays if a is not None], given, config)
-        return tuple(out) if self.many_outputs else out[0]
+        return arrays, config
 
     def jacobians(self, outputs, args, config) -> tuple[tuple[Jacobian | None, ...], ...]:
         """∂output/∂argument for every output and argument; None for an argument without one."""

@@ -218,13 +218,11 @@ def loss_hessian(loss: Callable, predictions, *others, root: bool = False, **con
     name = argument_names(loss, (predictions, *others), [0])[0]
     if isinstance(loss, Layer) and loss.curvature is not None:
         y = loss(predictions, *others, **config)
-        bound = loss.signature.bind(predictions, *others, **config)
-        bound.apply_defaults()
-        args = [None if a is None else jnp.asarray(a) for a in bound.args]
+        args, whole = loss.arguments(predictions, *others, **config)
         if rounded_to(args):  # the rule gets everything before it was rounded
             args = widened(args)
-            y = loss.forward(*args, **bound.kwargs)
-        rule = loss.curvature(y, *args, **bound.kwargs)[root]
+            y = loss.forward(*args, **dict(whole))
+        rule = loss.curvature(y, *args, **dict(whole))[root]
         if rule is not None:
             return replace(rule(predictions, predictions), names=("g", "r" if root else name))
     else:

@@ -61,7 +61,7 @@ class Case:
     def values(self, dtype="float64", draw=0):
         """The arguments as arrays; another `draw` gives other numbers."""
         arrays = _drawn(self, draw)
-        return [a if a is None or a.dtype != jnp.float64 else jnp.asarray(np.asarray(a).astype(dtype)) for a in arrays]
+        return [a if a is None or a.dtype != jnp.float64 else jax.device_put(np.asarray(a).astype(dtype)) for a in arrays]
 
     def call(self, *args):
         """The outputs of the layer, as a tuple."""
@@ -92,7 +92,7 @@ def _drawn(case, draw):
     with jax.ensure_compile_time_eval():
         for kind, size in zip(case.arguments, sizes, strict=True):
             values, pool = pool[:size], pool[size:]
-            arrays.append(kind and kind.of(jnp.asarray(values.reshape(kind.shape))))
+            arrays.append(kind and kind.of(jax.device_put(values.reshape(kind.shape))))
     return arrays
 
 

@@ -1,6 +1,7 @@
 """Double precision for every test, hypothesis without chance or deadline, and the option `--all`."""
 
 import jax
+import pytest
 from hypothesis import HealthCheck, settings
 
 jax.config.update("jax_enable_x64", True)
@@ -15,17 +16,28 @@ settings.register_profile(
 settings.load_profile("jaxnets")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def optimization(request):
+    """Files marked `unoptimized` compile a fifth faster: they test structure, and equality with JAX's own numbers."""
+    if not request.node.get_closest_marker("unoptimized"):
+        yield
+        return
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()  # the other files get what users get
+
+
 def pytest_addoption(parser):
     parser.addoption("--all", action="store_true", help="run every sweep in full, on this version of Python: about an hour")
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "sweep: what only `--all` runs, because it takes long and finds little more")
+    config.addinivalue_line("markers", "unoptimized: compile without XLA's optimizations")
 
 
 def pytest_collection_modifyitems(config, items):
-    if config.getoption("--all"):
-        return
-    kept = [item for item in items if not item.get_closest_marker("sweep")]
-    config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("sweep")])
-    items[:] = kept
+    if not config.getoption("--all"):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("sweep")])
+        items[:] = [item for item in items if not item.get_closest_marker("sweep")]

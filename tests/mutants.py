@@ -182,7 +182,7 @@ SWAPPED = {
     ast.Eq: [ast.NotEq], ast.NotEq: [ast.Eq], ast.Is: [ast.IsNot], ast.IsNot: [ast.Is],
 }  # fmt: skip
 NAMING = {"axis_names", "_replace"}  # calls that give axes their letters in formulae: no number depends on them
-SYMMETRIC = {"maximum", "minimum", "add", "multiply"}  # functions whose arguments may change places
+SYMMETRIC = {"maximum", "minimum", "max", "min", "add", "multiply", "hypot"}  # functions whose arguments may change places
 
 
 def changed(node, **fields):
@@ -380,7 +380,8 @@ def checks(target) -> tuple[Callable, ...]:
     if target.owner is primitives.RULES:
         rows = {"dot_general": "dot", "add_any": "add"}
         wanted = tuple(rows.get(name, name) for name in target.layers)
-        return tuple(
+        tails = primitive_tests.test_tails_are_better_than_autodiff
+        return *(partial(tails, **row) for row in parameter_sets(tails) if {"tanh", "logistic"} & set(wanted)), *(
             partial(check, row)
             for table, check in (
                 (primitive_tests.ELEMENTWISE, primitive_tests.test_elementwise),
@@ -433,6 +434,8 @@ PROMOTED = "booleans are promoted where they are used"
 SAME_SET = "`keep` is a set already"
 LABELS = "ids only tell labels apart, and these differ in name or size"
 CLIP = "the larger of two is symmetric"
+NOT_CHOSEN = "what is not chosen"
+BOTH_FORMS = "both forms agree at the boundary"
 ONCE = "no array with a label twice gets here"
 EQUIVALENT = {
     ("rule of mean", "y.size / x.size if x.size else 1.0 → y.size / x.size if x.size else 0.0"): "an empty Jacobian is 0",
@@ -451,6 +454,7 @@ EQUIVALENT = {
     ("window", "len(inp) + axis → len(inp) - axis"): LABELS,
     ("rule of cross_entropy", "fresh_groups((*p.shape, p.shape[-1])) → (*p.shape, p.shape[-1])"): UNUSED,
     ("rule of cross_entropy", "(*p.shape, p.shape[-1]) → (p.shape[-1],)"): UNUSED,
+    ("rule of cross_entropy", "p.shape[-1] → p.shape[-0]"): UNUSED,
     ("rule of cross_entropy", "(*p.shape, p.shape[-1]) → (*p.shape,)"): UNUSED,
     ("rule of cross_entropy", "wide(log_p) → log_p"): ROUNDING,
     ("rule of cross_entropy", "wide(predictions) → predictions"): "the largest entry is the same",
@@ -461,7 +465,8 @@ EQUIVALENT = {
      PROMOTED,
     ("primitive dot_general", "tuple(b_groups) → b_groups"): "relabelled into a tuple",
     ("primitive dot_general", "tuple(a_groups) → a_groups"): "relabelled into a tuple",
-    ("primitive reshape squeeze", "regroup(y, x) → regroup(x, y)"): "what refines one way refines the other",
+    ("primitive reshape", "regroup(y, permuted) → regroup(permuted, y)"): "what refines one way refines the other",
+    ("primitive concatenate", "int(start) → start"): "NumPy's integers serve as well",
     ("primitive split", "int(start) → start"): "NumPy's integers serve as well",
     ("primitive stack", "xs[0].shape → xs[1].shape"): "all have one shape",
     ("primitive stack", "xs[0].ndim → xs[1].ndim"): "all have one shape",
@@ -474,7 +479,27 @@ EQUIVALENT = {
     ("primitive gather", "jnp.clip(index, 0, x.shape[a] - 1) → jnp.clip(0, index, x.shape[a] - 1)"): CLIP,
     ("row_rule", "wide(_rows(p, axes)) → _rows(p, axes)"): "a rule gets 16-bit arguments as float32",
     ("SoftmaxOperator.off_diagonal", "(..., :, None) → (..., None)"): "the same index",
+    ("SoftmaxRootOperator.root", "jnp.where(self.p > 0, self.p, 1) → jnp.where(self.p > 0, self.p, 0)"): NOT_CHOSEN,
+    ("_inside", "(~outside).astype(x.dtype) → ~outside"): PROMOTED,
     ("_RowOperator.array", "jnp.eye(self.p.shape[-1], dtype=bool) → jnp.eye(self.p.shape[-1])"): PROMOTED,
+    ("rule of group_norm", "_names(x.ndim)[1:] → _names(x.ndim)[0:]"): LETTERS,
+    ("rule of instance_norm", "tuple(range(2, x.ndim)) → range(2, x.ndim)"): "a range serves as well",
+    ("rule of prelu", "jnp.where(x > 0, 0, x) → jnp.where(x >= 0, 0, x)"): "x is 0 there",
+    ("rule of binary_cross_entropy", "p > 0.5 → p >= 0.5"): BOTH_FORMS,
+    ("rule of binary_cross_entropy_with_logits", "jnp.where(x < 0, above, below) → jnp.where(x <= 0, above, below)"):
+     BOTH_FORMS,
+    ("rule of binary_cross_entropy_with_logits", "jnp.where(x < 0, -x, 0) → jnp.where(x <= 0, -x, 0)"): BOTH_FORMS,
+    ("rule of binary_cross_entropy_with_logits", "jnp.where(x > 0, x, 0) → jnp.where(x >= 0, x, 0)"): BOTH_FORMS,
+    ("rule of poisson_nll", "jnp.where(t > 1, t, 1) → jnp.where(t >= 1, t, 1)"): BOTH_FORMS,
+    ("rule of poisson_nll", "jnp.where(t > 1, t, 1) → jnp.where(t > 0, t, 1)"): "up to 1 the approximation is not used",
+    ("rule of triplet", "rows(by_anchor, 'a', 'i') → rows(by_anchor, 'i', 'a')"): LETTERS,
+    ("rule of triplet", "rows(by_positive, 'p', 'i') → rows(by_positive, 'i', 'p')"): LETTERS,
+    ("rule of triplet", "rows(by_negative, 'n', 'i') → rows(by_negative, 'i', 'n')"): LETTERS,
+    ("rule of huber", "jnp.clip(predictions - targets, -delta, delta) → jnp.clip(-delta, predictions - targets, delta)"):
+     CLIP,
+    ("ByKernel.contract", "set(inp) <= x.labels → set(inp) < x.labels"): "x has its channels beside them",
+    ("ByKernel.contract", "set(out) <= x.labels → set(out) < x.labels"): "x has its channels beside them",
+    ("ByKernel.contract", "set(keep) → keep"): SAME_SET,
     ("Selection.contract", "set(keep) → keep"): SAME_SET,
     ("Selection.contract", "set(target) & index.labels or len(flatten(self.axes)) != len(self.labels) → "
      "set(target) & index.labels and len(flatten(self.axes)) != len(self.labels)"): ONCE,
@@ -505,7 +530,7 @@ def run(target: Target, stale=False, every: int = 1) -> Result:
             reference(case, draw=1)
     made = mutants(target)[::every]
     known = [m for m in made if (target.name, m.text) in EQUIVALENT]
-    eager = patch.object(properties, "compiled", lambda case, compute, args: compute(case, args))  # one mutant shares most
+    eager = patch.object(properties, "compiled", properties.eager)  # mutants share most of what is compiled
     with eager, warnings.catch_warnings(), mpmath.workdps(60), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         survivors = [m.text for m in made if m not in known and survives(target, m)]

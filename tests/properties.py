@@ -27,9 +27,15 @@ def blocks(case, args):
     return {(o, i): j for o, row in enumerate(table) for i, j in enumerate(row) if j is not None}
 
 
-def compiled(case, compute, args):
+@lru_cache(8)
+def compiled(case, compute, dtype="float64"):
     """compute(case, args) under one jit, which compiles far less than as many operations one by one."""
+    args = case.values(dtype)
     return jax.jit(lambda *real: compute(case, case.whole(args, real)))(*reals(case, args))
+
+
+def eager(case, compute, dtype="float64"):
+    return compute(case, case.values(dtype))
 
 
 def same_blocks(actual, expected, tolerance=TIGHT):
@@ -43,9 +49,10 @@ def dense(table):
 
 
 def whole_blocks(case, args):
-    """Outputs, blocks and the dense form of these."""
+    """Outputs, blocks, the dense form of these, and that of each example where examples are apart."""
     table = blocks(case, args)
-    return case.call(*args), table, dense(table)
+    apart = {(o, i): j.per_example() for (o, i), j in table.items() if i in case.batch}
+    return case.call(*args), table, dense(table), apart
 
 
 def nested(case, rows):
@@ -99,7 +106,7 @@ def reference(case, dtype="float64", draw=0):
 def rule_is_autodiff(case):
     """Shape, dtype and value of every block are those of jacrev and jacfwd."""
     args = case.values()
-    outputs, table, whole = compiled(case, whole_blocks, args)
+    outputs, table, whole, _ = compiled(case, whole_blocks)
     for (o, i), j in table.items():
         assert j.shape == outputs[o].shape + args[i].shape, f"∂y{o}/∂(argument {i}) has shape {j.shape}"
         assert whole[o, i].dtype == j.dtype == args[i].dtype
@@ -124,14 +131,16 @@ def finite_differences(case, step=4e-3):
     if case.cut:
         return
     args = [np.asarray(a) if i in case.real else a for i, a in enumerate(case.values())]
-    _, _, table = compiled(case, whole_blocks, case.values())
+    forward = jax.jit(case.function(args))
+    table = compiled(case, whole_blocks)[2]
 
     def difference(i, at, h):
         moved = [list(args), list(args)]
         for sign, whole in zip((1, -1), moved, strict=True):
             whole[i] = args[i].copy()
             whole[i][at] += sign * h
-        return [(np.asarray(a) - np.asarray(b)) / (2 * h) for a, b in zip(*(case.call(*m) for m in moved), strict=True)]
+        ends = (forward(*reals(case, whole)) for whole in moved)
+        return [(np.asarray(a) - np.asarray(b)) / (2 * h) for a, b in zip(*ends, strict=True)]
 
     for i in case.real:
         columns = []
@@ -148,7 +157,7 @@ def finite_differences(case, step=4e-3):
 
 def structure_is_as_claimed(case):
     """The word of the table; what shares an index is 0 off its diagonal; no more is stored than the dense form has."""
-    table = blocks(case, case.values())
+    table = compiled(case, whole_blocks)[1]
     for i, word in enumerate(case.structure):
         found = [j.structure for (_, k), j in table.items() if k == i]
         claimed = list(word) if isinstance(word, tuple) else [word] * len(found) if word else []
@@ -173,11 +182,12 @@ def shared_axes(j):
 
 def batch_is_shared(case):
     """For batch arguments the first axis is an index that output and input share."""
-    for (o, i), j in blocks(case, case.values()).items():
-        if i in case.batch:
-            assert (0, 0) in shared_axes(j), f"∂y{o}/∂(argument {i}) couples examples: {j.formula}"
-            own = np.diagonal(reference(case)[o, i], 0, 0, len(j.out_shape))
-            close(j.per_example(), np.moveaxis(own, -1, 0), TIGHT, "per_example")
+    _, table, _, apart = compiled(case, whole_blocks)
+    for (o, i), own in apart.items():
+        j = table[o, i]
+        assert (0, 0) in shared_axes(j), f"∂y{o}/∂(argument {i}) couples examples: {j.formula}"
+        diagonal = np.diagonal(reference(case)[o, i], 0, 0, len(j.out_shape))
+        close(own, np.moveaxis(diagonal, -1, 0), TIGHT, "per_example")
 
 
 # --- products -----------------------------------------------------------------------------------------------------
@@ -237,7 +247,7 @@ def same_pairs(case, pairs):
     def table(case, args):
         return {key: pairs(j, expected[key]) for key, j in blocks(case, args).items()}
 
-    for key, found in compiled(case, table, case.values()).items():
+    for key, found in compiled(case, table).items():
         for what, pair in found.items():
             close(*pair, what=f"∂y{key[0]}/∂(argument {key[1]}): {what}")
 
@@ -256,7 +266,7 @@ def second_order(case):
     """`jaxnets.hessian` of a weighted sum of squares of the outputs is `jax.hessian`."""
     args = case.values()
     function, real = case.function(args), reals(case, args)
-    if any(x.size == 0 for x in [*real, *function(*real)]):
+    if any(x.size == 0 for x in [*real, *jax.eval_shape(function, *real)]):
         return
 
     def scalar(*real):
@@ -305,7 +315,7 @@ def batch_is_loop(case):
                 derivatives[o, i, b] = whole, direct[o][i].dense()
         return values, derivatives
 
-    values, derivatives = compiled(case, pairs, case.values())
+    values, derivatives = compiled(case, pairs)
     for pair in values:
         close(*pair, 1e-14, "value")
     for (o, i, b), pair in derivatives.items():
@@ -317,7 +327,7 @@ def batch_is_loop(case):
 
 def float32_is_rounded(case):
     """float32 in, float32 out, nothing wider stored, at the accuracy of float32."""
-    outputs, table, whole = compiled(case, whole_blocks, case.values("float32"))
+    outputs, table, whole, _ = compiled(case, whole_blocks, "float32")
     assert all(y.dtype == np.float32 for y in outputs)
     assert all(leaf.dtype != np.float64 for leaf in jax.tree.leaves(table)), "stores float64 for float32 arguments"
     assert all(j.dtype == np.float32 for j in whole.values())
@@ -327,7 +337,7 @@ def float32_is_rounded(case):
 def half_precision_is_rounded(case):
     """float16 and bfloat16: dtype kept, value and Jacobian within a few units of the rounded double result."""
     for dtype in ("float16", "bfloat16"):
-        outputs, _, table = compiled(case, whole_blocks, case.values(dtype))
+        outputs, _, table, _ = compiled(case, whole_blocks, dtype)
         exact, expected, _ = references(case, dtype)
         for y, y_exact in zip(outputs, exact, strict=True):
             near(y, y_exact, dtype, case, "value")
@@ -354,5 +364,6 @@ PROPERTIES = [
     batch_is_loop, float32_is_rounded, half_precision_is_rounded, finite_differences, second_order, vmap_is_loop,
     eager_is_jit,
 ]  # fmt: skip
-# What takes most of the time to compile; without `--all` tests/test_rules.py tries these on the first line of a layer only.
-DEAR = [compositions_agree, half_precision_is_rounded, second_order, eager_is_jit]
+# Without `--all` tests/test_rules.py tries only these on every line, for they share what is compiled, and all on the first
+# line of a layer.
+CHEAP = [rule_is_autodiff, structure_is_as_claimed, batch_is_shared, finite_differences]

@@ -14,6 +14,8 @@ import jaxnets
 from tests.cases import FIRST
 from tests.programs import r
 
+pytestmark = pytest.mark.unoptimized
+
 
 def throw_away(forward):
     """A layer that is taken out of the table of all layers again: other tests run over that table."""
@@ -94,11 +96,16 @@ def total(f):
 
 
 @over_layers
-def test_eager_jit_vmap(name):
+def test_eager_and_jit(name):
     layer, forward, args = LAYERS[name]()
-    plain = jax.jit(forward)(*args)
+    inside, plain = jax.jit(lambda *args: (layer(*args), forward(*args)))(*args)
+    same(inside, plain)
     same(layer(*args), plain)
-    same(jax.jit(layer)(*args), plain)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_vmap(name):
+    layer, forward, args = LAYERS[name]()
     stacked = [jnp.stack([a, 2 * a]) for a in args]
     first = (0, *[None] * (len(args) - 1))
 

@@ -14,7 +14,7 @@ from jax import lax
 import jaxnets
 from tests.programs import OTHERS, PROGRAMS, STRUCTURED, layers, mlp, r
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*derivative is opaque")
+pytestmark = [pytest.mark.unoptimized, pytest.mark.filterwarnings("ignore:.*derivative is opaque")]
 
 TRACED = [p for p in PROGRAMS if not p.concrete]
 

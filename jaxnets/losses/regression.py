@@ -79,7 +79,7 @@ def _positive(loss, name, value):
 
 @huber.jacobian
 def _(y, predictions, targets, *, delta):
-    return opposite(jnp.clip(predictions - targets, -float(delta), float(delta)), "q")
+    return opposite(jnp.clip(predictions - targets, -delta, delta), "q")
 
 
 @huber.hessian
