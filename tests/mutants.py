@@ -142,7 +142,7 @@ def helpers() -> list[Target]:
         if inspect.isclass(found):
             own = [key for key, value in vars(found).items() if inspect.isfunction(value) and key[0] != "_"]
             made += methods(found, [key for key in own if key != "formula" and not abstract(vars(found)[key])], *names)
-        else:
+        elif found.__name__ not in NAMING:
             made.append(helper(found, *names))
     return made
 
@@ -181,8 +181,17 @@ SWAPPED = {
     ast.Lt: [ast.LtE, ast.Gt], ast.LtE: [ast.Lt, ast.GtE], ast.Gt: [ast.GtE, ast.Lt], ast.GtE: [ast.Gt, ast.LtE],
     ast.Eq: [ast.NotEq], ast.NotEq: [ast.Eq], ast.Is: [ast.IsNot], ast.IsNot: [ast.Is],
 }  # fmt: skip
-NAMING = {"axis_names", "_replace"}  # calls that give axes their letters in formulae: no number depends on them
-SYMMETRIC = {"maximum", "minimum", "max", "min", "add", "multiply", "hypot"}  # functions whose arguments may change places
+NAMING = {"axis_names", "_names", "_replace"}  # calls that give axes their letters in formulae: no number depends on them
+SYMMETRIC = {
+    "maximum",
+    "minimum",
+    "max",
+    "min",
+    "add",
+    "multiply",
+    "hypot",
+    "total",
+}  # functions whose arguments may change places
 
 
 def changed(node, **fields):
@@ -480,9 +489,17 @@ EQUIVALENT = {
     ("row_rule", "wide(_rows(p, axes)) → _rows(p, axes)"): "a rule gets 16-bit arguments as float32",
     ("SoftmaxOperator.off_diagonal", "(..., :, None) → (..., None)"): "the same index",
     ("SoftmaxRootOperator.root", "jnp.where(self.p > 0, self.p, 1) → jnp.where(self.p > 0, self.p, 0)"): NOT_CHOSEN,
+    ("_beyond", "(~_within(x, lambd)).astype(x.dtype) → ~_within(x, lambd)"): PROMOTED,
+    ("_exponential_slope", "jnp.where(x > 0, 0, x) → jnp.where(x > 1, 0, x)"): NOT_CHOSEN,
+    ("_exponential_slope", "jnp.where(x > 0, 0, x) → jnp.where(x > 0, 1, x)"): NOT_CHOSEN,
+    ("_looked_up", "jnp.take(x, table, first + 2 * a, mode='fill', fill_value=0) → jnp.take(x, table, first + 2 * a, "
+     "fill_value=0)"): "filling is the default",
+    ("_mean_rule", "x.ndim + y.ndim + a → x.ndim + y.ndim - a"): LABELS,
+    ("_mean_rule", "x.ndim + y.ndim → x.ndim - y.ndim"): LABELS,
+    ("_through_half", "tuple(out) → out"): "relabelled into a tuple",
+    ("bounded", "jnp.clip(x, -limit, limit) → jnp.clip(-limit, x, limit)"): CLIP,
     ("_inside", "(~outside).astype(x.dtype) → ~outside"): PROMOTED,
     ("_RowOperator.array", "jnp.eye(self.p.shape[-1], dtype=bool) → jnp.eye(self.p.shape[-1])"): PROMOTED,
-    ("rule of group_norm", "_names(x.ndim)[1:] → _names(x.ndim)[0:]"): LETTERS,
     ("rule of instance_norm", "tuple(range(2, x.ndim)) → range(2, x.ndim)"): "a range serves as well",
     ("rule of prelu", "jnp.where(x > 0, 0, x) → jnp.where(x >= 0, 0, x)"): "x is 0 there",
     ("rule of binary_cross_entropy", "p > 0.5 → p >= 0.5"): BOTH_FORMS,

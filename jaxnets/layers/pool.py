@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from ..errors import ShapeError
 from ..factors import Label, Selection, Tensor, flatten
 from ..layer import layer
-from ..rules import axis_names, fresh_groups, from_groups
+from ..rules import axis_names, first_largest, fresh_groups, from_groups
 from ..samples import Example
 from .conv import Numbers, per_axis
 
@@ -166,25 +166,19 @@ def global_max_pool(x: Float[Array, "b c u ..."]) -> Float[Array, "b c"]:
 
     ∂y[b,c]/∂x[b,c,u,v] = δ(uv, k[b,c])  with k the place of the largest entry, of equal ones the first
     """
-    return jnp.take_along_axis(_merged("global_max_pool", x), _first_largest(x)[..., None], -1)[..., 0]
+    x = _merged("global_max_pool", x)
+    return jnp.take_along_axis(x, first_largest(x)[..., None], -1)[..., 0]
 
 
 @global_max_pool.jacobian
 def _(y, x):
-    return (_selection(x, _first_largest(x), x.ndim - 2),)
+    return (_selection(x, first_largest(_merged("global_max_pool", x)), x.ndim - 2),)
 
 
 def _merged(layer: str, x):
     """[b, c, n]"""
     _rank(layer, x, "all", None)
     return x.reshape(*x.shape[:2], math.prod(x.shape[2:]))
-
-
-def _first_largest(x):
-    """The place of the first largest entry, or the first NaN; XLA's argmax is slower on a CPU."""
-    x = _merged("global_max_pool", x)
-    hit = (x == jnp.max(x, -1, keepdims=True)) | jnp.isnan(x)
-    return jnp.min(jnp.where(hit, jnp.arange(x.shape[-1], dtype=jnp.int32), x.shape[-1]), -1)
 
 
 # --- means --------------------------------------------------------------------------------------------------------

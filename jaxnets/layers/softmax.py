@@ -15,20 +15,22 @@ from jaxtyping import Array, Bool, Float
 from ..errors import ShapeError
 from ..factors import Group, Label, Operator, Tensor, pytree, wide
 from ..layer import check_axes, layer
-from ..rules import axis_names, fresh_groups, from_groups
+from ..rules import axis_names, first_largest, fresh_groups, from_groups
 
 
 def most_likely(p):
     """A mask of the first largest entry along the last axis."""
-    if p.size == 0:
-        return jnp.zeros(p.shape, bool)
-    return lax.broadcasted_iota(jnp.int32, p.shape, p.ndim - 1) == jnp.argmax(p, -1, keepdims=True)
+    return jnp.arange(p.shape[-1]) == first_largest(p)[..., None]
 
 
 def complement(p, top):
     """1 − p[i] = Σ_{j≠i} p[j], summed at the largest entry, where the difference would lose digits."""
-    rest = jnp.sum(jnp.where(top, 0, p), -1, keepdims=True)
-    return jnp.where(top, rest, 1 - p)
+    return jnp.where(top, others(p, top), 1 - p)
+
+
+def others(p, own):
+    """Σ_{j≠i} p[j] for the entry i of a mask."""
+    return jnp.sum(jnp.where(own, 0, p), -1, keepdims=True)
 
 
 class _RowOperator(Operator):
@@ -47,7 +49,7 @@ class _RowOperator(Operator):
     def off_diagonal(self):
         raise NotImplementedError
 
-    def others(self):
+    def complement(self):
         return complement(self.p, most_likely(self.p))
 
     def centred(self, x):
@@ -79,7 +81,7 @@ class SoftmaxOperator(_RowOperator):
     pull = push
 
     def on_diagonal(self):
-        return self.p * self.others()
+        return self.p * self.complement()
 
     def off_diagonal(self):
         return -self.p[..., :, None] * self.p[..., None, :]
@@ -103,12 +105,11 @@ class LogSoftmaxOperator(_RowOperator):
 
     def pull(self, x):
         x, top = wide(x), most_likely(self.p)
-        rest = jnp.sum(jnp.where(top, 0, x), -1, keepdims=True)
         total = jnp.sum(x, -1, keepdims=True)
-        return jnp.where(top, complement(self.p, top) * x - self.p * rest, x - self.p * total)
+        return jnp.where(top, complement(self.p, top) * x - self.p * others(x, top), x - self.p * total)
 
     def on_diagonal(self):
-        return self.others()
+        return self.complement()
 
     def off_diagonal(self):
         return jnp.broadcast_to(-self.p[..., None, :], (*self.p.shape, self.p.shape[-1]))
@@ -139,7 +140,7 @@ class SoftmaxRootOperator(_RowOperator):
         return self.root() * (x - jnp.sum(self.p * x, -1, keepdims=True))
 
     def on_diagonal(self):
-        return self.root() * self.others()
+        return self.root() * self.complement()
 
     def off_diagonal(self):
         return -self.p[..., None] * self.root()[..., None, :]
@@ -244,8 +245,8 @@ def log_softmax(
     top = most_likely(rows)
     largest = jnp.sum(jnp.where(top, rows, 0), -1, keepdims=True)
     d = rows - jnp.where(jnp.isfinite(largest), largest, 0)
-    others = jnp.sum(jnp.where(top, 0, jnp.exp(jnp.where(top, 0, d))), -1, keepdims=True)
-    y = back(d - jnp.log1p(others))
+    rest = others(jnp.exp(jnp.where(top, 0, d)), top)
+    y = back(d - jnp.log1p(rest))
     return y if where is None else jnp.where(where, y, -jnp.inf)
 
 

@@ -9,14 +9,7 @@ from ..errors import DTypeError, ShapeError
 from ..factors import Label, Selection, Tensor
 from ..layer import check_range, layer
 from ..layers.elementwise import check_number
-from ..layers.softmax import (
-    LogSoftmaxOperator,
-    SoftmaxOperator,
-    SoftmaxRootOperator,
-    complement,
-    log_softmax,
-    most_likely,
-)
+from ..layers.softmax import LogSoftmaxOperator, SoftmaxOperator, SoftmaxRootOperator, log_softmax, others
 from ..rules import axis_names, einsum, fresh_groups, from_groups
 from ..samples import Example, Labels
 from .common import check_same_shape, is_real, rows, times
@@ -160,7 +153,7 @@ def _(y, predictions, targets, weight, *, ignore_index, label_smoothing):
     if label_smoothing == 0 and not is_real(targets):
         labels, _ = _classes("cross_entropy", predictions, targets, ignore_index)
         own = labels[..., None] == jnp.arange(p.shape[-1])
-        slope = jnp.where(own, -complement(p, most_likely(predictions)), p)
+        slope = jnp.where(own, -others(p, own), p)
         slope = slope if weight is None else slope * _pick_weight(weight, labels)[..., None]
         slope = jnp.where(labels[..., None] < p.shape[-1], slope, 0)
         return rows(slope, "(p−t)"), None, None if weight is None else _by_weight(-_pick(log_p, labels), labels, weight)
