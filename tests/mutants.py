@@ -182,16 +182,8 @@ SWAPPED = {
     ast.Eq: [ast.NotEq], ast.NotEq: [ast.Eq], ast.Is: [ast.IsNot], ast.IsNot: [ast.Is],
 }  # fmt: skip
 NAMING = {"axis_names", "_names", "_replace"}  # calls that give axes their letters in formulae: no number depends on them
-SYMMETRIC = {
-    "maximum",
-    "minimum",
-    "max",
-    "min",
-    "add",
-    "multiply",
-    "hypot",
-    "total",
-}  # functions whose arguments may change places
+# Functions whose arguments may change places.
+SYMMETRIC = {"maximum", "minimum", "max", "min", "add", "multiply", "hypot", "total"}
 
 
 def changed(node, **fields):
