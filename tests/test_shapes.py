@@ -103,7 +103,7 @@ def jacobians(case, args, real):
 
 @pytest.fixture
 def count(request):
-    return 20 if request.config.getoption("--all") else 8
+    return 20 if request.config.getoption("--all") else 6
 
 
 @pytest.mark.parametrize("name", jaxnets.LAYERS)
