@@ -240,6 +240,7 @@ CASES = [
     line("log_softmax", [(4, 3)], ["rank-1 update"], {"axis": 0}),
     line("log_softmax", [(5,)], ["rank-1 update"]),
     line("log_softmax", [(0, 4)], ["zero"]),
+    line("log_softmax", [(2, 0)], ["zero"]),
     line("conv", [(2, 2, 5), (3, 2, 2), (3,)], CONVOLUTION, batch=(0,), eps=2),
     line("conv", [(2, 2, 6), (2, 2, 3), None], [*CONVOLUTION[:2], None], {"stride": 2, "padding": 1}, batch=(0,), eps=2),
     line("conv", [(2, 6), (2, 1, 2), (2,)], CONVOLUTION, {"padding": "SAME", "dilation": 2, "groups": 2}, eps=2),

@@ -27,7 +27,7 @@ import jaxnets
 from jaxnets import primitives
 from jaxnets.factors import Operator, Selection, Slice
 from jaxnets.layers.softmax import most_likely
-from jaxnets.rules import window
+from jaxnets.rules import first_largest, window
 
 from . import (
     properties,
@@ -114,6 +114,7 @@ def targets() -> list[Target]:
         *helpers(),
         helper(window, "concatenate", "split"),
         helper(most_likely, "softmax", "log_softmax"),
+        helper(first_largest, "softmax", "log_softmax", "global_max_pool"),
         *methods(Selection, ["contract", "tensor"], "nll", "embedding"),
         *methods(Slice, ["contract", "tensor"], "concatenate", "split"),
     ]
@@ -485,6 +486,7 @@ EQUIVALENT = {
     ("_mean_rule", "x.ndim + y.ndim → x.ndim - y.ndim"): LABELS,
     ("_through_half", "tuple(out) → out"): "relabelled into a tuple",
     ("distance", "jnp.where(x == x, far, 0) → jnp.where(x == x, far, 1)"): "NaN and any number make NaN",
+    ("first_largest", "jnp.arange(x.shape[-1], dtype=jnp.int32) → jnp.arange(x.shape[-1])"): "wider integers for places",
     ("bounded", "jnp.clip(x, -limit, limit) → jnp.clip(-limit, x, limit)"): CLIP,
     ("_inside", "(~outside).astype(x.dtype) → ~outside"): PROMOTED,
     ("_RowOperator.array", "jnp.eye(self.p.shape[-1], dtype=bool) → jnp.eye(self.p.shape[-1])"): PROMOTED,
