@@ -58,13 +58,7 @@ def from_case(case):
     args = case.values()
 
     def of(function):
-        def call(*real):
-            whole = list(args)
-            for i, value in zip(case.real, real, strict=True):
-                whole[i] = value
-            return function(*whole, **case.config)
-
-        return call
+        return lambda *real: function(*case.whole(args, real), **case.config)
 
     return of(case.layer), of(case.layer.forward), [args[i] for i in case.real]
 
@@ -298,9 +292,6 @@ def test_integer_arguments_are_constants():
     assert jax.vjp(pick, X, k)[1](X)[1].dtype == jax.dtypes.float0
 
 
-# --- errors ---------------------------------------------------------------------------------------------------------
-
-
 def test_numbers_of_numpy_in_the_configuration():
     """A float64 of NumPy would widen float32; forward and rule get the number of Python."""
 
@@ -313,6 +304,9 @@ def test_numbers_of_numpy_in_the_configuration():
     x = jnp.ones(3, "float32")
     j = jaxnets.jacobian(lambda x: scale(x, by=np.float64(0.5), sizes=[np.int64(2)]))(x)
     assert scale(x, by=np.float32(0.5), sizes=(2,)).dtype == j.dense().dtype == np.float32
+
+
+# --- errors ---------------------------------------------------------------------------------------------------------
 
 
 def test_errors_of_calls():

@@ -141,7 +141,7 @@ def softplus(x: Float[Array, "..."], *, beta: float = 1.0, threshold: float | No
 
 @softplus.jacobian
 def _(y, x, *, beta, threshold):
-    z = float(beta) * x
+    z = beta * x
     h = jax.lax.logistic(z)
     return (diagonal(h if threshold is None else jnp.where(z > threshold, 1, h)),)
 
@@ -182,7 +182,7 @@ def _exponential_slope(x, above, below, alpha=1.0):
 
 @elu.jacobian
 def _(y, x, *, alpha):
-    return (_exponential_slope(x, 1.0, float(alpha)),)
+    return (_exponential_slope(x, 1.0, alpha),)
 
 
 SELU = 1.0507009873554805, 1.7580993408473768  # the slope above 0, and that times 1.6732632423543772
@@ -218,7 +218,7 @@ def celu(x: Float[Array, "..."], *, alpha: float = 1.0) -> Float[Array, "..."]:
 
 @celu.jacobian
 def _(y, x, *, alpha):
-    return (_exponential_slope(x, 1.0, 1.0, float(alpha)),)
+    return (_exponential_slope(x, 1.0, 1.0, alpha),)
 
 
 @layer

@@ -13,7 +13,7 @@ from ..errors import ShapeError
 from ..factors import Tensor
 from ..layer import check_axes, layer
 from ..rules import Rule, axis_names, fresh_groups, from_groups
-from .softmax import masked_rows, most_likely
+from .softmax import masked_rows, most_likely, others
 
 Axis = int | tuple[int, ...] | None
 
@@ -125,7 +125,7 @@ def logsumexp(
     """
     rows, _ = masked_rows("logsumexp", x, where, axis)
     largest, e = _exponentials(rows)
-    y = jnp.where(jnp.isneginf(largest), largest, largest + jnp.log1p(jnp.sum(jnp.where(most_likely(rows), 0, e), -1)))
+    y = jnp.where(jnp.isneginf(largest), largest, largest + jnp.log1p(others(e, most_likely(rows))[..., 0]))
     axes = check_axes("logsumexp", x, axis)
     return jnp.expand_dims(y, axes) if keepdims else y
 
