@@ -9,7 +9,7 @@ import functools
 import itertools
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,12 +18,20 @@ from jax import lax
 
 from .factors import Factor, Label, Tensor, distinct, size_of, tensor, wide
 
+MOVE = 8  # what passing over an entry costs, in multiplications of a matrix product
+
 
 @dataclasses.dataclass(eq=False)
 class Meter:
-    """Counts the multiplications of contractions that are only planned."""
+    """Counts the multiplications of contractions that are only planned, and the entries that they pass over beside that:
+    to transpose them, or entry by entry."""
 
     multiplies: int = 0
+    moves: int = 0
+
+    @property
+    def cost(self) -> int:
+        return self.multiplies + MOVE * self.moves
 
 
 _meter: ContextVar[Meter | None] = ContextVar("meter", default=None)
@@ -44,12 +52,15 @@ def contract(factors, keep, scale: float = 1.0) -> Tensor:
     """scale times the product of the factors, summed over every label that is not in `keep`."""
     factors, keep = list(factors), set(keep)
     if not factors:
-        return tensor(jnp.full((), scale), ())
+        return _planned((), ()) if _meter.get() else tensor(jnp.full((), scale), ())
     if len(factors) == 1 and not isinstance(factors[0], Tensor) and not factors[0].labels <= keep:
         factors.append(tensor(jnp.ones(()), ()))  # sums over axes of a map are its product with ones: no array of it
     if len(factors) == 1:
         only = factors[0]
-        factors = [_planned(distinct(only.axes), keep) if _meter.get() else only.tensor().summed(keep)]
+        if _meter.get() and not (isinstance(only, Tensor) and only.labels <= keep):
+            factors = [_planned(distinct(only.axes), keep)]
+        else:
+            factors = [only.tensor().summed(keep)]
     for first, second in _path(factors, keep):
         a, b = factors[first], factors[second]
         factors = [f for i, f in enumerate(factors) if i not in (first, second)]
@@ -65,8 +76,10 @@ def scaled(a: Tensor, scale: float) -> Tensor:
 
 def add(a: Tensor, b: Tensor) -> Tensor:
     """Sum of two stored arrays, each repeated along the labels that only the other has."""
-    labels = distinct(a.axes + b.axes)
-    if _meter.get():
+    labels = distinct(b.axes + a.axes if len(b.labels) >= len(a.labels) else a.axes + b.axes)  # the latest product's order
+    if meter := _meter.get():
+        if ENTRYWISE not in (a.name, b.name):  # else the sum is part of the same pass
+            meter.moves += size_of(labels)
         return _planned(labels, labels)
     return tensor(wide(a.aligned(labels)) + wide(b.aligned(labels)), labels, "J")
 
@@ -96,7 +109,6 @@ def with_deltas(a: Tensor, labels, repeats) -> Tensor:
     return Tensor(array, tuple((label,) if label.size == n else () for label, n in zip(labels, array.shape, strict=True)))
 
 
-MOVE = 8  # what transposing an entry costs, in multiplications
 EXHAUSTIVE = 5  # factors up to which every order is tried
 
 
@@ -104,30 +116,56 @@ def _path(factors, keep):
     """Which two factors to multiply next, until one is left: the order with the fewest multiplications and transposes."""
     if len(factors) <= 2:
         return [(0, 1)] if len(factors) == 2 else []
-    orders = [distinct(f.axes) for f in factors]
     if len(factors) <= EXHAUSTIVE:
-        return _cheapest(orders, keep)[1]
-    union = set().union(*orders)
-    path = opt_einsum.paths.auto(list(map(frozenset, orders)), union & keep, {label: label.size for label in union})
+        return _cheapest([_part(f) for f in factors], keep)[1]
+    union = set().union(*(f.labels for f in factors))
+    sets = [frozenset(f.labels) for f in factors]
+    path = opt_einsum.paths.auto(sets, union & keep, {label: label.size for label in union})
     return [tuple(sorted(step)) for step in path]
 
 
-def _cheapest(orders, keep):
+class _Part(NamedTuple):
+    """What a plan knows of a factor: its axes in order, and what one product costs if it is a map without an array."""
+
+    labels: list[Label]
+    work: int | None = None
+
+
+def _part(factor: Factor) -> _Part:
+    return _Part(distinct(factor.axes), None if isinstance(factor, Tensor) else factor.work)
+
+
+def _cheapest(parts, keep):
     """Cost and path of the best order of pairwise products."""
-    if len(orders) == 1:  # the first axis of the output, often the batch, should lead: what follows reads it in that order
-        return (0 if orders[0][:1] == sorted(orders[0])[:1] else MOVE * size_of(orders[0])), []
+    if len(parts) == 1:  # the first axis of the output, often the batch, should lead: what follows reads it in that order
+        labels = parts[0].labels
+        return (0 if labels[:1] == sorted(labels)[:1] else MOVE * size_of(labels)), []
     best = None
-    for i, j in itertools.combinations(range(len(orders)), 2):
-        rest = [order for k, order in enumerate(orders) if k not in (i, j)]
-        labels, _, cost = _layout(orders[i], orders[j], keep.union(*rest))
-        if best is None or cost < best[0]:
-            more, path = _cheapest([*rest, labels], keep)
-            if best is None or cost + more < best[0]:
-                best = cost + more, [(i, j), *path]
+    for i, j in itertools.combinations(range(len(parts)), 2):
+        rest = [part for k, part in enumerate(parts) if k not in (i, j)]
+        labels, meter = _product(parts[i], parts[j], keep.union(*(part.labels for part in rest)))
+        if best is None or meter.cost < best[0]:
+            more, path = _cheapest([*rest, _Part(labels)], keep)
+            if best is None or meter.cost + more < best[0]:
+                best = meter.cost + more, [(i, j), *path]
     return best
 
 
-def _layout(x, y, keep):
+def _product(a: _Part, b: _Part, keep) -> tuple[list[Label], Meter]:
+    """The axes of a product that keeps these labels, and what it costs."""
+    labels, _, meter = _layout(a.labels, b.labels, keep)
+    labels = [label for label in labels if label in keep]
+    maps = sorted((part for part in (a, b) if part.work is not None), key=lambda part: size_of(part.labels))
+    if not maps:
+        return labels, meter
+    stored = size_of(maps[0].labels) if len(maps) == 2 else 0  # one of two maps becomes an array
+    if set(maps[-1].labels) <= keep:  # nothing is summed, the other too
+        return labels, Meter(stored + size_of(maps[-1].labels) + meter.multiplies, meter.moves)
+    other = b if maps[-1] is a else a
+    return labels, Meter(stored + maps[-1].work * size_of(set(other.labels) - set(maps[-1].labels)))
+
+
+def _layout(x, y, keep) -> tuple[list[Label], bool, Meter]:
     """The axes of the product of two arrays, whether they change places, and its cost.
 
     The array with more labels comes first and keeps the order of its axes.
@@ -135,31 +173,36 @@ def _layout(x, y, keep):
     shared = set(x) & set(y)
     swapped = (len(x), -min(set(x) - shared, default=_NONE).id) < (len(y), -min(set(y) - shared, default=_NONE).id)
     x, y = (y, x) if swapped else (x, y)
-    cost = size_of(set(x) | set(y))
+    meter = Meter(size_of(set(x) | set(y)))
     if shared <= keep:
-        return (x if set(y) <= set(x) else sorted(set(x) | set(y))), swapped, cost
+        meter.moves = meter.multiplies
+        return (x if set(y) <= set(x) else sorted(set(x) | set(y))), swapped, meter
     batch = [label for label in x if label in shared & keep]
     for own in (x, y):  # a matrix product reads its operand in place where batch axes lead and the summed ones are at an end
         inner = [label in shared and label not in keep for label in own[len(batch) :]]
         if own[: len(batch)] != batch or inner not in (sorted(inner), sorted(inner, reverse=True)):
-            cost += MOVE * size_of(own)
-    return batch + [label for label in [*x, *y] if label not in shared], swapped, cost
+            meter.moves += size_of(own)
+    return batch + [label for label in [*x, *y] if label not in shared], swapped, meter
 
 
 _NONE = Label(-1, 0)
 
 
-def _planned(labels, keep, cost=None) -> Tensor:
+ENTRYWISE = "·"  # the name of a planned product that sums nothing
+
+
+def _planned(labels, keep, spent: Meter | None = None, name="A") -> Tensor:
     """What a contraction over these labels would give, counted and not computed."""
     meter, kept = _meter.get() or Meter(), [label for label in labels if label in keep]
-    meter.multiplies += size_of(labels) if cost is None else cost
-    return tensor(jax.ShapeDtypeStruct([label.size for label in kept], jnp.float32), kept)
+    meter.multiplies += spent.multiplies if spent else size_of(labels)
+    meter.moves += spent.moves if spent else 0
+    return tensor(jax.ShapeDtypeStruct([label.size for label in kept], jnp.float32), kept, name)
 
 
 def _pair(a: Factor, b: Factor, keep) -> Tensor:
     if _meter.get():
-        labels, _, cost = _layout(distinct(a.axes), distinct(b.axes), keep)
-        return _planned([label for label in labels if label in keep], keep, cost)
+        labels, spent = _product(_part(a), _part(b), keep)
+        return _planned(labels, keep, spent, ENTRYWISE if a.labels & b.labels <= keep else "A")
     if not isinstance(a, Tensor) and not isinstance(b, Tensor):
         a, b = (a.tensor(), b) if size_of(a.labels) <= size_of(b.labels) else (b.tensor(), a)
     for operator, other in ((a, b), (b, a)):

@@ -77,6 +77,11 @@ class Factor:
     def labels(self) -> set[Label]:
         return set(flatten(self.axes))
 
+    @property
+    def work(self) -> int:
+        """Multiplications of its product with one vector."""
+        return size_of(self.labels)
+
     def relabel(self, rename):
         return dataclasses.replace(self, axes=tuple(rename(group) for group in self.axes))  # type: ignore[type-var]
 
@@ -155,6 +160,12 @@ class Operator(Factor):
     def pull(self, x) -> jax.Array:
         raise NotImplementedError
 
+    @property
+    def work(self):
+        """Of a map that takes a few passes over its input and its output; others say how many it takes."""
+        shared, out, inp = map(flatten, self.parts())
+        return 4 * size_of(shared) * (size_of(out) + size_of(inp))
+
     def parts(self):
         stop = self.shared + self.outputs
         return self.axes[: self.shared], self.axes[self.shared : stop], self.axes[stop:]
@@ -210,6 +221,10 @@ class Selection(Factor):
     kind = "selection"
 
     @property
+    def work(self):
+        return size_of(flatten(self.axes[:-1]))
+
+    @property
     def size(self) -> int:
         return size_of(self.axes[-1])
 
@@ -261,6 +276,10 @@ class Slice(Factor):
     stride: int
     axes: tuple[Group, ...]
     kind = "selection"
+
+    @property
+    def work(self):
+        return size_of(self.axes[1])
 
     def formula(self, show) -> str:
         small, big = (show([group])[1:-1] for group in self.axes)

@@ -16,7 +16,7 @@ FLOORS = [  # a file may import only from its own floor and those below
     {"errors", "factors", "contraction", "terms", "display", "jacobian", "rules", "samples"},
     {"marker", "layer"},
     {"layers", "losses", "primitives"},
-    {"graph", "eliminate", "transforms"},
+    {"graph", "plan", "eliminate", "transforms"},
     {"catalogue", "tabulate", "compare", "regularizers"},
     {"initializers", "models", "data", "cli", "__init__", "__main__"},
 ]

@@ -124,6 +124,11 @@ class ByInput(Operator):
         return 1 + len(self.space)
 
     @property
+    def work(self):
+        g, out, inp = self.sizes
+        return g * math.prod(out) * inp[0] * math.prod(self.w.shape[2:])
+
+    @property
     def sizes(self):
         """Of g, of o and p, of i and n."""
         (g,), out, inp = map(shape_of, self.parts())
@@ -174,6 +179,10 @@ class ByKernel(Operator):
     @property
     def shared(self):  # type: ignore[override]
         return len(self.axes) - 1 - 2 * len(self.space)
+
+    @property
+    def work(self):
+        return size_of(self.labels)
 
     def merged(self):
         """x with one axis for the leading ones."""

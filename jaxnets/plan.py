@@ -1,0 +1,191 @@
+"""In which order the inner nodes of a graph of local Jacobians are eliminated.
+
+Eliminating a node joins every edge into it with every edge out of it: J[v → w] · J[u → v] is added to J[u → w].  When
+all inner nodes are gone, the edges that are left are the answer.  Eliminating backwards is reverse mode, forwards is
+forward mode.  In between lie the orders that meet at narrow nodes through which all paths run; all give the same sums of
+products at different costs.
+"""
+
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Iterator
+
+from .contraction import planning
+from .factors import flatten, size_of
+from .graph import Node
+from .jacobian import Jacobian
+
+Edges = dict[Node, dict[Node, Jacobian]]  # edges[v][u] = ∂v/∂u
+ORDERS = ("auto", "forward", "reverse")
+
+
+@dataclasses.dataclass(eq=False)
+class Plan:
+    """An order of elimination, the nodes at which its sweeps meet, and its multiplications."""
+
+    name: str
+    order: list[Node]
+    meets: list[Node] = dataclasses.field(default_factory=list)
+    multiplies: int = 0
+    cost: int = 0
+
+
+def choose(edges: Edges, nodes: list[Node], sinks: list[Node], order: str = "auto") -> Plan:
+    """The order that is asked for, or the cheapest one, by multiplications counted on shapes alone.
+
+    `nodes` are all but the sinks, every one after its parents; those without edges of their own are the inputs.
+    """
+    inner = [node for node in nodes if node in edges]
+    if order != "auto" or sum(math.prod(sink.shape) for sink in sinks) == 1:
+        return Plan("forward", inner) if order == "forward" else Plan("reverse", inner[::-1])
+    plans = candidates(edges, nodes, sinks)
+    for plan in plans:
+        measure(edges, plan)
+    least = min(plan.cost for plan in plans)
+    return next(plan for plan in plans if plan.cost <= 1.02 * least)
+
+
+def candidates(edges: Edges, nodes: list[Node], sinks: list[Node]) -> list[Plan]:
+    """Reverse, forward, and the order that meets at narrow nodes where that pays."""
+    inner = [node for node in nodes if node in edges]
+    mixed = meeting(edges, nodes, sinks)
+    return [Plan("reverse", inner[::-1]), Plan("forward", inner), *([mixed] if mixed else [])]
+
+
+def measure(edges: Edges, plan: Plan):
+    """Note what a plan costs, the last sums of every edge that is left included."""
+    with planning() as meter:
+        *_, left = steps(edges, plan.order)
+        for row in left.values():
+            for jacobian in row.values():
+                jacobian.reduced()
+    plan.multiplies, plan.cost = meter.multiplies, meter.cost
+
+
+def steps(edges: Edges, order: list[Node]) -> Iterator[Edges]:
+    """Eliminate the nodes in this order: the edges after every step.
+
+    The last products are left to whoever asks for numbers, and a local Jacobian keeps its factors: what it is multiplied
+    by may be a vector.  But a product that is multiplied again, or used more than once, is carried out before.
+    """
+    edges = {v: dict(row) for v, row in edges.items()}
+    products: set[tuple[Node, Node]] = set()
+    users: dict[Node, list[Node]] = {}
+    for v, row in edges.items():
+        for u in row:
+            users.setdefault(u, []).append(v)
+    yield edges
+    for v in order:
+        incoming, outgoing = edges.pop(v), {w: edges[w].pop(v) for w in users[v]}
+        if len(outgoing) > 1 or any(map(_has_factors, outgoing.values())):
+            incoming = {u: j.reduced() if (v, u) in products else j for u, j in incoming.items()}
+        if len(incoming) > 1 or any(map(_has_factors, incoming.values())):
+            outgoing = {w: j.reduced() if (w, v) in products else j for w, j in outgoing.items()}
+        for w, left in outgoing.items():
+            for u, right in incoming.items():
+                products.add((w, u))
+                if u in edges[w]:
+                    edges[w][u] = edges[w][u] + left @ right
+                else:
+                    edges[w][u] = left @ right
+                    users[u].append(w)
+        for u in incoming:
+            users[u].remove(v)
+        yield edges
+
+
+def _has_factors(jacobian: Jacobian) -> bool:
+    return any(term.factors for term in jacobian.terms)
+
+
+MEETINGS = 12  # narrow nodes at which an order may meet
+
+
+def meeting(edges: Edges, nodes: list[Node], sinks: list[Node]) -> Plan | None:
+    """The cheapest order whose sweeps meet at narrow nodes that all paths run through; None where one sweep is cheapest.
+
+    By dynamic programming over the narrow nodes: between two of them lies a sweep from either, or a third one.
+    """
+    order = [*nodes, *sinks]
+    places = [-1, *_cuts(edges, nodes, sinks), len(nodes)]  # the inputs, the nodes that all paths run through, the outputs
+    inputs = [node for node in order[: places[1]] if node not in edges]
+    batch = _batch(edges, order)
+    widths = [_size(part) / batch for part in (inputs, *([order[i]] for i in places[1:-1]), sinks)]
+    column = [0, *itertools.accumulate(sum(map(_work, edges.get(node, {}).values())) for node in order)]
+    work = [column[min(i, len(nodes) - 1) + 1] for i in places]  # to multiply one column from the inputs to this place
+
+    @functools.cache
+    def best(a: int, b: int) -> tuple[float, list[Node], list[Node]]:
+        inner = [node for node in order[places[a] + 1 : places[b]] if node in edges]
+        ways = [
+            (widths[a] * (work[b] - work[a + 1]), inner, []),
+            (widths[b] * (work[b - 1] - work[a]), inner[::-1], []),
+        ]
+        for k in narrow:
+            if a < k < b:
+                (left, first, met), (right, second, more) = best(a, k), best(k, b)
+                cost = left + right + widths[a] * widths[k] * widths[b] * batch
+                node = order[places[k]]
+                ways.append((cost, [*first, *second, node], [*met, node, *more]))
+        return min(ways, key=lambda way: way[0])
+
+    narrow = _narrow(widths)
+    _, found, meets = best(0, len(places) - 1)
+    return Plan(f"meeting at {', '.join(map(_show, meets))}", found, meets) if meets else None
+
+
+def _cuts(edges: Edges, nodes: list[Node], sinks: list[Node]) -> list[int]:
+    """Where in `nodes` those stand that all paths from before run through."""
+    place = {node: i for i, node in enumerate(nodes)}
+    reach = [0] * len(nodes)
+    for v, row in edges.items():
+        for u in row:
+            reach[place[u]] = max(reach[place[u]], place.get(v, len(nodes)))
+    farthest = [0, *itertools.accumulate(reach, max)]  # where the edges from before a place end
+    return [i for i, node in enumerate(nodes) if i and node in edges and farthest[i] <= i]
+
+
+def _narrow(widths) -> list[int]:
+    """The narrowest places that are narrower than what is before and after them."""
+    runs = [list(places) for _, places in itertools.groupby(range(len(widths)), key=lambda i: widths[i])]
+    found = [b[0] for a, b, c in zip(runs, runs[1:], runs[2:], strict=False) if widths[a[0]] > widths[b[0]] < widths[c[0]]]
+    return sorted(sorted(found, key=lambda i: widths[i])[:MEETINGS])
+
+
+def _batch(edges: Edges, order: list[Node]) -> int:
+    """How many examples every node holds: the size of the axes that all local Jacobians on the way share."""
+    axes: dict[Node, dict[int, int]] = {}  # of every node the axes that are axes of the first input, and which
+    for node in order:
+        known = [_followed(j, axes[u]) for u, j in edges.get(node, {}).items() if axes.get(u) is not None]
+        if known:
+            axes[node] = {a: b for a, b in known[0].items() if all(other.get(a) == b for other in known)}
+        elif not axes:
+            axes[node] = {a: a for a in range(len(node.shape))}
+    return math.prod(order[-1].shape[a] for a in axes.get(order[-1], {})) if order else 1
+
+
+def _followed(jacobian: Jacobian, axes: dict[int, int]) -> dict[int, int]:
+    """Which axes of the output share their index with one of these axes of the input."""
+    pairs = [
+        {a: b for b in axes for a, group in enumerate(term.out) if group and group == term.inp[b]} for term in jacobian.terms
+    ]
+    return {a: axes[b] for a, b in pairs[0].items() if all(other.get(a) == b for other in pairs)} if pairs else {}
+
+
+def _work(jacobian: Jacobian) -> int:
+    """Multiplications of a product with one column."""
+    total = 0
+    for term in jacobian.terms:
+        shared = set(flatten(term.out)) & set(flatten(term.inp))
+        total += sum(factor.work * size_of(shared - factor.labels) for factor in term.factors)
+    return total
+
+
+def _size(nodes) -> int:
+    return sum(math.prod(node.shape) for node in nodes)
+
+
+def _show(node: Node) -> str:
+    return f"{node.name}{list(node.shape)}"
