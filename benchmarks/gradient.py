@@ -1,34 +1,77 @@
-"""The gradient of an average loss: how long, against jax.grad?"""
+"""The gradient of an average loss, and a whole training step with it: how long, against jax.grad?"""
+
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
+import optax
 
 import jaxnets as jn
 
-from .harness import measure
-from .networks import dense_layers, mlp, plain_mlp
+from .harness import Result, measure
+from .networks import Network, convnet, mlp
+
+CASES = (  # batch, network
+    (64, lambda: mlp(784, 512, 512, 10)),
+    (256, lambda: mlp(784, 512, 512, 10)),
+    (256, lambda: mlp(64, 48, 24, 10, name="digits")),
+    (64, lambda: convnet()),
+)
+QUICK = ((4, lambda: mlp(8, 6, 5)),)
+ADAM = optax.adam(1e-3)
 
 
-def loss(params, x, labels):
-    return jn.mean(jn.cross_entropy(mlp(params, x), labels))
+def losses(network: Network) -> tuple[Callable, Callable]:
+    """The mean cross-entropy of (params, x, labels), with jaxnets' layers and in plain JAX."""
+
+    def loss(params, x, labels):
+        return jn.mean(jn.cross_entropy(network.layers(params, x), labels))
+
+    def plain(params, x, labels):
+        scores = jax.nn.log_softmax(network.plain(params, x))
+        return -jnp.mean(jnp.take_along_axis(scores, labels[:, None], 1))
+
+    return loss, plain
 
 
-def plain_loss(params, x, labels):
-    scores = jax.nn.log_softmax(plain_mlp(params, x))
-    return -jnp.mean(jnp.take_along_axis(scores, labels[:, None], 1))
+def labelled(network: Network, batch: int):
+    """Inputs and labels."""
+    x = network.inputs(batch)
+    return x, jnp.arange(batch) % network.plain(network.params, x[:1]).shape[-1]
 
 
-def run(quick: bool):
-    for widths, batch in (((784, 512, 512, 10), 64), ((784, 512, 512, 10), 256), ((64, 48, 24, 10), 256)):
-        batch = 4 if quick else batch
-        params = dense_layers(*widths)
-        x = jax.random.normal(jax.random.key(1), (batch, widths[0]))
-        labels = jnp.arange(batch) % widths[-1]
-        contenders = {
-            "jaxnets.grad": jn.grad(loss),
-            "jaxnets.grad, plain jax.numpy": jn.grad(plain_loss),
-            "jaxnets.with_rules, jax.grad": jax.grad(jn.with_rules(loss)),
-            "jax.grad": jax.grad(plain_loss),
-        }
-        case = f"MLP {'-'.join(map(str, widths))}, B={batch}"
-        yield measure("gradient", case, contenders, (params, x, labels), 3 if quick else 60)
+def gradients(network: Network, ours: Callable, theirs: Callable) -> dict[str, Callable]:
+    """Contenders by `grad` or `value_and_grad`, of jaxnets and of JAX."""
+    loss, plain = losses(network)
+    name = theirs.__name__
+    return {
+        f"jaxnets.{name}": ours(loss),
+        f"jaxnets.{name}, plain jax.numpy": ours(plain),
+        f"jaxnets.with_rules, jax.{name}": theirs(jn.with_rules(loss)),
+        f"jax.{name}": theirs(plain),
+    }
+
+
+def training_step(value_and_grad: Callable) -> Callable:
+    def step(params, x, labels, state):
+        value, gradient = value_and_grad(params, x, labels)
+        updates, state = ADAM.update(gradient, state)
+        return value, optax.apply_updates(params, updates), state
+
+    return step
+
+
+def under_way(params):
+    """Adam's state with second moments of 1: with the zeros that it starts from it would divide errors of rounding by 0."""
+    moments, *rest = ADAM.init(params)
+    return moments._replace(nu=jax.tree.map(jnp.ones_like, params)), *rest
+
+
+def run(quick: bool, scale: int) -> Iterator[Result]:
+    for batch, make in QUICK if quick else CASES:
+        network = make()
+        case, args = f"{network.name}, B={batch * scale}", (network.params, *labelled(network, batch * scale))
+        yield measure("gradient", case, gradients(network, jn.grad, jax.grad), args, quick)
+        steps = gradients(network, jn.value_and_grad, jax.value_and_grad)
+        steps = {name: training_step(function) for name, function in steps.items()}
+        yield measure("gradient", f"training step (adam), {case}", steps, (*args, under_way(network.params)), quick)

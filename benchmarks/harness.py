@@ -2,69 +2,211 @@
 
 import dataclasses
 import importlib.metadata
+import os
 import platform
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import numpy as np
+from rich.table import Table
+
+import jaxnets as jn
+
+PEERS = ("asdex", "sparsejac", "torch")
+
+
+class Missing(str):
+    """In place of a contender: why it cannot take part."""
+
+
+class Disagreement(AssertionError):
+    """Two contenders give different answers."""
+
+
+class Program(NamedTuple):
+    """What is timed: a function that returns when the answer is there; of JAX's also the executable, which tells costs."""
+
+    run: Callable[[], Any]
+    compiled: Any = None
+    rest: float = 0.0  # seconds until its threads are idle and do not slow the next one
+
+
+def is_jacobian(x) -> bool:
+    return isinstance(x, jn.Jacobian)
+
+
+def dense(answer):
+    """An answer with every structured Jacobian in it as an array."""
+    return jax.tree.map(lambda a: a.dense() if is_jacobian(a) else a, answer, is_leaf=is_jacobian)
+
+
+@dataclasses.dataclass(frozen=True)
+class Contender:
+    """`prepare(*args)` does all that need not be repeated, `as_numpy(answer)` gives arrays that can be compared."""
+
+    prepare: Callable[..., Program]
+    as_numpy: Callable[[Any], Any] = dense
+
+
+def jitted(function: Callable, as_numpy: Callable[[Any], Any] = dense) -> Contender:
+    """A JAX function as a contender."""
+
+    def prepare(*args):
+        compiled = jax.jit(function).lower(*args).compile()
+        return Program(lambda: jax.block_until_ready(compiled(*args)), compiled)
+
+    return Contender(prepare, as_numpy)
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """One question at one size: for every contender the median, the first call (trace + compile + run) and its memory."""
+    """One question at one size: figures by contender, and the reasons why contenders are missing."""
 
     question: str
     case: str
-    milliseconds: dict[str, float]
-    first_call: dict[str, float]
-    temporary_bytes: dict[str, int]
+    milliseconds: dict[str, float] = dataclasses.field(default_factory=dict)  # the median
+    first_call: dict[str, float] = dataclasses.field(default_factory=dict)  # preparation, trace, compile and run, in seconds
+    temporary_bytes: dict[str, int] = dataclasses.field(default_factory=dict)
+    answer_bytes: dict[str, int] = dataclasses.field(default_factory=dict)
+    flops: dict[str, float] = dataclasses.field(default_factory=dict)
+    bytes_accessed: dict[str, float] = dataclasses.field(default_factory=dict)
+    gap: dict[str, float] = dataclasses.field(default_factory=dict)  # from the first contender, in units of a row's largest
+    missing: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    COLUMNS: ClassVar[dict[str, Callable[[Any, str], float]]] = {
+        "median ms": lambda r, name: r.milliseconds[name],
+        "ratio of ours": lambda r, name: next(iter(r.milliseconds.values())) / r.milliseconds[name],
+        "first call s": lambda r, name: r.first_call[name],
+        "temporary MB": lambda r, name: r.temporary_bytes[name] / 1e6,
+        "answer MB": lambda r, name: r.answer_bytes[name] / 1e6,
+    }
 
 
-def measure(question: str, case: str, contenders: dict[str, Callable], args, rounds: int, tolerance: float = 1e-4) -> Result:
-    """Time jitted contenders in turns; ours is the first.  Raises where their answers differ by more than `tolerance`."""
-    compiled, first, memory, answers = {}, {}, {}, {}
-    for name, function in contenders.items():
+def measure(
+    question: str,
+    case: str,
+    contenders: dict[str, Callable | Contender | Missing],
+    args: Sequence,
+    quick: bool,
+    tolerance: float = 1e-5,
+) -> Result:
+    """Time contenders in turns, ours first.  Disagreement where a row differs by more than `tolerance` of its size."""
+    programs, result, expected = {}, Result(question, case), None
+    for name, contender in contenders.items():
+        if isinstance(contender, Missing):
+            result.missing[name] = contender
+            continue
+        contender = contender if isinstance(contender, Contender) else jitted(contender)
+        jax.clear_caches()  # else the first pays for what all use
         start = time.perf_counter()
-        compiled[name] = jax.jit(function).lower(*args).compile()
-        answers[name] = jax.block_until_ready(compiled[name](*args))
-        first[name] = time.perf_counter() - start
-        memory[name] = compiled[name].memory_analysis().temp_size_in_bytes
-    ours, *others = contenders
-    for name in others:
-        for a, b in zip(jax.tree.leaves(answers[ours]), jax.tree.leaves(answers[name]), strict=True):
-            gap, scale = np.max(np.abs(a - b)), np.max(np.abs(b))
-            if not gap <= tolerance * scale:
-                raise AssertionError(f"{question}, {case}: {ours} and {name} differ by {gap:.2g} of {scale:.2g}")
-    times: dict[str, list[float]] = {name: [] for name in contenders}
+        try:
+            program = contender.prepare(*args)
+            answer = program.run()
+        except RuntimeError as error:
+            if not programs or not re.search("RESOURCE_EXHAUSTED|out of memory", str(error)):
+                raise
+            result.missing[name] = "out of memory"
+            continue
+        result.first_call[name] = time.perf_counter() - start
+        programs[name] = program
+        result.answer_bytes[name] = sum(leaf.nbytes for leaf in jax.tree.leaves(answer))
+        if program.compiled is not None:
+            costs = program.compiled.cost_analysis() or {}
+            for figures, key in ((result.flops, "flops"), (result.bytes_accessed, "bytes accessed")):
+                if key in costs:  # not every device counts
+                    figures[name] = costs[key]
+            result.temporary_bytes[name] = program.compiled.memory_analysis().temp_size_in_bytes
+        found = [np.asarray(leaf) for leaf in jax.tree.leaves(contender.as_numpy(answer))]
+        expected = found if expected is None else expected
+        result.gap[name] = max(largest_gap(a, b) for a, b in zip(expected, found, strict=True))
+        if not result.gap[name] <= tolerance:
+            first = next(iter(programs))
+            raise Disagreement(f"{question}, {case}: {first} and {name} differ by {result.gap[name]:.2g} of a row's largest")
+    times = take_turns(programs, 3 if quick else 40)
+    result.milliseconds.update({name: 1e3 * float(np.median(seconds)) for name, seconds in times.items()})
+    return result
+
+
+def largest_gap(a: np.ndarray, b: np.ndarray) -> float:
+    """max |a − b|, each row in units of its largest entry, and of a thousandth of the largest of all where that is more."""
+    if a.shape != b.shape:
+        return float("inf")
+    size = np.maximum(np.abs(a), np.abs(b))
+    scale = np.maximum(size.max(-1, keepdims=True, initial=0) if a.ndim else size, 1e-3 * size.max(initial=0))
+    return float(np.max(np.abs(a - b) / np.where(scale == 0, 1, scale), initial=0))
+
+
+def take_turns(programs: dict[str, Program], rounds: int) -> dict[str, list[float]]:
+    """Seconds of every run, in random order in a round; the slow take three turns, apart, so as not to cool the others."""
+    times: dict[str, list[float]] = {name: [] for name in programs}
 
     def turn(name):
         start = time.perf_counter()
-        jax.block_until_ready(compiled[name](*args))
+        programs[name].run()
         times[name].append(time.perf_counter() - start)
+        time.sleep(programs[name].rest)
 
-    for name in contenders:  # one turn each tells who is slow: these take three turns, apart, so as not to cool the others
+    time.sleep(max(program.rest for program in programs.values()))
+    for name in programs:  # one turn each tells who is slow
         turn(name)
-    fast = [name for name in contenders if times[name][0] <= 5 * min(t[0] for t in times.values())]
-    for name in set(contenders) - set(fast):
-        turn(name), turn(name)
+    fast = [name for name in programs if times[name][0] <= 5 * min(t[0] for t in times.values())]
+    for name in programs:
+        if name not in fast:
+            turn(name), turn(name)
     shuffled = np.random.default_rng(0)
     for _ in range(rounds):
         for i in shuffled.permutation(len(fast)):
             turn(fast[i])
-    median = {name: 1e3 * float(np.median(t)) for name, t in times.items()}
-    return Result(question, case, median, first, memory)
+    return times
+
+
+def best_other(figures: dict[str, float]) -> str:
+    """Whose figure is the smallest, jaxnets' own left out."""
+    return min((name for name in figures if not name.startswith("jaxnets")), key=figures.__getitem__)
+
+
+def table(title: str | None, results: list) -> Table:
+    """Results of one type for the console: its COLUMNS, and the contenders that are missing."""
+    out = Table(title=title, title_justify="left")
+    columns = results[0].COLUMNS if results else {}
+    for column in ("case", "contender", *columns):
+        out.add_column(column, justify="left" if column in ("case", "contender") else "right")
+    for result in results:
+        figures = next(value for value in vars(result).values() if isinstance(value, dict))
+        rows = [(name, *(show(column, result, name) for column in columns.values())) for name in figures]
+        rows += [(name, reason) for name, reason in result.missing.items()]
+        for i, row in enumerate(rows):
+            out.add_row(result.case if i == 0 else "", *row, end_section=i == len(rows) - 1)
+    return out
+
+
+def show(column: Callable, result, name: str) -> str:
+    """A figure to three digits; a dash where this contender has none."""
+    try:
+        return f"{column(result, name):.3g}"
+    except KeyError:
+        return "–"
 
 
 def environment() -> dict[str, str]:
     """What the figures depend on."""
     device = jax.devices()[0]
-    versions = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "numpy")}
     return {
         "device": device.device_kind,
         "platform": device.platform,
         "machine": platform.machine(),
+        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
         "python": platform.python_version(),
         "dtype": "float32",
-        **versions,
+        **{name: version(name) for name in ("jax", "jaxlib", "numpy", "optax", *PEERS)},
     }
+
+
+def version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "missing"

@@ -1,40 +1,151 @@
-"""Networks that several questions use."""
+"""Networks that several questions use: each once with jaxnets' layers, once in plain JAX, and some with torch."""
+
+import importlib
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 import jaxnets as jn
 
 
-def dense_layers(*widths: int, seed: int = 0):
-    """Kaiming-normal weights and zero biases between these widths."""
-    keys = jax.random.split(jax.random.key(seed), len(widths))
+class Network(NamedTuple):
+    """Functions of (params, x) with any number of leading axes in x, or none."""
+
+    name: str
+    params: Any
+    shape: tuple[int, ...]  # of one example
+    layers: Callable
+    plain: Callable
+    torch: Callable | None = None
+
+    def inputs(self, batch: int) -> jax.Array:
+        return jax.random.normal(jax.random.key(1), (batch, *self.shape))
+
+
+def dense_layers(*widths: int, gain: float = 2**0.5):
+    """Normal weights, of variance gain² over the width, and zero biases."""
+    keys = jax.random.split(jax.random.key(0), len(widths))
     sizes = zip(keys, widths, widths[1:], strict=False)
-    return [(jax.random.normal(k, (o, i)) * (2 / i) ** 0.5, jnp.zeros(o)) for k, i, o in sizes]
+    return [(jax.random.normal(k, (o, i)) * gain * i**-0.5, jnp.zeros(o)) for k, i, o in sizes]
 
 
-def mlp(params, x):
-    """The traditional network with jaxnets layers."""
-    for i, (w, b) in enumerate(params):
-        x = jn.linear(x if i == 0 else jn.relu(x), w, b)
-    return x
+def affine(x, w, b):
+    """The same in JAX and in torch."""
+    return x @ w.T + b
 
 
-def plain_mlp(params, x):
-    """The same network as one writes it without jaxnets."""
-    for i, (w, b) in enumerate(params):
-        x = (x if i == 0 else jax.nn.relu(x)) @ w.T + b
-    return x
+def mlp(*widths: int, name: str = "MLP", smooth: bool = False) -> Network:
+    """The traditional network, with ReLU, or with tanh if it has to be smooth."""
+
+    def made_of(linear, h):
+        def apply(params, x):
+            for i, (w, b) in enumerate(params):
+                x = linear(x if i == 0 else h(x), w, b)
+            return x
+
+        return apply
+
+    return Network(
+        f"{name} {'-'.join(map(str, widths))}",
+        dense_layers(*widths),
+        widths[:1],
+        made_of(jn.linear, jn.tanh if smooth else jn.relu),
+        made_of(affine, jnp.tanh if smooth else jax.nn.relu),
+        made_of(affine, lambda x: x.tanh() if smooth else x.relu()),
+    )
 
 
-def residual(params, x):
-    """x + tanh(w x + b), repeated."""
-    for w, b in params:
-        x = jn.add(x, jn.tanh(jn.linear(x, w, b)))
-    return x
+def deep(depth: int, width: int) -> Network:
+    return mlp(*[width] * (depth + 1))._replace(name=f"MLP, {depth} layers of {width}")
 
 
-def plain_residual(params, x):
-    for w, b in params:
-        x = x + jnp.tanh(x @ w.T + b)
-    return x
+def residual(depth: int, width: int) -> Network:
+    """x + tanh(w x + b), repeated; weights small enough for errors of rounding not to grow from layer to layer."""
+
+    def layers(params, x):
+        for w, b in params:
+            x = jn.add(x, jn.tanh(jn.linear(x, w, b)))
+        return x
+
+    def plain(params, x):
+        for w, b in params:
+            x = x + jnp.tanh(x @ w.T + b)
+        return x
+
+    params = dense_layers(*[width] * (depth + 1), gain=depth**-0.5)
+    return Network(f"residual, {depth} layers of {width}", params, (width,), layers, plain)
+
+
+def convnet(size: int = 28, channels: tuple[int, int] = (8, 16), classes: int = 10) -> Network:
+    """Twice a convolution of 3×3, ReLU and max-pooling of 2×2; then linear."""
+
+    def made_of(convolve, relu, pool, linear):
+        def apply(params, x):
+            *kernels, (w, b) = params
+            lead, x = x.shape[:-3], x.reshape(-1, *x.shape[-3:])
+            for kernel, bias in kernels:
+                x = pool(relu(convolve(x, kernel, bias)))
+            return linear(x.reshape(*lead, -1), w, b)
+
+        return apply
+
+    def plain_conv(x, w, b):
+        return lax.conv_general_dilated(x, w, (1, 1), "SAME") + b[:, None, None]
+
+    def plain_pool(x):
+        return lax.reduce_window(x, -jnp.inf, lax.max, (1, 1, 2, 2), (1, 1, 2, 2), "VALID")
+
+    def by_torch(name, *args, **options):  # torch need not be installed
+        return getattr(importlib.import_module("torch.nn.functional"), name)(*args, **options)
+
+    sizes = zip(jax.random.split(jax.random.key(2)), channels, (1, channels[0]), strict=True)
+    kernels = [(jax.random.normal(k, (o, i, 3, 3)) * (2 / (9 * i)) ** 0.5, jnp.zeros(o)) for k, o, i in sizes]
+    return Network(
+        f"convnet, {size}×{size} images",
+        [*kernels, *dense_layers(channels[1] * (size // 4) ** 2, classes)],
+        (1, size, size),
+        made_of(lambda x, w, b: jn.conv(x, w, b, padding=1), jn.relu, lambda x: jn.max_pool(x, kernel_size=2), jn.linear),
+        made_of(plain_conv, jax.nn.relu, plain_pool, affine),
+        made_of(
+            lambda x, w, b: by_torch("conv2d", x, w, b, padding=1),
+            lambda x: x.relu(),
+            lambda x: by_torch("max_pool2d", x, 2),
+            affine,
+        ),
+    )
+
+
+def attention(length: int = 16, width: int = 32, heads: int = 4) -> Network:
+    """x + multi-head self-attention of x."""
+
+    def layers(params, x):
+        return jn.add(x, jn.multi_head_attention(x, x, *params, heads=heads))
+
+    def plain(params, x):
+        *weights, wo = params
+        q, k, v = (jnp.einsum("...ti,hdi->...htd", x, w.reshape(heads, -1, width)) for w in weights)
+        p = jax.nn.softmax(jnp.einsum("...htd,...hsd->...hts", q, k) * (heads / width) ** 0.5)
+        y = jnp.einsum("...hts,...hsd->...thd", p, v)
+        return x + y.reshape(*x.shape) @ wo.T
+
+    params = [w for w, _ in dense_layers(*[width] * 5, gain=1.0)]  # of queries, keys, values and the output
+    return Network(f"attention block, {length}×{width}, {heads} heads", params, (length, width), layers, plain)
+
+
+def elementwise(n: int, depth: int = 4) -> Network:
+    """x + tanh(x sin x), repeated."""
+
+    def chain(multiply, tanh, add):
+        def apply(params, x):
+            for _ in range(depth):
+                x = add(x, tanh(multiply(jnp.sin(x), x)))
+            return x
+
+        return apply
+
+    name = f"elementwise chain, n=10^{round(math.log10(n))}"
+    return Network(name, (), (n,), chain(jn.multiply, jn.tanh, jn.add), chain(jnp.multiply, jnp.tanh, jnp.add))

@@ -11,8 +11,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from .factors import Label, Opaque, Selection, Slice, Tensor
+from .layers.conv import Axis, convolution_rules
 from .layers.elementwise import sigmoid_derivative
-from .rules import Rule, axis_names, diagonal, fresh_groups, from_groups, identity, placed, regroup, scaled, sliced
+from .layers.pool import largest, mean_rule, selection
+from .rules import (
+    Rule,
+    axis_names,
+    diagonal,
+    fresh_groups,
+    from_groups,
+    identity,
+    placed,
+    rearranged,
+    regroup,
+    scaled,
+    sliced,
+    transposed,
+)
 
 # rule(y, *arguments, **parameters) -> a Rule (None: derivative 0) for every argument; of many outputs, a row for each
 RULES: dict[str, Callable] = {}
@@ -126,11 +141,14 @@ def _all_but(axis_name):
     return shared
 
 
+def _unmoved(window_dimensions, window_strides, padding, base_dilation=(), **_):
+    """The axes along which windows are single places."""
+    plain = zip(window_dimensions, window_strides, padding, base_dilation or (1,) * len(padding), strict=True)
+    return [a for a, (w, s, p, d) in enumerate(plain) if (w, s, tuple(p), d) == (1, 1, (0, 0), 1)]
+
+
 def _window(i, x, y, params):
-    window, strides = params["window_dimensions"], params["window_strides"]
-    padding, dilation = params["padding"], params.get("base_dilation") or (1,) * len(window)
-    plain = zip(window, strides, padding, dilation, strict=True)
-    return [(a, a) for a, (w, s, p, d) in enumerate(plain) if (w, s, tuple(p), d) == (1, 1, (0, 0), 1)]
+    return [(a, a) for a in _unmoved(**params)]
 
 
 def _convolution(i, x, y, params):
@@ -222,11 +240,55 @@ def _(y, a, b, *, dimension_numbers, **_):
     )
 
 
+# Windows.
+
+
+@primitive("conv_general_dilated")
+def _(y, x, w, *, window_strides, padding, lhs_dilation, rhs_dilation, dimension_numbers, feature_group_count, **more):
+    if more["batch_group_count"] != 1:
+        return None
+    numbers = zip(window_strides, rhs_dilation, lhs_dilation, padding, strict=True)
+    grid = tuple(Axis(stride, dilation, spread, low) for stride, dilation, spread, (low, _) in numbers)
+    of_x, of_w, of_y = dimension_numbers
+    arrays = y.transpose(of_y), x.transpose(of_x), w.transpose(of_w)
+    by_x, by_w, _ = convolution_rules(*arrays, grid, feature_group_count)
+    return rearranged(by_x, of_y, of_x), rearranged(by_w, of_y, of_w)
+
+
+def _pool(rule) -> Callable:
+    """The rule of windows over the last axes, given x, y and the table of windows along each, for windows over any axes."""
+
+    def by_window(y, x, *, window_dimensions, window_strides, padding, base_dilation, window_dilation):
+        if any(n != 1 for n in base_dilation):
+            return None
+        lead = _unmoved(window_dimensions, window_strides, padding)
+        order = [*lead, *(a for a in range(x.ndim) if a not in lead)]
+        tables = []
+        for a in order[len(lead) :]:
+            place = window_strides[a] * np.arange(y.shape[a])[:, None] + window_dilation[a] * np.arange(window_dimensions[a])
+            tables.append(place - padding[a][0])
+        return (rearranged(rule(y.transpose(order), x.transpose(order), tables), order, order),)
+
+    return by_window
+
+
+def _extreme(sign: int) -> Callable:
+    """Of equal entries the first, as in JAX; NaN is beyond all numbers."""
+    return _pool(lambda y, x, tables: selection(x, largest(sign * x, tables)[1], len(tables)))
+
+
+RULES["reduce_window_max"], RULES["reduce_window_min"] = _extreme(1), _extreme(-1)
+RULES["reduce_window_sum"] = _pool(lambda y, x, tables: mean_rule(y, x, tables, [np.ones(len(t)) for t in tables]))
+
+
 # Axes.
 
 
-@primitive("reduce_sum")
-def _(y, x, *, axes, **_):
+@primitive("reduce_sum", "psum")
+def _(y, x, *, axes, axis_index_groups=None, **_):
+    """`psum` is left where vmap has made its named axis a position."""
+    if axis_index_groups is not None or not all(isinstance(axis, (int, np.integer)) for axis in axes):
+        return None
     inp = fresh_groups(x.shape, axis_names(x.ndim))
     return (from_groups([g for i, g in enumerate(inp) if i not in axes], inp),)
 
@@ -249,8 +311,7 @@ def _(y, x, *_, broadcast_dimensions, **__):
 
 @primitive("transpose")
 def _(y, x, *, permutation):
-    inp = fresh_groups(x.shape, axis_names(x.ndim))
-    return (from_groups([inp[i] for i in permutation], inp),)
+    return (transposed(permutation),)
 
 
 @primitive("squeeze")
@@ -262,13 +323,12 @@ def _(y, x, **_):
 def _(y, x, *_, dimensions=None, **__):
     """With `dimensions`, which vmap gives, the axes are permuted first."""
     order = dimensions or range(x.ndim)
-    inp = fresh_groups(x.shape, axis_names(x.ndim))
     permuted = jax.ShapeDtypeStruct([x.shape[a] for a in order], x.dtype)
     if regroup(y, permuted) is None:
         return None
     if dimensions is None:
         return (regroup,)
-    return (lambda y, x: regroup(y, permuted) @ from_groups([inp[a] for a in order], inp)(permuted, x),)
+    return (lambda y, x: regroup(y, permuted) @ transposed(order)(permuted, x),)
 
 
 @primitive("concatenate")

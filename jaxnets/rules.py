@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from .errors import ShapeError
@@ -91,6 +92,26 @@ def regroup(y, x) -> Jacobian | None:
     if not unifier.unify(flatten(inp), flatten(out)):
         return None
     return jacobian_of([make_term(map(unifier.resolve, out), map(unifier.resolve, inp), ())], y.shape, x.shape, x.dtype)
+
+
+def transposed(order) -> Rule:
+    """∂y/∂x of a transpose: axis a of y is axis order[a] of x."""
+
+    def rule(y, x) -> Jacobian:
+        inp = fresh_groups(x.shape, axis_names(len(x.shape)))
+        return from_groups([inp[a] for a in order], inp)(y, x)
+
+    return rule
+
+
+def rearranged(rule: Rule, out, inp) -> Rule:
+    """`rule` for axes in another order: its output has axis out[a] of y as axis a, its input axis inp[a] of x."""
+
+    def arranged(y, x) -> Jacobian:
+        inner_y, inner_x = (jax.ShapeDtypeStruct([v.shape[a] for a in order], v.dtype) for v, order in ((y, out), (x, inp)))
+        return transposed(out)(inner_y, y).T @ rule(inner_y, inner_x) @ transposed(inp)(inner_x, x)
+
+    return arranged
 
 
 def total(*rules: Rule) -> Rule:

@@ -318,7 +318,7 @@ def _merged(x, rank: int):
     return x.reshape(math.prod(x.shape[: -1 - rank]), *x.shape[-1 - rank :])
 
 
-def _rules(y, x, w, grid: Space, groups: int, back=False):
+def convolution_rules(y, x, w, grid: Space, groups: int, back=False):
     """The rules by x, w and b; w has the channels of y first, or if `back` those of x.
 
     Where the kernel is one entry and nothing moves, places do not mix: y and x share their indices.
@@ -357,12 +357,12 @@ def _finished(y, x, w, b):
 
 def _by_conv(y, x, w, b, *, stride, padding, dilation, groups):
     grid = _grid("conv", x, w, stride, padding, dilation, groups)[0]
-    return _rules(y, x, w, grid, groups)
+    return convolution_rules(y, x, w, grid, groups)
 
 
 def _by_conv_transpose(y, x, w, b, *, stride, padding, output_padding, dilation, groups):
     grid = _transposed_grid("conv_transpose", x, w, stride, padding, output_padding, dilation, groups)[0]
-    return _rules(y, x, w, grid, groups, back=True)
+    return convolution_rules(y, x, w, grid, groups, back=True)
 
 
 def _made(forward, name: str, rule, *shapes) -> Layer:

@@ -84,7 +84,7 @@ def _taken(x, axis: int, places, outside):
 # --- maxima -------------------------------------------------------------------------------------------------------
 
 
-def _largest(x, tables):
+def largest(x, tables):
     """The largest entry of each window and its place in x's space, row-major: the first of several, or the first NaN.
 
     The place is −1 for a window of padding alone, whose largest entry is −∞.
@@ -100,7 +100,7 @@ def _largest(x, tables):
     return x, place
 
 
-def _selection(x, index, rank: int):
+def selection(x, index, rank: int):
     """The rule of picking entries of x's last `rank` axes, those that `index` names."""
     inp, out, lead = _labels(x, index, rank)
     return from_groups((*lead, *out), (*lead, *inp), Selection(index, (*lead, *out, flatten(inp)), "k"))
@@ -133,13 +133,13 @@ def max_pool(
     unless given.  Padding, at most half of the kernel, is −∞ and never selected; NaN is larger than all numbers.  With
     `ceil_mode` a last window may reach over the end, if it starts in x or in the padding before.
     """
-    return _largest(x, _windows("max_pool", x, kernel_size, stride, padding, dilation, ceil_mode))[0]
+    return largest(x, _windows("max_pool", x, kernel_size, stride, padding, dilation, ceil_mode))[0]
 
 
 @max_pool.jacobian
 def _(y, x, *, kernel_size, stride, padding, dilation, ceil_mode):
     tables = _windows("max_pool", x, kernel_size, stride, padding, dilation, ceil_mode)
-    return (_selection(x, _largest(x, tables)[1], len(tables)),)
+    return (selection(x, largest(x, tables)[1], len(tables)),)
 
 
 @layer(plain=True, example=Example((4, 3, 5, 7), output_size=3))
@@ -151,13 +151,13 @@ def adaptive_max_pool(x: Float[Array, "..."], *, output_size: int | tuple[int | 
     `output_size` m is one number for all axes after [b, c], or a tuple for as many of the last axes, None where the size
     of x is kept.
     """
-    return _largest(x, _adaptive_windows("adaptive_max_pool", x, output_size))[0]
+    return largest(x, _adaptive_windows("adaptive_max_pool", x, output_size))[0]
 
 
 @adaptive_max_pool.jacobian
 def _(y, x, *, output_size):
     tables = _adaptive_windows("adaptive_max_pool", x, output_size)
-    return (_selection(x, _largest(x, tables)[1], len(tables)),)
+    return (selection(x, largest(x, tables)[1], len(tables)),)
 
 
 @layer(plain=True, example=Example((4, 3, 6, 8)))
@@ -172,7 +172,7 @@ def global_max_pool(x: Float[Array, "b c u ..."]) -> Float[Array, "b c"]:
 
 @global_max_pool.jacobian
 def _(y, x):
-    return (_selection(x, first_largest(_merged("global_max_pool", x)), x.ndim - 2),)
+    return (selection(x, first_largest(_merged("global_max_pool", x)), x.ndim - 2),)
 
 
 def _merged(layer: str, x):
@@ -196,7 +196,7 @@ def _mean(x, tables, divisors):
     return x / jnp.asarray(whole, x.dtype)
 
 
-def _mean_rule(y, x, tables, divisors):
+def mean_rule(y, x, tables, divisors):
     """One matrix an axis; none where the windows tile it, then an index of x is that of a window and one inside."""
     inp, out, lead = _labels(x, y, len(tables))
     inp, factors, scale = list(inp), [], 1.0
@@ -240,7 +240,7 @@ def avg_pool(
 @avg_pool.jacobian
 def _(y, x, *, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override):
     tables = _windows("avg_pool", x, kernel_size, stride, padding, 1, ceil_mode)
-    return (_mean_rule(y, x, tables, _divisors(x, tables, padding, count_include_pad, divisor_override)),)
+    return (mean_rule(y, x, tables, _divisors(x, tables, padding, count_include_pad, divisor_override)),)
 
 
 def _divisors(x, tables, padding, count_include_pad, divisor_override) -> list[np.ndarray]:
@@ -277,7 +277,7 @@ def adaptive_avg_pool(x: Float[Array, "..."], *, output_size: int | tuple[int | 
 @adaptive_avg_pool.jacobian
 def _(y, x, *, output_size):
     tables = _adaptive_windows("adaptive_avg_pool", x, output_size)
-    return (_mean_rule(y, x, tables, _counts(x, tables, [0] * len(tables))),)
+    return (mean_rule(y, x, tables, _counts(x, tables, [0] * len(tables))),)
 
 
 @layer(example=Example((4, 3, 6, 8)))
