@@ -135,3 +135,19 @@ def test_reshape_that_permutes_first():
     for function, args in ((lambda x: jax.lax.reshape(x, (6, 4), order), (x,)), (f, (a, b))):
         j = jn.jacobian(function, on_opaque="allow")(*args)
         np.testing.assert_allclose(j.dense(), jax.jacrev(function)(*args), atol=1e-12)
+
+
+ROWS = {"softmax": jn.softmax, "log_softmax": jn.log_softmax, "normalize": jn.normalize, "layer_norm": jn.layer_norm}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_products_with_many_rows(name):
+    """Σ p·x over many rows was wrong in compiled code of jaxlib 0.10.2: https://github.com/jax-ml/jax/issues/39103."""
+    w, x = (jax.random.normal(jax.random.key(n), (n, 5), jnp.float32) for n in (8, 1000))
+    others = (jnp.ones(8, jnp.float32), jnp.zeros(8, jnp.float32)) if name == "layer_norm" else ()
+
+    def per_example(x):
+        return jn.jacobian(lambda x: ROWS[name](x @ w.T, *others))(x).per_example()
+
+    assert x.size * len(w) > 2 * 16384
+    np.testing.assert_allclose(jax.jit(per_example)(x)[::99], per_example(x[::99]), atol=1e-5)

@@ -13,7 +13,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from ..errors import DTypeError, ShapeError
-from ..factors import Group, Label, Operator, Tensor, flatten, pytree, wide
+from ..factors import Group, Label, Operator, Tensor, by_rows, flatten, pytree, wide
 from ..jacobian import jacobian_of
 from ..layer import check_axes, layer
 from ..rules import Rule, axis_names, diagonal, einsum, fresh_groups, from_groups, identity, scaled
@@ -44,17 +44,13 @@ class NormalizeOperator(Operator):
     def kind(self):  # type: ignore[override]
         return "rank-2 update" if self.centred else "rank-1 update"
 
+    @by_rows
     def push(self, x):
-        if len(x) == 1:  # XLA for CPU shares out work along the first axis
-            return self._applied(x[0])[None]
-        return self._applied(x)
-
-    pull = push
-
-    def _applied(self, x):
         x = wide(x)
         x = x - jnp.mean(x, -1, keepdims=True) if self.centred else x
         return self.inverse * (x - self.hat * (jnp.sum(self.hat * x, -1, keepdims=True) / self.count))
+
+    pull = push
 
     def on_diagonal(self):
         return self.inverse * (1 - self.centred / self.hat.shape[-1] - jnp.square(self.hat) / self.count)

@@ -13,7 +13,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from ..errors import ShapeError
-from ..factors import Group, Label, Operator, Tensor, pytree, wide
+from ..factors import Group, Label, Operator, Tensor, by_rows, pytree, wide
 from ..layer import check_axes, layer
 from ..rules import axis_names, first_largest, fresh_groups, from_groups
 
@@ -74,6 +74,7 @@ class SoftmaxOperator(_RowOperator):
     axes: tuple[Group, ...]
     kind = "rank-1 update"
 
+    @by_rows
     def push(self, x):
         x = self.centred(wide(x))
         return self.p * (x - jnp.sum(self.p * x, -1, keepdims=True))
@@ -99,10 +100,12 @@ class LogSoftmaxOperator(_RowOperator):
     axes: tuple[Group, ...]
     kind = "rank-1 update"
 
+    @by_rows
     def push(self, x):
         x = self.centred(wide(x))
         return x - jnp.sum(self.p * x, -1, keepdims=True)
 
+    @by_rows
     def pull(self, x):
         x, top = wide(x), most_likely(self.p)
         total = jnp.sum(x, -1, keepdims=True)
@@ -130,11 +133,13 @@ class SoftmaxRootOperator(_RowOperator):
     def root(self):
         return jnp.where(self.p > 0, jnp.sqrt(jnp.where(self.p > 0, self.p, 1)), 0)
 
+    @by_rows
     def push(self, x):
         root = self.root()
         x = x - jnp.sum(jnp.where(most_likely(self.p), x, 0), -1, keepdims=True) * root  # any multiple of √p will do
         return root * x - self.p * jnp.sum(root * x, -1, keepdims=True)
 
+    @by_rows
     def pull(self, x):
         x = self.centred(wide(x))
         return self.root() * (x - jnp.sum(self.p * x, -1, keepdims=True))

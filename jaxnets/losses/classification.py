@@ -158,7 +158,7 @@ def _(y, predictions, targets, weight, *, ignore_index, label_smoothing):
         slope = jnp.where(labels[..., None] < p.shape[-1], slope, 0)
         return rows(slope, "(p−t)"), None, None if weight is None else _by_weight(-_pick(log_p, labels), labels, weight)
     t, weighted, known = _mixture(predictions, targets, weight, ignore_index, label_smoothing)
-    slope = -LogSoftmaxOperator(p, fresh_groups((*p.shape, p.shape[-1]))).pull(weighted)
+    slope = -LogSoftmaxOperator(p, fresh_groups((*p.shape, p.shape[-1]))).pull(weighted[None])[0]
     by_predictions = rows(jnp.where(known[..., None], slope, 0), "(p−t)")
     kept = (1 - label_smoothing) * (1 if weight is None else weight)
     by_targets = rows(times(kept, -log_p), "−log p") if is_real(targets) else None
