@@ -21,6 +21,7 @@ _HOME = {  # public name -> module that defines it, in floor order; layers and l
         ["dense", "grad", "hessian", "jacobian", "loss_hessian", "value_and_grad", "value_and_jacobian"], "transforms"
     ),
     "tabulate": "tabulate",
+    "explain_plan": "explain",
     "compare": "compare",
     "initializers": None,
     "regularizers": None,

@@ -12,6 +12,8 @@ import itertools
 import math
 from collections.abc import Iterator
 
+import jax
+
 from .contraction import planning
 from .factors import flatten, size_of
 from .graph import Node
@@ -35,8 +37,11 @@ class Plan:
 def choose(edges: Edges, nodes: list[Node], sinks: list[Node], order: str = "auto") -> Plan:
     """The order that is asked for, or the cheapest one, by multiplications counted on shapes alone.
 
-    `nodes` are all but the sinks, every one after its parents; those without edges of their own are the inputs.
+    `nodes` are all but the sinks, every one after its parents; those without edges of their own are the inputs.  Raises
+    ValueError for an unknown order.
     """
+    if order not in ORDERS:
+        raise ValueError(f"order must be one of {ORDERS}, got {order!r}")
     inner = [node for node in nodes if node in edges]
     if order != "auto" or sum(math.prod(sink.shape) for sink in sinks) == 1:
         return Plan("forward", inner) if order == "forward" else Plan("reverse", inner[::-1])
@@ -78,7 +83,7 @@ def steps(edges: Edges, order: list[Node]) -> Iterator[Edges]:
             users.setdefault(u, []).append(v)
     yield edges
     for v in order:
-        incoming, outgoing = edges.pop(v), {w: edges[w].pop(v) for w in users[v]}
+        incoming, outgoing = edges.pop(v), {w: edges[w].pop(v) for w in users.get(v, [])}
         if len(outgoing) > 1 or any(map(_has_factors, outgoing.values())):
             incoming = {u: j.reduced() if (v, u) in products else j for u, j in incoming.items()}
         if len(incoming) > 1 or any(map(_has_factors, incoming.values())):
@@ -100,13 +105,30 @@ def _has_factors(jacobian: Jacobian) -> bool:
     return any(term.factors for term in jacobian.terms)
 
 
-MEETINGS = 12  # narrow nodes at which an order may meet
+def peak_bytes(edges: Edges, order: list[Node]) -> int:
+    """The most bytes that products store at one time, beside the arrays of the local Jacobians."""
+    local, peak = {id(leaf) for leaf, _ in _leaves(edges)}, 0
+    with planning():
+        for left in steps(edges, order):
+            stored = {id(leaf): math.prod(leaf.shape) * dtype.itemsize for leaf, dtype in _leaves(left)}
+            peak = max(peak, sum(size for key, size in stored.items() if key not in local))
+    return peak
+
+
+def _leaves(edges: Edges):
+    """Every stored array of the Jacobians, and the dtype of its Jacobian."""
+    for row in edges.values():
+        for jacobian in row.values():
+            yield from ((leaf, jacobian.dtype) for leaf in jax.tree.leaves(jacobian.terms))
+
+
+JOINTS = 12  # places where sweeps may meet: planning takes their number cubed
 
 
 def meeting(edges: Edges, nodes: list[Node], sinks: list[Node]) -> Plan | None:
     """The cheapest order whose sweeps meet at narrow nodes that all paths run through; None where one sweep is cheapest.
 
-    By dynamic programming over the narrow nodes: between two of them lies a sweep from either, or a third one.
+    By dynamic programming: between two places lies a sweep from either, or a third place.
     """
     order = [*nodes, *sinks]
     places = [-1, *_cuts(edges, nodes, sinks), len(nodes)]  # the inputs, the nodes that all paths run through, the outputs
@@ -118,22 +140,19 @@ def meeting(edges: Edges, nodes: list[Node], sinks: list[Node]) -> Plan | None:
 
     @functools.cache
     def best(a: int, b: int) -> tuple[float, list[Node], list[Node]]:
+        """Cost, order and meeting nodes of the way from one place to another."""
         inner = [node for node in order[places[a] + 1 : places[b]] if node in edges]
-        ways = [
-            (widths[a] * (work[b] - work[a + 1]), inner, []),
-            (widths[b] * (work[b - 1] - work[a]), inner[::-1], []),
-        ]
-        for k in narrow:
-            if a < k < b:
-                (left, first, met), (right, second, more) = best(a, k), best(k, b)
-                cost = left + right + widths[a] * widths[k] * widths[b] * batch
-                node = order[places[k]]
-                ways.append((cost, [*first, *second, node], [*met, node, *more]))
-        return min(ways, key=lambda way: way[0])
+        forward, reverse = widths[a] * (work[b] - work[a + 1]), widths[b] * (work[b - 1] - work[a])
+        joins = {k: best(a, k)[0] + best(k, b)[0] + widths[a] * widths[k] * widths[b] * batch for k in joints if a < k < b}
+        k = min(joins, key=lambda k: joins[k], default=None)
+        if k is None or joins[k] >= min(forward, reverse):
+            return (forward, inner, []) if forward < reverse else (reverse, inner[::-1], [])
+        (_, first, met), (_, second, more), node = best(a, k), best(k, b), order[places[k]]
+        return joins[k], [*first, *second, node], [*met, node, *more]
 
-    narrow = _narrow(widths)
+    joints = _joints(widths, work, batch)
     _, found, meets = best(0, len(places) - 1)
-    return Plan(f"meeting at {', '.join(map(_show, meets))}", found, meets) if meets else None
+    return Plan(f"meeting at {', '.join(map(show_node, meets))}", found, meets) if meets else None
 
 
 def _cuts(edges: Edges, nodes: list[Node], sinks: list[Node]) -> list[int]:
@@ -147,11 +166,18 @@ def _cuts(edges: Edges, nodes: list[Node], sinks: list[Node]) -> list[int]:
     return [i for i, node in enumerate(nodes) if i and node in edges and farthest[i] <= i]
 
 
-def _narrow(widths) -> list[int]:
-    """The narrowest places that are narrower than what is before and after them."""
-    runs = [list(places) for _, places in itertools.groupby(range(len(widths)), key=lambda i: widths[i])]
-    found = [b[0] for a, b, c in zip(runs, runs[1:], runs[2:], strict=False) if widths[a[0]] > widths[b[0]] < widths[c[0]]]
-    return sorted(sorted(found, key=lambda i: widths[i])[:MEETINGS])
+def _joints(widths, work, batch: int) -> list[int]:
+    """The places where sweeps may meet: all of a few, else the narrowest that are narrower than those around them.
+
+    What comes entry by entry from the place before is no place of its own.
+    """
+    rows = range(1, len(widths) - 1)
+    found = [i for i in rows if widths[i] != widths[i - 1] or work[i] - work[i - 1] > widths[i] * batch]
+    if len(found) > JOINTS:
+        runs = [list(places) for _, places in itertools.groupby(range(len(widths)), key=lambda i: widths[i])]
+        triples = zip(runs, runs[1:], runs[2:], strict=False)
+        found = [b[0] for a, b, c in triples if widths[a[0]] > widths[b[0]] < widths[c[0]]]
+    return sorted(sorted(found, key=lambda i: widths[i])[:JOINTS])
 
 
 def _batch(edges: Edges, order: list[Node]) -> int:
@@ -187,5 +213,5 @@ def _size(nodes) -> int:
     return sum(math.prod(node.shape) for node in nodes)
 
 
-def _show(node: Node) -> str:
+def show_node(node: Node) -> str:
     return f"{node.name}{list(node.shape)}"

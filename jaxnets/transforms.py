@@ -107,10 +107,14 @@ def _as_output(name, y, where):
         raise DTypeError(f"{name}: output {where} is no array: {type(y).__name__}") from None
 
 
-def _differentiate(name, function, argnums, has_aux, on_opaque="allow", scalar=False):
+def _differentiate(
+    name, function, argnums, has_aux=False, on_opaque="allow", scalar=False, order="auto", chunk_size: int | None = None
+):
     """`(value, aux, jacobians)` as a function of the arguments."""
     if on_opaque not in ON_OPAQUE:
         raise ValueError(f"{name}: on_opaque must be one of {ON_OPAQUE}, got {on_opaque!r}")
+    if chunk_size is not None and (not isinstance(chunk_size, int) or isinstance(chunk_size, bool) or chunk_size < 1):
+        raise ValueError(f"{name}: chunk_size must be a positive integer or None, got {chunk_size!r}")
 
     def run(*args, **kwargs):
         graph, in_tree, out_tree, out_names, aux = trace(name, function, argnums, args, kwargs, has_aux)
@@ -120,7 +124,7 @@ def _differentiate(name, function, argnums, has_aux, on_opaque="allow", scalar=F
             raise ShapeError(f"{name}: the function must return one scalar, got {got}; use jacobian, or take a mean")
         rows = [
             tree_unflatten(in_tree, [replace(j, names=(y, x.name)) for j, x in zip(row, graph.inputs, strict=True)])
-            for row, y in zip(eliminate(graph, on_opaque), out_names, strict=True)
+            for row, y in zip(eliminate(graph, on_opaque, order, chunk_size), out_names, strict=True)
         ]
         return tree_unflatten(out_tree, graph.values), aux, tree_unflatten(out_tree, rows)
 
@@ -128,10 +132,16 @@ def _differentiate(name, function, argnums, has_aux, on_opaque="allow", scalar=F
 
 
 def value_and_jacobian(
-    function: Callable, argnums: int | tuple[int, ...] = 0, *, has_aux: bool = False, on_opaque: str = "warn"
+    function: Callable,
+    argnums: int | tuple[int, ...] = 0,
+    *,
+    has_aux: bool = False,
+    on_opaque: str = "warn",
+    order: str = "auto",
+    chunk_size: int | None = None,
 ) -> Callable:
     """A function that gives `(function(...), jacobian(function)(...))` from one evaluation; see `jacobian`."""
-    run = _differentiate("value_and_jacobian", function, argnums, has_aux, on_opaque)
+    run = _differentiate("value_and_jacobian", function, argnums, has_aux, on_opaque, order=order, chunk_size=chunk_size)
 
     @functools.wraps(function)
     def wrapped(*args, **kwargs):
@@ -142,7 +152,13 @@ def value_and_jacobian(
 
 
 def jacobian(
-    function: Callable, argnums: int | tuple[int, ...] = 0, *, has_aux: bool = False, on_opaque: str = "warn"
+    function: Callable,
+    argnums: int | tuple[int, ...] = 0,
+    *,
+    has_aux: bool = False,
+    on_opaque: str = "warn",
+    order: str = "auto",
+    chunk_size: int | None = None,
 ) -> Callable:
     """The Jacobian of any pure JAX function, structured, in the order of multiplication that is cheapest.
 
@@ -152,9 +168,12 @@ def jacobian(
     array arises), inside and outside of `jit`, and with Python control flow that looks at values.
 
     `on_opaque`: what to do at a primitive without a rule, whose derivative is right but has no structure: "warn",
-    "allow" or "error" (OpaqueError).  Raises DTypeError where an argument or an output is not real floating.
+    "allow" or "error" (OpaqueError).  `order`: "forward" or "reverse" overrule the order that "auto" finds cheapest, which
+    `explain_plan` shows.  `chunk_size` bounds memory: products on the way hold that many rows of the Jacobian at a time,
+    at least 2, along the longest output axis that examples do not share; columns where the order is forward.
+    Raises DTypeError where an argument or an output is not real floating, ValueError for an unknown option.
     """
-    run = _differentiate("jacobian", function, argnums, has_aux, on_opaque)
+    run = _differentiate("jacobian", function, argnums, has_aux, on_opaque, order=order, chunk_size=chunk_size)
 
     @functools.wraps(function)
     def wrapped(*args, **kwargs):

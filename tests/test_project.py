@@ -17,7 +17,7 @@ FLOORS = [  # a file may import only from its own floor and those below
     {"marker", "layer"},
     {"layers", "losses", "primitives"},
     {"graph", "plan", "eliminate", "transforms"},
-    {"catalogue", "tabulate", "compare", "regularizers"},
+    {"catalogue", "tabulate", "explain", "compare", "regularizers"},
     {"initializers", "models", "data", "cli", "__init__", "__main__"},
 ]
 

@@ -1,0 +1,79 @@
+"""What `jacobian` would do: the order of its products, their multiplications and memory, beside pure forward and reverse."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+from rich.table import Table
+from rich.text import Text
+
+from .display import as_text
+from .eliminate import local_jacobians
+from .jacobian import show_bytes
+from .plan import candidates, choose, measure, peak_bytes, show_node
+from .transforms import trace
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """One order: how many multiplications its products take, and the most bytes that they store at one time."""
+
+    name: str
+    multiplies: int
+    peak_bytes: int
+    chosen: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+    """What `explain_plan` found; prints as a table and the nodes in the order in which they are eliminated."""
+
+    costs: tuple[Cost, ...]
+    order: tuple[str, ...]
+
+    def __rich_console__(self, console, options):
+        table = Table(title="orders of multiplication", title_justify="left")
+        for column in ("order", "multiplications", "of the least", "peak memory"):
+            table.add_column(column, justify="left" if column == "order" else "right", overflow="fold")
+        least = min(cost.multiplies for cost in self.costs)
+        for cost in self.costs:
+            name = f"{cost.name} (chosen)" if cost.chosen else cost.name
+            ratio = cost.multiplies / least if least else 1
+            cells = [name, f"{cost.multiplies:,}", f"{ratio:.2f}", show_bytes(cost.peak_bytes)]
+            table.add_row(*map(Text, cells), style="bold" if cost.chosen else "")
+        yield table
+        yield Text(f"eliminated in this order: {', '.join(self.order) or 'nothing lies between inputs and outputs'}")
+
+    def __str__(self):
+        return as_text(self, 110)
+
+    def to_json(self) -> dict:
+        return dataclasses.asdict(self)
+
+
+def explain_plan(
+    function: Callable, *args, argnums: int | tuple[int, ...] = 0, order: str = "auto", abstract: bool = True
+) -> Explanation:
+    """How `jacobian(function, argnums, order=order)(*args)` multiplies its local Jacobians, and what that costs.
+
+    Multiplications are those of the products of Jacobians, the function's own left out; memory is what these products
+    store beside the local Jacobians.  `args` may be arrays or `jax.ShapeDtypeStruct`s; nothing is computed, unless
+    `abstract=False`, which runs functions whose Python control flow looks at values.  Raises ValueError for an unknown
+    order, and what `jacobian` raises.
+    """
+    found: list[Explanation] = []
+
+    def run(*args):
+        graph, *_ = trace("explain_plan", function, argnums, args, {})
+        edges, nodes, sinks = local_jacobians(graph)
+        sinks = [sink for sink in sinks if sink in edges]
+        chosen = choose(edges, nodes, sinks, order)
+        plans = candidates(edges, nodes, sinks)
+        for plan in plans:
+            measure(edges, plan)
+        costs = [Cost(p.name, p.multiplies, peak_bytes(edges, p.order), p.name == chosen.name) for p in plans]
+        found.append(Explanation(tuple(costs), tuple(map(show_node, chosen.order))))
+        return graph.values
+
+    jax.eval_shape(run, *args) if abstract else run(*args)
+    return found[0]

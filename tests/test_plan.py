@@ -1,0 +1,238 @@
+"""Which order is chosen and what it costs, counted on shapes; what `order`, `chunk_size` and `explain_plan` say and do."""
+
+import functools
+import itertools
+import re
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import jaxnets
+from jaxnets.eliminate import local_jacobians
+from jaxnets.plan import choose, measure
+from jaxnets.transforms import trace
+from tests.programs import attention, convnet, layers, mlp, r, residual
+from tests.test_eliminate import compiled, flops, net, scratch
+from tests.test_transforms import assert_same
+
+pytestmark = pytest.mark.unoptimized
+
+
+def planned(f, *args, use=choose):
+    """What `use(edges, nodes, sinks)` finds for the Jacobian of f by its first argument."""
+    found = []
+
+    def run(*args):
+        graph, *_ = trace("plan", f, 0, args, {})
+        found.append(use(*local_jacobians(graph)))
+        return graph.values
+
+    jax.eval_shape(run, *args)
+    return found[0]
+
+
+def product(widths):
+    """A chain of matrices without non-linearities in between: its cost is that of the classical problem."""
+    matrices = [jnp.ones(pair) for pair in itertools.pairwise(widths)]
+    return lambda x: functools.reduce(jnp.matmul, matrices, x)
+
+
+def cheapest(widths):
+    """Multiplications of the best parenthesisation of [w0×w1]·[w1×w2]·…, as textbooks compute it."""
+
+    @functools.cache
+    def cost(i, j):
+        return min((cost(i, k) + cost(k, j) + widths[i] * widths[k] * widths[j] for k in range(i + 1, j)), default=0)
+
+    return cost(0, len(widths) - 1)
+
+
+@given(st.lists(st.integers(2, 64), min_size=3, max_size=9))
+def test_chains_are_multiplied_in_the_best_order(widths):
+    def cost(edges, nodes, sinks):
+        plan = choose(edges, nodes, sinks)
+        measure(edges, plan)
+        return plan
+
+    plan = planned(product(widths), jnp.ones(widths[0]), use=cost)
+    assert plan.multiplies <= 1.05 * cheapest(widths)  # a sweep is preferred where it is nearly as cheap
+
+
+def test_counts_are_those_by_hand():
+    """[96×64]·d64·[64×4]·d4·[4×64]·d64·[64×96], where d is a diagonal."""
+    reverse, forward, meeting = jaxnets.explain_plan(net(96, 64, 4, 64, 96), jnp.ones(96)).costs
+    by_rows = 96 * 64 + 96 * 64 * 4 + 96 * 4 + 96 * 4 * 64 + 96 * 64 + 96 * 64 * 96
+    assert [cost.multiplies for cost in (reverse, forward)] == [by_rows, by_rows]
+    assert reverse.peak_bytes == 8 * 96 * 64
+    assert meeting.multiplies == 3 * 4 * 64 + 2 * 96 * 64 * 4 + 96 * 4 * 96
+    assert [cost.chosen for cost in (reverse, forward, meeting)] == [False, False, True]
+
+
+def test_plan_as_text():
+    text = str(jaxnets.explain_plan(net(96, 64, 4, 64, 96), jax.ShapeDtypeStruct((2, 96), jnp.float64)))
+    assert "meeting at dot_general[2, 4] (chosen)" in text
+    assert re.search(r"reverse +│ +1,291,520 │ +7\.43 │ +98\.3 kB", text)
+    assert text.index("eliminated in this order: tanh[2, 64], add[2, 64]") > 0
+    nothing = jaxnets.explain_plan(lambda x: x, jnp.ones(3))
+    assert "nothing lies between" in str(nothing)
+    assert [cost.multiplies for cost in nothing.costs] == [0, 0]
+
+
+def test_plan_of_a_function_that_looks_at_values():
+    def f(x):
+        return jnp.sin(x) if x[0] > 0 else jnp.cos(x) @ jnp.ones((3, 2))
+
+    with pytest.raises(jax.errors.ConcretizationTypeError):
+        jaxnets.explain_plan(f, jnp.ones(3))
+    assert jaxnets.explain_plan(f, jnp.ones(3), abstract=False).order == ("sin[3]",)
+    assert jaxnets.explain_plan(f, -jnp.ones(3), abstract=False).order == ("dot_general[2]", "cos[3]")
+
+
+def test_plan_of_a_chosen_order_and_argument():
+    params, x = jax.tree.map(jnp.asarray, (layers(6, 5, 4), r(3, 6)))
+    for order in ("forward", "reverse"):
+        costs = jaxnets.explain_plan(mlp, params, x, argnums=1, order=order).costs
+        assert [cost.name for cost in costs if cost.chosen] == [order]
+    first = jaxnets.explain_plan(mlp, params, x, order="forward").order
+    assert first == tuple(reversed(jaxnets.explain_plan(mlp, params, x, order="reverse").order))
+
+
+DEEP = {"chain": mlp, "residual": residual}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_planning_is_linear_in_depth(name):
+    def seconds(depth):
+        params = jax.tree.map(jnp.asarray, layers(*[4] * (depth + 1)))
+        times = []
+
+        def timed(*graph):
+            start = time.perf_counter()
+            choose(*graph)
+            times.append(time.perf_counter() - start)
+
+        for _ in range(3):
+            planned(lambda x: DEEP[name](params, x), jnp.ones(4), use=timed)
+        return min(times)
+
+    assert seconds(160) < 20 * seconds(20)  # 8 if linear, 64 if quadratic
+
+
+def test_orders_are_carried_out():
+    f, x = net(48, 32, 4, 32, 48), jnp.asarray(r(3, 48))
+    auto, forward, reverse = (
+        flops(lambda x, order=order: jaxnets.jacobian(f, order=order)(x).per_example(), x)
+        for order in ("auto", "forward", "reverse")
+    )
+    assert forward <= 1.1 * flops(jax.vmap(jax.jacfwd(f)), x)
+    assert reverse <= 1.1 * flops(jax.vmap(jax.jacrev(f)), x)
+    assert auto < 0.3 * min(forward, reverse)
+
+
+# --- some rows at a time ----------------------------------------------------------------------------------------------
+
+M, P, C = r(3, 9), layers(7, 8, 5), (r(3, 3, 1, 2), r(2, 2, 2, 2), r(8, 3))
+CHUNKED = {
+    "MLP": (mlp, (P, r(4, 7))),
+    "narrow to wide": (functools.partial(mlp, layers(3, 6, 11)), (r(2, 3),)),
+    "bottleneck": (functools.partial(mlp, layers(9, 6, 2, 6, 9)), (r(2, 9),)),
+    "softmax": (lambda x: jaxnets.softmax(mlp(P, x)), (r(4, 7),)),
+    "convnet": (convnet, (*C, r(2, 6, 4, 1))),
+    "attention": (functools.partial(attention, mask=np.ones((3, 3), bool)), (r(1, 3, 2, 2), r(1, 3, 2, 2), r(1, 3, 2, 2))),
+    "two outputs": (lambda x: (mlp(P, x), jnp.sin(x)[:, :3] @ M), (r(4, 7),)),
+    "slices": (lambda x: jnp.concatenate([x[1:] * x[:-1], x[::2]]) @ M, (r(4, 3),)),
+    "no axis of its own": (lambda x: jnp.sin(x) * x, (r(7),)),
+    "opaque": (lambda x: jnp.cumsum(jnp.sin(x) * x), (r(7),)),
+    "constant": (lambda x: jnp.ones(3), (r(7),)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHUNKED)
+def test_chunks_give_the_same(name):
+    f, args = CHUNKED[name]
+    args, argnums = jax.tree.map(jnp.asarray, args), tuple(range(len(args)))
+
+    @jax.jit
+    def run(*args):
+        options = [{"chunk_size": 3}, {"chunk_size": 1, "order": "forward"}, {"chunk_size": 4, "order": "reverse"}]
+        ours = [jaxnets.jacobian(f, argnums, on_opaque="allow", **choice)(*args) for choice in options]
+        return [jaxnets.dense(j) for j in ours], jax.jacrev(f, argnums)(*args)
+
+    found, expected = run(*args)
+    for ours in found:
+        assert_same(ours, expected, tolerance=1e-10)
+
+
+@pytest.mark.parametrize("order", ["forward", "reverse"])
+def test_chunks_bound_memory(order):
+    """Wide in the middle: whole products hold [4, 64, 512] numbers, a chunk [4, 8, 512]."""
+    f, x = net(64, 512, 512, 64), jnp.asarray(r(4, 64))
+
+    def run(x, **options):
+        return jaxnets.jacobian(f, order=order, **options)(x).per_example()
+
+    whole, chunks = scratch(run, x), scratch(functools.partial(run, chunk_size=8), x)
+    assert whole > 8 * 4 * 64 * 512
+    assert chunks < whole / 3
+
+
+def test_chunks_keep_structure():
+    x = jnp.asarray(r(4, 7))
+    j = jaxnets.jacobian(mlp, chunk_size=2)(jax.tree.map(jnp.asarray, P), x)
+    assert "x" in j[0]["w"].formula and j[0]["w"].nbytes < j[0]["w"].dense_nbytes
+    assert jaxnets.jacobian(functools.partial(mlp, P), chunk_size=2)(x).batched
+
+
+# --- what the compiler gets -------------------------------------------------------------------------------------------
+
+SIZES = {
+    "MLP": (mlp, (layers(*[6] * 9), r(4, 6))),
+    "residual": (residual, (layers(*[6] * 9), r(4, 6))),
+    "convnet": (convnet, (r(3, 3, 1, 4), r(2, 2, 4, 4), r(32, 3), r(4, 8, 8, 1))),
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_program_is_not_much_larger(name):
+    f, args = SIZES[name]
+    *params, x = jax.tree.map(jnp.asarray, args)
+    network = functools.partial(f, *params)
+
+    def instructions(function):
+        return compiled(function, x).as_text().count(" = ")
+
+    ours = instructions(lambda x: jaxnets.jacobian(network, on_opaque="allow")(x).per_example())
+    assert ours <= 1.5 * instructions(jax.vmap(lambda v: jax.jacrev(lambda v: network(v[None])[0])(v)))
+
+
+# --- bad options ------------------------------------------------------------------------------------------------------
+
+BAD = {
+    "order": ({"order": "backward"}, r"order must be one of \('auto', 'forward', 'reverse'\), got 'backward'"),
+    "chunk of nothing": ({"chunk_size": 0}, "chunk_size must be a positive integer or None, got 0"),
+    "half a chunk": ({"chunk_size": 2.5}, "chunk_size must be a positive integer or None, got 2.5"),
+    "chunk of True": ({"chunk_size": True}, "chunk_size must be a positive integer or None, got True"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_options(name):
+    options, message = BAD[name]
+    for transform in (jaxnets.jacobian, jaxnets.value_and_jacobian):
+        with pytest.raises(ValueError, match=message):
+            transform(jnp.sin, **options)(jnp.ones(3))
+    if name == "order":
+        with pytest.raises(ValueError, match=message):
+            jaxnets.explain_plan(jnp.sin, jnp.ones(3), **options)
+
+
+def test_plan_wants_real_arguments_and_outputs():
+    with pytest.raises(jaxnets.DTypeError, match="explain_plan: argument x"):
+        jaxnets.explain_plan(lambda x: x, jnp.ones(3, jnp.int32))
+    with pytest.raises(jaxnets.DTypeError, match="explain_plan: output"):
+        jaxnets.explain_plan(lambda x: x > 0, jnp.ones(3))
