@@ -50,7 +50,8 @@ class Scaling:
 def slope(sizes, figures) -> float:
     """d log figure / d log size over the upper half of the sizes, where overheads count least."""
     upper = slice(-(len(sizes) // 2 + 1), None)
-    return float(np.polyfit(np.log(sizes[upper]), np.log(np.maximum(figures[upper], 1e-9)), 1)[0])
+    found = np.polyfit(np.log(sizes[upper]), np.log(np.maximum(figures[upper], 1e-9)), 1)[0]
+    return round(float(found), 3) + 0.0  # not -0
 
 
 def grow(axis: str, unit: str, sizes, network: Callable, batch: Callable, quick: bool, scale: int) -> Scaling:

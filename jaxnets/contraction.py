@@ -155,14 +155,13 @@ def _product(a: _Part, b: _Part, keep) -> tuple[list[Label], Meter]:
     """The axes of a product that keeps these labels, and what it costs."""
     labels, _, meter = _layout(a.labels, b.labels, keep)
     labels = [label for label in labels if label in keep]
-    maps = sorted((part for part in (a, b) if part.work is not None), key=lambda part: size_of(part.labels))
-    if not maps:
+    if a.work is None and b.work is None:
         return labels, meter
-    stored = size_of(maps[0].labels) if len(maps) == 2 else 0  # one of two maps becomes an array
-    if set(maps[-1].labels) <= keep:  # nothing is summed, the other too
-        return labels, Meter(stored + size_of(maps[-1].labels) + meter.multiplies, meter.moves)
-    other = b if maps[-1] is a else a
-    return labels, Meter(stored + maps[-1].work * size_of(set(other.labels) - set(maps[-1].labels)))
+    other, applied = sorted((a, b), key=lambda part: (part.work is not None, size_of(part.labels)))
+    stored = 0 if other.work is None else size_of(other.labels)  # one of two maps becomes an array
+    if applied.work is None or set(applied.labels) <= keep:  # nothing to sum over: it becomes an array, too
+        return labels, Meter(stored + size_of(applied.labels) + meter.multiplies, meter.moves)
+    return labels, Meter(stored + applied.work * size_of(set(other.labels) - set(applied.labels)))
 
 
 def _layout(x, y, keep) -> tuple[list[Label], bool, Meter]:

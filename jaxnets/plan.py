@@ -62,8 +62,7 @@ def candidates(edges: Edges, nodes: list[Node], sinks: list[Node]) -> list[Plan]
 def measure(edges: Edges, plan: Plan):
     """Note what a plan costs, the last sums of every edge that is left included."""
     with planning() as meter:
-        *_, left = steps(edges, plan.order)
-        for row in left.values():
+        for row in carry_out(edges, plan.order).values():
             for jacobian in row.values():
                 jacobian.reduced()
     plan.multiplies, plan.cost = meter.multiplies, meter.cost
@@ -99,6 +98,12 @@ def steps(edges: Edges, order: list[Node]) -> Iterator[Edges]:
         for u in incoming:
             users[u].remove(v)
         yield edges
+
+
+def carry_out(edges: Edges, order: list[Node]) -> Edges:
+    """The edges that are left when the nodes have been eliminated in this order."""
+    *_, left = steps(edges, order)
+    return left
 
 
 def _has_factors(jacobian: Jacobian) -> bool:

@@ -171,7 +171,6 @@ SHARED = {
     **dict.fromkeys(["reduce_window_sum", "reduce_window_max", "reduce_window_min"], _window),
     "conv_general_dilated": _convolution,
     "reduce_prod": _rest_of("axes"),
-    "rev": lambda i, x, y, params: [(a, a) for a in range(len(x.shape)) if a not in params["dimensions"]],
 }
 
 
@@ -368,6 +367,16 @@ def _(ys, x, *, sizes, axis):
 def _(y, x, *, start_indices, strides, **_):
     strides = strides or (1,) * x.ndim
     return (sliced(dict(enumerate(zip(start_indices, strides, strict=True)))),)
+
+
+@primitive("rev")
+def _(y, x, *, dimensions):
+    inp = fresh_groups(x.shape, axis_names(x.ndim))
+    out, factors = list(inp), []
+    for axis in dimensions:
+        out[axis] = (Label(x.ndim + axis, x.shape[axis], inp[axis][0].name),)
+        factors.append(Selection(jnp.arange(x.shape[axis])[::-1], (out[axis], inp[axis]), "k"))
+    return (from_groups(out, inp, *factors),)
 
 
 @primitive("pad")

@@ -347,6 +347,11 @@ STRUCTURED = [
     Program("huber of optax", optax.huber_loss, (2 * r(3, 3), r(3, 3))),
     Program("cross-entropy of optax", optax.softmax_cross_entropy, (r(3, 4), np.abs(r(3, 4)))),
     Program("binary cross-entropy of optax", optax.sigmoid_binary_cross_entropy, (r(3, 2), np.abs(r(3, 2)))),
+    Program("convnet", convnet, (r(3, 3, 1, 2), r(2, 2, 2, 2), r(8, 2), r(2, 6, 4, 1))),
+    Program("convolution in 1-d", lambda x, k: jnp.convolve(x, k, mode="same"), (r(6), r(3))),
+    Program("convolution with groups", grouped, (r(2, 4, 5), r(4, 2, 3))),
+    Program("average pool", lambda x: lax.reduce_window(x, 0.0, lax.add, (1, 2, 3), (1, 1, 2), "SAME") / 6, (r(2, 4, 5),)),
+    Program("max pool with overlap", lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (1, 2), (1, 1), "SAME"), (distinct,)),
 ]
 
 # Some primitive has no structured rule, or JAX picks the path: right values are promised, structure is not.
@@ -393,11 +398,6 @@ OTHERS = [
     Program("dynamic index in dim", lambda x, i: lax.dynamic_index_in_dim(x, i, 1, False), (r(3, 4), 2)),
     Program("dynamic update slice", lambda x, v, i: lax.dynamic_update_slice(x, v, (i,)), (r(5), r(2), 2)),
     Program("optax with integer labels", optax.softmax_cross_entropy_with_integer_labels, (r(3, 4), ints(1, 3, 0))),
-    Program("convnet", convnet, (r(3, 3, 1, 2), r(2, 2, 2, 2), r(8, 2), r(2, 6, 4, 1))),
-    Program("convolution in 1-d", lambda x, k: jnp.convolve(x, k, mode="same"), (r(6), r(3))),
-    Program("convolution with groups", grouped, (r(2, 4, 5), r(4, 2, 3))),
-    Program("average pool", lambda x: lax.reduce_window(x, 0.0, lax.add, (1, 2, 3), (1, 1, 2), "SAME") / 6, (r(2, 4, 5),)),
-    Program("max pool with overlap", lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (1, 2), (1, 1), "SAME"), (distinct,)),
     Program("RNN", rnn, (r(3, 3), r(3, 2), r(4, 2))),
     Program("LSTM", lstm, (r(5, 12), r(4, 2, 2))),
     Program("scan in reverse", lambda x: lax.scan(lambda c, a: (c * a + 1, c), 1.0, x, reverse=True), (r(4),)),

@@ -16,7 +16,7 @@ FLOORS = [  # a file may import only from its own floor and those below
     {"errors", "factors", "contraction", "terms", "display", "jacobian", "rules", "samples"},
     {"marker", "layer"},
     {"layers", "losses", "primitives"},
-    {"graph", "plan", "eliminate", "transforms"},
+    {"graph", "plan", "chunks", "eliminate", "transforms"},
     {"catalogue", "tabulate", "explain", "compare", "regularizers"},
     {"initializers", "models", "data", "cli", "__init__", "__main__"},
 ]

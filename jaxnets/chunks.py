@@ -1,0 +1,112 @@
+"""Eliminating some rows of an output, or some columns of an input, at a time: a loop whose products hold only those."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+
+from .contraction import planning
+from .factors import Label, Selection, Tensor, flatten, tensor
+from .graph import Node
+from .jacobian import Jacobian, jacobian_of
+from .plan import Edges, Plan, carry_out
+from .rules import fresh_groups, from_groups
+from .terms import Term
+
+
+def in_chunks(edges: Edges, plan: Plan, size: int) -> Edges:
+    """As `carry_out`, some rows at a time, or columns for a forward sweep: along the longest axis that is not shared."""
+    forward, inner = plan.name == "forward", set(plan.order)
+    with planning():
+        structure = carry_out(edges, plan.order)
+    result: Edges = {sink: {} for sink in structure}
+    for end in {u: None for row in structure.values() for u in row} if forward else structure:
+        if forward:
+            kept = {v: {u: j for u, j in row.items() if u in inner or u is end} for v, row in edges.items()}
+            axis = _own_axis([row[end].T for row in structure.values() if end in row], size)
+        else:
+            kept = {v: row for v, row in edges.items() if v in inner or v is end}
+            axis = _own_axis(list(structure[end].values()), size)
+        found = carry_out(kept, plan.order) if axis is None else _chunked(kept, plan.order, end, forward, axis, max(size, 2))
+        for sink, row in found.items():
+            result[sink] |= row
+    return result
+
+
+def _own_axis(blocks: list[Jacobian], size: int) -> int | None:
+    """The longest output axis that no term shares with its input, if it is longer than a chunk."""
+    shape = blocks[0].out_shape if blocks else ()
+    free = [
+        a
+        for a, n in enumerate(shape)
+        if n > max(size, 2) and not any(set(t.out[a]) & set(flatten(t.inp)) for j in blocks for t in j.terms)
+    ]
+    return max(free, key=lambda a: shape[a], default=None)
+
+
+def _chunked(edges: Edges, order: list[Node], end: Node, forward: bool, axis: int, size: int) -> Edges:
+    """The edges that are left, from a loop over chunks of one axis of an output or an input."""
+    users = {v for v, row in edges.items() if end in row} if forward else set(edges[end])
+    first = next((i for i, node in enumerate(order) if node in users), len(order))
+    edges, order = carry_out(edges, order[:first]), order[first:]  # these products are the same for all chunks
+    outside = {id(leaf) for row in edges.values() for leaf in jax.tree.leaves(list(row.values()))}
+    whole = end.shape[axis]
+    piece = Node("chunk", (*end.shape[:axis], size, *end.shape[axis + 1 :]), end.dtype)
+    inp = fresh_groups(end.shape)
+    out = (*inp[:axis], (Label(len(inp), size),), *inp[axis + 1 :])
+    made: list[tuple[Node, Node, Jacobian]] = []
+
+    def run(start):
+        made.clear()
+        places = start + jnp.arange(size)  # those beyond the end select nothing
+        chosen = from_groups(out, inp, Selection(places, (out[axis], inp[axis])))(piece, end)
+        more = {end: {piece: chosen.T}} if forward else {piece: {end: chosen}}
+        for v, row in carry_out({**edges, **more}, [end, *order]).items():
+            made.extend((v, u, _flat(j.T if forward else j)) for u, j in row.items())
+        return [[leaf for leaf in jax.tree.leaves(j) if id(leaf) not in outside] for _, _, j in made]
+
+    chunks = jax.lax.map(run, size * jnp.arange(-(-whole // size)))
+    result: Edges = {}
+    for (v, u, j), arrays in zip(made, chunks, strict=True):
+        stacked = iter(arrays)
+        terms = [
+            _joined(term, axis, whole, lambda leaf, new=stacked: None if id(leaf) in outside else next(new))
+            for term in j.terms
+        ]
+        j = jacobian_of(terms, end.shape, j.in_shape, j.dtype)
+        v, u, j = (v, end, j.T) if forward else (end, u, j)
+        result.setdefault(v, {})[u] = j
+    return result
+
+
+def _flat(jacobian: Jacobian) -> Jacobian:
+    """The Jacobian carried out, its arrays with one axis a label."""
+    terms = [
+        replace(term, factors=tuple(tensor(*f.flat(), f.name) if isinstance(f, Tensor) else f for f in term.factors))
+        for term in jacobian.reduced().terms
+    ]
+    return replace(jacobian, terms=tuple(terms))
+
+
+def _joined(term: Term, axis: int, whole: int, stacked: Callable) -> Term:
+    """The term of all chunks: `stacked(leaf)` is an array of it from all of them, None where it is the same for all."""
+    (label,) = term.out[axis]
+
+    def joined(factor):
+        def of_all(leaf):
+            if (array := stacked(leaf)) is None:
+                return leaf
+            if label not in factor.labels:
+                return array[0]
+            place = next(i for i, group in enumerate(factor.axes) if label in group)
+            array = jnp.moveaxis(array, 0, place)
+            array = array.reshape(*array.shape[:place], -1, *array.shape[place + 2 :])
+            return jax.lax.slice_in_dim(array, 0, whole, axis=place)
+
+        return jax.tree.map(of_all, factor).relabel(longer)
+
+    def longer(group):
+        return tuple(label._replace(size=whole) if other == label else other for other in group)
+
+    return replace(term, out=tuple(map(longer, term.out)), factors=tuple(map(joined, term.factors)))
