@@ -151,13 +151,6 @@ def _window(i, x, y, params):
     return [(a, a) for a in _unmoved(**params)]
 
 
-def _convolution(i, x, y, params):
-    if i != 0 or params["batch_group_count"] != 1:
-        return []
-    numbers = params["dimension_numbers"]
-    return [(numbers.out_spec[0], numbers.lhs_spec[0])]
-
-
 def _rest_of(axes_name):
     def shared(i, x, y, params):
         return list(enumerate(a for a in range(len(x.shape)) if a not in params[axes_name]))
@@ -169,7 +162,6 @@ SHARED = {
     **dict.fromkeys(["cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"], _all_but("axis")),
     "sort": _all_but("dimension"),
     **dict.fromkeys(["reduce_window_sum", "reduce_window_max", "reduce_window_min"], _window),
-    "conv_general_dilated": _convolution,
     "reduce_prod": _rest_of("axes"),
 }
 
