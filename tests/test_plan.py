@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import jaxnets
@@ -53,6 +53,7 @@ def cheapest(widths):
 
 
 @given(st.lists(st.integers(2, 64), min_size=3, max_size=9))
+@example([3, 2, 3, 8, 2, 2, 16])  # equal widths with a matrix in between
 def test_chains_are_multiplied_in_the_best_order(widths):
     def cost(edges, nodes, sinks):
         plan = choose(edges, nodes, sinks)
@@ -88,8 +89,35 @@ def test_counts_of_maps_without_an_array():
 def test_sums_that_leave_less_are_carried_out():
     """By a bias of images every place counts; by a weight matrix examples are left apart."""
     k, b, x = map(jnp.asarray, (r(4, 2, 3, 3), r(4), r(3, 2, 8, 8)))
-    by_k, by_b = jaxnets.jacobian(lambda k, b: jnp.sum(jaxnets.conv(x, k, b) ** 2, 1), (0, 1))(k, b)
+    by_k, by_b = jaxnets.jacobian(lambda k, b: jnp.sum(jaxnets.conv(x, k, b) ** 2, (1, 2, 3)), (0, 1))(k, b)
     assert by_b.nbytes <= by_b.dense_nbytes and by_k.nbytes <= by_k.dense_nbytes
+
+
+def test_paths_that_branch_share_their_sum():
+    """A residual network has 2^depth paths; each block costs the same."""
+
+    def counts(depth):
+        params = jax.tree.map(jnp.asarray, layers(*[4] * (depth + 1)))
+        return np.array([c.multiplies for c in jaxnets.explain_plan(lambda x: residual(params, x), jnp.ones(4)).costs[:2]])
+
+    five, ten, fifteen = counts(5), counts(10), counts(15)
+    np.testing.assert_array_equal(fifteen - ten, ten - five)
+
+
+def test_branches_that_only_move_axes_share_their_product():
+    a, b = jnp.asarray(r(7, 6)), jnp.asarray(r(6, 9))
+
+    def forward(f):
+        return jaxnets.explain_plan(f, jnp.ones(7), order="forward").costs[1].multiplies
+
+    def before(x):
+        return (jnp.tanh(x @ a) @ b).reshape(3, 3)
+
+    def after(x):
+        y = before(x)
+        return y + y.T
+
+    assert forward(after) <= forward(before) + 2 * 9 * 7
 
 
 def test_plan_as_text():
@@ -151,6 +179,26 @@ def test_orders_are_carried_out():
     assert forward <= 1.1 * flops(jax.vmap(jax.jacfwd(f)), x)
     assert reverse <= 1.1 * flops(jax.vmap(jax.jacrev(f)), x)
     assert auto < 0.3 * min(forward, reverse)
+
+
+def test_examples_do_not_change_the_choice():
+    """A matrix serves all examples, a product of Jacobians is one for each."""
+    for batch in (1, 1000):
+        *_, meeting = jaxnets.explain_plan(net(48, 32, 4, 32, 48), jnp.ones((batch, 48))).costs
+        assert meeting.chosen and meeting.name == f"meeting at dot_general[{batch}, 4]"
+
+
+def test_passes_over_entries_count():
+    """x + tanh(w x + b): products are the same both ways; forwards the sum is part of the pass that multiplies by tanh'."""
+
+    def blocks(x):
+        for w in r(8, 64, 64):
+            x = x + jnp.tanh(x @ w)
+        return x
+
+    reverse, forward, *_ = jaxnets.explain_plan(blocks, jnp.ones((4, 64))).costs
+    assert forward.multiplies == pytest.approx(reverse.multiplies, rel=0.02)
+    assert forward.chosen
 
 
 # --- some rows at a time ----------------------------------------------------------------------------------------------
