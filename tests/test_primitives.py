@@ -82,6 +82,27 @@ AXES = {
     "dot, outer": (dot(((), ())), [r(2), r(3)], ["Kronecker", "Kronecker"]),
     "dot, batch of scalars": (dot(((), ()), ((0,), (0,))), [r(3), r(3)], ["diagonal", "diagonal"]),
     "dot, two contractions": (dot(((0, 2), (1, 0))), [r(2, 3, 4), r(4, 2, 5)], ["Kronecker", "Kronecker"]),
+    "rev": (lambda x: lax.rev(x, (2, 1)), [r(2, 3, 3)], ["selection"]),
+    "conv, channels last": (
+        lambda x, w: lax.conv_general_dilated(x, w, (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC")),
+        [r(2, 4, 2), r(3, 2, 2)], ["convolution"] * 2),
+    "conv, axes mixed": (
+        lambda x, w: lax.conv_general_dilated(x, w, (2, 1), [(1, 0), (0, 2)], (1, 2), (1, 2), ("HNWC", "OHIW", "CWNH"), 2),
+        [r(5, 2, 3, 4), r(6, 2, 2, 2)], ["convolution"] * 2),
+    "reduce_window_max": (
+        lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2), (1, 1, 2), "SAME"),
+        [distinct.reshape(2, 3, 2)], ["selection"]),
+    "reduce_window_max, a first axis": (
+        lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (2, 1), (1, 1), [(1, 0), (0, 0)]), [distinct], ["selection"]),
+    "reduce_window_max, ties": (
+        lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (1, 3), (1, 1), "VALID"), [tied_values], ["selection"]),
+    "reduce_window_min": (lambda x: lax.reduce_window(x, jnp.inf, lax.min, (2, 1), (1, 1), "SAME"), [distinct], ["selection"]),
+    "reduce_window_sum": (
+        lambda x: lax.reduce_window(x, 0.0, lax.add, (1, 2, 3), (1, 1, 2), [(0, 0), (2, 0), (0, 1)]), [r(2, 3, 4)], ["factored"]),
+    "reduce_window_sum, tiled": (
+        lambda x: lax.reduce_window(x, 0.0, lax.add, (1, 2), (1, 2), "VALID"), [r(3, 4)], ["sum"]),
+    "psum": (
+        lambda x: jax.vmap(lambda v: v - lax.psum(v, "batch"), axis_name="batch")(x), [r(3, 2)], ["identity + ones"]),
     "dot, contraction of size 1": (dot(((1,), (0,))), [r(2, 1), r(1, 3)], ["Kronecker", "Kronecker"]),
     "dot, empty contraction": (dot(((1,), (0,))), [r(2, 0), r(0, 3)], ["zero", "zero"]),
 }  # fmt: skip
@@ -95,17 +116,10 @@ SHARED = {
     "cumlogsumexp": (lambda x: lax.cumlogsumexp(x, 1), [r(3, 4)]),
     "sort": (lambda x: lax.sort(x, dimension=1), [distinct]),
     "sort, a middle axis": (lambda x: lax.sort(x, dimension=-2), [distinct.reshape(2, 3, 2)]),
-    "rev": (lambda x: lax.rev(x, (1,)), [r(3, 4)]),
     "reduce_prod": (lambda x: x.prod(1), [r(3, 4)]),
     "reduce_prod, two axes": (lambda x: x.prod((1, 3)), [r(2, 3, 2, 2)]),
-    "convolution, channels last": (
-        lambda x: lax.conv_general_dilated(x, r3x2x2, (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC")), [r(2, 4, 2)]),
-    "convolution, channels first": (lambda x: lax.conv_general_dilated(x, r2x2x3, (2,), [(1, 1)]), [r(2, 2, 5)]),
-    "max pool": (lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (1, 2), (1, 2), "VALID"), [distinct]),
-    "average pool": (lambda x: lax.reduce_window(x, 0.0, lax.add, (1, 2), (1, 1), "SAME"), [r(3, 4)]),
     "take_along_axis": (lambda x: jnp.take_along_axis(x, jnp.asarray([[1], [3], [0]]), 1), [r(3, 4)]),
 }  # fmt: skip
-r3x2x2, r2x2x3 = r(3, 2, 2), r(2, 2, 3)
 
 
 def run(f, args, on_opaque="error"):
