@@ -41,7 +41,7 @@ ELEMENTWISE = {
 }  # fmt: skip
 
 AXES = {
-    "reduce_sum": (lambda x: lax.reduce_sum_p.bind(x, axes=(0, 2), out_sharding=None), [r(2, 3, 4)], ["sum"]),
+    "reduce_sum": (lambda x: lax.reduce_sum_p.bind(x, axes=(np.int64(0), 2), out_sharding=None), [r(2, 3, 4)], ["sum"]),
     "reduce_max": (lambda x: x.max(1), [distinct], ["block diagonal"]),
     "reduce_max, ties": (lambda x: x.max(1), [tied_values], ["block diagonal"]),
     "reduce_min, ties": (lambda x: x.min(), [tied_values], ["dense"]),
@@ -83,11 +83,11 @@ AXES = {
     "dot, batch of scalars": (dot(((), ()), ((0,), (0,))), [r(3), r(3)], ["diagonal", "diagonal"]),
     "dot, two contractions": (dot(((0, 2), (1, 0))), [r(2, 3, 4), r(4, 2, 5)], ["Kronecker", "Kronecker"]),
     "rev": (lambda x: lax.rev(x, (2, 1)), [r(2, 3, 3)], ["selection"]),
-    "conv, channels last": (
+    "conv_general_dilated": (
         lambda x, w: lax.conv_general_dilated(x, w, (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC")),
         [r(2, 4, 2), r(3, 2, 2)], ["convolution"] * 2),
-    "conv, axes mixed": (
-        lambda x, w: lax.conv_general_dilated(x, w, (2, 1), [(1, 0), (0, 2)], (1, 2), (1, 2), ("HNWC", "OHIW", "CWNH"), 2),
+    "conv_general_dilated, axes mixed": (
+        lambda x, w: lax.conv_general_dilated(x, w, (2, 1), [(1, 0), (0, 2)], (2, 1), (1, 2), ("HNWC", "OHIW", "CWNH"), 2),
         [r(5, 2, 3, 4), r(6, 2, 2, 2)], ["convolution"] * 2),
     "reduce_window_max": (
         lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2), (1, 1, 2), "SAME"),
@@ -96,9 +96,11 @@ AXES = {
         lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (2, 1), (1, 1), [(1, 0), (0, 0)]), [distinct], ["selection"]),
     "reduce_window_max, ties": (
         lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (1, 3), (1, 1), "VALID"), [tied_values], ["selection"]),
-    "reduce_window_min": (lambda x: lax.reduce_window(x, jnp.inf, lax.min, (2, 1), (1, 1), "SAME"), [distinct], ["selection"]),
+    "reduce_window_min": (
+        lambda x: lax.reduce_window(x, jnp.inf, lax.min, (2, 1), (1, 1), "SAME"), [distinct], ["selection"]),
     "reduce_window_sum": (
-        lambda x: lax.reduce_window(x, 0.0, lax.add, (1, 2, 3), (1, 1, 2), [(0, 0), (2, 0), (0, 1)]), [r(2, 3, 4)], ["factored"]),
+        lambda x: lax.reduce_window(x, 0.0, lax.add, (1, 2, 3), (1, 1, 2), [(0, 0), (2, 0), (0, 1)]),
+        [r(2, 3, 4)], ["factored"]),
     "reduce_window_sum, tiled": (
         lambda x: lax.reduce_window(x, 0.0, lax.add, (1, 2), (1, 2), "VALID"), [r(3, 4)], ["sum"]),
     "psum": (
