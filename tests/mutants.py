@@ -466,7 +466,7 @@ EQUIVALENT = {
     ("primitive concatenate", "int(start) → start"): "NumPy's integers serve as well",
     ("primitive split", "int(start) → start"): "NumPy's integers serve as well",
     ("primitive rev", "x.ndim + axis → x.ndim - axis"): "names tell the labels apart",
-    ("primitive rev", "from_groups(out, inp, *factors) → from_groups(inp, out, *factors)"): "a reversal is its own transpose",
+    ("primitive rev", "from_groups(out, inp, *factors) → from_groups(inp, out, *factors)"): "its own transpose",
     ("primitive stack", "xs[0].shape → xs[1].shape"): "all have one shape",
     ("primitive stack", "xs[0].ndim → xs[1].ndim"): "all have one shape",
     ("primitive stack", "Slice(i, 1, ((), new)) → Slice(i, 0, ((), new))"): "one entry has no stride",

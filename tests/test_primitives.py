@@ -87,7 +87,8 @@ AXES = {
         lambda x, w: lax.conv_general_dilated(x, w, (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC")),
         [r(2, 4, 2), r(3, 2, 2)], ["convolution"] * 2),
     "conv_general_dilated, axes mixed": (
-        lambda x, w: lax.conv_general_dilated(x, w, (2, 1), [(1, 0), (0, 2)], (2, 1), (1, 2), ("HNWC", "OHIW", "CWNH"), 2),
+        lambda x, w: lax.conv_general_dilated(
+            x, w, (2, 1), [(1, 0), (0, 2)], (2, 1), (1, 2), ("HNWC", "OHIW", "CWNH"), 2),
         [r(5, 2, 3, 4), r(6, 2, 2, 2)], ["convolution"] * 2),
     "reduce_window_max": (
         lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2), (1, 1, 2), "SAME"),
