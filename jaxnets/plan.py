@@ -25,11 +25,10 @@ ORDERS = ("auto", "forward", "reverse")
 
 @dataclasses.dataclass(eq=False)
 class Plan:
-    """An order of elimination, the nodes at which its sweeps meet, and its multiplications."""
+    """An order of elimination, and its multiplications where they have been measured."""
 
     name: str
     order: list[Node]
-    meets: list[Node] = dataclasses.field(default_factory=list)
     multiplies: int = 0
     cost: int = 0
 
@@ -157,7 +156,7 @@ def meeting(edges: Edges, nodes: list[Node], sinks: list[Node]) -> Plan | None:
 
     joints = _joints(widths, work, batch)
     _, found, meets = best(0, len(places) - 1)
-    return Plan(f"meeting at {', '.join(map(show_node, meets))}", found, meets) if meets else None
+    return Plan(f"meeting at {', '.join(map(show_node, meets))}", found) if meets else None
 
 
 def _cuts(edges: Edges, nodes: list[Node], sinks: list[Node]) -> list[int]:

@@ -361,14 +361,19 @@ def _(y, x, *, start_indices, strides, **_):
     return (sliced(dict(enumerate(zip(start_indices, strides, strict=True)))),)
 
 
-@primitive("rev")
-def _(y, x, *, dimensions):
+def _entries(x, places) -> Rule:
+    """The rule of x at some places along each axis of `places`, `{axis: index}`."""
     inp = fresh_groups(x.shape, axis_names(x.ndim))
     out, factors = list(inp), []
-    for axis in dimensions:
-        out[axis] = (Label(x.ndim + axis, x.shape[axis], inp[axis][0].name),)
-        factors.append(Selection(jnp.arange(x.shape[axis])[::-1], (out[axis], inp[axis]), "k"))
-    return (from_groups(out, inp, *factors),)
+    for axis, index in places.items():
+        out[axis] = (Label(x.ndim + axis, len(index), inp[axis][0].name),)
+        factors.append(Selection(index, (out[axis], inp[axis]), "k"))
+    return from_groups(out, inp, *factors)
+
+
+@primitive("rev")
+def _(y, x, *, dimensions):
+    return (_entries(x, {axis: jnp.arange(x.shape[axis])[::-1] for axis in dimensions}),)
 
 
 @primitive("pad")
@@ -382,14 +387,9 @@ def _(y, x, value, *, padding_config):
 
 @primitive("dynamic_slice")
 def _(y, x, *starts, slice_sizes, **_):
-    inp = fresh_groups(x.shape, axis_names(x.ndim))
-    out, factors = list(inp), []
-    for axis, (start, size) in enumerate(zip(starts, slice_sizes, strict=False)):
-        if size != x.shape[axis]:
-            out[axis] = (Label(x.ndim + axis, size, inp[axis][0].name),)
-            index = jnp.clip(start, 0, x.shape[axis] - size) + jnp.arange(size)
-            factors.append(Selection(index, (out[axis], inp[axis]), "k"))
-    return from_groups(out, inp, *factors), *[None] * len(starts)
+    rows = enumerate(zip(starts, slice_sizes, x.shape, strict=False))
+    places = {a: jnp.clip(start, 0, n - size) + jnp.arange(size) for a, (start, size, n) in rows if size != n}
+    return _entries(x, places), *[None] * len(starts)
 
 
 @primitive("gather")
