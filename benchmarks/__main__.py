@@ -20,6 +20,7 @@ QUESTIONS = (
     "input_jacobian",
     "parameter_jacobian",
     "gradient",
+    "train",
     "hessian",
     "compile",
     "scaling",

@@ -15,7 +15,7 @@ from rich.table import Table
 
 import jaxnets as jn
 
-PEERS = ("asdex", "sparsejac", "torch")
+PEERS = ("asdex", "flax", "sparsejac", "torch")
 
 
 class Missing(str):

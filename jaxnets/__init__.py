@@ -8,7 +8,20 @@ import sys
 import types
 
 _HOME = {  # public name -> module that defines it, in floor order; layers and losses come from the catalogue
-    **dict.fromkeys(["DTypeError", "JacobianTooLarge", "OpaqueError", "RuleError", "ShapeError", "SpecError"], "errors"),
+    **dict.fromkeys(
+        [
+            "CheckpointError",
+            "DTypeError",
+            "JacobianTooLarge",
+            "NonFiniteError",
+            "OpaqueError",
+            "RuleError",
+            "ShapeError",
+            "SpecError",
+            "TrainingInterrupted",
+        ],
+        "errors",
+    ),
     "Jacobian": "jacobian",
     "rules": None,  # the module itself: rules.einsum, rules.diagonal, …
     **dict.fromkeys(["Layer", "layer"], "layer"),
@@ -25,6 +38,11 @@ _HOME = {  # public name -> module that defines it, in floor order; layers and l
     "compare": "compare",
     "initializers": None,
     "regularizers": None,
+    "models": None,
+    "data": None,
+    "parse": "spec",
+    **dict.fromkeys(["evaluate", "predict"], "evaluate"),
+    "fit": "train",
 }
 
 

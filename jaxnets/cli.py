@@ -4,11 +4,13 @@ import contextlib
 import dataclasses
 import functools
 import io
+import itertools
 import json
 import math
 import os
 import re
 import sys
+from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
@@ -63,24 +65,102 @@ class Compare(Common):
     """Number of examples.  Default: 4."""
 
 
+@dataclasses.dataclass
+class Train:
+    """Train a network of the practicum; metrics, checkpoints and pictures go to a folder.
+
+    Exit status 1 where training meets NaN or infinity, 130 at Ctrl-C, which saves first.
+    """
+
+    task: tyro.conf.Positional[str] = ""
+    """spiral, regression, digits or mnist."""
+    output: str | None = None
+    """Folder to write to.  Default: runs/TASK, or the first of runs/TASK-2, runs/TASK-3, … that is free."""
+    model: str | None = None
+    """A description of another model: "linear(60) relu linear(3) log_softmax"."""
+    epochs: int | None = None
+    """Passes over the training set.  Default: the task's."""
+    batch_size: int | None = None
+    """Examples a step; 0 for all of them.  Default: the task's."""
+    learning_rate: float | None = None
+    """Learning rate at the beginning.  Default: the task's."""
+    gradient: Literal["autodiff", "manual"] = "autodiff"
+    """By jax.grad, or by the hand-written rules."""
+    seed: int = 0
+    """Seed of parameters, data, split, order and dropout."""
+    resume: bool = False
+    """Go on from the newest checkpoint in the folder."""
+    pictures: bool = True
+    """Make the pictures, which needs the extra plot."""
+    json: bool = False
+    """Print JSON instead of tables."""
+
+
+@dataclasses.dataclass
+class Evaluate:
+    """A trained classifier on the examples that its training held out: accuracy, confusion matrix, calibration."""
+
+    checkpoint: tyro.conf.Positional[str] = ""
+    """A folder that `jaxnets train` wrote, or one of its checkpoints."""
+    json: bool = False
+    """Print JSON instead of tables."""
+
+
+@dataclasses.dataclass
+class Space:
+    """What random linear maps, tanh and random networks do to the plane."""
+
+    output: str | None = None
+    """Folder for the pictures.  Default: runs/space, or the first of runs/space-2, … that is free."""
+    seed: int = 0
+    """Seed of the points and maps."""
+    pictures: bool = True
+    """Make the pictures, which needs the extra plot."""
+    json: bool = False
+    """Print JSON instead of tables."""
+
+
+@dataclasses.dataclass
+class Tricks:
+    """The practical tricks, measured: a table, a picture and a finding each."""
+
+    name: tyro.conf.Positional[str] = "all"
+    """A trick by name, or all."""
+    output: str | None = None
+    """Folder for the pictures.  Default: runs/tricks, or the first of runs/tricks-2, … that is free."""
+    seeds: int = 5
+    """How often each is repeated."""
+    quick: bool = False
+    """Small networks and few epochs: does it run at all?"""
+    pictures: bool = True
+    """Make the pictures, which needs the extra plot."""
+    json: bool = False
+    """Print JSON instead of tables."""
+
+
 Command = (
     Annotated[Layers, tyro.conf.subcommand("layers")]
     | Annotated[Shapes, tyro.conf.subcommand("shapes")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Space, tyro.conf.subcommand("space")]
+    | Annotated[Tricks, tyro.conf.subcommand("tricks")]
 )
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command and return its exit status: 0, 1 for a failed comparison, 2 for bad input, 130 if interrupted."""
+    """Run a command and return its exit status: 0, 1 for a failed comparison or training, 2 for bad input, 130 if
+    interrupted."""
     try:
         command = _parse(sys.argv[1:] if arguments is None else arguments)
-        if isinstance(command, Layers):
-            return _layers(command)
-        return _shapes(command) if isinstance(command, Shapes) else _compare(command)
+        return RUN[type(command)](command)
     except _UsageError as error:
         print(f"jaxnets: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        if str(stop):  # training says where it saved its state
+            print(f"jaxnets: {stop}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -161,7 +241,7 @@ def _problem(command, text, abstract=False):
 
     from .catalogue import LAYERS
     from .errors import ShapeError, SpecError
-    from .models import preset
+    from .spec import preset
 
     try:
         chosen = preset(text, _input_shape(command.input))
@@ -199,7 +279,7 @@ def _compare(command: Compare) -> int:
         raise _UsageError("compare: which MODEL or LAYER?  A preset, a description, the name of a layer, or all")
     _setup(command)
     from .catalogue import LAYERS
-    from .models import presets
+    from .spec import presets
 
     names = [*LAYERS, *presets()] if command.what == "all" else [command.what]
     ok, collected = True, []
@@ -236,6 +316,94 @@ def _comparisons(command: Compare, name: str):
     yield compare(network, params, x, title=f"{name}: the network on {source}")
     yield compare(loss, params, x, title=f"{name}: its average loss")
 
+
+def _train(command: Train) -> int:
+    from .errors import NonFiniteError
+
+    tasks = _practicum().RECIPES
+    if command.task not in tasks:
+        raise _UsageError(
+            f"train: {f'unknown task {command.task!r}' if command.task else 'which TASK?'}  {', '.join(tasks)}"
+        )
+    if command.resume and command.output is None:
+        raise _UsageError("train: --resume goes on in a folder: say which with --output")
+    options = dataclasses.asdict(command)
+    for name in ("task", "json", "output"):
+        del options[name]
+    try:
+        with _usage():
+            folder = _folder(command.output, command.task)
+            report = _practicum().train(command.task, output=folder, progress=sys.stderr.isatty(), **options)
+    except NonFiniteError as error:
+        print(f"jaxnets: {error}", file=sys.stderr)
+        return 1
+    return _show(report, command.json)
+
+
+def _evaluate(command: Evaluate) -> int:
+    if not command.checkpoint:
+        raise _UsageError("evaluate: which CHECKPOINT?  A folder that `jaxnets train` wrote")
+    with _usage():
+        return _show(_practicum().evaluate(command.checkpoint), command.json)
+
+
+def _space(command: Space) -> int:
+    with _usage():
+        folder = _folder(command.output, "space") if command.pictures else None
+        return _show(_practicum().space(folder, seed=command.seed), command.json)
+
+
+def _tricks(command: Tricks) -> int:
+    from .tricks import TRICKS, run
+
+    collected = []
+    with _usage():
+        folder = _folder(command.output, "tricks") if command.pictures else None
+        for name in TRICKS if command.name == "all" else [command.name]:
+            finding = run(name, seeds=command.seeds, quick=command.quick, output=folder)
+            if command.json:
+                collected.append(finding.to_json())
+            else:
+                _print(finding, "")
+    if command.json:
+        _print_json(collected)
+    return 0
+
+
+def _practicum():
+    from . import practicum
+
+    return practicum
+
+
+def _folder(output: str | None, name: str) -> Path:
+    """The folder to write to: as asked, or the first that is free, so that nothing is overwritten."""
+    if output is not None:
+        return Path(output)
+    names = (f"{name}-{i}" if i > 1 else name for i in itertools.count(1))
+    return next(path for path in (Path("runs", name) for name in names) if not path.exists())
+
+
+@contextlib.contextmanager
+def _usage():
+    """Errors of the library about what it was given, in one line."""
+    from .errors import DTypeError
+
+    try:
+        yield
+    except (ValueError, DTypeError, OverflowError, ModuleNotFoundError, OSError) as error:
+        raise _UsageError(" ".join(str(error).split())) from None
+
+
+RUN = {
+    Layers: _layers,
+    Shapes: _shapes,
+    Compare: _compare,
+    Train: _train,
+    Evaluate: _evaluate,
+    Space: _space,
+    Tricks: _tricks,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

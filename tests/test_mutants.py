@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
 
 
 EVERY = 10  # one mutant in so many is tried
-SAMPLE = 20  # of one target in so many, but for `--all`
+SAMPLE = 30  # of one target in so many, but for `--all`
 
 
 def sampled():

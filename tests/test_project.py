@@ -18,7 +18,9 @@ FLOORS = [  # a file may import only from its own floor and those below
     {"layers", "losses", "primitives"},
     {"graph", "plan", "chunks", "eliminate", "transforms"},
     {"catalogue", "tabulate", "explain", "compare", "regularizers"},
-    {"initializers", "models", "data", "cli", "__init__", "__main__"},
+    {"initializers", "models", "data", "spec"},
+    {"checkpoint", "evaluate", "train"},
+    {"plots", "practicum", "tricks", "cli", "__init__", "__main__"},
 ]
 
 

@@ -1,0 +1,269 @@
+"""A whole training on images of MNIST: how long, against the same network and loop in Flax with optax and in plain JAX?"""
+
+import dataclasses
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+
+import jaxnets as jn
+from jaxnets import data, models
+from jaxnets.practicum import RECIPES
+from jaxnets.train import fit
+
+from .harness import Disagreement, Missing, Result
+from .networks import affine
+from .peers import needs
+
+RECIPE = RECIPES["mnist"]  # its sizes, without the dropout, which libraries draw differently
+ROUNDS = 3
+TRIAL = 2  # epochs, to compare losses and to choose between loops
+FIRST = 4  # steps after which losses are equal but for rounding; later ones are chaotic
+
+
+class Task(NamedTuple):
+    """Convolutions with ReLU and max-pooling, then weighted sums with ReLU between them: a model and its sizes."""
+
+    name: str
+    model: models.Model
+    channels: tuple[int, ...]
+    features: tuple[int, ...]
+    data: data.Dataset
+    batch: int
+    epochs: int
+
+    @property
+    def params(self):
+        return self.model.init(jax.random.key(1), self.data.shape)
+
+    @property
+    def optimizer(self) -> optax.GradientTransformation:
+        return RECIPE.optimizer(RECIPE.learning_rate, self.epochs * (self.data.size // self.batch))
+
+    def batches(self, epoch: int) -> np.ndarray:
+        """The places of examples in the order of `fit` with its default key."""
+        _, shuffling, _ = jax.random.split(jax.random.key(0), 3)
+        return np.asarray(data.batches(shuffling, epoch, self.data.size, self.batch))
+
+
+class Training(NamedTuple):
+    """The average loss of every epoch, and the seconds from the start until it was known."""
+
+    losses: list[float]
+    seconds: list[float]
+
+
+def convnet(images: data.Dataset, channels: tuple[int, ...], hidden: int, batch: int, epochs: int) -> Task:
+    model, features = models.convnet(channels, hidden, images.classes), (hidden, images.classes)
+    name = f"convnet {'-'.join(map(str, channels + features))}, {images.size} images, B={batch}"
+    return Task(name, model, channels, features, images, batch, epochs)
+
+
+def mlp(images: data.Dataset, hidden: tuple[int, ...], batch: int, epochs: int) -> Task:
+    flat, features = dataclasses.replace(images, x=images.x.reshape(images.size, -1)), (*hidden, images.classes)
+    name = f"MLP {'-'.join(map(str, flat.shape + features))}, {images.size} images, B={batch}"
+    return Task(name, models.mlp(*features), (), features, flat, batch, epochs)
+
+
+Train = Callable[[int], Training]  # of the number of epochs
+
+
+# --- contenders ---------------------------------------------------------------------------------------------------
+
+
+def by_fit(task: Task, gradient: str) -> Train:
+    params = task.params
+
+    def train(epochs):
+        start, seconds = time.perf_counter(), []
+        result = fit(
+            task.model,
+            jn.nll,
+            task.data,
+            task.optimizer,
+            epochs=epochs,
+            batch_size=task.batch,
+            params=params,
+            gradient=gradient,
+            after_epoch=lambda *_: seconds.append(time.perf_counter() - start),
+        )
+        return Training([metrics["loss"] for metrics in result.history], seconds)
+
+    return train
+
+
+def by_loop(task: Task, scores: Callable, params, x: np.ndarray, scan: bool) -> Train:
+    """The loop that one writes by hand for logits `scores(params, x)`: a compiled step a batch, or a scan an epoch."""
+    optimizer = task.optimizer
+
+    def loss(params, x, labels):
+        logits = scores(params, x)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), logits
+
+    def step(state, x, labels, places):
+        params, moments, total, right = state
+        x, labels = x[places], labels[places]
+        (value, logits), gradient = jax.value_and_grad(loss, has_aux=True)(params, x, labels)
+        updates, moments = optimizer.update(gradient, moments, params)
+        right = right + jnp.sum(logits.argmax(1) == labels)
+        return optax.apply_updates(params, updates), moments, total + value, right
+
+    def whole(state, x, labels, places):
+        return lax.scan(lambda state, places: (step(state, x, labels, places), None), state, places)[0]
+
+    def train(epochs):
+        start, out = time.perf_counter(), Training([], [])
+        run = jax.jit(whole if scan else step, donate_argnums=0)
+        inputs, labels = jnp.asarray(x, jnp.float32), jnp.asarray(task.data.y, jnp.int32)
+        state = jax.tree.map(jnp.array, params), optimizer.init(params)
+        for epoch in range(epochs):
+            places = task.batches(epoch)
+            state = *state, jnp.zeros(()), jnp.zeros((), jnp.int32)
+            for some in [places] if scan else places:
+                state = run(state, inputs, labels, some)
+            *state, total, right = state
+            out.losses.append(float(total) / len(places))
+            out.seconds.append(time.perf_counter() - start)
+        return out
+
+    return train
+
+
+def by_jax(task: Task, scan: bool) -> Train:
+    """In plain JAX."""
+
+    def scores(params, x):
+        *inner, last = filter(None, params)
+        for p in inner:
+            if p["w"].ndim == 4:
+                x = jax.nn.relu(lax.conv_general_dilated(x, p["w"], (1, 1), "SAME") + p["b"][:, None, None])
+                x = lax.reduce_window(x, -jnp.inf, lax.max, (1, 1, 2, 2), (1, 1, 2, 2), "VALID")
+            else:
+                x = jax.nn.relu(affine(x.reshape(len(x), -1), **p))
+        return affine(x.reshape(len(x), -1), **last)
+
+    return by_loop(task, scores, task.params, task.data.x, scan)
+
+
+@needs("flax")
+def by_flax(task: Task, scan: bool) -> Train | Missing:
+    """In flax.linen, whose images have their channels last; jitted functions of flax.nnx take as long."""
+    from flax import linen
+
+    class Network(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            for channels in task.channels:
+                x = linen.max_pool(linen.relu(linen.Conv(channels, (3, 3))(x)), (2, 2), (2, 2))
+            x = x.reshape(len(x), -1)
+            for features in task.features[:-1]:
+                x = linen.relu(linen.Dense(features)(x))
+            return linen.Dense(task.features[-1])(x)
+
+    x = np.moveaxis(task.data.x, 1, -1) if task.channels else task.data.x
+    return by_loop(task, Network().apply, to_flax(task.params), x, scan)
+
+
+def to_flax(params):
+    """The same parameters: kernels [height, width, in, out] and [in, out], behind images flattened with channels last."""
+    out: dict[str, dict] = {}
+    count: Counter[str] = Counter()
+    channels = 1
+    for p in filter(None, params):
+        w = p["w"]
+        if w.ndim == 4:
+            kind, kernel, channels = "Conv", w.transpose(2, 3, 1, 0), len(w)
+        else:
+            kind, kernel, channels = "Dense", w.reshape(len(w), channels, -1).swapaxes(1, 2).reshape(w.shape).T, 1
+        out[f"{kind}_{count[kind]}"] = {"kernel": kernel, "bias": p["b"]}
+        count[kind] += 1
+    return {"params": out}
+
+
+# --- figures ------------------------------------------------------------------------------------------------------
+
+
+def made(task: Task, scans: dict[str, bool]) -> tuple[dict[str, Train], dict[str, dict[str, Train]], dict[str, str]]:
+    """Our contenders, those of each library, and why a library is missing."""
+    ours = {f"jaxnets.fit, {gradient}": by_fit(task, gradient) for gradient in ("manual", "autodiff")}
+    theirs, missing = {}, {}
+    for library, make in {"Flax + optax": by_flax, "plain JAX + optax": by_jax}.items():
+        loops = {f"{library}, {name}": make(task, scan) for name, scan in scans.items()}
+        if absent := [train for train in loops.values() if isinstance(train, Missing)]:
+            missing[library] = absent[0]
+        else:
+            theirs[library] = loops
+    return ours, theirs, missing
+
+
+def tried(task: Task, contenders: dict[str, Train], tolerance: float) -> tuple[dict[str, Training], dict[str, float]]:
+    """Short trainings, and how far the loss of the first epoch is from that of the first contender."""
+    trials = {name: train(TRIAL) for name, train in contenders.items()}
+    first = next(iter(trials))
+    gap = {name: abs(trial.losses[0] - trials[first].losses[0]) for name, trial in trials.items()}
+    for name in gap:
+        if not gap[name] <= tolerance:
+            raise Disagreement(f"train, {task.name}: the losses of {first} and {name} differ by {gap[name]:.2g}")
+    return trials, gap
+
+
+def compare(task: Task, rounds: int, scans: dict[str, bool]) -> Iterator[Result]:
+    """Of each library's loops the one that a trial finds faster takes turns with ours, each time compiled anew."""
+    few = task._replace(data=task.data.take(slice(FIRST * task.batch)))
+    for part, tolerance in ((few, 1e-5), (task, 1e-3))[: 2 if rounds else 1]:
+        ours, theirs, missing = made(part, scans)
+        everyone = {**ours, **{name: train for loops in theirs.values() for name, train in loops.items()}}
+        trials, gap = tried(part, everyone, tolerance)
+    contenders = dict(ours)
+    for loops in theirs.values():
+        another = {name: float(np.mean(np.diff(trials[name].seconds))) for name in loops}
+        expected = {name: trials[name].seconds[0] + (task.epochs - 1) * another[name] for name in loops}
+        best = min(expected, key=expected.__getitem__)
+        contenders[best] = loops[best]
+        missing |= {name: f"slower: {another[name]:.2g} s an epoch" for name in loops if name != best}
+    found = take_turns(task, contenders, rounds) if rounds else {name: [trials[name]] for name in contenders}
+
+    def medians(figure: Callable[[Training], float]) -> dict[str, float]:
+        return {name: float(np.median([figure(training) for training in runs])) for name, runs in found.items()}
+
+    epochs = len(next(iter(found.values()))[0].seconds)
+    common = {"gap": {name: gap[name] for name in contenders}, "missing": missing}
+    whole = medians(lambda t: 1e3 * t.seconds[-1])
+    yield Result("train", f"{task.name}: compiling and {epochs} epochs", whole, medians(lambda t: t.seconds[0]), **common)
+    another = medians(lambda t: 1e3 * float(np.median(np.diff(t.seconds))))
+    yield Result("train", f"{task.name}: another epoch", another, **common)
+
+
+def take_turns(task: Task, contenders: dict[str, Train], rounds: int) -> dict[str, list[Training]]:
+    """Whole trainings, in random order in a round; who trains also waits for tracing and compiling."""
+    found: dict[str, list[Training]] = {name: [] for name in contenders}
+    shuffled = np.random.default_rng(0)
+    for _ in range(rounds):
+        for name in shuffled.permutation(list(contenders)):
+            jax.clear_caches()
+            found[str(name)].append(contenders[str(name)](task.epochs))
+    return found
+
+
+def run(quick: bool, scale: int) -> Iterator[Result]:
+    batch = (RECIPE.batch_size or 1) * scale
+    try:
+        images = data.digits() if quick else data.mnist()
+    except ModuleNotFoundError as error:
+        print(f"train: not measured, {error}", file=sys.stderr)
+        return
+    scans = {"a step a batch": False}
+    if quick:
+        small = dataclasses.replace(images, x=images.x.reshape(-1, 1, 8, 8))
+        yield from compare(convnet(small, (4,), 8, batch, TRIAL), 0, scans)
+        return
+    scans["a scan an epoch"] = True
+    yield from compare(convnet(images, (16, 32), 128, batch, RECIPE.epochs), ROUNDS, scans)
+    yield from compare(mlp(images, (512, 512), batch, RECIPE.epochs), ROUNDS, scans)

@@ -1,0 +1,219 @@
+"""Checkpoints: arrays and a description, written aside, renamed, and verified before anything of them is used.
+
+A checkpoint is a folder `step-0000001234` with three files: `arrays.safetensors`, `config.json`, and `SHA256SUMS`, which
+`sha256sum -c` understands.  It has its name only once all three are on the disk, so a save that is killed leaves the last
+good one as it was.  Nothing in it is code.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.tree_util import keystr, tree_flatten_with_path
+from safetensors import SafetensorError, deserialize
+from safetensors.numpy import save as bytes_of
+
+from .errors import CheckpointError
+
+ARRAYS, CONFIG, SUMS = "arrays.safetensors", "config.json", "SHA256SUMS"
+FORMAT = 1
+MOST_CONFIG = 64 * 2**20  # bytes; a longer one is no configuration
+STEP = "step-{:010d}"
+
+
+class Checkpoint(NamedTuple):
+    tree: Any
+    config: dict
+    path: Path
+
+
+def save(folder: str | os.PathLike, tree, config: dict, step: int, keep: int = 3) -> Path:
+    """Write a pytree of arrays and a JSON-able dict to `folder/step-…`, and keep the newest `keep` checkpoints only.
+
+    Raises CheckpointError where there is another checkpoint of this step, TypeError for what JSON does not know.
+    """
+    folder = Path(folder)
+    arrays = {name: _stored(leaf) for name, leaf in _named(tree).items()}
+    config = {
+        **config,
+        "format": FORMAT,
+        "jax": jax.__version__,
+        "prng": {name: str(jax.random.key_impl(leaf)) for name, leaf in _named(tree).items() if _is_key(leaf)},
+        "arrays": {name: [str(a.dtype), list(a.shape)] for name, a in arrays.items()},
+    }
+    contents = {ARRAYS: bytes_of(arrays), CONFIG: json.dumps(config, indent=1, allow_nan=False).encode()}
+    contents[SUMS] = _sums(contents)
+    final = folder / STEP.format(step)
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(".*-aside"):  # by saves that were killed
+        shutil.rmtree(left, ignore_errors=True)
+    if final.exists():
+        if (final / SUMS).is_file() and (final / SUMS).read_bytes() == contents[SUMS]:
+            return final
+        raise CheckpointError(f"{final}: there is another checkpoint of this step")
+    aside = Path(tempfile.mkdtemp(dir=folder, prefix=".", suffix="-aside"))
+    for name, content in contents.items():
+        with open(aside / name, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    _sync(aside)
+    os.rename(aside, final)
+    _sync(folder)
+    for old in checkpoints(folder)[:-keep]:
+        gone = folder / f".{old.name}-aside"  # at once no checkpoint any more, whatever happens to its files
+        os.rename(old, gone)
+        shutil.rmtree(gone, ignore_errors=True)
+    return final
+
+
+def checkpoints(folder: str | os.PathLike) -> list[Path]:
+    """The checkpoints in a folder, oldest first."""
+    return sorted(Path(folder).glob("step-" + "[0-9]" * 10))
+
+
+def load(path: str | os.PathLike, like, whole: bool = True) -> Checkpoint:
+    """A checkpoint, or the newest of a folder of them, as a pytree of NumPy arrays and keys of the form of `like`.
+
+    `like` holds arrays or shapes: names, shapes and dtypes must be the same; it may be a part, unless `whole`.  Checksums
+    are verified before anything is read out of the files, and sizes before that.  Raises CheckpointError, with one line
+    that says what is wrong.
+    """
+    path = find(path)
+    wanted = _named(like)
+    size = sum(_bytes(leaf) for leaf in wanted.values())
+    contents = _verified(path, size if whole else None)
+    config = _config(path, contents[CONFIG])
+    try:
+        arrays = {name: _array(info, config["arrays"][name][0]) for name, info in deserialize(contents[ARRAYS])}
+    except (SafetensorError, LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path / ARRAYS}: cannot be read: {error}") from None
+    if missing := (wanted.keys() ^ arrays.keys()) if whole else (wanted.keys() - arrays.keys()):
+        name = min(missing)
+        raise CheckpointError(f"{path}: {name} is {'missing' if name in wanted else 'not expected'}: of another model?")
+    leaves = []
+    for name, leaf in wanted.items():
+        expected, found = _form(leaf), (str(arrays[name].dtype), arrays[name].shape)
+        if expected != found:
+            raise CheckpointError(f"{path}: {name} is {_said(found)}, expected {_said(expected)}: of another model?")
+        if _is_key(leaf):
+            leaves.append(_key(path, name, arrays[name], config, leaf))
+        else:
+            leaves.append(arrays[name])
+    return Checkpoint(jax.tree.unflatten(jax.tree.structure(like), leaves), config, path)
+
+
+def config_of(path: str | os.PathLike) -> dict:
+    """The description of a checkpoint, or of the newest of a folder of them; CheckpointError as in `load`."""
+    path = find(path)
+    return _config(path, _verified(path, None)[CONFIG])
+
+
+def find(path: str | os.PathLike) -> Path:
+    """The checkpoint at a path, or the newest of a folder of them."""
+    path = Path(path)
+    if not path.is_dir():
+        raise CheckpointError(f"{path}: {'no folder' if path.exists() else 'no such folder'}, so no checkpoint")
+    if not (path / SUMS).exists() and not path.name.startswith("step-"):
+        found = checkpoints(path)
+        if not found:
+            raise CheckpointError(f"{path}: no checkpoint in this folder")
+        path = found[-1]
+    return path
+
+
+def _verified(path, size):
+    """The files' contents, once sizes and checksums are right.  `size`: how many bytes of arrays to expect, if known."""
+    contents = {}
+    for name in (ARRAYS, CONFIG, SUMS):
+        file = path / name
+        if not file.is_file():
+            raise CheckpointError(f"{path}: no file {name}: incomplete, or no checkpoint")
+        most = MOST_CONFIG if name != ARRAYS else float("inf") if size is None else size + MOST_CONFIG
+        if file.stat().st_size > most:
+            raise CheckpointError(f"{file}: {file.stat().st_size} bytes, expected at most {most}")
+        try:
+            contents[name] = file.read_bytes()
+        except OSError as error:
+            raise CheckpointError(f"{file}: {error.strerror}") from None
+    if contents[SUMS] != _sums(contents):
+        raise CheckpointError(f"{path}: corrupt: its checksums are not those of its files")
+    return contents
+
+
+def _config(path, content):
+    try:
+        config = json.loads(content)
+    except (ValueError, RecursionError):
+        raise CheckpointError(f"{path / CONFIG}: no JSON") from None
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise CheckpointError(f"{path / CONFIG}: not of this library, or of format other than {FORMAT}")
+    for name in ("arrays", "prng"):
+        if not isinstance(config.get(name), dict):
+            raise CheckpointError(f"{path / CONFIG}: does not describe {name}")
+    return config
+
+
+def _sums(contents) -> bytes:
+    return "".join(f"{hashlib.sha256(contents[name]).hexdigest()}  {name}\n" for name in (ARRAYS, CONFIG)).encode()
+
+
+def _named(tree) -> dict:
+    return {keystr(path): leaf for path, leaf in tree_flatten_with_path(tree)[0]}
+
+
+def _is_key(leaf) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _stored(leaf):
+    """A NumPy array as safetensors takes it: rows one after the other, in the machine's order of bytes."""
+    a = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+    return np.asarray(a, a.dtype.newbyteorder("="), order="C")
+
+
+def _array(info, dtype):
+    """An array of the file, of the dtype in the description: NumPy does not know bfloat16."""
+    dtype = jax.numpy.dtype(dtype)
+    ((_, same),) = deserialize(bytes_of({"": np.empty(0, dtype)}))
+    if info["dtype"] != same["dtype"]:
+        raise TypeError(f"{info['dtype']} where {dtype} is described")
+    return np.frombuffer(info["data"], dtype).reshape(info["shape"]).copy()
+
+
+def _form(leaf):
+    """Dtype and shape as they are stored."""
+    stored = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+    return str(stored.dtype), tuple(stored.shape)
+
+
+def _bytes(leaf) -> int:
+    dtype, shape = _form(leaf)
+    return int(np.prod(shape, dtype=object)) * jax.numpy.dtype(dtype).itemsize
+
+
+def _said(form) -> str:
+    return f"{form[0]}[{','.join(map(str, form[1]))}]"
+
+
+def _key(path, name, data, config, like):
+    kind, expected = config["prng"].get(name), str(jax.random.key_impl(like))
+    if kind != expected:
+        raise CheckpointError(f"{path}: {name} is a key of {kind}, expected {expected}")
+    return jax.random.wrap_key_data(data, impl=expected)
+
+
+def _sync(folder):
+    """Names in a folder reach the disk too, where the system lets a folder be opened."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

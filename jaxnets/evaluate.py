@@ -1,0 +1,129 @@
+"""What a trained model predicts, and how good that is."""
+
+import dataclasses
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Group
+from rich.table import Table
+
+from .data import Dataset
+from .errors import ShapeError
+from .models import Model
+
+
+def predict(model: Model, params, x, batch_size: int = 1024) -> np.ndarray:
+    """The predictions [example, ...] for inputs [example, ...], some at a time, without dropout.
+
+    Inputs are cast to the dtype of the parameters.  Raises ShapeError for a single example without its axis in front.
+    """
+    x = np.asarray(x)
+    if x.ndim < 2:
+        raise ShapeError(f"predict: argument 'x' has shape {x.shape}, expected (examples, ...)")
+    parts = [np.asarray(_predictions(model, params, part))[:count] for part, count in _parts(x, batch_size)]
+    if not parts:
+        one = jax.ShapeDtypeStruct((1, *x.shape[1:]), floating(params))
+        found = jax.eval_shape(model.apply, params, one)
+        return np.zeros((0, *found.shape[1:]), found.dtype)
+    return np.concatenate(parts)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _predictions(model, params, x):
+    return model.apply(params, x.astype(floating(params)))
+
+
+def floating(params):
+    """The dtype of the floating parameters; JAX's default where there is none."""
+    found = [leaf.dtype for leaf in jax.tree.leaves(params) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return jnp.result_type(*found) if found else jnp.result_type(float)
+
+
+def _parts(x, batch_size):
+    """Parts of one size, the last one filled with copies of its first example, and how many are its own."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    size = math.ceil(len(x) / math.ceil(len(x) / batch_size)) if len(x) else 1
+    for i in range(0, len(x), size):
+        part = x[i : i + size]
+        yield np.concatenate([part, np.repeat(part[:1], size - len(part), 0)]), len(part)
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """How good predictions are.  All but `examples` and `loss` are None where targets are numbers, not labels.
+
+    `confusion[true, predicted]` counts examples; `calibration[bin]` is (mean confidence, accuracy, examples) of the examples
+    whose confidence, the largest probability, lies in the bin; `calibration_error` is the mean of |confidence − accuracy|
+    over examples (Guo et al. 2017, arXiv:1706.04599).
+    """
+
+    examples: int
+    loss: float | None
+    accuracy: float | None = None
+    confusion: np.ndarray | None = None
+    calibration: np.ndarray | None = None
+    calibration_error: float | None = None
+
+    def to_json(self) -> dict:
+        found = dataclasses.asdict(self)
+        return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in found.items() if v is not None}
+
+    def __rich__(self):
+        summary = Table("examples", *[name for name in ("loss", "accuracy", "calibration error") if self._has(name)])
+        values = [f"{self.loss:.4f}" if self.loss is not None else None]
+        values += [f"{self.accuracy:.2%}", f"{self.calibration_error:.3f}"] if self.accuracy is not None else []
+        summary.add_row(str(self.examples), *[v for v in values if v is not None])
+        if self.confusion is None or self.calibration is None:
+            return summary
+        counts = Table("true \\ predicted", *map(str, range(len(self.confusion))), title="confusion matrix")
+        for label, row in enumerate(self.confusion):
+            counts.add_row(str(label), *(str(n) if n else "·" for n in row))
+        bins = Table("confidence", "accuracy", "examples", title="calibration")
+        for confidence, accuracy, count in self.calibration[self.calibration[:, 2] > 0]:
+            bins.add_row(f"{confidence:.3f}", f"{accuracy:.3f}", str(int(count)))
+        return Group(summary, counts, bins)
+
+    def _has(self, name) -> bool:
+        return getattr(self, name.replace(" ", "_")) is not None
+
+
+def evaluate(model: Model, params, data: Dataset, loss=None, bins: int = 10) -> Evaluation:
+    """Average loss, accuracy, confusion matrix and calibration of a model on a data set.
+
+    `loss(predictions, targets)` is per example.  Predictions [example, class] may be logits or log-probabilities: the
+    probabilities are their softmax.  Raises ShapeError where predictions do not fit the classes.
+    """
+    if bins < 1:
+        raise ValueError(f"evaluate: bins must be at least 1, got {bins}")
+    predictions = predict(model, params, data.x)
+    average = None if loss is None else float(np.mean(np.asarray(loss(predictions, data.y), np.float64)))
+    if data.classes is None:
+        return Evaluation(data.size, average)
+    if predictions.shape != (data.size, data.classes):
+        raise ShapeError(f"evaluate: predictions have shape {predictions.shape}, expected {(data.size, data.classes)}")
+    best = predictions.argmax(1)
+    right = best == data.y
+    confusion = np.zeros((data.classes, data.classes), np.int64)
+    np.add.at(confusion, (data.y, best), 1)
+    calibration, error = _calibration(predictions, right, bins)
+    return Evaluation(data.size, average, float(right.mean()), confusion, calibration, error)
+
+
+def _calibration(predictions, right, bins):
+    p = np.exp(predictions - predictions.max(1, keepdims=True), dtype=np.float64)
+    confidence = np.nan_to_num(1 / p.sum(1))  # the largest of each row is exp(0); a prediction that is NaN has none
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    count = np.bincount(place, minlength=bins)
+    sums = [np.bincount(place, values, bins) for values in (confidence, right)]
+    error = float(np.abs(sums[0] - sums[1]).sum() / len(right))
+    return np.stack([*(s / np.maximum(count, 1) for s in sums), count], 1), error
+
+
+def score(model: Model, params, data: Dataset, loss) -> dict:
+    """Average loss, and accuracy where there are labels: what training shows of a validation set after an epoch."""
+    found = evaluate(model, params, data, loss)
+    return {"loss": found.loss} | ({} if found.accuracy is None else {"accuracy": found.accuracy})

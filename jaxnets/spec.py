@@ -1,0 +1,147 @@
+"""Models from words, and the presets of the command line."""
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Any
+
+from . import data, models
+from .catalogue import LAYERS
+from .errors import ShapeError, SpecError
+from .models import Model
+
+MAX_FEATURES = 1_000_000
+MAX_DEPTH = 100  # of residual in residual
+
+
+def _whole(least, most):
+    return lambda text: int(float(text)) if text.isdecimal() and least <= float(text) <= most else None
+
+
+def _rate(text):
+    return float(text) if float(text) <= 1 else None
+
+
+FEATURES, SIZE = _whole(1, MAX_FEATURES), _whole(1, 1000)
+WORDS: dict[str, tuple[Callable[..., Model], str, tuple[Callable, ...]]] = {  # builder, how to write it, its numbers
+    "linear": (models.linear, f"linear(FEATURES), with FEATURES from 1 to {MAX_FEATURES}", (FEATURES,)),
+    "conv": (models.conv, "conv(CHANNELS) or conv(CHANNELS, SIZE), with an odd SIZE", (FEATURES, SIZE)),
+    "max_pool": (models.max_pool, "max_pool(SIZE)", (SIZE,)),
+    "dropout": (models.dropout, "dropout(RATE), with RATE from 0 to 1", (_rate,)),
+}
+_TOKEN = re.compile(r"\s*([A-Za-z_]\w*|\d+(?:\.\d+)?(?:e-?\d+)?|[(),])", re.ASCII)
+
+
+def parse(text: str) -> Model:
+    """A model from words: `"conv(8) relu max_pool(2) flatten residual(linear(60) tanh) linear(10) log_softmax"`.
+
+    Words are `linear(FEATURES)`, `conv(CHANNELS, SIZE)` (SIZE 3 if not given), `max_pool(SIZE)`, `dropout(RATE)`,
+    `residual(WORDS)` and the layers of one argument.  The text is read, never evaluated; SpecError names the word that does
+    not fit.
+    """
+    tokens, position = [], 0
+    while position < len(text.rstrip()):
+        match = _TOKEN.match(text, position)
+        if match is None:
+            raise SpecError(f"model '{text}': cannot read '{text[position:].strip()}'")
+        tokens.append(match.group(1))
+        position = match.end()
+    found, rest = _words(tokens, text)
+    if rest:
+        raise SpecError(f"model '{text}': unexpected '{rest[0]}'")
+    if not found:
+        raise SpecError("model: the description is empty")
+    return models.serial(*found)
+
+
+def _words(tokens, text, depth=0):
+    if depth > MAX_DEPTH:
+        raise SpecError(f"model: residual(…) is nested too deeply, more than {MAX_DEPTH} times")
+    found = []
+    while tokens and tokens[0] not in (")", ","):
+        word, tokens = tokens[0], tokens[1:]
+        if word in WORDS:
+            model, tokens = _with_numbers(word, tokens, text)
+            found.append(model)
+        elif word == "residual":
+            inner, rest = _words(tokens[1:], text, depth + 1) if tokens[:1] == ["("] else ([], [])
+            if not inner or rest[:1] != [")"]:
+                raise SpecError(f"model '{text}': write residual(WORDS)")
+            found.append(models.residual(*inner))
+            tokens = rest[1:]
+        elif word in unary_layers():
+            found.append(models.plain(word))
+        else:
+            close = ", ".join(get_close_matches(word, [*WORDS, "residual", *unary_layers()]))
+            raise SpecError(
+                f"model '{text}': unknown word '{word}'{f', did you mean {close}?' if close else ''}; known: "
+                "linear(FEATURES), conv(CHANNELS), max_pool(SIZE), dropout(RATE), residual(WORDS) and the layers of one "
+                "argument that `jaxnets layers` lists"
+            )
+    return found, tokens
+
+
+def _with_numbers(word, tokens, text):
+    """`WORD ( NUMBER , NUMBER )` and what follows; numbers at the end may be missing, not all."""
+    build, usage, readers = WORDS[word]
+    end = tokens.index(")") if ")" in tokens else 0
+    inside = tokens[1:end]
+    values = [read(token) if token[0].isdecimal() else None for read, token in zip(readers, inside[::2], strict=False)]
+    commas = set(inside[1::2]) <= {","} and len(inside) % 2 == 1
+    if tokens[:1] != ["("] or not commas or None in values or len(values) != (len(inside) + 1) // 2:
+        raise SpecError(f"model '{text}': write {usage}")
+    try:
+        return build(*values), tokens[end + 1 :]
+    except ShapeError as error:
+        raise SpecError(f"model '{text}': {error}") from None
+
+
+def unary_layers() -> list[str]:
+    """The layers that need one array and give one, example by example: those that a description may name."""
+    names = []
+    for name, layer in LAYERS.items():
+        parameters = layer.signature.parameters.values()
+        required = [p.kind for p in parameters if p.default is p.empty]
+        reduces = any(p.name == "axis" and p.default is None for p in parameters)
+        if required == [inspect.Parameter.POSITIONAL_OR_KEYWORD] and not (layer.many_outputs or reduces or layer.random):
+            names.append(name)
+    return names
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """A model with inputs and targets to show it on: `data(key, batch)` gives `(x, targets, what it is)`."""
+
+    model: Model
+    data: Callable[[Any, int], tuple[Any, Any, str]]
+    loss: Callable[[Any, Any], Any]  # of predictions and targets, per example
+
+
+def presets() -> dict[str, Callable[[], Preset]]:
+    nll, squared = LAYERS["nll"], LAYERS["squared_error"]
+    return {
+        "mynet": lambda: Preset(
+            parse("flatten linear(60) relu linear(40) relu linear(10) log_softmax"), data.noise((3, 10, 20), 10), nll
+        ),
+        "spiral": lambda: Preset(models.mlp(100, 3), data.first(data.spiral), nll),
+        "digits": lambda: Preset(models.mlp(48, 24, 10), data.first(data.digits), nll),
+        "autoencoder": lambda: Preset(models.autoencoder(64, 32, 8), data.itself(data.digits), squared),
+    }
+
+
+def preset(text: str, input_shape: tuple[int, ...] | None) -> Preset:
+    """A preset by name, or a description with random inputs of `input_shape` (default: 8 features)."""
+    known = presets()
+    if text in known:
+        if input_shape is not None:
+            raise SpecError(f"model '{text}' has its own input; --input is for descriptions")
+        return known[text]()
+    if re.fullmatch(r"\s*\w+\s*", text) and text.strip() not in (*WORDS, "residual", *unary_layers()):
+        raise SpecError(
+            f"unknown model '{text}'; presets: {', '.join(known)}; or describe one: \"linear(60) relu linear(10)\""
+        )
+    model, shape = parse(text), input_shape or (8,)
+    out = model.output_shape(shape)
+    return Preset(model, data.noise(shape, None, out), LAYERS["squared_error"])

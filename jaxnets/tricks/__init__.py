@@ -1,0 +1,43 @@
+"""The practical tricks of training, measured: an experiment for each, over several seeds."""
+
+import json
+import os
+from pathlib import Path
+
+from . import descent, losses, restraint, signals
+from .finding import Finding, Trick, plotting
+
+TRICKS: dict[str, Trick] = {
+    trick.name: trick
+    for trick in (
+        signals.activations,
+        losses.cross_entropy,
+        losses.log_softmax,
+        descent.batch_size,
+        descent.shuffling,
+        descent.normalisation,
+        descent.learning_rate,
+        restraint.l1,
+        restraint.l2,
+        signals.initialisation,
+        restraint.dropout,
+    )
+}
+
+
+def run(name: str, *, seeds: int = 5, quick: bool = False, output: str | os.PathLike | None = None) -> Finding:
+    """Measure a trick by name: one of `TRICKS`.
+
+    `quick` takes smaller networks, fewer epochs and at most 2 seeds.  `output`: a folder to write the picture NAME.png and
+    the numbers NAME.json to.  Raises ValueError for an unknown name and for fewer than 2 seeds, which have no spread.
+    """
+    if name not in TRICKS:
+        raise ValueError(f"run: unknown trick {name!r}; known: {', '.join(TRICKS)}")
+    if not isinstance(seeds, int) or seeds < 2:
+        raise ValueError(f"run: seeds must be an integer of at least 2, for a spread between them, got {seeds!r}")
+    plots = plotting() if output is not None else None  # where it is missing, known before the work is done
+    finding = TRICKS[name].measure(min(seeds, 2) if quick else seeds, quick)
+    if plots is not None and output is not None:
+        plots.save(finding.figure(), Path(output, f"{name}.png"))
+        Path(output, f"{name}.json").write_text(json.dumps(finding.to_json(), ensure_ascii=False, indent=1) + "\n")
+    return finding

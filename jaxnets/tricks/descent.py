@@ -1,0 +1,183 @@
+"""How to go down: how many examples a step, in which order, on which scale of the inputs, at which learning rate."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from ..catalogue import LAYERS
+from ..data import Statistics, spiral, split, table
+from ..models import mlp
+from .finding import Claim, Finding, Lines, Points, numbers, trick
+from .training import (
+    ACCURACY,
+    HELD_OUT,
+    LOSS,
+    RATE,
+    average_loss,
+    best_rates,
+    epochs_to,
+    panel,
+    refit,
+    standardized_digits,
+    starts,
+    train,
+)
+
+NLL = LAYERS["nll"]
+
+
+@trick("How many examples should a step of gradient descent look at?")
+def batch_size(seeds: int, quick: bool) -> Finding:
+    """The time of `fit` until the training loss is below a goal, compilation left out, each at the rate of fewest epochs."""
+    width, goal = (16, 0.5) if quick else (64, 0.02)
+    ways = {  # batch size, epochs, rates
+        "single examples": (1, 3, (0.01,)) if quick else (1, 10, (0.01, 0.03, 0.1)),
+        "mini-batches of 32": (32, 4, (0.1,)) if quick else (32, 20, (0.3, 1.0, 3.0)),
+        "full batches": (None, 40, (0.5,)) if quick else (None, 120, (1.0, 3.0, 10.0)),
+    }
+    model, splits = mlp(width, 10), standardized_digits(seeds)
+    begin, examples = starts(model, splits), splits[0][0].size
+    rows, times, work = {}, {}, {}
+
+    def reaching(runs):
+        return epochs_to(goal, runs, LOSS)
+
+    for name, (size, epochs, rates) in ways.items():
+        options: dict[str, Any] = {"epochs": epochs, "batch_size": size}
+        chosen = best_rates(model, NLL, {name: begin[:2]}, optax.sgd, rates, score=reaching, **options)
+        runs = refit(model, NLL, begin, optax.sgd, chosen[name], **options)
+        reached = reaching(runs)
+        milliseconds = 1000 * runs.seconds
+        seen = np.broadcast_to(np.arange(epochs + 1) * examples, milliseconds.shape)
+        taken = [own[int(n)] if n < np.inf else np.inf for own, n in zip(milliseconds, reached, strict=True)]
+        rows[name] = [taken, reached * examples, *runs.last(RATE)]
+        times[name], work[name] = ((x, runs.curves[LOSS]) for x in (milliseconds, seen))
+    columns = (f"time to a training loss of {goal} (ms)", "examples seen by then", RATE)
+    return Finding(
+        setting=f"digits, 64-{width}-10, {examples:,} examples, SGD by fit on one {jax.devices()[0].device_kind}, "
+        "each at its best rate",
+        columns=columns,
+        rows=rows,
+        claims=(
+            Claim(columns[0], f"a training loss of {goal} comes soonest with"),
+            Claim(columns[1], "it takes the fewest examples with"),
+        ),
+        panels=(_over("Time, compilation left out", "milliseconds", times), _over("Work", "examples seen", work)),
+    )
+
+
+def _over(title, xlabel, curves) -> Lines:
+    """The training loss over places that differ between contenders and seeds: from `{name: (x, y)}`, both [seed, epoch]."""
+    ends = [x[:, [1, -1]] for x, _ in curves.values()]
+    grid = np.geomspace(np.min(ends), np.max(ends), 200)
+    values = {
+        name: [np.interp(grid, *pair, np.nan, np.nan) for pair in zip(x[:, 1:], y[:, 1:], strict=True)]
+        for name, (x, y) in curves.items()
+    }
+    return Lines(title, xlabel, LOSS, grid, values, "xy")
+
+
+@trick("Should mini-batches be shuffled?")
+def shuffling(seeds: int, quick: bool) -> Finding:
+    """Mini-batches of a spiral in an order that is new in every epoch, and in the order of the labels, arm by arm."""
+    width, epochs, points, rates = (16, 4, 100, (0.1,)) if quick else (64, 40, 300, (0.01, 0.03, 0.1, 0.3, 1.0, 3.0))
+    size, model = 16, mlp(width, 3)
+    splits = [split(spiral(points=points, seed=seed), 0.25, seed) for seed in range(seeds)]
+    by_label = [(t.take(np.argsort(t.y, kind="stable")), h) for t, h in splits]
+    contenders = {
+        "shuffled batches": starts(model, by_label),
+        "batches sorted by label": starts(model, by_label, shuffle=False),
+    }
+    chosen = best_rates(model, NLL, contenders, optax.sgd, rates, epochs=epochs, batch_size=size)
+    runs = {
+        name: refit(model, NLL, own, optax.sgd, chosen[name], epochs=epochs, batch_size=size)
+        for name, own in contenders.items()
+    }
+    columns = (LOSS, ACCURACY, HELD_OUT, RATE)
+    return Finding(
+        setting=f"spiral of {3 * points} points, 2-{width}-3, {epochs} epochs of SGD by fit in mini-batches of {size}, "
+        f"the best rate of {numbers(rates)}",
+        columns=columns,
+        rows={name: own.last(*columns) for name, own in runs.items()},
+        claims=(
+            Claim(LOSS, f"after {epochs} epochs the training loss is least with"),
+            Claim(HELD_OUT, "the held-out accuracy is highest with", least=False),
+        ),
+        panels=(panel("Training", runs, LOSS), panel("Held-out examples", runs, HELD_OUT)),
+    )
+
+
+@trick("Should inputs be normalised?")
+def normalisation(seeds: int, quick: bool) -> Finding:
+    """The wine data, whose features reach from 0.1 to 1,700, and with them a feature that is constant: σ = 0."""
+    width, epochs = (8, 50) if quick else (16, 300)
+    rates = (1e-3, 1e-1) if quick else (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+    goal, model = 95, mlp(width, 3)
+    wine = table("wine")
+    wine = dataclasses.replace(wine, x=np.concatenate([wine.x, np.ones((wine.size, 1))], 1))
+    ways = {
+        "inputs as they are": lambda data, by: data,
+        "(x−μ) / σ": _without_floor,
+        "(x−μ) / max(σ, ε)": lambda data, by: by.standardize(data),
+    }
+    contenders = {}
+    for name, way in ways.items():
+        pairs = [(*split(wine, 0.25, seed), seed) for seed in range(seeds)]
+        contenders[name] = starts(model, [(way(t, Statistics.of(t.x)), way(h, Statistics.of(t.x))) for t, h, _ in pairs])
+    runs = train(model, NLL, contenders, optax.sgd, rates, epochs=epochs, score=average_loss)
+    steps = f"steps to {goal} % training accuracy"
+    return Finding(
+        setting=f"wine and a constant feature, 14-{width}-3, {epochs} steps of full-batch descent, the best rate of "
+        f"{numbers(rates)}",
+        columns=(steps, LOSS, HELD_OUT, RATE),
+        rows={name: [epochs_to(goal, own), *own.last(LOSS, HELD_OUT, RATE)] for name, own in runs.items()},
+        claims=(
+            Claim(steps, f"{goal} % training accuracy takes the fewest steps with"),
+            Claim(HELD_OUT, "the held-out accuracy is highest with", least=False),
+        ),
+        panels=(panel("Training", runs, LOSS, "step"), Points("Held-out examples", HELD_OUT)),
+    )
+
+
+def _without_floor(data, by):
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return dataclasses.replace(data, x=(data.x - by.mean) / by.std)
+
+
+@trick("Should the learning rate decrease?")
+def learning_rate(seeds: int, quick: bool) -> Finding:
+    """SGD and Adam at a constant rate and at one that falls to 0 along a cosine, each from its own best rate."""
+    width, epochs, points = (16, 4, 100) if quick else (64, 40, 300)
+    size, model = 8, mlp(width, 3)
+    splits = [split(spiral(points=points, noise=0.4, seed=seed), 0.25, seed) for seed in range(seeds)]
+    begin, steps = starts(model, splits), epochs * (splits[0][0].size // size)
+
+    def falling(optimizer):
+        return lambda rate: optimizer(optax.cosine_decay_schedule(rate, steps))
+
+    sgd, adam = ((0.3,), (0.01,)) if quick else ((0.1, 0.3, 1.0, 3.0), (0.01, 0.03, 0.1, 0.3))
+    ways = {
+        "constant SGD": (optax.sgd, sgd),
+        "decreasing SGD": (falling(optax.sgd), sgd),
+        "constant Adam": (optax.adam, adam),
+        "decreasing Adam": (falling(optax.adam), adam),
+    }
+    runs = {
+        name: train(model, NLL, {name: begin}, optimizer, rates, epochs=epochs, batch_size=size)[name]
+        for name, (optimizer, rates) in ways.items()
+    }
+    columns, names = (LOSS, HELD_OUT, RATE), tuple(ways)
+    return Finding(
+        setting=f"spiral of {3 * points} points and noise of 0.4, 2-{width}-3, {epochs} epochs of mini-batches of {size}; "
+        f"the best rate of {numbers(sgd)} for SGD, {numbers(adam)} for Adam",
+        columns=columns,
+        rows={name: own.last(*columns) for name, own in runs.items()},
+        claims=(
+            Claim(LOSS, f"after {epochs} epochs the training loss is less with", among=names[:2]),
+            Claim(LOSS, "it is less with", among=names[2:]),
+        ),
+        panels=(panel("Training", runs, LOSS), Points("After training", LOSS)),
+    )

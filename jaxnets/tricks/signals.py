@@ -1,0 +1,180 @@
+"""What reaches the other end of a deep network: gradients on the way back, signals on the way forth."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from ..catalogue import LAYERS
+from ..initializers import kaiming_normal
+from ..models import Model, mlp
+from ..transforms import grad, jacobian
+from .finding import Claim, Finding, Lines, Points, numbers, trick
+from .training import ACCURACY, LOSS, panel, standardized_digits, starts, train
+
+WIDTH = 32
+NLL = LAYERS["nll"]
+
+
+@trick("Which non-linearity lets a gradient through many layers?")
+def activations(seeds: int, quick: bool) -> Finding:
+    """Norms of gradients and of the Jacobian of every layer at the start, and what training makes of the deepest network.
+
+    Weights are normal, each non-linearity with the gain that `initializers` has for it.
+    """
+    depths = (2, 4, 8) if quick else (4, 8, 16)
+    epochs, rates = (8, (0.1,)) if quick else (15, (0.01, 0.03, 0.1))
+    deepest = depths[-1]
+    splits = standardized_digits(seeds)
+    gradients: dict = {depth: {} for depth in depths}
+    factors, rows = {}, {}
+    for name, activation in (("ReLU", "relu"), ("tanh", "tanh"), ("sigmoid", "sigmoid")):
+        for depth in depths:
+            model = mlp(*[WIDTH] * depth, 10, activation=activation, weights=kaiming_normal(activation))
+            begin = starts(model, splits)
+            measure = jax.jit(functools.partial(backward, model))
+            found = [measure(start.params, *(array[:64] for array in start.arrays[:2])) for start in begin]
+            gradients[depth][name] = np.array([by_state / by_state[-1] for _, by_state in found])
+            factors[name] = np.array([factor for factor, _ in found])
+        runs = train(model, NLL, {name: begin}, optax.sgd, rates, epochs=epochs, batch_size=64)[name]
+        reached = [gradients[depth][name][:, 0] for depth in depths]
+        rows[name] = [factors[name].mean(1), *reached, np.abs(np.log10(reached[-1])), *runs.last(ACCURACY)]
+    last = lowered(deepest)
+    change = f"powers of ten from z{last} to z₁"
+    trained = f"training accuracy, {deepest} layers (%)"
+    panels = [
+        Lines(
+            f"{depth} hidden layers",
+            "layer k",
+            r"$\|\partial\,loss\,/\,\partial z_k\|$, the last layer's = 1",
+            range(1, depth + 1),
+            gradients[depth],
+            "y",
+        )
+        for depth in depths
+    ]
+    by_layer = Lines(
+        f"Jacobian of each of {deepest} layers",
+        "layer k",
+        r"$\|\partial z_k\,/\,\partial z_{k-1}\|\,/\,\sqrt{n}$",
+        range(1, deepest + 1),
+        factors,
+    )
+    return Finding(
+        setting=f"digits, 64-{WIDTH}-…-{WIDTH}-10 with {', '.join(map(str, depths))} hidden layers, states z_k of size n; "
+        f"training: {epochs} epochs of SGD, the best rate of {numbers(rates)}",
+        columns=(
+            "‖∂z_k/∂z_k₋₁‖ / √n",
+            *(f"gradient at z₁ : at z{lowered(depth)}" for depth in depths),
+            change,
+            trained,
+        ),
+        rows=rows,
+        claims=(
+            Claim(change, f"over {deepest} layers the gradient changes by the fewest powers of ten with"),
+            Claim(trained, "training then reaches the highest training accuracy with", least=False),
+        ),
+        panels=(*panels, by_layer),
+    )
+
+
+def backward(model: Model, params, x, labels):
+    """By layer k of `mlp(..., last="log_softmax")`, whose state z_k is what its non-linearity gives:  ‖∂z_k/∂z_{k−1}‖ / √n,
+    averaged over the examples, n the size of z_{k−1}; and ‖∂loss/∂z_k‖, of the average loss.
+
+    The first is the factor by which a gradient of random direction shrinks or grows from z_k to z_{k−1}.
+    """
+    blocks, output = _blocks(model, params)
+    z, factors, shifts = x, [], []
+    for block in blocks:
+        by_input = jacobian(lambda z, block=block: _through(block, z))(z).per_example()
+        factors.append(jnp.mean(jnp.linalg.norm(by_input, axis=(1, 2))) / np.sqrt(z.shape[1]))
+        z = _through(block, z)
+        shifts.append(jnp.zeros_like(z))
+
+    def loss(shifts):
+        """With every z_k moved by a shift: its derivative by the shift is that by z_k."""
+        z = x
+        for shift, block in zip(shifts, blocks, strict=True):
+            z = _through(block, z) + shift
+        return LAYERS["mean"](NLL(_through(output, z), labels))
+
+    return jnp.stack(factors), jnp.stack([jnp.linalg.norm(g) for g in grad(loss)(shifts)])
+
+
+def forward(model: Model, params, x):
+    """The root mean square of every state z_k, k = 1, 2, …"""
+    sizes = []
+    for block in _blocks(model, params)[0]:
+        x = _through(block, x)
+        sizes.append(jnp.sqrt(jnp.mean(jnp.square(x))))
+    return jnp.stack(sizes)
+
+
+def _blocks(model, params):
+    """For every hidden layer its two parts with their parameters; and the last two."""
+    pairs = list(zip(model.parts, params, strict=True))
+    return [pairs[i : i + 2] for i in range(0, len(pairs) - 2, 2)], pairs[-2:]
+
+
+def _through(block, z):
+    for part, params in block:
+        z = part.apply(params, z)
+    return z
+
+
+def lowered(number: int) -> str:
+    """As an index."""
+    return str(number).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
+
+
+@trick("How large should the first weights of a deep network be?")
+def initialisation(seeds: int, quick: bool) -> Finding:
+    """The size of the signal in every layer of a ReLU network at the start, and how training goes from there."""
+    shallow, deep = (2, 8) if quick else (4, 16)
+    epochs, rates = (8, (0.01, 0.1)) if quick else (20, (1e-6, 1e-4, 0.01, 0.03, 0.1, 0.3))
+    factors = {"Kaiming's weights": 1.0, "half of Kaiming's": 0.5, "twice Kaiming's": 2.0}
+    splits = standardized_digits(seeds)
+    sizes: dict = {}
+    rows: dict = {name: [] for name in factors}
+    for depth in (shallow, deep):
+        model = mlp(*[WIDTH] * depth, 10)
+        contenders = {
+            name: [
+                start._replace(params=jax.tree.map(lambda w, c=factor: c * w, start.params))
+                for start in starts(model, splits)
+            ]
+            for name, factor in factors.items()
+        }
+        runs = train(model, NLL, contenders, optax.sgd, rates, epochs=epochs, batch_size=64)
+        measure = jax.jit(functools.partial(forward, model))
+        for name, own in contenders.items():
+            sizes[name] = np.array([measure(start.params, start.arrays[0]) for start in own])
+            rows[name] += [sizes[name][:, -1], *runs[name].last(ACCURACY)]
+    columns = [
+        f"root mean square of z{lowered(shallow)}",
+        f"training accuracy, {shallow} layers (%)",
+        f"root mean square of z{lowered(deep)}",
+        f"training accuracy, {deep} layers (%)",
+    ]
+    signal = Lines(
+        f"The signal through {deep} layers", "layer k", "root mean square of $z_k$", range(1, deep + 1), sizes, "y"
+    )
+    return Finding(
+        setting=f"digits, 64-{WIDTH}-…-{WIDTH}-10 with {shallow} or {deep} hidden layers of ReLU, states z_k; "
+        f"{epochs} epochs of SGD, the best rate of {numbers(rates)}",
+        columns=tuple(columns),
+        rows=rows,
+        claims=(
+            Claim(columns[1], f"{shallow} layers reach the highest training accuracy with", least=False),
+            Claim(columns[3], f"{deep} layers reach it with", least=False),
+        ),
+        panels=(
+            signal,
+            panel(f"Training, {deep} layers", runs, LOSS),
+            Points(f"After {epochs} epochs, {shallow} layers", columns[1]),
+            Points(f"After {epochs} epochs, {deep} layers", columns[3]),
+        ),
+    )

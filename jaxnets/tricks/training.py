@@ -1,0 +1,227 @@
+"""Many small networks trained side by side: every contender with every seed at every learning rate, in one program."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from ..data import Dataset, Statistics, digits, split
+from ..models import Model
+from ..train import fit
+from .finding import Lines
+
+LOSS, ACCURACY = "training loss", "training accuracy (%)"  # without penalty, without dropout
+HELD_OUT_LOSS, HELD_OUT = "held-out loss", "held-out accuracy (%)"
+CURVES = (LOSS, ACCURACY, HELD_OUT_LOSS, HELD_OUT)
+RATE = "learning rate"
+
+
+class Start(NamedTuple):
+    """Where one network starts: parameters and data, the strength of its penalty, and whether mini-batches are shuffled."""
+
+    params: Any
+    training: Dataset
+    held_out: Dataset
+    strength: float = 0.0
+    shuffle: bool = True
+
+    @property
+    def arrays(self) -> list[np.ndarray]:
+        """Inputs and labels of the training set and of the held-out set."""
+        parts = (self.training, self.held_out)
+        return [array for part in parts for array in (part.x.astype(np.float32), part.y.astype(np.int32))]
+
+
+class Runs(NamedTuple):
+    """The networks of one contender at one learning rate, one a seed."""
+
+    rate: float
+    params: Any  # every leaf has an axis of seeds in front
+    curves: Mapping[str, np.ndarray]  # each of CURVES [seed, epoch], from before the first epoch on
+    seconds: Any = None  # [seed, epoch] of training since its beginning
+
+    def last(self, *names) -> list[np.ndarray]:
+        """For each of some names the numbers of all seeds in the end: names of CURVES, or RATE."""
+        rates = np.full(len(self.curves[LOSS]), self.rate)
+        return [rates if name == RATE else self.curves[name][:, -1] for name in names]
+
+
+def final_loss(runs: Runs) -> np.ndarray:
+    return runs.curves[LOSS][:, -1]
+
+
+def average_loss(runs: Runs) -> np.ndarray:
+    """Over the whole training: low where training is fast."""
+    return runs.curves[LOSS].mean(1)
+
+
+def epochs_to(goal: float, runs: Runs, name: str = ACCURACY) -> np.ndarray:
+    """The first epoch at which an accuracy has come up to the goal, or a loss down to it; infinity where none has."""
+    curve = runs.curves[name]
+    there = curve <= goal if name == LOSS else curve >= goal
+    return np.where(there.any(1), there.argmax(1), np.inf)
+
+
+def standardized_digits(seeds: int, held_out: int | float = 0.25) -> list[tuple[Dataset, Dataset]]:
+    """A training and a held-out set of every seed, of mean 0 and standard deviation 1 by the training set.
+
+    No pixel is divided by less than 0.1: one that is blank in all training examples may not be so in a held-out one.
+    """
+    found = []
+    for seed in range(seeds):
+        training, held = split(digits(), held_out, seed)
+        by = Statistics.of(training.x)
+        found.append((by.standardize(training, eps=0.1), by.standardize(held, eps=0.1)))
+    return found
+
+
+def starts(model: Model, splits: Sequence[tuple[Dataset, Dataset]], **options) -> list[Start]:
+    """A network for every training and held-out set, with the parameters of its seed: contenders start equal."""
+    keys = [jax.random.key(seed) for seed in range(len(splits))]
+    return [Start(model.init(k, t.shape, jnp.float32), t, h, **options) for k, (t, h) in zip(keys, splits, strict=True)]
+
+
+def train(
+    model: Model,
+    loss: Callable,
+    contenders: Mapping[str, Sequence[Start]],
+    optimizer: Callable[[Any], optax.GradientTransformation],
+    rates: Sequence[float],
+    *,
+    epochs: int,
+    batch_size: int | None = None,
+    penalty: Callable = lambda params: 0.0,
+    score: Callable[[Runs], np.ndarray] = final_loss,
+) -> dict[str, Runs]:
+    """Every contender at that one of `rates` whose median score over its seeds is least.
+
+    `optimizer(rate)` is an optax optimizer, `loss` one of predictions and labels per example, to whose average a network
+    adds its strength times `penalty(params)`.  `batch_size` None: all examples.  Numbers are float32.
+    """
+    networks = [(seed, start) for own in contenders.values() for seed, start in enumerate(own)]
+    x, y, held_x, held_y = map(np.stack, zip(*(start.arrays for _, start in networks), strict=True))
+    orders = np.stack([_order(s.shuffle, seed, epochs, x.shape[1], batch_size or x.shape[1]) for seed, s in networks])
+    strength = np.array([start.strength for _, start in networks], np.float32)
+    params = _stacked(start.params for _, start in networks)
+
+    def one(rate, params, strength, orders, x, y, held_x, held_y):
+        update = optimizer(rate)
+
+        def objective(params, places):
+            return jnp.mean(loss(model.apply(params, x[places]), y[places])) + strength * penalty(params)
+
+        def step(state, places):
+            change, memory = update.update(jax.grad(objective)(state[0], places), state[1], state[0])
+            return (optax.apply_updates(state[0], change), memory), None
+
+        def measure(params):
+            return _measure(model, loss, params, x, y, held_x, held_y)
+
+        def epoch(state, places):
+            return jax.lax.scan(step, state, places)[0], measure(state[0])
+
+        (last, _), curves = jax.lax.scan(epoch, (params, update.init(params)), orders)
+        return last, jnp.concatenate([curves, measure(last)[None]])
+
+    every_rate = jax.jit(jax.vmap(jax.vmap(one, (None, *7 * [0])), (0, *7 * [None])))
+    found = every_rate(np.asarray(rates, np.float32), params, strength, orders, x, y, held_x, held_y)
+    ends, curves = jax.tree.map(np.asarray, found)
+    best, first = {}, 0
+    for name, own in contenders.items():
+        mine = slice(first, first + len(own))
+        first += len(own)
+        runs = [
+            Runs(rate, jax.tree.map(lambda leaf, at=(i, mine): leaf[at], ends), _named(curves[i, mine]))
+            for i, rate in enumerate(rates)
+        ]
+        best[name] = min(runs, key=lambda runs: _median(score(runs)))
+    return best
+
+
+def best_rates(model, loss, contenders, optimizer, rates, **options) -> dict[str, float]:
+    """The rates that `train` would choose, without training where there is no choice."""
+    if len(rates) == 1:
+        return dict.fromkeys(contenders, rates[0])
+    return {name: runs.rate for name, runs in train(model, loss, contenders, optimizer, rates, **options).items()}
+
+
+def refit(
+    model: Model,
+    loss: Callable,
+    own: Sequence[Start],
+    optimizer: Callable[[Any], optax.GradientTransformation],
+    rate: float,
+    *,
+    epochs: int,
+    batch_size: int | None = None,
+) -> Runs:
+    """One contender at one rate by `jaxnets.fit`, a network after the other, so that its seconds are those of the library.
+
+    Every epoch counts as many seconds as their median one: compilation, in the first, and other work of the machine are out.
+    """
+    ends, curves, seconds = [], [], []
+    for seed, start in enumerate(own):
+        arrays = [jnp.asarray(a) for a in start.arrays]
+        curve = [_measure(model, loss, start.params, *arrays)]
+
+        def note(epoch, params, metrics, curve=curve, arrays=arrays):
+            curve.append(_measure(model, loss, params, *arrays))
+
+        result = fit(
+            model,
+            loss,
+            start.training,
+            optimizer(rate),
+            epochs=epochs,
+            batch_size=batch_size,
+            shuffle=start.shuffle,
+            params=start.params,
+            key=jax.random.key(seed),
+            after_epoch=note,
+        )
+        ends.append(result.params)
+        curves.append(np.array(curve))
+        seconds.append(np.median([metrics["seconds"] for metrics in result.history]) * np.arange(epochs + 1))
+    return Runs(rate, _stacked(ends), _named(np.array(curves)), np.array(seconds))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _measure(model, loss, params, x, y, held_x, held_y):
+    """The numbers of CURVES."""
+    found = []
+    for inputs, labels in ((x, y), (held_x, held_y)):
+        predictions = model.apply(params, inputs)
+        found += [jnp.mean(loss(predictions, labels)), 100 * jnp.mean(jnp.argmax(predictions, -1) == labels)]
+    return jnp.stack(found)
+
+
+def _named(curves):
+    return dict(zip(CURVES, np.moveaxis(curves, -1, 0), strict=True))
+
+
+def _stacked(trees):
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+
+
+def _order(shuffle, seed, epochs, examples, size):
+    """[epoch, step, size]: the places of the examples of every mini-batch; those left over are others in every epoch."""
+    rng = np.random.default_rng(seed)
+    steps = examples // size
+    orders = [rng.permutation(examples) if shuffle else np.arange(examples) for _ in range(epochs)]
+    return np.stack([order[: steps * size].reshape(steps, size) for order in orders]).astype(np.int32)
+
+
+def _median(values) -> float:
+    """With infinity for what is no number: such a rate is too large."""
+    return float(np.median(np.where(np.isfinite(values), values, np.inf)))
+
+
+def panel(title: str, runs: Mapping[str, Runs], name: str, xlabel: str = "epoch") -> Lines:
+    """One of CURVES over the epochs."""
+    values = {contender: own.curves[name] for contender, own in runs.items()}
+    epochs = next(iter(values.values())).shape[1]
+    return Lines(title, xlabel, name, range(epochs), values, "y" if name in (LOSS, HELD_OUT_LOSS) else "")

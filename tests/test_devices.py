@@ -1,0 +1,143 @@
+"""Training on many devices: eight virtual ones in one process, and two processes with two each, give what one gives."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+COMMON = """
+import json, sys
+from pathlib import Path
+import jax
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
+import numpy as np, optax
+import jaxnets as jn
+from jaxnets import train
+from jaxnets.checkpoint import checkpoints
+from jaxnets.data import spiral
+from jaxnets.models import dropout, linear, plain, serial
+from jaxnets.train import fit
+
+model = serial(linear(5), plain("tanh"), dropout(0.2), linear(3), plain("log_softmax"))
+data = spiral(22)  # 66 examples: 4 steps of 16 an epoch, and 2 left over
+folder = Path(sys.argv[2])
+
+def run(**changes):
+    usual = {"epochs": 3, "batch_size": 16, "validation": spiral(3, seed=1), "patience": 9}
+    return fit(model, jn.nll, data, optax.adam(0.05), **usual | changes)
+
+def values(history):
+    return [[v for k, v in metrics.items() if k not in ("seconds", "examples_per_second")] for metrics in history]
+
+def said(found):
+    return [values(found.history), [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(found.params)]]
+
+def same(found, expected):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-14), found.params, expected.params)
+    np.testing.assert_allclose(values(found.history), values(expected.history), rtol=1e-6)  # sums of losses are float32
+"""
+
+EIGHT = """
+programs, step = [], train._Program._run
+
+def spy(self, *arguments):
+    if not programs:
+        program = self.many.lower(*arguments).compile().as_text()
+        programs.append((program, jax.tree.leaves(arguments[0]), jax.jit(self._batch)(*arguments[1:4], 0)))
+    return step(self, *arguments)
+
+assert len(jax.devices()) == 8
+alone, meshes = {}, {"autodiff": jax.make_mesh((8,), ("batch",)), "manual": jax.make_mesh((4, 2), ("a", "b"))}
+for gradient, mesh in meshes.items():
+    alone[gradient] = run(gradient=gradient)
+    train._Program._run = spy
+    many = run(gradient=gradient, mesh=mesh)
+    train._Program._run = step
+    same(many, alone[gradient])
+    text, state, batch = programs.pop()
+    assert "all-reduce" in text
+    for leaf in state:  # parameters and optimizer on each device
+        assert leaf.sharding.is_fully_replicated and len(leaf.sharding.device_set) == 8
+    for part in batch:  # two examples on each
+        assert [shard.data.shape[0] for shard in part.addressable_shards] == [2] * 8
+        assert len({str(shard.index) for shard in part.addressable_shards}) == 8
+    assert all(len(leaf.sharding.device_set) == 1 for leaf in jax.tree.leaves(many.params))
+
+mesh = meshes["autodiff"]
+run(mesh=mesh, epochs=1, checkpoint=folder / "mixed")
+run(epochs=2, checkpoint=folder / "mixed", resume=True)
+same(run(mesh=mesh, checkpoint=folder / "mixed", resume=True), alone["autodiff"])
+
+for size in 12, 66, None:
+    try:
+        run(mesh=mesh, batch_size=size, checkpoint=folder / "none")
+    except ValueError as error:
+        print(error)
+assert not (folder / "none").exists()
+print(json.dumps(said(alone["autodiff"])))
+"""
+
+PROCESS = """
+number, port = int(sys.argv[3]), sys.argv[4]
+jax.distributed.initialize(f"localhost:{port}", 2, number)
+assert (jax.process_count(), len(jax.devices()), len(jax.local_devices())) == (2, 4, 2)
+mesh = jax.make_mesh((4,), ("batch",))
+mine = folder / str(number)  # of each process, to see who writes
+found = run(mesh=mesh, log=mine / "log", checkpoint=mine, save_every=3)
+run(mesh=mesh, epochs=4, checkpoint=folder / "0", resume=True)
+print(json.dumps(said(found)))
+"""
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    return {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # compiles a fifth faster
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.05",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+
+
+def start(code, *arguments, environment):
+    command = [sys.executable, "-c", COMMON + code, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def finish(process):
+    """The lines of its output."""
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return out.splitlines()
+
+
+@pytest.fixture(scope="module")
+def eight(tmp_path_factory, environment):
+    return finish(start(EIGHT, 8, tmp_path_factory.mktemp("eight"), environment=environment))
+
+
+def test_eight_devices_are_one(eight):
+    assert eight[:-1] == [f"fit: batch_size {n} must be a multiple of the 8 devices of the mesh" for n in (12, 66, 66)]
+
+
+def test_two_processes_are_one(tmp_path, environment, eight):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    processes = [start(PROCESS, 2, tmp_path, number, port, environment=environment) for number in range(2)]
+    first, second = [json.loads(finish(process)[-1]) for process in processes]
+    history, params = json.loads(eight[-1])  # of one device
+    assert first == second
+    np.testing.assert_allclose(first[0], history, rtol=1e-6)
+    for a, b in zip(first[1], params, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-14)
+    assert (tmp_path / "0" / "log").read_text().count("\n") == 3
+    assert len(list((tmp_path / "0").glob("step-*"))) == 3
+    assert not (tmp_path / "1").exists()

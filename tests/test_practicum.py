@@ -1,0 +1,209 @@
+"""The practicum: what its networks reach, the pictures they leave, and input that it refuses before training."""
+
+import json
+import os
+import sys
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxnets import CheckpointError, ShapeError, SpecError, parse, plots, practicum
+from jaxnets.data import Dataset
+from jaxnets.practicum import RECIPES, evaluate, space, train
+
+pytestmark = pytest.mark.unoptimized
+SMALL = parse("max_pool(4) flatten linear(10) log_softmax")
+
+
+@pytest.fixture
+def few_images(monkeypatch):
+    """1,040 images of noise with a bright row that tells the class, for those of MNIST."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(1040) % 10
+    x = 0.1 * rng.random((1040, 1, 28, 28), np.float32)
+    x[np.arange(1040), 0, 4 + 2 * labels] = 1
+    monkeypatch.setattr(practicum.data, "mnist", lambda: Dataset(x, labels, "stripes", 10))
+
+
+@pytest.fixture(scope="module")
+def spiral(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(practicum, "FRAMES", 4)
+        folder = tmp_path_factory.mktemp("spiral")
+        return folder, train("spiral", output=folder)
+
+
+def check_pictures(report, folder, names, least=400):
+    assert [path.name for path in report.pictures] == names
+    for path in report.pictures:
+        assert path.parent == folder
+        with Image.open(path) as picture:
+            picture.load()
+            assert min(picture.size) >= least
+            assert len(np.unique(np.asarray(picture.convert("L")))) > 10
+            assert path.suffix == (".gif" if picture.format == "GIF" else ".png")
+            assert getattr(picture, "n_frames", 1) > 1 or path.suffix == ".png"
+        assert path.stat().st_size < 2e6
+    assert json.loads(json.dumps(report.to_json(), allow_nan=False)) == report.to_json()
+    assert not list(folder.glob("*.part"))
+
+
+def test_a_spiral_needs_a_non_linearity(spiral):
+    _, report = spiral
+    numbers = report.numbers
+    for part in ("training_accuracy", "held_out_accuracy"):
+        assert 0.4 < numbers["linear"][part] < 0.65
+        assert numbers[part] > 0.95
+        assert numbers["hidden"][part] > 0.95
+    assert (numbers["training_examples"], numbers["held_out_examples"]) == (2400, 600)
+    assert "linear(100) relu linear(3)" in str(report).replace("│", "")
+
+
+def test_spiral_leaves_pictures_logs_and_checkpoints(spiral):
+    folder, report = spiral
+    check_pictures(report, folder, ["spiral.png", "boundary.gif", "hidden.gif"])
+    for place in (folder, folder / "linear", folder / "hidden"):
+        assert len((place / "metrics.jsonl").read_text().splitlines()) == RECIPES["spiral"].epochs
+    assert evaluate(folder).accuracy == report.numbers["held_out_accuracy"]
+    assert evaluate(folder / "linear" / "checkpoints").accuracy == report.numbers["linear"]["held_out_accuracy"]
+
+
+def test_ensembles_disagree_where_they_saw_no_data(tmp_path):
+    report = train("regression", epochs=150, learning_rate=0.03, output=tmp_path)
+    assert list(report.numbers["ensembles"]) == ["ReLU", "tanh"]
+    for found in report.numbers["ensembles"].values():
+        assert found["deviation_outside"] > 3 * found["deviation_inside"] > 0
+        assert found["rmse"] < 0.15  # the noise alone: 0.087
+    check_pictures(report, tmp_path, ["regression.png", "variance.png"])
+    with pytest.raises(CheckpointError, match="of regression, expected one with classes"):
+        evaluate(tmp_path)
+
+
+def test_members_of_an_ensemble_learn_as_if_alone():
+    model = parse("linear(5) tanh linear(1)")
+    together = practicum._ensemble(model, 3)
+    x = np.random.default_rng(0).standard_normal((4, 2))
+
+    @jax.jit
+    def run(key):
+        params = together.init(key, (2,))
+        alone = [model.apply(jax.tree.map(lambda leaf, i=i: leaf[i], params), x)[:, 0] for i in range(3)]
+        return params[0]["b"], together.apply(params, x), alone
+
+    b, found, alone = run(jax.random.key(0))
+    assert len(np.unique(b)) == 15
+    np.testing.assert_allclose(found, np.stack(alone, 1), rtol=1e-6)
+
+
+def test_digits_are_learned(tmp_path):
+    report = train("digits", epochs=8, model="flatten linear(64) relu linear(10) log_softmax", output=tmp_path)
+    assert report.numbers["held_out_accuracy"] > 0.85
+    check_pictures(report, tmp_path, ["curves.png", "confusion.png", "calibration.png", "mistakes.png"], least=300)
+
+
+def test_images_come_with_distorted_copies(few_images):
+    training, held_out = RECIPES["mnist"].data(0)
+    assert (training.size, held_out.size) == (5 * 40, 1000)
+    plain, *copies = training.x.reshape(5, 40, 28, 28)
+    assert plain.dtype == training.x.dtype == np.float32
+    for copy in copies:
+        assert copy.min() >= 0 and copy.max() <= 1 and not np.array_equal(copy, plain)
+    rows = np.arange(28)
+    place = [(np.clip(x - 0.2, 0, 1).sum(2) * rows).sum(1) / np.clip(x - 0.2, 0, 1).sum((1, 2)) for x in (plain, copies[0])]
+    assert 0.1 < np.abs(place[0] - place[1]).mean() < 4
+    np.testing.assert_array_equal(training.y.reshape(5, 40)[0], training.y.reshape(5, 40)[4])
+
+
+def test_training_goes_on_in_its_folder(few_images, tmp_path):
+    options = {"model": SMALL, "batch_size": 20, "output": tmp_path, "pictures": False}
+    first = train("mnist", epochs=1, **options)
+    with pytest.raises(CheckpointError, match="resume"):
+        train("mnist", epochs=1, **options)
+    again = train("mnist", epochs=1, resume=True, **options)
+    assert again.numbers["held_out_loss"] == first.numbers["held_out_loss"]
+    assert first.pictures == [] and sorted(os.listdir(tmp_path)) == ["checkpoints", "metrics.jsonl"]
+
+
+def test_without_output_nothing_is_written(few_images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    report = train("mnist", epochs=1, batch_size=0, model=SMALL, gradient="manual")
+    assert report.pictures == [] and os.listdir(tmp_path) == []
+    assert report.numbers["batch_size"] is None
+
+
+def test_space_is_stretched(tmp_path):
+    report = space(tmp_path)
+    for one in report.numbers["linear_maps"]:
+        np.testing.assert_allclose(np.linalg.norm(one["matrix"]) ** 2, np.sum(np.square(one["singular_values"])))
+        np.testing.assert_allclose(abs(one["determinant"]), np.prod(one["singular_values"]))
+    corners = [one["near_a_corner"] for one in report.numbers["tanh"]]
+    assert corners == sorted(corners) and corners[0] < 0.05 < 0.4 < corners[-1]
+    networks = report.numbers["networks"]
+    assert networks["2-2-2 relu"]["linear_pieces"] <= 4  # two lines
+    assert networks["2-5-2 relu"]["linear_pieces"] <= 16  # five lines cut the plane into 1 + 5 + 10 parts at most
+    assert networks["2-2-2 relu"]["collapsed"] > 0
+    check_pictures(report, tmp_path, ["linear_maps.png", "tanh.png", "networks.png"])
+    assert space(seed=0).numbers == report.numbers
+
+
+@pytest.mark.parametrize(
+    "name, options, error, words",
+    [
+        ("spirals", {}, ValueError, "unknown task 'spirals'; known: spiral, regression, digits, mnist"),
+        ("spiral", {"epochs": 0}, ValueError, "epochs must be at least 1, got 0"),
+        ("spiral", {"seed": -1}, ValueError, "seed must be at least 0"),
+        ("spiral", {"batch_size": -5}, ValueError, "batch_size must be at least 0"),
+        ("spiral", {"batch_size": 5000}, ValueError, "batch_size must be 1 to 2400"),
+        ("spiral", {"learning_rate": 0.0}, ValueError, "learning_rate must be positive"),
+        ("spiral", {"learning_rate": float("nan")}, ValueError, "learning_rate must be positive"),
+        ("spiral", {"gradient": "numeric"}, ValueError, "gradient must be one of"),
+        ("spiral", {"resume": True}, ValueError, "resume needs output"),
+        ("spiral", {"model": "liner(3)"}, SpecError, "did you mean linear"),
+        ("spiral", {"model": "linear(4) log_softmax"}, ShapeError, r"shape \(4,\), expected \(3,\) for spiral"),
+        ("spiral", {"model": "linear(3)"}, ValueError, "log_softmax"),
+        ("spiral", {"model": "conv(3) flatten linear(3) log_softmax"}, ShapeError, "expected"),
+        ("regression", {"model": "linear(2)"}, ShapeError, r"shape \(2,\), expected \(1,\)"),
+        ("digits", {"model": "linear(10) log_softmax"}, ShapeError, "flatten first"),
+        ("mnist", {"model": "flatten linear(9) log_softmax"}, ShapeError, r"shape \(9,\), expected \(10,\) for mnist"),
+    ],
+)
+def test_bad_input_is_refused_before_training(name, options, error, words, few_images):
+    with pytest.raises(error, match=words):
+        train(name, **options)
+
+
+def test_matplotlib_is_asked_for_before_training(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    for run in (lambda: train("spiral", output=tmp_path), lambda: space(tmp_path)):
+        with pytest.raises(ModuleNotFoundError, match=r"pip install 'jaxnets\[plot\]'"):
+            run()
+    assert os.listdir(tmp_path) == []
+
+
+def test_half_a_picture_is_none(tmp_path):
+    path = tmp_path / "picture.png"
+    path.write_text("before")
+
+    def draw(figure, frame):
+        raise ZeroDivisionError
+
+    class Broken:
+        def savefig(self, file, **options):
+            file.write(b"half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        plots.save(Broken(), path)
+    with pytest.raises(ZeroDivisionError):
+        plots.save_animation([0], draw, path)
+    assert path.read_text() == "before" and os.listdir(tmp_path) == ["picture.png"]
+
+
+def test_pictures_of_nothing_are_pictures(tmp_path):
+    none = np.zeros(0)
+    plots.save(plots.mistakes(np.zeros((0, 8, 8)), none, none, none, title="no mistakes"), tmp_path / "mistakes.png")
+    plots.save(plots.learning_curves([{"epoch": 1, "loss": 0.5, "accuracy": 1.0}]), tmp_path / "curves.png")
+    plots.save(plots.calibration(np.zeros((10, 3))), tmp_path / "calibration.png")
+    assert len(os.listdir(tmp_path)) == 3

@@ -1,0 +1,256 @@
+"""The tricks: findings whose table, picture and sentence follow from their numbers, and the parts they are measured with."""
+
+import dataclasses
+import functools
+import json
+import math
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxnets import LAYERS, data, models
+from jaxnets.initializers import kaiming_normal
+from jaxnets.tricks import TRICKS, restraint, run, signals, training
+from jaxnets.tricks.finding import Claim, Finding, Lines, Points, beats, number, show, verdict
+
+pytestmark = pytest.mark.unoptimized
+
+CHEAP = ("cross_entropy", "log_softmax", "normalisation", "l2")
+SWEPT = [name if name in CHEAP else pytest.param(name, marks=pytest.mark.sweep) for name in TRICKS]
+FASTER = Claim("time (ms)", "the goal comes soonest with")
+
+
+@functools.cache
+def found(name):
+    return run(name, quick=True)
+
+
+def made(one, other, **more):
+    rows = {"one": [one, [1, 1, 1]], "other": [other, [2, 2, 2]]}
+    panels = (
+        Lines("curves", "x", "y", [1, 2], {"one": [[1, 2]] * 3, "other": [[math.nan, 1], [3, math.inf], [0, 2]]}, "xy"),
+        Points("times", "time (ms)"),
+    )
+    return Finding("a network, 2-3", ("time (ms)", "width"), rows, (FASTER,), panels, "made", "Which one?", **more)
+
+
+# --- every trick --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SWEPT)
+def test_a_trick_gives_rows_and_a_sentence_with_numbers(name):
+    finding = found(name)
+    assert (finding.name, finding.question) == (name, TRICKS[name].question)
+    assert len(finding.rows) == finding.table().row_count >= 2
+    for row in finding.rows.values():
+        assert [len(values) for values in row] == [2] * len(finding.columns)
+    for claim in finding.claims:
+        for values in finding.column(claim.column, claim.among).values():
+            assert number(np.median(values)) in finding.sentence
+    assert finding.sentence.split() == str(finding).split()[-len(finding.sentence.split()) :]
+    as_json = finding.to_json()
+    assert json.loads(json.dumps(as_json, allow_nan=False)) == as_json
+
+
+@pytest.mark.parametrize("name", SWEPT)
+def test_its_sentence_follows_from_its_numbers(name):
+    finding = found(name)
+    contenders = list(finding.rows)
+    alike = dataclasses.replace(finding, rows=dict.fromkeys(contenders, finding.rows[contenders[0]]))
+    assert alike.sentence.lower().count("no difference") == len(finding.claims)
+    for claim in finding.claims:
+        among = claim.among or contenders
+        for best in (among[0], among[-1]):
+            rows = {c: [[1 if (c == best) == claim.least else 2] * 2] * len(finding.columns) for c in contenders}
+            first = dataclasses.replace(finding, rows=rows, claims=(claim,)).sentence
+            assert f" {best}: " in first and "no difference" not in first
+
+
+@pytest.mark.parametrize("name", SWEPT)
+def test_its_picture_has_all_panels(name):
+    finding = found(name)
+    figure = finding.figure()
+    figure.draw_without_rendering()
+    assert [axes.get_title() for axes in figure.axes] == [panel.title for panel in finding.panels]
+
+
+def test_an_unknown_trick_names_the_known_ones():
+    with pytest.raises(ValueError, match="unknown trick 'nonsense'; known: activations, cross_entropy"):
+        run("nonsense")
+
+
+@pytest.mark.parametrize("seeds", [1, 0, -3, 2.5])
+def test_a_spread_needs_two_seeds(seeds):
+    with pytest.raises(ValueError, match="at least 2"):
+        run("l2", seeds=seeds)
+
+
+def test_a_folder_gets_picture_and_numbers(tmp_path):
+    finding = run("log_softmax", quick=True, output=tmp_path / "new")
+    assert (tmp_path / "new" / "log_softmax.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((tmp_path / "new" / "log_softmax.json").read_text()) == finding.to_json()
+
+
+def test_without_matplotlib_it_says_what_to_install(monkeypatch, tmp_path):
+    import jaxnets.plots
+
+    monkeypatch.delattr(jaxnets, "plots")
+    monkeypatch.setitem(sys.modules, "jaxnets.plots", None)
+    for action in (made([1, 2, 3], [4, 5, 6]).figure, lambda: run("batch_size", output=tmp_path)):
+        with pytest.raises(ModuleNotFoundError, match=r"jaxnets\[plot\]"):
+            action()
+
+
+# --- sentences, tables, pictures ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "one, other, said",
+    [
+        ([1, 2, 3], [4, 5, 6], "soonest with one: 2 ms (1 – 3), against 5 ms (4 – 6) with other, a factor of 2.5"),
+        ([4, 5, 6], [1, 2, 3], "soonest with other: 2 ms (1 – 3), against 5 ms (4 – 6) with one, a factor of 2.5"),
+        ([1, 2, 3], [3, 2, 1], "no difference in time beyond the spread between seeds: 2 ms (1 – 3) with one and 2 ms"),
+        ([1, 2, 3], [3, 3, 4], "no difference in time"),
+        ([1, 5, 9], [2, 6.5, 10], "one: 5 ms (1 – 9), against 6.5 ms (2 – 10) with other, seed by seed 1 ms (1 – 1.5) more"),
+        ([1, 2, 2], [math.inf] * 3, "soonest with one: 2 ms (1 – 2), against never with other"),
+        ([math.nan] * 3, [7, 7, 7], "soonest with other: 7 ms, against NaN with one"),
+        ([math.inf] * 3, [math.inf] * 3, "no difference in time beyond the spread between seeds: never with one and never"),
+    ],
+)
+def test_a_verdict_says_what_the_numbers_support(one, other, said):
+    text = verdict({"one": one, "other": other}, FASTER)
+    assert said in text
+    assert made(one, other).sentence == f"{text[0].upper()}{text[1:]}."
+
+
+def test_contenders_that_tie_share_a_place():
+    values = {"a": [1, 2, 3], "b": [8, 9, 9.5], "c": [2, 7, 9]}
+    text = verdict(values, Claim("accuracy (%)", "the accuracy is highest with", least=False))
+    assert text == (
+        "the accuracy is highest with b and c: 9 % (8 – 9.5) and 7 % (2 – 9), no difference beyond the spread "
+        "between seeds, against 2 % (1 – 3) with a"
+    )
+
+
+def test_a_difference_that_ranges_hide_is_told_seed_by_seed():
+    values = {"a": [1, 5, 9], "b": [2, 6, 10.5], "c": [20, 30, 40]}
+    text = verdict(values, FASTER)
+    assert text.endswith("6 ms (2 – 10.5) with b, seed by seed 1 ms (1 – 1.5) more and 30 ms (20 – 40) with c")
+
+
+@pytest.mark.parametrize(
+    "a, b, expected",
+    [
+        ([2, 3], [0, 1], True),
+        ([2, 3], [1, 2], True),  # by 1 in both seeds
+        ([2, 3], [2, 1], False),
+        ([1, 1], [1, 1], False),
+        ([5, 9], [1, 8], False),  # by 4 and by 1: a spread of 3, a median of 2.5
+        ([5, 5], [-math.inf, -math.inf], True),
+        ([-math.inf] * 2, [-math.inf] * 2, False),
+    ],
+)
+def test_a_difference_must_exceed_the_spread(a, b, expected):
+    assert beats(a, b) is expected
+    assert not beats(b, a)
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [
+        (0, "0"), (1, "1"), (2.5, "2.5"), (97.6543, "97.7"), (1234567, "1.2·10⁶"), (12345, "12,345"), (0.001, "0.001"),
+        (3.44e-10, "3.4·10⁻¹⁰"), (1e-6, "1·10⁻⁶"), (math.inf, "never"), (math.nan, "NaN"), (100.0, "100"),
+    ],
+)  # fmt: skip
+def test_numbers_have_three_digits(value, text):
+    assert number(value) == text
+
+
+def test_cells_show_median_and_range():
+    assert show([3, 1, 2], "ms") == "2 ms (1 – 3)"
+    assert show([2, 2], "ms") == "2 ms"
+    lines = str(made([1, 2, 3], [4, 5, 6])).splitlines()
+    row = next(i for i, line in enumerate(lines) if "│ one" in line)
+    assert lines[row].split() == ["│", "one", "│", "2", "│", "1", "│"]
+    assert lines[row + 1].split() == ["│", "│", "(1", "–", "3)", "│", "│"]
+
+
+def test_pictures_survive_what_is_no_number():
+    figure = made([1, math.inf, math.nan], [math.inf] * 3).figure()
+    figure.draw_without_rendering()
+    assert "never" in [text.get_text() for text in figure.axes[1].texts]
+
+
+# --- what they are measured with ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A model and two starts of it, on half of a small spiral each."""
+    model = models.mlp(6, 3)
+    splits = [data.split(data.spiral(points=20, seed=seed), 0.5, seed) for seed in range(2)]
+    return model, training.starts(model, splits)
+
+
+def test_training_takes_the_best_rate(small):
+    model, own = small
+    runs = training.train(model, LAYERS["nll"], {"a": own, "b": own}, optax.sgd, [0.0, 0.5, 1e30], epochs=3, batch_size=10)
+    assert runs["a"].rate == runs["b"].rate == 0.5
+    for name, curve in runs["a"].curves.items():
+        assert curve.shape == (2, 4)
+        np.testing.assert_array_equal(curve, runs["b"].curves[name])
+    assert (runs["a"].curves[training.LOSS][:, -1] < runs["a"].curves[training.LOSS][:, 0]).all()
+
+
+def test_fit_and_training_side_by_side_agree(small):
+    model, own = small
+    side_by_side = training.train(model, LAYERS["nll"], {"a": own}, optax.sgd, [0.5], epochs=3)["a"]
+    one_by_one = training.refit(model, LAYERS["nll"], own, optax.sgd, 0.5, epochs=3)
+    for name, curve in side_by_side.curves.items():
+        np.testing.assert_allclose(one_by_one.curves[name], curve, rtol=1e-4, atol=1e-5)
+    assert one_by_one.seconds.shape == (2, 4)
+    assert (np.diff(one_by_one.seconds) >= 0).all()
+
+
+def test_the_first_epoch_that_reaches_a_goal():
+    curves = {training.ACCURACY: np.array([[10, 50, 90], [10, 20, 30]]), training.LOSS: np.array([[3, 2, 1], [0.5, 2, 1]])}
+    runs = training.Runs(0.1, None, curves)
+    np.testing.assert_array_equal(training.epochs_to(50, runs), [1, math.inf])
+    np.testing.assert_array_equal(training.epochs_to(1, runs, training.LOSS), [2, 0])
+
+
+def test_norms_of_gradients_and_jacobians_by_layer():
+    model = models.mlp(5, 4, 3, activation="tanh", weights=kaiming_normal("tanh"))
+    params = model.init(jax.random.key(0), (6,), jnp.float64)
+    x = jax.random.normal(jax.random.key(1), (7, 6))
+    labels = np.arange(7) % 3
+    factors, norms = jax.jit(functools.partial(signals.backward, model))(params, x, labels)
+    (w1, w2, w3), (b1, b2, b3) = ([np.asarray(params[i][name]) for i in (0, 2, 4)] for name in ("w", "b"))
+    z1 = np.tanh(np.asarray(x) @ w1.T + b1)
+    z2 = np.tanh(z1 @ w2.T + b2)
+    p = np.exp(z2 @ w3.T + b3)
+    by_z2 = (p / p.sum(1, keepdims=True) - np.eye(3)[labels]) @ w3 / 7
+    by_z1 = (by_z2 * (1 - z2**2)) @ w2
+    np.testing.assert_allclose(norms, [np.linalg.norm(by_z1), np.linalg.norm(by_z2)], rtol=1e-12)
+    expected = [
+        np.mean([np.linalg.norm((1 - z[b] ** 2)[:, None] * w) for b in range(7)]) / np.sqrt(w.shape[1])
+        for z, w in ((z1, w1), (z2, w2))
+    ]
+    np.testing.assert_allclose(factors, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("alpha", [0, 1e-3, 0.1, 1])
+def test_weight_decay_shrinks_by_a_factor(small, alpha):
+    model, own = small
+    assert max(restraint.decay_difference(model, start, 0.1, alpha) for start in own) <= (4 if alpha else 0)
+
+
+def test_steps_towards_zero_stop_there():
+    w = jnp.array([1.0, 0.1, 0.02, -0.02, -1.0, 0.0])
+    update = restraint.towards_zero(0.05)
+    steps, _ = update.update(jnp.zeros(6), update.init(w), w)
+    np.testing.assert_allclose(optax.apply_updates(w, steps), [0.95, 0.05, 0, 0, -0.95, 0], atol=1e-15)
