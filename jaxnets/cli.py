@@ -10,6 +10,7 @@ import math
 import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -395,7 +396,7 @@ def _usage():
         raise _UsageError(" ".join(str(error).split())) from None
 
 
-RUN = {
+RUN: dict[type, Callable[..., int]] = {
     Layers: _layers,
     Shapes: _shapes,
     Compare: _compare,

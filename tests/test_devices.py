@@ -17,7 +17,7 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
 import numpy as np, optax
 import jaxnets as jn
-from jaxnets import train
+from jaxnets import descent
 from jaxnets.checkpoint import checkpoints
 from jaxnets.data import spiral
 from jaxnets.models import dropout, linear, plain, serial
@@ -43,21 +43,21 @@ def same(found, expected):
 """
 
 EIGHT = """
-programs, step = [], train._Program._run
+programs, step = [], descent.Descent._run
 
 def spy(self, *arguments):
     if not programs:
         program = self.many.lower(*arguments).compile().as_text()
-        programs.append((program, jax.tree.leaves(arguments[0]), jax.jit(self._batch)(*arguments[1:4], 0)))
+        programs.append((program, jax.tree.leaves(arguments[0]), jax.jit(self._batch)(*arguments[:2])[:2]))
     return step(self, *arguments)
 
 assert len(jax.devices()) == 8
 alone, meshes = {}, {"autodiff": jax.make_mesh((8,), ("batch",)), "manual": jax.make_mesh((4, 2), ("a", "b"))}
 for gradient, mesh in meshes.items():
     alone[gradient] = run(gradient=gradient)
-    train._Program._run = spy
+    descent.Descent._run = spy
     many = run(gradient=gradient, mesh=mesh)
-    train._Program._run = step
+    descent.Descent._run = step
     same(many, alone[gradient])
     text, state, batch = programs.pop()
     assert "all-reduce" in text

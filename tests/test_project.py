@@ -19,7 +19,7 @@ FLOORS = [  # a file may import only from its own floor and those below
     {"graph", "plan", "chunks", "eliminate", "transforms"},
     {"catalogue", "tabulate", "explain", "compare", "regularizers"},
     {"initializers", "models", "data", "spec"},
-    {"checkpoint", "evaluate", "train"},
+    {"checkpoint", "evaluate", "descent", "records", "train"},
     {"plots", "practicum", "tricks", "cli", "__init__", "__main__"},
 ]
 

@@ -20,7 +20,7 @@ import safetensors.numpy
 from jax.experimental.compilation_cache import compilation_cache
 
 import jaxnets as jn
-from jaxnets import train
+from jaxnets import descent
 from jaxnets.checkpoint import ARRAYS, CONFIG, SUMS, checkpoints, config_of
 from jaxnets.checkpoint import _sums as sums
 from jaxnets.data import Dataset, batches, spiral, split
@@ -281,7 +281,7 @@ def test_patience_metrics_progress_and_calls_after_an_epoch(tmp_path, capsys):
     assert lines(tmp_path / "log") == found.history
     out, err = capsys.readouterr()
     assert out == ""
-    for word in ("loss", "accuracy", "validation loss"):
+    for word in ("loss", "accuracy", "held out", "examples/s"):
         assert word in err
     again = run(**arguments, resume=True)
     assert (again.stopped, again.step, bits(again.params)) == ("patience", found.step, bits(found.params))
@@ -435,14 +435,14 @@ def test_nan_is_met_at_its_step_and_the_last_good_state_is_kept(tmp_path, name):
 
 
 def test_the_loop_ends_at_the_first_bad_loss(monkeypatch):
-    ends, run = [], train._Program._run
+    ends, run = [], descent.Descent._run
 
     def spy(self, *arguments):
         state = run(self, *arguments)
         ends.append(int(state.step))
         return state
 
-    monkeypatch.setattr(train._Program, "_run", spy)
+    monkeypatch.setattr(descent.Descent, "_run", spy)
     with pytest.raises(jn.NonFiniteError):
         fit(CURVE, jn.squared_error, spoilt(POINTS, "x", np.nan), INFINITE_AT_9, epochs=1, batch_size=4, shuffle=False)
     assert ends == [3, 1, 2, 3]  # all six, which end at the third; then one by one
@@ -471,7 +471,7 @@ def test_a_step_copies_neither_its_state_nor_the_data(monkeypatch, batch_size):
     model = serial(plain("flatten"), linear(2), plain("log_softmax"))
     if batch_size == "convolutions":
         model, batch_size = IMAGE_NET, 4
-    seen, advance = [], train._Program.advance
+    seen, advance = [], descent.Descent.advance
 
     def spy(self, state, *others):
         found = advance(self, jax.tree.map(jnp.copy, state) if not seen else state, *others)
@@ -480,7 +480,7 @@ def test_a_step_copies_neither_its_state_nor_the_data(monkeypatch, batch_size):
             seen.append((self.loops, state, program.compile().memory_analysis()))
         return found
 
-    monkeypatch.setattr(train._Program, "advance", spy)
+    monkeypatch.setattr(descent.Descent, "advance", spy)
     fit(model, jn.nll, data, optax.adam(0.01), epochs=1, batch_size=batch_size)
     loops, state, memory = seen[0]
     assert loops == (model.parts[0].name == "flatten")

@@ -1,0 +1,196 @@
+"""Gradient descent, compiled: steps over the mini-batches of an epoch, on one device or on many."""
+
+import functools
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.tree_util import keystr, tree_leaves_with_path
+
+from .catalogue import LAYERS
+from .models import Model
+from .transforms import value_and_grad
+
+GRADIENTS: dict[str, Callable] = {"autodiff": jax.value_and_grad, "manual": value_and_grad}
+PATIENT = 0.25  # seconds that a call into the compiled loop may take before signals and progress are looked at
+
+
+class State(NamedTuple):
+    """All that a step changes."""
+
+    params: Any
+    optimizer: Any
+    step: Any  # how many steps were taken
+    loss: Any  # sum of the steps' losses since the epoch began
+    correct: Any  # sum of right predictions since then
+    best: Any = None  # with `patience`: the parameters of the best epoch
+
+
+class Epoch(NamedTuple):
+    """What the steps of an epoch read."""
+
+    x: Any
+    y: Any
+    places: Any  # of the examples, in their order
+    first: Any  # the step that it begins with
+
+
+def objective(model: Model, loss: Callable, penalty: Callable | None = None) -> Callable:
+    """`(params, x, y, key) -> (average loss + penalty, predictions)` of a batch, in training."""
+
+    def average(params, x, y, key):
+        predictions = model.apply(params, x, key=key, train=True)
+        value = LAYERS["mean"](loss(predictions, y))
+        return (value if penalty is None else value + penalty(params)), predictions
+
+    return average
+
+
+class Devices:
+    """Where arrays are: on one device, or on a mesh, parameters and data on each of its devices and batches shared out."""
+
+    def __init__(self, mesh: Mesh | None):
+        if mesh is not None:
+            mesh = Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
+            self.everywhere = NamedSharding(mesh, PartitionSpec())
+            self.shared = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+        self.mesh = mesh
+
+    def put(self, tree):
+        return tree if self.mesh is None else jax.device_put(tree, self.everywhere)
+
+    def share(self, batch):
+        return batch if self.mesh is None else lax.with_sharding_constraint(batch, self.shared)
+
+    def local(self, tree):
+        return tree if self.mesh is None else jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
+
+
+class Descent:
+    """One compiled loop over steps, in which the state's buffers are used again.
+
+    It is a `lax.while_loop`, not a scan: it ends at the first loss that is not finite, and where a call into it begins and
+    ends changes neither the program nor a bit of its results.  XLA for CPU has fast convolutions only outside of loops, so
+    a network with convolutions takes its steps one by one there.
+    """
+
+    def __init__(self, model, loss, optimizer, gradient, penalty, batch, key, devices, classes):
+        self.model, self.loss, self.penalty = model, loss, penalty
+        self.average = objective(model, loss, penalty)
+        self.differentiate = GRADIENTS[gradient](self.average, has_aux=True)
+        self.optimizer = optax.with_extra_args_support(optimizer)
+        self.batch, self.key, self.devices, self.classes = batch, key, devices, classes
+        self.calls = 8  # steps a call, adapted to the time they take
+        self.loops: bool | None = None
+        self.many = jax.jit(self._many, donate_argnums=0)
+        self.one = jax.jit(self._step, donate_argnums=0)
+
+    def _batch(self, state, epoch):
+        """Inputs and targets of a step, and its key."""
+        x, y = epoch.x, epoch.y
+        if self.batch < len(x):
+            at = lax.dynamic_slice_in_dim(epoch.places, (state.step - epoch.first) * self.batch, self.batch)
+            x, y = x[at], y[at]
+        return self.devices.share(x), self.devices.share(y), jax.random.fold_in(self.key, state.step)
+
+    def _step(self, state, epoch):
+        batch = self._batch(state, epoch)
+        (value, predictions), gradient = self.differentiate(state.params, *batch)
+        params, optimizer = self._update(state, value, gradient, batch)
+        right = 0 if self.classes is None else jnp.sum(jnp.argmax(predictions, -1) == batch[1], dtype=jnp.int32)
+        loss = state.loss + value.astype(jnp.float32)
+        return State(params, optimizer, state.step + 1, loss, state.correct + right, state.best)
+
+    def _update(self, state, value, gradient, batch):
+        """New parameters and optimizer's state; some optimizers look at the loss too, or search along a line."""
+        more = {"value": value, "grad": gradient, "value_fn": lambda params: self.average(params, *batch)[0]}
+        updates, optimizer = self.optimizer.update(gradient, state.optimizer, state.params, **more)
+        return optax.apply_updates(state.params, updates), optimizer
+
+    def _many(self, state, epoch, stop):
+        def goes_on(state):
+            return (state.step < stop) & jnp.isfinite(state.loss)
+
+        return lax.while_loop(goes_on, lambda state: self.one(state, epoch), state)
+
+    def _run(self, state, epoch, stop):
+        if self.loops is None:
+            steps = str(self.one.trace(state, epoch).jaxpr)
+            self.loops = jax.default_backend() != "cpu" or "conv_general_dilated" not in steps
+        if self.loops:
+            return self.many(state, epoch, stop)
+        for _ in range(stop - int(state.step)):
+            state = self.one(state, epoch)
+        return state
+
+    def advance(self, state: State, epoch: Epoch, stop: int) -> tuple[State, str | None]:
+        """The state at step `stop`, and None; or the last state in which all is finite, and what then is not."""
+        kept, before, started = copied(state), int(state.step), time.perf_counter()
+        state = self._run(state, epoch, stop)
+        if bool(_finite(state)):
+            self._adapt(stop - before, time.perf_counter() - started)
+            return state, None
+        for at in range(before, stop):  # the same steps again, one by one
+            good = copied(kept)
+            kept = self._run(kept, epoch, at + 1)
+            if not bool(_finite(kept)):
+                return good, self._first_bad(good, epoch)
+        raise RuntimeError(f"step {stop}: training met NaN or ∞ that did not come back when its steps were repeated")
+
+    def _adapt(self, steps, seconds):
+        if jax.process_count() > 1:  # whose clocks differ, but whose calls must not
+            return
+        if steps == self.calls and seconds < PATIENT / 2:
+            self.calls *= 2
+        elif seconds > 2 * PATIENT:
+            self.calls = max(1, self.calls // 2)
+
+    def _first_bad(self, state, epoch) -> str:
+        """The first tensor of a step that is not finite, in the order in which they are computed."""
+        batch = x, y, key = jax.jit(self._batch)(state, epoch)
+
+        def tensors() -> Iterator[tuple[str, Any]]:
+            yield "the inputs", x
+            yield "the targets", y
+            yield "parameter params", state.params
+            z = x
+            for i, (part, p) in enumerate(zip(self.model.parts, state.params if self.model.parts else (), strict=True)):
+                z = part.apply(p, z, key=jax.random.fold_in(key, i), train=True)
+                yield f"the output of part {i}, {part.name},", z
+            predictions = self.model.apply(state.params, x, key=key, train=True)
+            yield "the predictions", predictions
+            yield "the loss", self.loss(predictions, y)
+            if self.penalty is not None:
+                yield "the penalty", self.penalty(state.params)
+            (value, _), gradient = jax.jit(self.differentiate)(state.params, *batch)
+            yield "the average loss", value
+            yield "the gradient by params", gradient
+            params, optimizer = jax.jit(self._update)(state, value, gradient, batch)
+            yield "the optimizer's state", optimizer
+            yield "the updated parameter params", params
+
+        for name, tree in tensors():
+            for path, leaf in tree_leaves_with_path(tree):
+                if _is_floating(leaf) and (bad := int(jnp.sum(~jnp.isfinite(leaf)))):
+                    return f"{name}{keystr(path)} {list(leaf.shape)} is NaN or infinite in {bad} of {leaf.size} entries"
+        return "the loss of the compiled step is NaN or infinite"
+
+
+@jax.jit
+def copied(tree):
+    return jax.tree.map(jnp.copy, tree)
+
+
+@jax.jit
+def _finite(tree):
+    finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree) if _is_floating(leaf)]
+    return functools.reduce(jnp.logical_and, finite)
+
+
+def _is_floating(leaf) -> bool:
+    return jnp.issubdtype(leaf.dtype, jnp.floating)
