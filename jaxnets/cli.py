@@ -305,7 +305,7 @@ def _comparisons(command: Compare, name: str):
     from .compare import compare
 
     if name in LAYERS:
-        if command.input or command.batch is not None:
+        if command.input is not None or command.batch is not None:
             raise _UsageError(
                 f"compare {name}: a layer by name has arguments of its own; --input and --batch are for models"
             )

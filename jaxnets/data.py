@@ -176,9 +176,9 @@ def _kept(name, make):
     x, y = make()
     with contextlib.suppress(OSError):  # a cache that cannot be written is none
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
-            np.savez_compressed(file, x=x, y=y)
-        os.replace(file.name, path)
+        with tempfile.TemporaryDirectory(dir=path.parent) as aside:
+            np.savez_compressed(Path(aside, name), x=x, y=y)
+            os.replace(Path(aside, name), path)
     return x, y
 
 

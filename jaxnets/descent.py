@@ -152,33 +152,44 @@ class Descent:
 
     def _first_bad(self, state, epoch) -> str:
         """The first tensor of a step that is not finite, in the order in which they are computed."""
-        batch = x, y, key = jax.jit(self._batch)(state, epoch)
+        found: list[tuple[str, int]] = []
 
-        def tensors() -> Iterator[tuple[str, Any]]:
-            yield "the inputs", x
-            yield "the targets", y
-            yield "parameter params", state.params
-            z = x
-            for i, (part, p) in enumerate(zip(self.model.parts, state.params if self.model.parts else (), strict=True)):
-                z = part.apply(p, z, key=jax.random.fold_in(key, i), train=True)
-                yield f"the output of part {i}, {part.name},", z
-            predictions = self.model.apply(state.params, x, key=key, train=True)
-            yield "the predictions", predictions
-            yield "the loss", self.loss(predictions, y)
-            if self.penalty is not None:
-                yield "the penalty", self.penalty(state.params)
-            (value, _), gradient = jax.jit(self.differentiate)(state.params, *batch)
-            yield "the average loss", value
-            yield "the gradient by params", gradient
-            params, optimizer = jax.jit(self._update)(state, value, gradient, batch)
-            yield "the optimizer's state", optimizer
-            yield "the updated parameter params", params
+        @jax.jit
+        def count(state, epoch):
+            counts = []
+            for name, tree in self._tensors(state, epoch):
+                for path, leaf in tree_leaves_with_path(tree):
+                    if _is_floating(leaf):
+                        found.append((f"{name}{keystr(path)} {list(leaf.shape)}", leaf.size))
+                        counts.append(jnp.sum(~jnp.isfinite(leaf)))
+            return counts
 
-        for name, tree in tensors():
-            for path, leaf in tree_leaves_with_path(tree):
-                if _is_floating(leaf) and (bad := int(jnp.sum(~jnp.isfinite(leaf)))):
-                    return f"{name}{keystr(path)} {list(leaf.shape)} is NaN or infinite in {bad} of {leaf.size} entries"
+        counts = count(state, epoch)
+        for (name, size), bad in zip(found, counts, strict=True):
+            if bad:
+                return f"{name} is NaN or infinite in {bad} of {size} entries"
         return "the loss of the compiled step is NaN or infinite"
+
+    def _tensors(self, state, epoch) -> Iterator[tuple[str, Any]]:
+        batch = x, y, key = self._batch(state, epoch)
+        yield "the inputs", x
+        yield "the targets", y
+        yield "parameter params", state.params
+        z = x
+        for i, (part, p) in enumerate(zip(self.model.parts, state.params if self.model.parts else (), strict=True)):
+            z = part.apply(p, z, key=jax.random.fold_in(key, i), train=True)
+            yield f"the output of part {i}, {part.name},", z
+        predictions = self.model.apply(state.params, x, key=key, train=True)
+        yield "the predictions", predictions
+        yield "the loss", self.loss(predictions, y)
+        if self.penalty is not None:
+            yield "the penalty", self.penalty(state.params)
+        (value, _), gradient = self.differentiate(state.params, *batch)
+        yield "the average loss", value
+        yield "the gradient by params", gradient
+        params, optimizer = self._update(state, value, gradient, batch)
+        yield "the optimizer's state", optimizer
+        yield "the updated parameter params", params
 
 
 @jax.jit

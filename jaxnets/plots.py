@@ -50,10 +50,10 @@ def save_animation(
     *,
     size: tuple[float, float] = (5.4, 5.4),
     milliseconds: int = 100,
-    rest: int = 2000,
+    rest: int = 1500,
     dpi: int = 100,
 ) -> Path:
-    """Write a GIF that runs for ever: `draw(figure, frame)` on an empty figure makes a frame; the last one rests."""
+    """Write a GIF that runs for ever: `draw(figure, frame)` on an empty figure makes a frame; first and last rest."""
     figure = _figure(*size, layout="none")
     images = []
     for frame in frames:
@@ -64,11 +64,11 @@ def save_animation(
     colours = Image.fromarray(np.concatenate([images[0], images[len(images) // 2], images[-1]]))
     palette = colours.quantize(256, dither=Image.Dither.NONE)  # one for all frames: nothing flickers
     entries = np.reshape(palette.getpalette() or [], (-1, 3))
-    entries[entries.sum(1).argmax()] = 255  # white paper
+    entries[(entries >= 250).all(1)] = 255  # white paper
     palette.putpalette(entries.ravel().tolist())
     palette.load()
     first, *others = (Image.fromarray(image).quantize(palette=palette, dither=Image.Dither.NONE) for image in images)
-    durations = [milliseconds] * len(others) + [rest]
+    durations = [rest, *[milliseconds] * (len(others) - 1), rest][: len(images)]
     options = {"save_all": True, "append_images": others, "duration": durations, "loop": 0, "optimize": False}
     return _write(path, lambda file: first.save(file, format="GIF", **options))
 
@@ -160,7 +160,7 @@ def regions(axes: Axes, probabilities, extent) -> None:
 def _square(axes, extent, labels=("x₁", "x₂")):
     axes.set(xlim=extent[:2], ylim=extent[2:], aspect="equal", xlabel=labels[0], ylabel=labels[1])
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(matplotlib.ticker.MaxNLocator(6, steps=[1, 2, 5, 10]))
+        axis.set_major_locator(matplotlib.ticker.MaxNLocator(6, steps=[1, 2, 3, 5, 10]))
 
 
 @matplotlib.rc_context(STYLE)
@@ -227,10 +227,11 @@ def clouds(
                 arrowprops={"arrowstyle": "-|>", "linewidth": 2, "color": "black", "shrinkA": 0, "shrinkB": 0},
             )
             away = arrow / max(float(np.hypot(*arrow)), 1e-9)
+            side = "left" if arrow[0] > 0 else "right"
+            halo = [withStroke(linewidth=3, foreground="white")]
             axes.annotate(
-                label, arrow, 11 * away, textcoords="offset points", ha="center", va="center", fontweight="bold",
-                path_effects=[withStroke(linewidth=3, foreground="white")],
-            )  # fmt: skip
+                label, arrow, 8 * away, textcoords="offset points", ha=side, va="center", weight="bold", path_effects=halo
+            )
         half = limits[i] if limits is not None else None
         extent = (-half, half, -half, half) if half else plane(x, 2)[1]
         _square(axes, extent, ("", ""))

@@ -187,6 +187,8 @@ def _check(data, validation, epochs, batch, gradient, patience, save_every, keep
             raise ValueError(f"fit: {name} must be an integer of at least {int(name != 'epochs')}, got {count!r}")
     if not isinstance(batch, int) or not 1 <= batch <= data.size:
         raise ValueError(f"fit: batch_size must be 1 to {data.size}, the number of examples, or None, got {batch!r}")
+    if epochs * (data.size // batch) >= 2**31:
+        raise ValueError(f"fit: epochs {epochs} of {data.size // batch} steps are more than 2³¹ steps")
     if gradient not in GRADIENTS:
         raise ValueError(f"fit: gradient must be one of {', '.join(GRADIENTS)}, got {gradient!r}")
     if mesh is not None and batch % mesh.size:

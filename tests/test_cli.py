@@ -199,7 +199,7 @@ def malformed():
     }.items():
         for value in values:
             yield ["train", "spiral", option, value]
-            yield ["train", "digits", f"{option}={value}"]
+            yield ["train", "spiral", f"{option}={value}"]
     yield ["train", "spiral", "--resume"]
     for seeds in ("0", "1", "-3"):
         yield ["tricks", "l2", "--seeds", seeds]

@@ -96,22 +96,28 @@ def test_descent_is_its_formula(batch_size):
 
 
 def plain_loop(model, loss, data, optimizer, params, key, epochs, batch):
+    """The parameters, and loss and accuracy of every epoch: averages over its steps, before each of them."""
     _, shuffling, dropping = jax.random.split(key, 3)
 
     @jax.jit
     def step(n, params, state, x, y):
         def average(params):
-            return jnp.mean(loss(model.apply(params, x, key=jax.random.fold_in(dropping, n), train=True), y))
+            predictions = model.apply(params, x, key=jax.random.fold_in(dropping, n), train=True)
+            return jnp.mean(loss(predictions, y)), jnp.mean(jnp.argmax(predictions, 1) == y)
 
-        updates, state = optimizer.update(jax.grad(average)(params), state, params)
-        return optax.apply_updates(params, updates), state
+        metrics, gradient = jax.value_and_grad(average, has_aux=True)(params)
+        updates, state = optimizer.update(gradient, state, params)
+        return optax.apply_updates(params, updates), state, metrics
 
-    state, n = optimizer.init(params), 0
+    state, n, history = optimizer.init(params), 0, []
     for epoch in range(epochs):
+        found = []
         for places in np.asarray(batches(shuffling, epoch, data.size, batch)):
-            params, state = step(n, params, state, data.x[places], data.y[places])
+            params, state, metrics = step(n, params, state, data.x[places], data.y[places])
+            found.append(metrics)
             n += 1
-    return params
+        history.append(np.mean(found, 0))
+    return params, history
 
 
 def images(count=12):
@@ -138,10 +144,11 @@ def test_any_optimizer_by_both_gradients(name):
     data = images() if name == "convolutions" else spiral(4)
     key = jax.random.key(2)
     params = model.init(key, data.shape, float)
-    expected = plain_loop(model, jn.nll, data, optimizer, params, key, 3, 4)
+    expected, history = plain_loop(model, jn.nll, data, optimizer, params, key, 3, 4)
     for gradient in ("manual", "autodiff") if name == "convolutions" else ("manual",):
-        found = fit(model, jn.nll, data, optimizer, epochs=3, batch_size=4, key=key, params=params, gradient=gradient).params
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), found, expected)
+        found = fit(model, jn.nll, data, optimizer, epochs=3, batch_size=4, key=key, params=params, gradient=gradient)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), found.params, expected)
+        np.testing.assert_allclose([[m["loss"], m["accuracy"]] for m in found.history], history, rtol=1e-6)
 
 
 rng = np.random.default_rng(0)
@@ -232,7 +239,10 @@ def test_ctrl_c_saves_and_the_rest_follows_to_the_same_bits(tmp_path, cache):
                 break
             time.sleep(0.01)
         child.send_signal(signal.SIGINT)
-        error = child.stderr.read()
+        try:
+            _, error = child.communicate(timeout=60)
+        finally:
+            child.kill()
     step, _ = newest(tmp_path / "cut")
     assert child.returncode == 1
     assert f"interrupted after step {step}; the state after step {step} is in {tmp_path}/cut/step-{step:010}" in error

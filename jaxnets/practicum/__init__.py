@@ -1,0 +1,138 @@
+"""The practicum: networks that learn a spiral, a cubic and handwritten digits, and what layers do to the plane."""
+
+import functools
+import math
+from pathlib import Path
+
+import optax
+
+from .. import data, spec
+from ..catalogue import LAYERS
+from ..checkpoint import config_of
+from ..errors import CheckpointError
+from ..evaluate import Evaluation
+from ..evaluate import evaluate as measure
+from ..models import Model
+from ..train import restore
+from . import images, regression, spiral
+from .run import Recipe, Report, Run, plotting
+from .space import space
+
+__all__ = ["RECIPES", "Recipe", "Report", "evaluate", "space", "train"]
+
+
+def train(
+    name: str,
+    *,
+    seed: int = 0,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    model: str | Model | None = None,
+    gradient: str = "autodiff",
+    output=None,
+    pictures: bool = True,
+    resume: bool = False,
+    progress: bool = False,
+) -> Report:
+    """Train the networks of a task, `spiral`, `regression`, `digits` or `mnist`, and tell what they learned.
+
+    What is not given is the recipe's; `batch_size=0` is full-batch.  `model`, or its description, takes the place of the
+    recipe's network; the networks that it is compared with stay.  `output` is the folder of the log metrics.jsonl, the
+    checkpoints and the pictures, with a folder inside for each further network; None: nothing is written.
+
+    Raises ValueError for an unknown task or a number out of range, SpecError or ShapeError for a model that does not fit,
+    all before training; ModuleNotFoundError where pictures are wanted and matplotlib is missing; and what `fit` raises.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"train: unknown task {name!r}; known: {', '.join(RECIPES)}")
+    recipe = RECIPES[name]
+    epochs = recipe.epochs if epochs is None else epochs
+    rate = recipe.learning_rate if learning_rate is None else learning_rate
+    for argument, value, least in (("epochs", epochs, 1), ("seed", seed, 0), ("batch_size", batch_size or 0, 0)):
+        if not least <= value <= 2**31:
+            raise ValueError(f"train: {argument} must be {least} to 2³¹, got {value}")
+    if not (rate > 0 and math.isfinite(rate)):
+        raise ValueError(f"train: learning_rate must be positive and finite, got {rate}")
+    if resume and output is None:
+        raise ValueError("train: resume needs output, the folder to go on from")
+    plots = plotting() if pictures and output is not None else None
+    chosen = spec.parse(model) if isinstance(model, str) else model
+    training, held_out = recipe.data(seed)
+    batch = recipe.batch_size if batch_size is None else batch_size or None
+    folder = None if output is None else Path(output)
+    run = Run(name, recipe, training, held_out, chosen, seed, epochs, batch, rate, gradient, folder, plots, resume, progress)
+    return recipe.study(run)
+
+
+def evaluate(checkpoint) -> Evaluation:
+    """How good a classifier that `train` left is on the examples that were held out from it.
+
+    `checkpoint`: the folder of its output, or of checkpoints, or one of these.  Raises CheckpointError where there is none
+    that can be read, or where it is of no task with classes.
+    """
+    path = Path(checkpoint)
+    path = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+    config = config_of(path)
+    task, seed = config.get("task"), config.get("seed")
+    known = [name for name, recipe in RECIPES.items() if recipe.study is not regression.study]
+    if task not in known or not isinstance(seed, int):
+        raise CheckpointError(f"{path}: of {task or 'no task'}, expected one with classes: {', '.join(known)}")
+    model, params, _ = restore(path)
+    return measure(model, params, RECIPES[task].data(seed)[1], RECIPES[task].loss)
+
+
+def _decreasing(optimizer):
+    """With a learning rate that falls to 0 along a cosine."""
+    return lambda rate, steps: optimizer(optax.cosine_decay_schedule(rate, steps))
+
+
+RECIPES: dict[str, Recipe] = {
+    "spiral": Recipe(
+        data=lambda seed: data.split(data.spiral(seed=seed), 0.2, seed),
+        model="linear(100) relu linear(3) log_softmax",
+        others={
+            "linear": "linear(100) linear(3) log_softmax",
+            "hidden": "linear(100) relu linear(2) linear(3) log_softmax",
+        },
+        loss=LAYERS["nll"],
+        epochs=100,
+        batch_size=100,
+        learning_rate=1e-2,
+        optimizer=_decreasing(optax.adam),
+        study=spiral.study,
+    ),
+    "regression": Recipe(
+        data=lambda seed: (data.cubic(seed=seed), data.cubic(seed=seed + 1)),
+        model="linear(100) relu linear(1)",
+        others={"tanh": "linear(100) tanh linear(1)"},
+        loss=LAYERS["squared_error"],
+        epochs=1000,
+        batch_size=None,
+        learning_rate=1e-2,
+        optimizer=_decreasing(functools.partial(optax.adamw, weight_decay=1e-5)),
+        study=regression.study,
+    ),
+    "digits": Recipe(
+        data=images.digits,
+        model="conv(16) relu conv(16) relu max_pool(2) flatten dropout(0.3) linear(64) relu dropout(0.3) linear(10) "
+        "log_softmax",
+        loss=LAYERS["nll"],
+        epochs=20,
+        batch_size=32,
+        learning_rate=3e-3,
+        optimizer=_decreasing(optax.adamw),
+        study=images.study,
+    ),
+    "mnist": Recipe(
+        data=images.mnist,
+        model="conv(16) relu max_pool(2) conv(32) relu max_pool(2) flatten dropout(0.3) linear(128) relu dropout(0.3) "
+        "linear(10) log_softmax",
+        loss=LAYERS["nll"],
+        epochs=6,
+        batch_size=64,
+        learning_rate=3e-3,
+        optimizer=_decreasing(optax.adamw),
+        study=images.study,
+    ),
+}

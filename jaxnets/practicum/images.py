@@ -1,0 +1,73 @@
+"""Images of handwritten digits: a convolutional network, its learning curves and its mistakes."""
+
+import dataclasses
+
+import jax
+import numpy as np
+from jax.scipy.ndimage import map_coordinates
+
+from .. import data
+from ..data import Dataset
+from ..evaluate import predict
+from .run import Report, Run
+from .scores import Scores, score_table
+
+
+def study(run: Run) -> Report:
+    """Digits: learning curves, the confusion matrix, calibration and the most confident mistakes."""
+    model = run.model
+    result = run.fit(model, run.begin(model))
+    scores = Scores.of(run, model, result)
+    found = scores.held_out
+    wrong = round((1 - scores.accuracy) * found.examples)
+    lines = [
+        score_table(run, {"": scores}),
+        f"{wrong} of {found.examples:,} held-out images are seen as another digit.  Confidence and accuracy differ by "
+        f"{found.calibration_error:.1%} on average.",
+    ]
+    pictures = []
+    if run.plots:
+        plots, spaces = run.plots, run.title(model)
+        pictures = [
+            run.save(plots.learning_curves(result.history, spaces), "curves.png"),
+            run.save(plots.confusion(found.confusion, f"held-out accuracy {scores.accuracy:.1%}"), "confusion.png"),
+            run.save(plots.calibration(found.calibration, f"{found.examples:,} held-out images"), "calibration.png"),
+            run.save(_mistakes(run, model, result.params), "mistakes.png"),
+        ]
+    return Report({**run.about(), **scores.to_json()}, lines, pictures)
+
+
+def _mistakes(run, model, params, most: int = 18):
+    """The images that a classifier was most confidently wrong about."""
+    probabilities = np.exp(predict(model, params, run.held_out.x))
+    seen, sure = probabilities.argmax(1), probabilities.max(1)
+    wrong = np.flatnonzero(seen != run.held_out.y)
+    worst = wrong[np.argsort(-sure[wrong])][:most]
+    title = f"{len(wrong)} mistakes on {run.held_out.size:,} held-out images"
+    title += f", the {most} most confident" if len(wrong) > most else ""
+    return run.plots.mistakes(run.held_out.x[worst, 0], run.held_out.y[worst], seen[worst], sure[worst], title=title)
+
+
+def digits(seed: int) -> tuple[Dataset, Dataset]:
+    """scikit-learn's digits as images [1, 8, 8], a fifth of them held out."""
+    found = data.digits()
+    return data.split(dataclasses.replace(found, x=found.x.reshape(-1, 1, 8, 8)), 0.2, seed)
+
+
+def mnist(seed: int, copies: int = 4) -> tuple[Dataset, Dataset]:
+    """1,000 of the 5,000 images held out; the others each with distorted copies."""
+    training, held_out = data.split(data.mnist(), 1000, seed)
+    rng = np.random.default_rng(seed)
+    x = np.concatenate([training.x, *(_distorted(training.x, rng) for _ in range(copies))])
+    name = f"{training.name}, with {copies} distorted copies of each"
+    return dataclasses.replace(training, x=x, y=np.tile(training.y, copies + 1), name=name), held_out
+
+
+def _distorted(images, rng):
+    """Images [image, 1, height, width] turned, sheared, stretched and moved a little, each by a random affine map."""
+    count, _, height, width = images.shape
+    centre = np.array([[height - 1], [width - 1]]) / 2
+    maps = np.eye(2) + rng.uniform(-0.15, 0.15, (count, 2, 2))
+    places = maps @ (np.indices((height, width)).reshape(2, -1) - centre) + centre + rng.uniform(-1.5, 1.5, (count, 2, 1))
+    moved = jax.vmap(lambda image, at: map_coordinates(image, list(at), order=1))(images[:, 0], places.astype(images.dtype))
+    return np.asarray(moved).reshape(images.shape)

@@ -1,0 +1,99 @@
+"""A cubic: networks whose variance shows their uncertainty."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..data import Dataset
+from ..evaluate import predict
+from ..models import Model
+from .run import Report, Run, nonlinearity, table
+
+MEMBERS, INTERVAL, WIDE = 5, (-1.0, 1.0), (-2.0, 2.0)
+
+
+def study(run: Run) -> Report:
+    """Networks that agree where they saw data, and how far they part where they did not."""
+    word = nonlinearity(run.model)
+    names = [run.model.name if word in run.recipe.others else word, *run.recipe.others]
+    chosen = [run.model, *map(run.other, run.recipe.others)]
+    for model in chosen:
+        run.begin(model)  # does every one fit?
+    together = [_ensemble(model, MEMBERS) for model in chosen]
+    wide = dataclasses.replace(run, training=_repeated(run.training), held_out=_repeated(run.held_out))
+    x = np.linspace(*WIDE, 401)
+    inside = (x >= INTERVAL[0]) & (x <= INTERVAL[1])
+    found: dict[str, dict[str, Any]] = {}
+    predictions = {}
+    for i, (name, model, ensemble) in enumerate(zip(names, chosen, together, strict=True)):
+        result = wide.fit(ensemble, wide.begin(ensemble), name if i else "")
+        mean = predict(ensemble, result.params, run.held_out.x).mean(1)
+        predictions[name] = predict(ensemble, result.params, x[:, None]).T
+        deviation = predictions[name].std(0)
+        found[name] = {
+            "model": model.name,
+            "rmse": float(np.sqrt(np.mean((mean - run.held_out.y[:, 0]) ** 2))),
+            "deviation_inside": float(deviation[inside].mean()),
+            "deviation_outside": float(deviation[~inside].mean()),
+            "seconds": round(result.seconds, 2),
+        }
+    rows = [
+        (
+            f"{MEMBERS} × {values['model']}",
+            f"{values['rmse']:.4f}",
+            f"{values['deviation_inside']:.4f}",
+            f"{values['deviation_outside']:.4f}",
+            f"{values['deviation_outside'] / max(values['deviation_inside'], 1e-12):.0f}",
+            f"{values['seconds']:.1f}",
+        )
+        for values in found.values()
+    ]
+    columns = ("ensemble", "RMSE of the mean", "deviation inside", "deviation outside", "ratio", "seconds")
+    lines = [
+        table(
+            f"{run.training.size} points on {INTERVAL[0]:g} … {INTERVAL[1]:g}, networks asked on {WIDE[0]:g} … {WIDE[1]:g}",
+            columns,
+            rows,
+        ),
+        "Deviation: standard deviation across the networks, on average over x.  Where there were no data they disagree.",
+    ]
+    pictures = []
+    if run.plots:
+        titles = {
+            f"{MEMBERS} × {run.title(model)}, {name}": predictions[name] for name, model in zip(names, chosen, strict=True)
+        }
+        points = (run.training.x[:, 0], run.training.y[:, 0])
+        pictures.append(run.save(run.plots.ensemble(x, titles, points, INTERVAL), "regression.png"))
+        variances = {name: values.var(0) for name, values in predictions.items()}
+        pictures.append(run.save(run.plots.variance(x, variances, INTERVAL, f"{MEMBERS} networks each"), "variance.png"))
+    return Report({**run.about(), "ensembles": found}, lines, pictures)
+
+
+def _repeated(dataset: Dataset) -> Dataset:
+    """The same target for every network of an ensemble."""
+    return dataclasses.replace(dataset, y=np.repeat(dataset.y, MEMBERS, 1))
+
+
+def _ensemble(model: Model, count: int) -> Model:
+    """Networks that learn side by side, each from weights of its own: predictions [batch, network] of one number each."""
+
+    def init(key, input_shape, dtype=jnp.float32):
+        return jax.vmap(lambda key: _spread(model.init(key, input_shape, dtype), key))(jax.random.split(key, count))
+
+    def apply(params, x, *, key=None, train=False):
+        keys = None if key is None else jax.random.split(key, count)
+        every = jax.vmap(lambda p, k: model.apply(p, x, key=k, train=train), (0, None if key is None else 0), 1)
+        return every(params, keys)[..., 0]
+
+    return Model(f"{count} × ({model.name})", init, apply, lambda shape: (count,))
+
+
+def _spread(params, key):
+    """Biases of the first layer from −1 … 1 rather than 0, where the kinks of all its units would lie at x = 0."""
+    if not (isinstance(params, list) and isinstance(params[0], dict) and "b" in params[0]):
+        return params
+    b = params[0]["b"]
+    return [params[0] | {"b": jax.random.uniform(jax.random.fold_in(key, 1), b.shape, b.dtype, -1, 1)}, *params[1:]]

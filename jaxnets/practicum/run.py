@@ -1,0 +1,191 @@
+"""One training of a task of the practicum, and what is told of it."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from rich.table import Table
+from rich.text import Text
+
+from .. import spec
+from ..data import Dataset
+from ..display import as_text
+from ..errors import ShapeError
+from ..evaluate import predict
+from ..models import Model
+from ..train import Result, fit
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What a task found: numbers for programs, lines and tables for people, and the pictures written."""
+
+    numbers: dict[str, Any]
+    lines: list[Any]
+    pictures: list[Path]
+
+    def to_json(self) -> dict:
+        return {**self.numbers, "pictures": [str(path) for path in self.pictures]}
+
+    def __rich_console__(self, console, options):
+        for line in self.lines:
+            yield Text(line) if isinstance(line, str) else line
+        if self.pictures:
+            yield Text(f"pictures: {', '.join(map(str, self.pictures))}")
+
+    def __str__(self):
+        return as_text(self, 110)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """A task: `data(seed)` gives training and held-out examples; `model` is a description of the network that learns.
+
+    `others`, by name, are networks to compare it with.  `optimizer(learning_rate, steps)`; `batch_size` None is full-batch.
+    """
+
+    data: Callable[[int], tuple[Dataset, Dataset]]
+    model: str
+    loss: Callable
+    epochs: int
+    batch_size: int | None
+    learning_rate: float
+    optimizer: Callable[[float, int], optax.GradientTransformation]
+    study: Callable[["Run"], Report]
+    others: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One training of a task: its data, and all that `train` was told."""
+
+    task: str
+    recipe: Recipe
+    training: Dataset
+    held_out: Dataset
+    given: Model | None
+    seed: int
+    epochs: int
+    batch_size: int | None
+    learning_rate: float
+    gradient: str
+    folder: Path | None
+    plots: Any
+    resume: bool
+    progress: bool
+
+    @functools.cached_property
+    def model(self) -> Model:
+        return self.given or spec.parse(self.recipe.model)
+
+    def other(self, name) -> Model:
+        return spec.parse(self.recipe.others[name])
+
+    def begin(self, model: Model):
+        """Parameters to start from, for a model that fits the data."""
+        one = jax.ShapeDtypeStruct((1, *self.training.shape), jnp.result_type(float))
+        make = functools.partial(model.init, input_shape=self.training.shape, dtype=one.dtype)
+        key = jax.random.key(self.seed)
+        shape = jax.eval_shape(lambda key, x: model.apply(make(key), x), key, one).shape[1:]
+        classes = self.training.classes
+        expected = self.training.y.shape[1:] if classes is None else (classes,)
+        if shape != expected:
+            raise ShapeError(f"model '{model.name}': one prediction has shape {shape}, expected {expected} for {self.task}")
+        params = jax.jit(make)(key)
+        if classes is not None and not np.allclose(np.exp(predict(model, params, self.held_out.x)).sum(1), 1, atol=1e-3):
+            raise ValueError(f"model '{model.name}': its outputs must be log-probabilities; end it with log_softmax")
+        return params
+
+    def fit(self, model: Model, params, name: str = "", after_epoch=None) -> Result:
+        """The recipe's network, or another one, whose log and checkpoints are in the folder `name`."""
+        folder = self.folder / name if self.folder else None
+        size = self.batch_size or self.training.size
+        steps = max(1, self.training.size // max(1, size))
+        return fit(
+            model,
+            self.recipe.loss,
+            self.training,
+            self.recipe.optimizer(self.learning_rate, self.epochs * steps),
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            validation=self.held_out,
+            key=jax.random.key(self.seed),
+            params=params,
+            gradient=self.gradient,
+            log=folder and folder / "metrics.jsonl",
+            checkpoint=folder and folder / "checkpoints",
+            save_every=steps * max(1, self.epochs // 10),
+            resume=self.resume,
+            progress=self.progress,
+            config={"task": self.task, "seed": self.seed, "network": name},
+            after_epoch=after_epoch,
+        )
+
+    def about(self) -> dict:
+        return {
+            "task": self.task,
+            "model": self.model.name,
+            "seed": self.seed,
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "learning_rate": self.learning_rate,
+            "gradient": self.gradient,
+            "training_examples": self.training.size,
+            "held_out_examples": self.held_out.size,
+        }
+
+    def title(self, model: Model) -> str:
+        """The dimensions that a model goes through, as ℝ² → ℝ¹⁰⁰ → ℝ³."""
+        shapes, shape = [self.training.shape], self.training.shape
+        for part in model.parts or (model,):
+            before, shape = shape, part.output_shape(shape)
+            if shape != before or part.name.startswith(("linear", "conv", "residual")):
+                shapes.append(shape)
+        return spaces(*("×".join(map(str, shape)) for shape in shapes))
+
+    def path(self, name: str) -> Path:
+        return (self.folder or Path()) / name
+
+    def save(self, figure, name: str) -> Path:
+        return self.plots.save(figure, self.path(name))
+
+
+# --- words, tables, pictures ---------------------------------------------------------------------------------------
+
+
+def nonlinearity(model: Model) -> str:
+    """The first non-linearity of a model, as people write it."""
+    names = [part.name for part in model.parts if "(" not in part.name]
+    return {"relu": "ReLU", "log_softmax": "linear"}.get(names[0], names[0]) if names else "network"
+
+
+def plotting():
+    """The module of pictures, which needs matplotlib."""
+    try:
+        import matplotlib  # noqa: F401
+
+        from .. import plots
+    except ImportError:
+        raise ModuleNotFoundError("pictures need matplotlib: pip install 'jaxnets[plot]'") from None
+    return plots
+
+
+def spaces(*sizes) -> str:
+    """ℝ² → ℝ¹⁰⁰ → ℝ³"""
+    digits = str.maketrans("0123456789×", "⁰¹²³⁴⁵⁶⁷⁸⁹ˣ")
+    return " → ".join("ℝ" + str(size).translate(digits) * (str(size) != "1") for size in sizes)
+
+
+def table(title, columns, rows) -> Table:
+    table = Table(title=title, title_justify="left")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if i else "left")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
