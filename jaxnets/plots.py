@@ -256,7 +256,7 @@ def learning_curves(history: Sequence[Mapping[str, float]], title: str = "") -> 
             marker = marker if len(epochs) <= 40 else ""
             axes.plot(epochs, values, line, color=colour, marker=marker, markersize=4.5, label=f"{label}: {last}")
         axes.set(xlabel="epoch", title=name, yscale=scale)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
         if name == "accuracy":
             axes.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1, decimals=None))
         axes.grid(alpha=0.3)
