@@ -103,7 +103,7 @@ class Descent:
         (value, predictions), gradient = self.differentiate(state.params, *batch)
         params, optimizer = self._update(state, value, gradient, batch)
         right = 0 if self.classes is None else jnp.sum(jnp.argmax(predictions, -1) == batch[1], dtype=jnp.int32)
-        loss = state.loss + value.astype(jnp.float32)
+        loss = state.loss + value.astype(state.loss.dtype)
         return State(params, optimizer, state.step + 1, loss, state.correct + right, state.best)
 
     def _update(self, state, value, gradient, batch):
@@ -168,7 +168,7 @@ class Descent:
         for (name, size), bad in zip(found, counts, strict=True):
             if bad:
                 return f"{name} is NaN or infinite in {bad} of {size} entries"
-        return "the loss of the compiled step is NaN or infinite"
+        return "the sum of the losses is NaN or infinite"
 
     def _tensors(self, state, epoch) -> Iterator[tuple[str, Any]]:
         batch = x, y, key = self._batch(state, epoch)

@@ -103,7 +103,8 @@ def fit(
         {**(config or {}), "run": _run(model, data, batch, gradient, shuffle, key, patience)},
     )
     best = None if patience is None else params
-    zero = State(params, jax.jit(optimizer.init)(params), np.int32(0), np.float32(0), np.int32(0), best)
+    total = np.zeros((), jnp.promote_types(floating(params), jnp.float32))
+    zero = State(params, jax.jit(optimizer.init)(params), np.int32(0), total, np.int32(0), best)
     state, history = records.begin(zero, resume)
     state, x, y = devices.put(copied(state)), devices.put(x), devices.put(y)
     descent = Descent(model, loss, optimizer, gradient, penalty, batch, dropping, devices, data.classes)

@@ -2,9 +2,12 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
+import jax
 import pytest
 
 from jaxnets import cli
@@ -14,8 +17,6 @@ from jaxnets import cli
 def double_precision_afterwards():
     """The command chooses the precision of its process."""
     yield
-    import jax
-
     jax.config.update("jax_enable_x64", True)
 
 
@@ -100,6 +101,62 @@ def test_a_failed_comparison_is_exit_status_1(capsys, monkeypatch):
     status, out, _ = run(capsys, "compare", "tanh", "--json")
     assert status == 1
     assert json.loads(out)["ok"] is False
+
+
+def test_a_task_is_trained_and_evaluated(capsys, tmp_path):
+    model = ["--model", "flatten linear(10) log_softmax", "--epochs", "2", "--gradient", "manual"]
+    status, out, _ = run(capsys, "train", "digits", *model, "--output", str(tmp_path), "--no-pictures", "--json")
+    assert status == 0
+    trained = json.loads(out)
+    assert 0.4 < trained["held_out_accuracy"] < 1
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
+    status, out, _ = run(capsys, "evaluate", str(tmp_path), "--json")
+    assert status == 0
+    assert json.loads(out)["accuracy"] == trained["held_out_accuracy"]
+    status, _, err = run(capsys, "train", "digits", *model, "--output", str(tmp_path), "--no-pictures")
+    assert status == 2  # nothing is overwritten
+    assert "holds checkpoints; resume, or choose another folder" in err
+    status, out, _ = run(capsys, "train", "digits", *model, "--output", str(tmp_path), "--resume", "--no-pictures", "--json")
+    assert status == 0
+    assert json.loads(out)["held_out_accuracy"] == trained["held_out_accuracy"]
+
+
+def test_training_that_meets_nan_is_exit_status_1(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    jax.config.update("jax_enable_x64", False)
+    status, out, err = run(capsys, "train", "spiral", "--learning-rate", "1e38", "--no-pictures")
+    assert status == 1
+    assert out == ""
+    assert err.startswith("jaxnets: step 2: the output of part 2, linear(3), [100, 3] is NaN or infinite in")
+    assert err.endswith("the state after step 1 is in runs/spiral/checkpoints/step-0000000001\n")
+    assert err.count("\n") == 1
+
+
+def test_ctrl_c_is_exit_status_130(tmp_path):
+    options = ["--epochs", "99999", "--no-pictures", "--output", tmp_path]
+    command = [sys.executable, "-m", "jaxnets", "train", "spiral", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while not (tmp_path / "metrics.jsonl").exists() or not (tmp_path / "metrics.jsonl").read_text():
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=100)
+    assert process.returncode == 130
+    assert out == ""
+    assert err.startswith("jaxnets: interrupted after step ")
+    assert err.count("\n") == 1
+    assert err.split()[-1] == str(max((tmp_path / "checkpoints").iterdir()))
+
+
+def test_space_and_tricks_tell_numbers(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, out, _ = run(capsys, "space", "--no-pictures", "--json")
+    assert status == 0
+    assert len(json.loads(out)["linear_maps"]) == 5
+    status, out, _ = run(capsys, "tricks", "l2", "--quick")
+    assert status == 0
+    assert "The norm of the weights is least with" in out
+    assert sorted(path.name for path in (tmp_path / "runs" / "tricks").iterdir()) == ["l2.json", "l2.png"]
 
 
 BAD = [

@@ -66,7 +66,7 @@ def activations(seeds: int, quick: bool) -> Finding:
         setting=f"digits, 64-{WIDTH}-…-{WIDTH}-10 with {', '.join(map(str, depths))} hidden layers, states z_k of size n; "
         f"training: {epochs} epochs of SGD, the best rate of {numbers(rates)}",
         columns=(
-            "‖∂z_k/∂z_k₋₁‖ / √n",
+            "‖∂z_k/∂z_(k−1)‖ / √n",
             *(f"gradient at z₁ : at z{lowered(depth)}" for depth in depths),
             change,
             trained,
