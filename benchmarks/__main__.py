@@ -20,12 +20,12 @@ QUESTIONS = (
     "input_jacobian",
     "parameter_jacobian",
     "gradient",
-    "train",
     "hessian",
     "compile",
     "scaling",
     "roofline",
     "accuracy",
+    "train",  # last: it tells glibc what to do with memory
 )
 
 

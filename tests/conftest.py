@@ -1,5 +1,7 @@
 """Double precision for every test, hypothesis without chance or deadline, and the option `--all`."""
 
+import sys
+
 import jax
 import pytest
 from hypothesis import HealthCheck, settings
@@ -34,10 +36,16 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "sweep: what only `--all` runs, because it takes long and finds little more")
+    config.addinivalue_line(
+        "markers", "oldest: run on the oldest Python, elsewhere only with `--all`: tells of our code alone"
+    )
     config.addinivalue_line("markers", "unoptimized: compile without XLA's optimizations")
 
 
 def pytest_collection_modifyitems(config, items):
+    def left_out(item):
+        return item.get_closest_marker("sweep") or (sys.version_info >= (3, 12) and item.get_closest_marker("oldest"))
+
     if not config.getoption("--all"):
-        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("sweep")])
-        items[:] = [item for item in items if not item.get_closest_marker("sweep")]
+        config.hook.pytest_deselected(items=[item for item in items if left_out(item)])
+        items[:] = [item for item in items if not left_out(item)]

@@ -1,7 +1,5 @@
 """The suite notices when a rule is altered: a sample of the mutants here, all of them by `python -m tests.mutants`."""
 
-import sys
-
 import pytest
 
 import jaxnets
@@ -11,10 +9,7 @@ from .mutants import run, targets
 
 TARGETS = targets()
 
-pytestmark = pytest.mark.skipif(
-    sys.version_info >= (3, 12), reason="mutants tell about the tests, not about a version of Python: one version is enough"
-)
-
+pytestmark = pytest.mark.oldest  # mutants tell about the tests
 
 EVERY = 10  # one mutant in so many is tried
 SAMPLE = 30  # of one target in so many, but for `--all`

@@ -13,7 +13,7 @@ from jaxnets import CheckpointError, ShapeError, SpecError, parse, plots, practi
 from jaxnets.data import Dataset
 from jaxnets.practicum import RECIPES, evaluate, space, train
 
-pytestmark = pytest.mark.unoptimized
+pytestmark = [pytest.mark.unoptimized, pytest.mark.oldest]
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """Every property over every case, and random shapes against jax.jacrev."""
 
-import sys
-
 import jax
 import pytest
 from hypothesis import given
@@ -26,13 +24,11 @@ def test_every_layer_has_a_case():
 def pairs():
     """Every property with every line of the table; those that belong to the full sweep are marked.
 
-    Other lines than the first of a layer vary its configuration.  That is our code, not Python's or JAX's: the cheap
-    properties run over them on the oldest Python alone.
+    Lines behind the first of a layer vary its configuration: only the cheap properties run over them, on one Python.
     """
-    oldest = sys.version_info < (3, 12)
     for case in CASES:
         for check in PROPERTIES:
-            marks = [] if case is FIRST[case.name] or (oldest and check in CHEAP) else [pytest.mark.sweep]
+            marks = [] if case is FIRST[case.name] else [pytest.mark.oldest if check in CHEAP else pytest.mark.sweep]
             yield pytest.param(check, case, id=f"{check.__name__}-{case}", marks=marks)
 
 
