@@ -15,10 +15,10 @@ def needs(package: str):
 
     def decorate(make):
         @functools.wraps(make)
-        def contender(*args) -> Contender | Missing:
+        def contender(*args, **options) -> Contender | Missing:
             if importlib.util.find_spec(package) is None:
                 return Missing(f"missing: {package} (pip install {package})")
-            return make(*args)
+            return make(*args, **options)
 
         return contender
 
