@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import os
-import tempfile
 import zipfile
 import zlib
 from pathlib import Path
@@ -14,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .errors import DTypeError, ShapeError
+from .files import aside
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,11 +174,8 @@ def _kept(name, make):
     with contextlib.suppress(KeyError, *UNREADABLE), np.load(path) as found:
         return found["x"], found["y"]
     x, y = make()
-    with contextlib.suppress(OSError):  # a cache that cannot be written is none
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as aside:
-            np.savez_compressed(Path(aside, name), x=x, y=y)
-            os.replace(Path(aside, name), path)
+    with contextlib.suppress(OSError), aside(path) as part:  # a cache that cannot be written is none
+        np.savez_compressed(part, x=x, y=y)
     return x, y
 
 

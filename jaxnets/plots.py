@@ -4,7 +4,6 @@ Colours are those of Okabe and Ito, which the colour-blind tell apart; classes d
 """
 
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,8 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from PIL import Image
+
+from .files import aside
 
 COLOURS = ("#0072B2", "#E69F00", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#009E73", "#F0E442")
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
@@ -39,8 +40,8 @@ STYLE: dict[Any, Any] = {  # sizes that stay readable when a picture is half as 
 
 
 def save(figure: Figure, path: str | os.PathLike, dpi: int = 130) -> Path:
-    """Write a PNG aside and rename it: a reader never finds half a picture.  Missing folders are made."""
-    return _write(path, lambda file: figure.savefig(file, dpi=dpi, format="png"))
+    """Write a PNG; missing folders are made."""
+    return _write(path, lambda part: figure.savefig(part, dpi=dpi, format="png"))
 
 
 def save_animation(
@@ -70,27 +71,13 @@ def save_animation(
     first, *others = (Image.fromarray(image).quantize(palette=palette, dither=Image.Dither.NONE) for image in images)
     durations = [rest, *[milliseconds] * (len(others) - 1), rest][: len(images)]
     options = {"save_all": True, "append_images": others, "duration": durations, "loop": 0, "optimize": False}
-    return _write(path, lambda file: first.save(file, format="GIF", **options))
+    return _write(path, lambda part: first.save(part, format="GIF", **options))
 
 
 def _write(path, write) -> Path:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.stem, suffix=".part", delete=False) as file:
-        try:
-            write(file)
-        except BaseException:
-            os.unlink(file.name)
-            raise
-    os.chmod(file.name, 0o666 & ~_umask())
-    os.replace(file.name, path)
-    return path
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    with aside(path) as part:
+        write(part)
+    return Path(path)
 
 
 def _pixels(figure, dpi):

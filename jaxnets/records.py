@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import signal
 import sys
 import threading
@@ -17,6 +16,7 @@ from jax.experimental.multihost_utils import sync_global_devices
 from . import checkpoint
 from .descent import State
 from .errors import CheckpointError
+from .files import aside
 
 
 def since_best(history: list[dict]) -> int:
@@ -54,10 +54,8 @@ class Records:
                     raise CheckpointError(f"{path}: cannot go on: {name} was {was}, now {value}")
             history = config["history"]
         if self.log is not None and _writes():
-            self.log.parent.mkdir(parents=True, exist_ok=True)
-            aside = self.log.with_name(f".{self.log.name}-aside")
-            aside.write_text("".join(_line(metrics) for metrics in history))
-            os.replace(aside, self.log)
+            with aside(self.log) as part:
+                part.write_text("".join(_line(metrics) for metrics in history))
         return state, history
 
     def _check(self):

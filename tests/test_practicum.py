@@ -186,7 +186,7 @@ def test_half_a_picture_is_none(tmp_path):
 
     class Broken:
         def savefig(self, file, **options):
-            file.write(b"half")
+            file.write_bytes(b"half")
             raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):

@@ -13,7 +13,7 @@ from jaxnets.catalogue import catalogue
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "jaxnets"
 FLOORS = [  # a file may import only from its own floor and those below
-    {"errors", "factors", "contraction", "terms", "display", "jacobian", "rules", "samples"},
+    {"errors", "files", "factors", "contraction", "terms", "display", "jacobian", "rules", "samples"},
     {"marker", "layer"},
     {"layers", "losses", "primitives"},
     {"graph", "plan", "chunks", "eliminate", "transforms"},

@@ -1,0 +1,20 @@
+"""Files that are whole or not there."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def aside(path: str | os.PathLike) -> Iterator[Path]:
+    """A path to write to, which is renamed to `path` in the end: a reader never finds half a file.
+
+    Missing folders are made.  Where writing fails, what was at `path` stays and nothing is left beside it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
+        yield Path(folder, path.name)
+        os.replace(Path(folder, path.name), path)
