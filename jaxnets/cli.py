@@ -321,11 +321,8 @@ def _comparisons(command: Compare, name: str):
 def _train(command: Train) -> int:
     from .errors import NonFiniteError
 
-    tasks = _practicum().RECIPES
-    if command.task not in tasks:
-        raise _UsageError(
-            f"train: {f'unknown task {command.task!r}' if command.task else 'which TASK?'}  {', '.join(tasks)}"
-        )
+    if not command.task:
+        raise _UsageError(f"train: which TASK?  {', '.join(_practicum().RECIPES)}")
     if command.resume and command.output is None:
         raise _UsageError("train: --resume goes on in a folder: say which with --output")
     options = dataclasses.asdict(command)

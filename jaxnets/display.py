@@ -1,4 +1,4 @@
-"""What people read of a Jacobian: a word for its structure and a formula in index notation."""
+"""What people see: a word for the structure of a Jacobian, its formula in index notation, tables as text, pictures."""
 
 from .factors import Label, Tensor, flatten
 from .terms import Term
@@ -102,3 +102,14 @@ class _Namer:
             return scale + "1" if scale in ("", "−") else scale
         total = f"Σ_{''.join(names[label] for label in dict.fromkeys(inner))} " if inner else ""
         return f"{total}{scale}{'·' if scale not in ('', '−') else ''}{'·'.join(parts)}"
+
+
+def plotting():
+    """The module of pictures, which needs matplotlib."""
+    try:
+        import matplotlib  # noqa: F401
+
+        from . import plots
+    except ImportError:
+        raise ModuleNotFoundError("pictures need matplotlib: pip install 'jaxnets[plot]'") from None
+    return plots

@@ -100,7 +100,7 @@ def fit(
         Path(log) if log else None,
         Path(checkpoint) if checkpoint else None,
         keep,
-        {**(config or {}), "run": _run(model, data, batch, gradient, shuffle, key, patience)},
+        {**(config or {}), "run": _run(model, data, batch, gradient, shuffle, key, patience) if checkpoint else None},
     )
     best = None if patience is None else params
     total = np.zeros((), jnp.promote_types(floating(params), jnp.float32))
@@ -224,7 +224,8 @@ def _check_model(model, loss, params, x, y, data):
 
 def _run(model, data, batch, gradient, shuffle, key, patience) -> dict:
     """What must be the same for a run to go on to the same bits."""
-    content = hashlib.sha256(np.ascontiguousarray(data.x).tobytes() + np.ascontiguousarray(data.y).tobytes()).hexdigest()
+    content = hashlib.sha256(np.ascontiguousarray(data.x).data)
+    content.update(np.ascontiguousarray(data.y).data)
     typed = jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
     return {
         "model": model.name,
@@ -233,7 +234,7 @@ def _run(model, data, batch, gradient, shuffle, key, patience) -> dict:
             "examples": data.size,
             "shape": list(data.shape),
             "classes": data.classes,
-            "sha256": content,
+            "sha256": content.hexdigest(),
         },
         "batch_size": batch,
         "gradient": gradient,

@@ -9,13 +9,14 @@ import optax
 from .. import data, spec
 from ..catalogue import LAYERS
 from ..checkpoint import config_of
+from ..display import plotting
 from ..errors import CheckpointError
 from ..evaluate import Evaluation
 from ..evaluate import evaluate as measure
 from ..models import Model
 from ..train import restore
 from . import images, regression, spiral
-from .run import Recipe, Report, Run, plotting
+from .run import Recipe, Report, Run
 from .space import space
 
 __all__ = ["RECIPES", "Recipe", "Report", "evaluate", "space", "train"]
@@ -57,11 +58,14 @@ def train(
     if resume and output is None:
         raise ValueError("train: resume needs output, the folder to go on from")
     plots = plotting() if pictures and output is not None else None
-    chosen = spec.parse(model) if isinstance(model, str) else model
+    chosen = recipe.model if model is None else model
+    network = spec.parse(chosen) if isinstance(chosen, str) else chosen
     training, held_out = recipe.data(seed)
     batch = recipe.batch_size if batch_size is None else batch_size or None
     folder = None if output is None else Path(output)
-    run = Run(name, recipe, training, held_out, chosen, seed, epochs, batch, rate, gradient, folder, plots, resume, progress)
+    run = Run(
+        name, recipe, training, held_out, network, seed, epochs, batch, rate, gradient, folder, plots, resume, progress
+    )
     return recipe.study(run)
 
 

@@ -69,7 +69,7 @@ class Run:
     recipe: Recipe
     training: Dataset
     held_out: Dataset
-    given: Model | None
+    model: Model
     seed: int
     epochs: int
     batch_size: int | None
@@ -79,10 +79,6 @@ class Run:
     plots: Any
     resume: bool
     progress: bool
-
-    @functools.cached_property
-    def model(self) -> Model:
-        return self.given or spec.parse(self.recipe.model)
 
     def other(self, name) -> Model:
         return spec.parse(self.recipe.others[name])
@@ -163,17 +159,6 @@ def nonlinearity(model: Model) -> str:
     """The first non-linearity of a model, as people write it."""
     names = [part.name for part in model.parts if "(" not in part.name]
     return {"relu": "ReLU", "log_softmax": "linear"}.get(names[0], names[0]) if names else "network"
-
-
-def plotting():
-    """The module of pictures, which needs matplotlib."""
-    try:
-        import matplotlib  # noqa: F401
-
-        from .. import plots
-    except ImportError:
-        raise ModuleNotFoundError("pictures need matplotlib: pip install 'jaxnets[plot]'") from None
-    return plots
 
 
 def spaces(*sizes) -> str:

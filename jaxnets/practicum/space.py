@@ -7,8 +7,9 @@ import numpy as np
 
 from .. import models
 from ..catalogue import LAYERS
+from ..display import plotting
 from ..transforms import value_and_jacobian
-from .run import Report, plotting, spaces, table
+from .run import Report, spaces, table
 
 POINTS, MAPS, SCALES, HIDDEN = 1000, 5, (1, 2, 3, 4, 5), (2, 5, 20, 100)
 

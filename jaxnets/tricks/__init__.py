@@ -4,9 +4,10 @@ import json
 import os
 from pathlib import Path
 
+from ..display import plotting
 from ..files import aside
 from . import descent, losses, restraint, signals
-from .finding import Finding, Trick, plotting
+from .finding import Finding, Trick
 
 TRICKS: dict[str, Trick] = {
     trick.name: trick

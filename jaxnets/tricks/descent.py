@@ -123,10 +123,8 @@ def normalisation(seeds: int, quick: bool) -> Finding:
         "(x−μ) / σ": _without_floor,
         "(x−μ) / max(σ, ε)": lambda data, by: by.standardize(data),
     }
-    contenders = {}
-    for name, way in ways.items():
-        pairs = [(*split(wine, 0.25, seed), seed) for seed in range(seeds)]
-        contenders[name] = starts(model, [(way(t, Statistics.of(t.x)), way(h, Statistics.of(t.x))) for t, h, _ in pairs])
+    splits = [(*parts, Statistics.of(parts[0].x)) for parts in (split(wine, 0.25, seed) for seed in range(seeds))]
+    contenders = {name: starts(model, [(way(t, by), way(h, by)) for t, h, by in splits]) for name, way in ways.items()}
     runs = train(model, NLL, contenders, optax.sgd, rates, epochs=epochs, score=average_loss)
     steps = f"steps to {goal} % training accuracy"
     return Finding(

@@ -11,7 +11,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from ..display import as_text
+from ..display import as_text, plotting
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -230,15 +230,6 @@ def listed(words) -> str:
 
 
 # --- pictures -----------------------------------------------------------------------------------------------------
-
-
-def plotting():
-    """The module `plots`, for which matplotlib must be there."""
-    try:
-        from .. import plots
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError("pictures need matplotlib: pip install 'jaxnets[plot]'") from None
-    return plots
 
 
 def _draw_lines(axes: "Axes", panel: Lines, contenders: list[str]) -> dict:
