@@ -225,6 +225,9 @@ def _multiply(a: Tensor, b: Tensor, keep) -> Tensor:
         return tensor(tensor(wide(x), x_labels).aligned(labels) * tensor(wide(y), y_labels).aligned(labels), labels, name)
     batch = [label for label in x_labels if label in shared & keep]
     summed = [label for label in x_labels if label in shared - keep]
+    if len(shared) == len(x_labels) == len(y_labels):  # no matrix product: XLA would transpose both for one
+        places = tuple(map(x_labels.index, summed))
+        return tensor(jnp.sum(wide(x) * wide(tensor(y, y_labels).aligned(x_labels)), places), labels, name)
     numbers: Any = [[[own.index(label) for label in side] for own in (x_labels, y_labels)] for side in (summed, batch)]
     dtype = jnp.promote_types(x.dtype, y.dtype)
     summed_in = jnp.promote_types(dtype, jnp.float32)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from .display import formula, structure
 from .errors import JacobianTooLarge, ShapeError
 from .factors import Label, Tensor, pytree
-from .terms import Term, compose, make_term, merged, on_diagonal
+from .terms import Term, compose, make_term, merged, tied
 
 
 @pytree("terms")
@@ -138,25 +138,39 @@ class Jacobian:
         self._check_size(shape, limit)
         return self._total([replace(t, inp=t.inp[1:]).dense() for t in self.terms], shape)
 
-    def diagonal(self) -> jax.Array:
-        """∂y[i]/∂x[i] for every index, of the output's shape; output and input must have the same shape."""
-        if self.out_shape != self.in_shape:
-            raise ShapeError(f"diagonal: output {self.out_shape} and input {self.in_shape} differ")
-        return self._total([on_diagonal(term).dense() for term in self.terms], self.out_shape)
+    def diagonal(self, axes: tuple[int, ...] | None = None) -> jax.Array:
+        """∂y[i]/∂x[i] for every index i of these axes (default: of all), `[*other outputs, *other inputs, *axes]`.
+
+        Raises ShapeError where output and input differ along them.
+        """
+        return self._tied("diagonal", axes, False)
+
+    def trace(self, axes: tuple[int, ...] | None = None) -> jax.Array:
+        """Σ_i ∂y[i]/∂x[i] over the indices of these axes (default: of all), `[*other outputs, *other inputs]`.
+
+        Raises ShapeError where output and input differ along them.
+        """
+        return self._tied("trace", axes, True)
+
+    def _tied(self, name, axes, summed):
+        out, inp = self.out_shape, self.in_shape
+        if axes is None and len(out) != len(inp):
+            raise ShapeError(f"{name}: output {out} and input {inp} differ")
+        axes = range(len(out)) if axes is None else [a + len(out) if a < 0 else a for a in axes]
+        if any(not 0 <= a < min(len(out), len(inp)) or out[a] != inp[a] for a in axes):
+            raise ShapeError(f"{name}: output {out} and input {inp} differ along axes {tuple(axes)}")
+        rest = [n for side in (out, inp) for a, n in enumerate(side) if a not in axes]
+        shape = (*rest, *([] if summed else [out[a] for a in axes]))
+        return self._total([tied(term, axes, summed).dense() for term in self.terms], shape)
 
     def _total(self, arrays, shape):
         total = reduce(jnp.add, arrays) if arrays else jnp.zeros(shape)
         return total.astype(self.dtype)
 
     def _check_size(self, shape, limit):
-        need = math.prod(shape) * self.dtype.itemsize
-        limit = available_memory() / 2 if limit is None else limit
-        if need > limit:
-            raise JacobianTooLarge(
-                f"the dense Jacobian of shape {list(shape)} needs {show_bytes(need)}, the limit is {show_bytes(limit)}; "
-                f"it is stored as {self.structure} in {show_bytes(self.nbytes)}: use J @ v, u @ J, J.diagonal() or "
-                "J.per_example(), or pass limit="
-            )
+        stored = f"it is stored as {self.structure} in {show_bytes(self.nbytes)}"
+        advice = f"{stored}: use J @ v, u @ J, J.diagonal() or J.per_example(), or pass limit="
+        check_bytes("the dense Jacobian", shape, self.dtype, limit, advice)
 
     # what it is, in words
 
@@ -196,6 +210,15 @@ def jacobian_of(terms, out_shape, in_shape, dtype, names=("y", "x")) -> Jacobian
     if 0 in out_shape or 0 in in_shape:
         terms = ()
     return Jacobian(terms, tuple(out_shape), tuple(in_shape), jnp.dtype(dtype), names)
+
+
+def check_bytes(what: str, shape, dtype, limit: float | None, advice: str):
+    """JacobianTooLarge where an array exceeds `limit` bytes (default: half of the memory that is free now)."""
+    need = math.prod(shape) * jnp.dtype(dtype).itemsize
+    limit = available_memory() / 2 if limit is None else limit
+    if need > limit:
+        size = f"of shape {list(shape)} needs {show_bytes(need)}, the limit is {show_bytes(limit)}"
+        raise JacobianTooLarge(f"{what} {size}; {advice}")
 
 
 def _array(x) -> jax.Array:

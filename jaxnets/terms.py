@@ -210,13 +210,20 @@ def _fused(term: Term, axis: int) -> Term:
     return replace(term, inp=(*term.inp[:axis], (whole,), *term.inp[axis + 1 :]), factors=tuple(factors))
 
 
-def on_diagonal(term: Term) -> Term:
-    """The term without input axes, its input indices set equal to its output indices."""
+def tied(term: Term, axes, summed: bool) -> Term:
+    """The term with its output and its input index set equal along these axes: summed, or as the last input axes."""
     unifier = Unifier(_highest(term))
-    for axis, (left, right) in enumerate(zip(term.out, term.inp, strict=True)):
-        if not unifier.unify(left, right):
-            return on_diagonal(_transposed(_fused(_transposed(_fused(term, axis)), axis)))
-    return make_term(map(unifier.resolve, term.out), (), [f.relabel(unifier.resolve) for f in term.factors], term.scale)
+    for axis in axes:
+        if not unifier.unify(term.out[axis], term.inp[axis]):
+            return tied(_transposed(_fused(_transposed(_fused(term, axis)), axis)), axes, summed)
+    out, inp = ([unifier.resolve(group) for a, group in enumerate(side) if a not in axes] for side in (term.out, term.inp))
+    common = [unifier.resolve(term.out[axis]) for axis in axes]
+    factors, scale = [f.relabel(unifier.resolve) for f in term.factors], term.scale
+    if not summed:
+        return make_term(out, [*inp, *common], factors, scale)
+    for label in set(flatten(common)) - set(flatten([*out, *inp])).union(*(f.labels for f in factors)):
+        scale *= label.size  # nothing depends on it
+    return make_term(out, inp, factors, scale)
 
 
 def _sum(a: Term, b: Term) -> Term:

@@ -226,6 +226,14 @@ def hessian(function: Callable, argnums: int | tuple[int, ...] = 0, *, on_opaque
     return wrapped
 
 
+def unwrapped(function: Callable) -> tuple[Callable, dict]:
+    """What a `functools.partial` of keywords stands for: a function and its configuration."""
+    if isinstance(function, functools.partial) and not function.args:
+        inner, config = unwrapped(function.func)
+        return inner, config | function.keywords
+    return function, {}
+
+
 def loss_hessian(loss: Callable, predictions, *others, root: bool = False, **config) -> Jacobian:
     """The Hessian of the sum of all losses by the predictions, block diagonal over the examples.
 
@@ -233,6 +241,8 @@ def loss_hessian(loss: Callable, predictions, *others, root: bool = False, **con
     hand-written gradient is differentiated.  The result has the shape `(*predictions, *predictions)`; with `root` it is a
     matrix S, of the same shape, with S @ S.T equal to the Hessian.  Raises RuleError where no root is known.
     """
+    loss, known = unwrapped(loss)
+    config = known | config
     predictions = jnp.asarray(predictions)
     name = argument_names(loss, (predictions, *others), [0])[0]
     if isinstance(loss, Layer) and loss.curvature is not None:

@@ -1,0 +1,40 @@
+"""Second derivatives of a loss by its parameters: their diagonal, their products with vectors."""
+
+from collections.abc import Callable
+
+import jax
+
+from ..jacobian import Jacobian
+from ..marker import with_rules
+from ..transforms import grad, jacobian
+from .rows import quantity
+
+
+@quantity
+def hessian_diagonal(loss: Callable) -> Callable:
+    """A function of `(params, *args)`: ∂²ℓ/∂θ² for every parameter, a tree like the parameters, of a scalar loss.
+
+    Exact, from the structured Hessian; the blocks between different leaves are not needed, and under `jax.jit` not computed.
+    Raises ShapeError where the loss is no scalar.
+    """
+
+    def run(params, *args):
+        tree = jax.tree.structure(params)
+        rows = tree.flatten_up_to(jacobian(grad(loss), on_opaque="allow")(params, *args))
+        blocks = [jax.tree.leaves(row, is_leaf=lambda j: isinstance(j, Jacobian))[i] for i, row in enumerate(rows)]
+        return jax.tree.unflatten(tree, [block.diagonal() for block in blocks])
+
+    return run
+
+
+def hessian_vector_product(loss: Callable) -> Callable:
+    """A function of `(params, v, *args)`: ∂²ℓ/∂θ² v, both trees like the parameters, of a scalar loss.
+
+    By pushing v through the gradient: the time of a few gradients.
+    """
+
+    def run(params, v, *args):
+        gradient = jax.grad(with_rules(lambda p: loss(p, *args)))
+        return jax.jvp(gradient, (params,), (v,))[1]
+
+    return run

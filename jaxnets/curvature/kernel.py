@@ -1,0 +1,137 @@
+"""The neural tangent kernel Θ(x, x') = J(x) J(x')ᵀ, J the Jacobian of the outputs by the parameters (Jacot et al. 2018).
+
+By weights that are used once J is a product `∂y[b,c]/∂w[o,i] = G[b,c,o]·x[b,i]`, and its kernel the product of two small
+ones, `Σ_o G G' · Σ_i x x'`: the order in which the labels are summed is that trick, for every layer at once.
+"""
+
+import operator
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from ..errors import ShapeError
+from ..jacobian import check_bytes
+from ..marker import with_rules
+from .rows import Rows, by_parameters, only, quantity, wide
+
+OUTPUTS = ("full", "trace", "diagonal")
+
+
+@quantity
+def ntk(
+    f: Callable, outputs: str | int | tuple[int, ...] = "full", *, block_size: int | None = None, limit: float | None = None
+) -> Callable:
+    """A function of `(params, x1, x2=None)` that gives the empirical neural tangent kernel of `f(params, x)`.
+
+    f gives `[B, *outputs]`.  The kernel is `[B1, *outputs, B2, *outputs]` for "full", `[B1, B2]` summed over the outputs for
+    "trace", `[B1, B2, *outputs]` of each output with itself for "diagonal", and `[B1, B2]` for one output, given by its
+    index.  Without x2 it is that of x1 with itself, from one Jacobian.
+
+    `block_size` bounds memory: the kernel is made in blocks of so many examples, in the symmetric case those on one side of
+    the diagonal.  Raises JacobianTooLarge where the kernel exceeds `limit` bytes (default: half of the free memory),
+    ShapeError where f's output or the index does not fit, ValueError for an unknown word.
+    """
+    if isinstance(outputs, str) and outputs not in OUTPUTS:
+        raise ValueError(f"ntk: outputs must be one of {OUTPUTS} or an index, got {outputs!r}")
+    if block_size is not None and (not isinstance(block_size, int) or block_size < 1):
+        raise ValueError(f"ntk: block_size must be a positive integer or None, got {block_size!r}")
+
+    def rows(params, x) -> Rows:
+        values, tree, rows = by_parameters("ntk", _chosen(f, outputs), params, x)
+        only("ntk", "f", values, tree)
+        return rows
+
+    def kernel(ours: Rows, theirs: Rows):
+        ((block,),) = ours.gram(theirs)
+        block = wide(block)
+        axes = tuple(range(1, len(block.out_shape)))
+        if outputs == "trace":
+            return block.trace(axes)
+        return block.diagonal(axes) if outputs == "diagonal" else block.dense(limit)
+
+    def run(params, x1, x2=None):
+        if block_size is None:
+            ours = rows(params, x1)
+            return kernel(ours, ours if x2 is None else rows(params, x2))
+        second = len(jax.eval_shape(f, params, x1).shape) if outputs == "full" else 1
+        return _in_blocks(lambda a, b: kernel(rows(params, a), rows(params, b)), x1, x2, block_size, second, limit)
+
+    return run
+
+
+def _chosen(f: Callable, outputs) -> Callable:
+    """f, or one of its outputs."""
+    if isinstance(outputs, str):
+        return f
+    index = (outputs,) if isinstance(outputs, int) else tuple(map(operator.index, outputs))
+
+    def one(params, x):
+        y = f(params, x)
+        shape = jnp.shape(y)[1:]
+        if len(shape) != len(index) or any(not -n <= i < n for i, n in zip(index, shape, strict=True)):
+            raise ShapeError(f"ntk: outputs {outputs} is no index of an output of shape {shape}")
+        return y[(slice(None), *index)]
+
+    return one
+
+
+def _in_blocks(kernel: Callable, x1, x2, size: int, second: int, limit):
+    """The kernel from blocks; of one batch with itself only those on one side of the diagonal are made.
+
+    `second` is the axis of a kernel that x2 belongs to.
+    """
+    symmetric = x2 is None
+    (count1, ours), (count2, theirs) = (_blocks(x, size) for x in (x1, x1 if symmetric else x2))
+    one = jax.eval_shape(lambda: kernel(_at(ours, 0), _at(theirs, 0)))
+    n1, n2 = -(-count1 // size), -(-count2 // size)
+    shape = list(one.shape)
+    shape[0], shape[second] = n1 * size, n2 * size
+    check_bytes("the kernel", shape, one.dtype, limit, "trace, diagonal or one output need less; or pass limit=")
+    pairs = jnp.array([(i, j) for i in range(n1) for j in range(n2) if i <= j or not symmetric])
+    turned = [*range(second, one.ndim), *range(second)] if second > 1 else [1, 0, *range(2, one.ndim)]
+
+    def put(whole, block, i, j):
+        start = [0] * one.ndim
+        start[0], start[second] = i * size, j * size
+        return jax.lax.dynamic_update_slice(whole, block, start)
+
+    def step(k, whole):
+        i, j = pairs[k]
+        block = kernel(_at(ours, i), _at(theirs, j))
+        return put(put(whole, block, i, j), block.transpose(turned), j, i) if symmetric else put(whole, block, i, j)
+
+    whole = jax.lax.fori_loop(0, len(pairs), step, jnp.zeros(shape, one.dtype))
+    return jax.lax.slice_in_dim(whole[:count1], 0, count2, axis=second)
+
+
+def _blocks(x, size: int):
+    """How many examples there are, and they in blocks `[n, size, ...]`, the last one filled up with the last example."""
+    count = jax.tree.leaves(x)[0].shape[0]
+    places = jnp.minimum(jnp.arange(-(-count // size) * size), count - 1).reshape(-1, size)
+    return count, jax.tree.map(lambda a: jnp.asarray(a)[places], x)
+
+
+def _at(blocks, i):
+    return jax.tree.map(lambda a: a[i], blocks)
+
+
+def ntk_vector_product(f: Callable) -> Callable:
+    """A function of `(params, v, x1, x2=None)` that gives Θ(x1, x2) v for v of the shape of f(params, x2).
+
+    J(x1) (J(x2)ᵀ v) by one product with Jᵀ and one with J, without either: some passes through f.
+    """
+    ruled = with_rules(f)
+
+    def run(params, v, x1, x2=None):
+        y, push = jax.linearize(lambda p: ruled(p, x1), params)
+        if x2 is None:
+            y2, pull = y, jax.linear_transpose(push, params)
+        else:
+            y2, pull = jax.vjp(lambda p: ruled(p, x2), params)
+        v = jnp.asarray(v)
+        if v.shape != y2.shape:
+            raise ShapeError(f"ntk_vector_product: v has shape {v.shape}, the output of f {y2.shape}")
+        return push(*pull(v.astype(y2.dtype)))
+
+    return run

@@ -1,0 +1,113 @@
+"""Gradients example by example: their norms, clipped sums and variances without an array of one gradient an example.
+
+`loss(params, *args)` gives a loss for every example, `[B, ...]`; further axes are summed.  A Jacobian of it by weights that
+are used once is a product `∂ℓ[b]/∂w[o,i] = g[b,o]·x[b,i]`, so that its rows have the norms `Σ_o g² · Σ_i x²`.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from ..transforms import dense
+from .rows import Rows, of_losses, quantity, wide
+
+
+def _squares(rows: Rows) -> jax.Array:
+    """‖g_b‖² for every example."""
+    return jnp.maximum(sum(wide(j @ j.T).diagonal() for j in rows.blocks[0]), 0)
+
+
+@quantity
+def per_example_grads(loss: Callable, limit: float | None = None) -> Callable:
+    """A function of `(params, *args)` that gives ∂ℓ[b]/∂θ for every example: a tree of arrays `[B, *leaf]`.
+
+    What `jax.vmap(jax.grad(loss))` gives, from the batched loss.  Raises JacobianTooLarge beyond `limit` bytes, by default
+    half of the free memory, and ShapeError where the loss has no axis of examples.
+    """
+
+    def run(params, *args):
+        rows = of_losses("per_example_grads", loss, params, *args)
+        return rows.each(lambda j: dense(j, limit))
+
+    return run
+
+
+@quantity
+def per_example_grad_norms(loss: Callable) -> Callable:
+    """A function of `(params, *args)` that gives ‖∂ℓ[b]/∂θ‖ for every example, `[B]`, over all parameters together.
+
+    Sums are accumulated in float32 where numbers have 16 bits.  Raises ShapeError where the loss has no axis of examples.
+    """
+
+    def run(params, *args):
+        return jnp.sqrt(_squares(of_losses("per_example_grad_norms", loss, params, *args)))
+
+    return run
+
+
+@quantity
+def clip_per_example(loss: Callable, max_norm: float) -> Callable:
+    """A function of `(params, *args)`: Σ_b min(1, max_norm/‖g_b‖) g_b, a tree like the parameters, and the norms `[B]`.
+
+    The sum of differentially private training (Abadi et al. 2016), before noise: no example moves it by more than
+    `max_norm`.  No gradient of a single example is stored.  Raises ValueError unless max_norm > 0.
+    """
+    if not max_norm > 0:
+        raise ValueError(f"clip_per_example: max_norm must be positive, got {max_norm}")
+
+    def run(params, *args):
+        rows = of_losses("clip_per_example", loss, params, *args)
+        norms = jnp.sqrt(_squares(rows))
+        weights = max_norm / jnp.maximum(norms, max_norm)
+        return rows.pull([weights]), norms
+
+    return run
+
+
+@quantity
+def gradient_variance(loss: Callable) -> Callable:
+    """A function of `(params, *args)`: for every parameter the variance of ∂ℓ[b]/∂θ over examples, divisor B − 1.
+
+    As (Σ_b g² − B ḡ²)/(B − 1), from squares of factors: its error is that of rounding the mean square, so that a variance
+    below the machine epsilon times ḡ² is lost; never negative.  Raises ValueError for fewer than two examples.
+    """
+
+    def run(params, *args):
+        rows = of_losses("gradient_variance", loss, params, *args)
+        count = _several("gradient_variance", rows)
+
+        def variance(j):
+            mean = wide(j.T) @ jnp.full(count, 1 / count)
+            return jnp.maximum(wide(j.T @ j).diagonal() - count * mean**2, 0) / (count - 1)
+
+        return rows.each(variance)
+
+    return run
+
+
+@quantity
+def gradient_noise_scale(loss: Callable) -> Callable:
+    """A function of `(params, *args)`: tr Σ / ‖G‖², the batch size at which noise and gradient are of one size.
+
+    The simple noise scale of McCandlish et al. 2018 (appendix A): Σ is the covariance of the gradients of single examples,
+    G the gradient; both are estimated without bias from the batch.  Infinite where the estimate of ‖G‖² is not positive.
+    Raises ValueError for fewer than two examples.
+    """
+
+    def run(params, *args):
+        rows = of_losses("gradient_noise_scale", loss, params, *args)
+        count = _several("gradient_noise_scale", rows)
+        each = jnp.mean(_squares(rows))
+        mean = sum(jnp.sum((wide(j.T) @ jnp.full(count, 1 / count)) ** 2) for j in rows.blocks[0])
+        noise, signal = (each - mean) * count / (count - 1), (count * mean - each) / (count - 1)
+        return jnp.where(signal > 0, noise / jnp.where(signal > 0, signal, 1), jnp.inf)
+
+    return run
+
+
+def _several(name: str, rows: Rows) -> int:
+    (count,) = rows.blocks[0][0].out_shape
+    if count < 2:
+        raise ValueError(f"{name}: a variance needs at least two examples, got {count}")
+    return count

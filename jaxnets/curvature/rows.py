@@ -1,0 +1,147 @@
+"""Rows of Jacobians by the parameters: every quantity of this package is an algebraic expression of them."""
+
+import functools
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import tree_flatten, tree_unflatten
+
+from ..eliminate import eliminate
+from ..errors import ShapeError
+from ..factors import pytree
+from ..graph import Edge, Node
+from ..jacobian import Jacobian
+from ..transforms import trace
+
+
+@pytree("blocks")
+class Rows:
+    """`blocks[o][p]` is the Jacobian of output o by leaf p of the parameters, `tree` their tree, `names` those of the leaves.
+
+    `J @ v` takes a tree like the parameters to a list of arrays, one for every output; `J.pull(arrays)` goes back.
+    """
+
+    blocks: tuple[tuple[Jacobian, ...], ...]
+    tree: Any
+    names: tuple[str, ...]
+
+    def __matmul__(self, vector) -> list[jax.Array]:
+        leaves = self.leaves(vector)
+        return [_sum(j @ v for j, v in zip(row, leaves, strict=True)) for row in self.blocks]
+
+    def pull(self, cotangents: Sequence[jax.Array]):
+        """Σ_o u_o J_o, a tree like the parameters."""
+        return self.each(lambda *column: _sum(u @ j for u, j in zip(cotangents, column, strict=True)))
+
+    def gram(self, other: "Rows") -> list[list[Jacobian]]:
+        """J J'ᵀ: for every output of ours and every output of theirs its block, in terms that are not multiplied yet."""
+        return [[_sum(a @ b.T for a, b in zip(ours, theirs, strict=True)) for theirs in other.blocks] for ours in self.blocks]
+
+    def gram_matrix(self, other: "Rows", limit: float | None = None) -> jax.Array:
+        """J J'ᵀ as a matrix, all outputs flattened into one axis."""
+        return jnp.concatenate(
+            [jnp.concatenate([block.matrix(limit) for block in row], axis=1) for row in self.gram(other)], axis=0
+        )
+
+    def each(self, function: Callable):
+        """A tree like the parameters from `function`, which gets the Jacobians of all outputs by one leaf."""
+        return tree_unflatten(self.tree, [function(*column) for column in zip(*self.blocks, strict=True)])
+
+    def map(self, function: Callable) -> "Rows":
+        """The same with `function` of every block."""
+        return replace(self, blocks=tuple(tuple(map(function, row)) for row in self.blocks))
+
+    def leaves(self, vector) -> list[jax.Array]:
+        """The leaves of a tree like the parameters.  Raises ShapeError where it is another."""
+        leaves, tree = tree_flatten(vector)
+        expected = [j.in_shape for j in self.blocks[0]]
+        if tree != self.tree or [jnp.shape(leaf) for leaf in leaves] != expected:
+            found = [jnp.shape(leaf) for leaf in leaves]
+            raise ShapeError(f"expected a vector of the parameters' tree {self.tree} with shapes {expected}, got {tree}, {found}")
+        return [jnp.asarray(leaf) for leaf in leaves]
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """How many outputs and how many parameters there are."""
+        return sum(_size(row[0].out_shape) for row in self.blocks), sum(_size(j.in_shape) for j in self.blocks[0])
+
+
+def _size(shape) -> int:
+    return functools.reduce(operator.mul, shape, 1)
+
+
+def _sum(parts):
+    return functools.reduce(operator.add, parts)
+
+
+MANY_TERMS = 4
+
+
+def by_parameters(name: str, function: Callable, params, *args, maps: Callable | None = None):
+    """The outputs of `function(params, *args)`, their tree, and the Jacobians by the parameters.
+
+    `maps(outputs, tree)` may give a linear map for every output, a Jacobian that is applied to it before anything is
+    multiplied, or None.
+    """
+    graph, in_tree, out_tree, _, _ = trace(name, function, 0, (params, *args), {})
+    if not graph.inputs:
+        raise ShapeError(f"{name}: params has no array to differentiate by")
+    values = list(graph.values)
+    for i, j in enumerate(maps(values, out_tree) if maps else ()):
+        if j is None:
+            continue
+        before = graph.outputs[i]
+        edges = [] if before is None else [Edge(before, "f", functools.partial(lambda j: j, j))]
+        graph.outputs[i] = Node("map", j.out_shape, values[i].dtype, edges)
+        graph.values[i] = jax.ShapeDtypeStruct(j.out_shape, values[i].dtype)
+    blocks = tuple(tuple(map(_multiplied_once, row)) for row in eliminate(graph))
+    return values, out_tree, Rows(blocks, in_tree, tuple(node.name for node in graph.inputs))
+
+
+def _multiplied_once(j: Jacobian) -> Jacobian:
+    """Products of two Jacobians multiply every term of one with every term of the other: many are carried out before."""
+    if len(j.terms) <= MANY_TERMS:
+        return j
+    return replace(j, terms=tuple(term.reduced(fully=True) for term in j.terms)).reduced()
+
+
+def wide(j: Jacobian) -> Jacobian:
+    """Its arrays in float32 at least: squares of 16-bit numbers overflow."""
+    return replace(j, dtype=jnp.promote_types(j.dtype, jnp.float32))
+
+
+def only(name: str, what: str, values, out_tree) -> jax.Array:
+    """The output of a function that has one, an array with an axis of examples.  Raises ShapeError otherwise."""
+    if out_tree != jax.tree.structure(0) or values[0].ndim == 0:
+        shapes = [value.shape for value in values]
+        raise ShapeError(f"{name}: {what} must return one array whose first axis are examples, got {shapes}")
+    return values[0]
+
+
+def of_losses(name: str, loss: Callable, params, *args) -> Rows:
+    """The Jacobian of the loss of every example, [B] by the parameters; further axes of `loss(params, *args)` are summed."""
+
+    def summed(params, *args):
+        losses = loss(params, *args)
+        many = isinstance(losses, jax.Array) and losses.ndim > 1
+        return jnp.sum(losses, tuple(range(1, losses.ndim))) if many else losses
+
+    values, tree, rows = by_parameters(name, summed, params, *args)
+    only(name, "the loss", values, tree)
+    return rows
+
+
+def quantity(maker: Callable) -> Callable:
+    """Decorator of functions that return a function: `explain_plan` shows the products of what they return."""
+
+    @functools.wraps(maker)
+    def made(*args, **options):
+        run = maker(*args, **options)
+        run.__name__, run.multiplies = maker.__name__, True
+        return run
+
+    return made
