@@ -13,17 +13,21 @@ from .rules import fresh_groups, from_groups
 
 
 def eliminate(
-    graph: Graph, on_opaque: str = "allow", order: str = "auto", chunk_size: int | None = None
+    graph: Graph, on_opaque: str = "allow", order: str = "auto", chunk_size: int | None = None, small: bool = True
 ) -> list[list[Jacobian]]:
-    """∂output/∂input for every output and every input of a graph."""
+    """∂output/∂input for every output and every input of a graph.
+
+    Last sums are left to whoever asks for numbers; with `small` they are carried out where that leaves less to store.
+    """
     edges, nodes, sinks = local_jacobians(graph, on_opaque)
     plan = choose(edges, nodes, [sink for sink in sinks if sink in edges], order)
     done = in_chunks(edges, plan, chunk_size) if chunk_size else carry_out(edges, plan.order)
-    return [[_small(done.get(sink, {}).get(x) or zero(sink, x)) for x in graph.inputs] for sink in sinks]
+    found = [[done.get(sink, {}).get(x) or zero(sink, x) for x in graph.inputs] for sink in sinks]
+    return [list(map(_small, row)) for row in found] if small else found
 
 
 def _small(jacobian: Jacobian) -> Jacobian:
-    """Last sums are left to whoever asks for numbers, but where they leave less to store, as with a bias of images."""
+    """Last sums carried out where they leave less to store, as with a bias of images."""
 
     def stores(term):
         return max((size_of(f.labels) for f in term.factors if isinstance(f, Tensor)), default=0)

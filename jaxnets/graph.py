@@ -20,8 +20,9 @@ from jax.extend.core import jaxprs_in_params, set_current_trace, take_current_tr
 from jax.interpreters import ad
 
 from .jacobian import Jacobian
-from .marker import arguments, layer_p, product_p
-from .primitives import opaque_rules, rules_for
+from .marker import arguments, bind, layer_p, product_p, with_rules
+from .primitives import Bound, opaque_rules, rules_for
+from .rules import identity
 
 INLINED = {"jit", "pjit", "closed_call", "core_call", "core_closed_call", "checkpoint", "remat", "remat2"}
 
@@ -36,6 +37,18 @@ class Edge:
 
 
 @dataclass(eq=False, repr=False)
+class Local:
+    """What made a node, for second derivatives: `push(point, tangents)` is its derivative at a point, along tangents.
+
+    `point` and the tangents belong to `parents`, the values it was made of that depend on the inputs.
+    """
+
+    push: Callable
+    parents: list["Node"]
+    point: list[jax.Array]
+
+
+@dataclass(eq=False, repr=False)
 class Node:
     """A value that depends on the inputs: what made it, and its edges to the values it was made of."""
 
@@ -44,6 +57,7 @@ class Node:
     dtype: object
     edges: list[Edge] = field(default_factory=list)
     source: str = ""
+    local: Local | None = None  # of graphs that are read with `curved`
 
 
 @dataclass(eq=False, repr=False)
@@ -70,23 +84,24 @@ class Graph:
         return order
 
 
-def read(function, values, names, watch=None) -> Graph:
+def read(function, values, names, watch=None, curved=False) -> Graph:
     """Run `function(*values)` (flat arrays to flat arrays) and record what depends on the values.
 
-    `watch(node)` is called for every node as it is made, so that a reader sees the part before an error.
+    `watch(node)` is called for every node as it is made, so that a reader sees the part before an error.  With `curved`
+    nodes also tell their second derivatives.
     """
     inputs = [Node(name, x.shape, x.dtype) for name, x in zip(names, values, strict=True)]
     try:
-        found = _run(function, values, inputs, watch)
+        found = _run(function, values, inputs, watch, curved)
     except _ComplexValueError:
         found = _unread(function, values, inputs)
     return Graph(inputs, [node for _, node in found], [value for value, _ in found])
 
 
-def _run(function, values, inputs, watch):
+def _run(function, values, inputs, watch, curved):
     """The outputs, each with its node."""
     with take_current_trace() as parent:
-        trace = _GraphTrace(parent, watch)
+        trace = _GraphTrace(parent, watch, curved)
         with set_current_trace(trace):
             outputs = function(*(_GraphTracer(trace, x, node) for x, node in zip(values, inputs, strict=True)))
         return [trace.split(x) for x in outputs]
@@ -113,8 +128,25 @@ def _unread(function, values, inputs):
             Edge(parent, parent.name, functools.partial(rule, y, x))
             for rule, x, parent in zip(row[skipped:], values, inputs, strict=True)
         ]
-        found.append((y, Node("complex", y.shape, y.dtype, edges) if _is_real(y) else None))
+        local = _local(lambda *xs, o=len(found): call(*operands[:skipped], *xs)[o], values, inputs)
+        found.append((y, Node("complex", y.shape, y.dtype, edges, local=local) if _is_real(y) else None))
     return found
+
+
+def _local(function, values, nodes) -> Local:
+    """Of a function of these values, some of which depend on the inputs."""
+    places = [i for i, node in enumerate(nodes) if node is not None]
+
+    def moving(*point):
+        whole = list(values)
+        for i, x in zip(places, point, strict=True):
+            whole[i] = x
+        return function(*whole)
+
+    def push(point, tangents):
+        return jax.jvp(moving, tuple(point), tuple(tangents))[1]
+
+    return Local(push, [nodes[i] for i in places], [jnp.asarray(values[i]) for i in places])
 
 
 class _Program:
@@ -125,6 +157,23 @@ class _Program:
 
     def __call__(self, *operands):
         return core.eval_jaxpr(self.jaxpr, operands[: self.constants], *operands[self.constants :])
+
+
+def _evaluator(closed):
+    """A closed jaxpr as a function of trees with these leaves, to its flat outputs."""
+    return lambda *args: core.eval_jaxpr(closed.jaxpr, closed.consts, *jax.tree.leaves(args))
+
+
+def _along(rule, values, places, output):
+    """The derivative of one output by the rule of a custom_jvp, as `Local.push`."""
+
+    def push(point, tangents):
+        whole = list(values)
+        for i, x in zip(places, point, strict=True):
+            whole[i] = x
+        return rule(whole, list(tangents))[output]
+
+    return push
 
 
 class _ComplexValueError(Exception):
@@ -147,9 +196,9 @@ class _GraphTracer(core.Tracer):
 
 
 class _GraphTrace(core.Trace):
-    def __init__(self, parent, watch):
+    def __init__(self, parent, watch, curved):
         super().__init__()
-        self.parent, self.watch, self.requires_low = parent, watch, False
+        self.parent, self.watch, self.curved, self.requires_low = parent, watch, curved, False
 
     def split(self, x):
         """The value, and its node or None."""
@@ -176,7 +225,8 @@ class _GraphTrace(core.Trace):
             made = self.layer_nodes(nodes, values, outputs, **params)
         elif primitive is product_p and not any(nodes[1:]) and not params["maps"]:
             j = jax.tree.unflatten(params["tree"], values[1:])
-            made = self.nodes(primitive.name, nodes[:1], outputs, lambda: [[j.T if params["pull"] else j]])
+            call = Bound(primitive, params)
+            made = self.nodes(primitive.name, nodes, outputs, lambda: [[j.T if params["pull"] else j]], None, call, values)
         else:
             made = self.primitive_nodes(primitive, nodes, values, outputs, params)
         return made if primitive.multiple_results else made[0]
@@ -193,17 +243,32 @@ class _GraphTrace(core.Trace):
 
         def tangent(value, node):
             zero = jnp.zeros(jnp.shape(value), jax.dtypes.float0 if not _is_real(value) else jnp.result_type(value))
-            if node is not None:
-                return _GraphTracer(self, zero, node)
-            return SymbolicZero(jax.typeof(value).to_tangent_aval()) if symbolic_zeros else zero
+            return SymbolicZero(jax.typeof(value).to_tangent_aval()) if symbolic_zeros and node is None else zero
+
+        places = [i for i, node in enumerate(nodes) if node is not None]
+
+        def rule(values, moving):
+            whole = list(tangents)
+            for i, t in zip(places, moving, strict=True):
+                whole[i] = t
+            return jvp.call_wrapped(*values, *whole)
 
         with set_current_trace(self.parent):
             tangents = [tangent(value, node) for value, node in zip(values, nodes, strict=True)]
+            if self.curved:  # the rule can be called once, and is needed again
+                closed = jax.make_jaxpr(rule)(values, [tangents[i] for i in places])
+                rule = _evaluator(closed)
         with set_current_trace(self):
-            out = jvp.call_wrapped(*values, *tangents)
-        primals, tangents = out[: len(out) // 2], out[len(out) // 2 :]
-        made = [self.split(t)[1] for t in tangents]
-        return [p if node is None else _GraphTracer(self, p, node) for p, node in zip(primals, made, strict=True)]
+            out = rule(values, [_GraphTracer(self, tangents[i], nodes[i]) for i in places])
+        primals, moved = out[: len(out) // 2], [self.split(t)[1] for t in out[len(out) // 2 :]]
+        if self.curved:
+            point, parents = [values[i] for i in places], [nodes[i] for i in places]
+            for o, node in enumerate(moved):
+                if node is not None:
+                    push = _along(rule, values, places, len(primals) + o)
+                    edge = Edge(node, "t", functools.partial(identity, node, node))
+                    moved[o] = Node("custom_jvp", node.shape, node.dtype, [edge], local=Local(push, parents, point))
+        return [p if node is None else _GraphTracer(self, p, node) for p, node in zip(primals, moved, strict=True)]
 
     def process_custom_vjp_call(self, primitive, function, fwd, bwd, tracers, /, *, out_trees, symbolic_zeros):
         """The author's pullback is known by its products alone: an opaque edge."""
@@ -238,7 +303,7 @@ class _GraphTrace(core.Trace):
         def table():
             return self.blocks(opaque_rules("custom_vjp", call, operands, outputs, "pull"), operands, outputs, all_nodes)
 
-        return self.nodes("custom_vjp", all_nodes, outputs, table)
+        return self.nodes("custom_vjp", all_nodes, outputs, table, call=call, values=operands)
 
     def rebind(self, primitive, values, **params):
         """A call with its own derivative rule that depends on nothing tracked here: leave it to the trace below."""
@@ -249,7 +314,8 @@ class _GraphTrace(core.Trace):
         places = [i for i, there in enumerate(given) if there]
         table = functools.cache(lambda: [[row[i] for i in places] for row in layer.jacobians(outputs, args, config)])
         names = layer.argument_names(len(args))
-        return self.nodes(layer.name, nodes, outputs, table, [names[i] for i in places])
+        call = with_rules(functools.partial(bind, layer, given=given, config=config))
+        return self.nodes(layer.name, nodes, outputs, table, [names[i] for i in places], lambda *xs: call(xs), values)
 
     def primitive_nodes(self, primitive, nodes, values, outputs, params):
         @functools.cache
@@ -257,7 +323,7 @@ class _GraphTrace(core.Trace):
             arrays = [jnp.asarray(value) for value in values]
             return self.blocks(rules_for(primitive, params, arrays, outputs, _one_way(params)), arrays, outputs, nodes)
 
-        return self.nodes(primitive.name, nodes, outputs, table)
+        return self.nodes(primitive.name, nodes, outputs, table, call=Bound(primitive, params), values=values)
 
     def blocks(self, rules, values, outputs, nodes):
         """∂output/∂value for every output and every tracked value."""
@@ -266,8 +332,8 @@ class _GraphTrace(core.Trace):
             for y, row in zip(outputs, rules, strict=True)
         ]
 
-    def nodes(self, name, parents, outputs, table, arguments=None):
-        """For every real output a tracer, with an edge to every parent that is tracked."""
+    def nodes(self, name, parents, outputs, table, arguments=None, call=None, values=()):
+        """For every real output a tracer, with an edge to every parent that is tracked; `call(*values)` made them."""
         arguments = arguments or [f"x{i + 1}" for i in range(len(parents))]
         made, source = [], _user_line()
         for o, y in enumerate(outputs):
@@ -281,7 +347,8 @@ class _GraphTrace(core.Trace):
                 for i, (parent, argument) in enumerate(zip(parents, arguments, strict=True))
                 if parent is not None
             ]
-            node = Node(name, y.shape, y.dtype, edges, source)
+            local = _local(lambda *xs, o=o: call(*xs)[o], values, parents) if self.curved and call else None
+            node = Node(name, y.shape, y.dtype, edges, source, local)
             if self.watch:
                 self.watch(node)
             made.append(_GraphTracer(self, y, node))

@@ -64,7 +64,7 @@ def rules_for(prim, params, arguments, outputs, one_way="") -> list[list[Rule | 
     if prim.name in ELEMENTWISE:
         return [[_elementwise(prim, params, arguments, i) for i in range(len(arguments))]]
     shared = SHARED.get(prim.name, lambda i, x, y, params: ())
-    function = _Bound(prim, params)
+    function = Bound(prim, params)
     one_way = "push" if prim.name == "while" else one_way
     inert = INERT.get(prim.name, lambda params: ())(params)
 
@@ -88,14 +88,14 @@ def _elementwise(prim, params, arguments, i) -> Rule:
     return rule
 
 
-class _Bound:
+class Bound:
     """A primitive with its parameters, as a function from operands to a list of outputs."""
 
     def __init__(self, prim, params):
         self.prim, self.params = prim, params
 
     def __eq__(self, other):
-        return isinstance(other, _Bound) and self.prim is other.prim and self.params == other.params
+        return isinstance(other, Bound) and self.prim is other.prim and self.params == other.params
 
     def __hash__(self):
         return hash(self.prim)

@@ -72,7 +72,7 @@ def argument_names(function, args, chosen) -> list[str]:
     return [names[i] if i < len(names) else f"arg{i}" for i in chosen]
 
 
-def trace(name, function, argnums, args, kwargs, has_aux=False):
+def trace(name, function, argnums, args, kwargs, has_aux=False, curved=False):
     """Run the function under the graph reader: graph, output tree, auxiliary output, input tree."""
     call, leaves, names, in_tree = _prepare(name, function, argnums, args, kwargs)
     out_tree: Any = None
@@ -87,7 +87,7 @@ def trace(name, function, argnums, args, kwargs, has_aux=False):
         aux, aux_tree = tree_flatten(aux)
         return [*(x for _, x in paths), *aux]
 
-    graph = read(flat, leaves, names)
+    graph = read(flat, leaves, names, curved=curved)
     count = out_tree.num_leaves
     aux = tree_unflatten(aux_tree, graph.values[count:])
     graph.outputs, graph.values = (

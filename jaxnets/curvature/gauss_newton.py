@@ -153,7 +153,7 @@ def ggn(f: Callable, loss, *, scale: float = 1.0) -> Callable:
     """
 
     def run(params, x, *targets):
-        return _gauss_newton("ggn", f, loss, scale, params, x, targets)
+        return gauss_newton("ggn", "ggn", f, loss, scale, params, x, targets)
 
     return run
 
@@ -163,7 +163,7 @@ def ggn_diagonal(f: Callable, loss, *, scale: float = 1.0) -> Callable:
     """A function of `(params, x, *targets)`: the diagonal of the Gauss-Newton matrix, a tree like the parameters; see `ggn`."""
 
     def run(params, x, *targets):
-        return _gauss_newton("ggn_diagonal", f, loss, scale, params, x, targets).diagonal()
+        return gauss_newton("ggn_diagonal", "ggn", f, loss, scale, params, x, targets).diagonal()
 
     return run
 
@@ -189,11 +189,15 @@ def ggn_vector_product(f: Callable, loss, *, scale: float = 1.0) -> Callable:
     return run
 
 
-def _gauss_newton(name, f, loss, scale, params, x, targets, hessian: Callable | None = None) -> GaussNewton:
-    """`hessian(loss, outputs, *target, root=…)` stands for `loss_hessian`."""
+def gauss_newton(name, kind: str, f, loss, scale, params, x, targets, small: bool = True) -> GaussNewton:
+    """The matrix of a kind: "ggn", "fisher" or "empirical".  `small` as in `by_parameters`."""
     if not scale > 0:
         raise ValueError(f"{name}: scale must be positive, got {scale}")
-    hessian = hessian or loss_hessian
+    if kind == "empirical":
+        rows = of_losses(name, lambda params: loss(f(params, x), *targets), params, small=small)
+        rows = rows.map(lambda j: j * math.sqrt(scale))
+        return GaussNewton(rows, rows)
+    hessian = loss_hessian if kind == "ggn" else _information
     others: dict[int, Jacobian] = {}  # Hessians without a known root
 
     def maps(values, tree):
@@ -206,7 +210,7 @@ def _gauss_newton(name, f, loss, scale, params, x, targets, hessian: Callable | 
                 found.append(None)
         return found
 
-    rows = by_parameters(name, f, params, x, maps=maps)[2]
+    rows = by_parameters(name, f, params, x, maps=maps, small=small)[2]
     if not others:
         return GaussNewton(rows, rows)
     blocks = [tuple(others[i] @ j for j in row) if i in others else row for i, row in enumerate(rows.blocks)]
@@ -277,9 +281,6 @@ def fisher(f: Callable, loss, *, kind: str = "true", scale: float = 1.0) -> Call
         raise ValueError(f"fisher: kind must be 'true' or 'empirical', got {kind!r}")
 
     def run(params, x, *targets):
-        if kind == "true":
-            return _gauss_newton("fisher", f, loss, scale, params, x, targets, _information)
-        rows = of_losses("fisher", lambda params: loss(f(params, x), *targets), params).map(lambda j: j * math.sqrt(scale))
-        return GaussNewton(rows, rows)
+        return gauss_newton("fisher", "fisher" if kind == "true" else kind, f, loss, scale, params, x, targets)
 
     return run

@@ -81,11 +81,11 @@ def _sum(parts):
 MANY_TERMS = 4
 
 
-def by_parameters(name: str, function: Callable, params, *args, maps: Callable | None = None):
+def by_parameters(name: str, function: Callable, params, *args, maps: Callable | None = None, small: bool = True):
     """The outputs of `function(params, *args)`, their tree, and the Jacobians by the parameters.
 
     `maps(outputs, tree)` may give a linear map for every output, a Jacobian that is applied to it before anything is
-    multiplied, or None.
+    multiplied, or None.  Without `small` sums over places where parameters are used are left alone.
     """
     graph, in_tree, out_tree, _, _ = trace(name, function, 0, (params, *args), {})
     if not graph.inputs:
@@ -98,8 +98,10 @@ def by_parameters(name: str, function: Callable, params, *args, maps: Callable |
         edges = [] if before is None else [Edge(before, "f", functools.partial(lambda j: j, j))]
         graph.outputs[i] = Node("map", j.out_shape, values[i].dtype, edges)
         graph.values[i] = jax.ShapeDtypeStruct(j.out_shape, values[i].dtype)
-    blocks = tuple(tuple(map(_multiplied_once, row)) for row in eliminate(graph))
-    return values, out_tree, Rows(blocks, in_tree, tuple(node.name for node in graph.inputs))
+    blocks = eliminate(graph, small=small)
+    if small:
+        blocks = [list(map(_multiplied_once, row)) for row in blocks]
+    return values, out_tree, Rows(tuple(map(tuple, blocks)), in_tree, tuple(node.name for node in graph.inputs))
 
 
 def _multiplied_once(j: Jacobian) -> Jacobian:
@@ -122,7 +124,7 @@ def only(name: str, what: str, values, out_tree) -> jax.Array:
     return values[0]
 
 
-def of_losses(name: str, loss: Callable, params, *args) -> Rows:
+def of_losses(name: str, loss: Callable, params, *args, small: bool = True) -> Rows:
     """The Jacobian of the loss of every example, [B] by the parameters; further axes of `loss(params, *args)` are summed."""
 
     def summed(params, *args):
@@ -130,7 +132,7 @@ def of_losses(name: str, loss: Callable, params, *args) -> Rows:
         many = isinstance(losses, jax.Array) and losses.ndim > 1
         return jnp.sum(losses, tuple(range(1, losses.ndim))) if many else losses
 
-    values, tree, rows = by_parameters(name, summed, params, *args)
+    values, tree, rows = by_parameters(name, summed, params, *args, small=small)
     only(name, "the loss", values, tree)
     return rows
 

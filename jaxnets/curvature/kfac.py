@@ -1,0 +1,126 @@
+"""Kronecker factors of a Gauss-Newton or Fisher matrix, a pair for every array of parameters (Martens & Grosse 2015).
+
+By weights w[o,i] the rows are products `A[n; o,i] = V[n,o]·x[n,i]`, n an example and a place where the weights are used.  The
+block of G that belongs to w, `Σ_n (V Vᵀ) ⊗ (x xᵀ)`, is approximated by the product of sums, `(Σ_n V Vᵀ) ⊗ (mean_n x xᵀ)`.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ..factors import distinct, flatten, pytree, shape_of, size_of
+from ..jacobian import Jacobian
+from ..rules import from_groups
+from ..terms import Term
+from .gauss_newton import gauss_newton
+from .rows import quantity, wide
+
+SHARING = ("expand", "reduce")
+CURVATURES = ("ggn", "fisher", "empirical")
+
+
+@pytree("first", "last")
+class Kronecker:
+    """`first ⊗ last`, the approximate block of a parameter array: first axes [o, o] of the array, last axes [i, i].
+
+    Of w[o,i] in `x @ w.T + b`: `first` is made of gradients by the outputs, `last` of inputs.  Where an array has no such
+    product, a bias for example, `last` is [[1]] and `first` the whole block, exact.
+    """
+
+    first: jax.Array
+    last: jax.Array
+    shape: tuple[int, ...]
+
+    def matrix(self, order: str = "row") -> jax.Array:
+        """The block for vec(w) in rows, `first ⊗ last` as JAX flattens, or in "column"s, `last ⊗ first` as in the literature."""
+        if order not in ("row", "column"):
+            raise ValueError(f"matrix: order must be 'row' or 'column', got {order!r}")
+        return jnp.kron(self.first, self.last) if order == "row" else jnp.kron(self.last, self.first)
+
+    def __matmul__(self, v):
+        return (self.first @ self._as_matrix(v) @ self.last.T).reshape(v.shape)
+
+    def solve(self, v, damping: float | jax.Array = 0.0):
+        """(first ⊗ last + damping·I)⁻¹ v for v of the array's shape, from eigenvalues of the two factors."""
+        (a, p), (b, q) = jnp.linalg.eigh(self.first), jnp.linalg.eigh(self.last)
+        inner = p.T @ self._as_matrix(v) @ q / (a[:, None] * b + damping)
+        return (p @ inner @ q.T).reshape(v.shape)
+
+    def _as_matrix(self, v):
+        return v.reshape(len(self.first), len(self.last))
+
+
+@quantity
+def kfac_factors(f: Callable, loss, *, curvature: str = "ggn", sharing: str = "expand", scale: float = 1.0) -> Callable:
+    """A function of `(params, x, *targets)` that gives a `Kronecker` for every array of parameters, in their tree.
+
+    `curvature`: "ggn", "fisher" (of the model's own distribution) or "empirical"; see `ggn` and `fisher`.  `sharing`, for
+    weights that are used at many places (convolutions, sequences): "expand" counts every place as an example, "reduce" sums
+    gradients and averages inputs over the places first (Eschenhagen et al. 2023).  With one example and one place "expand"
+    is exact for one output.  Raises ValueError for an unknown word, JacobianTooLarge where a factor does not fit.
+    """
+    if sharing not in SHARING:
+        raise ValueError(f"kfac_factors: sharing must be one of {SHARING}, got {sharing!r}")
+    if curvature not in CURVATURES:
+        raise ValueError(f"kfac_factors: curvature must be one of {CURVATURES}, got {curvature!r}")
+
+    def run(params, x, *targets):
+        matrix = gauss_newton("kfac_factors", curvature, f, loss, scale, params, x, targets, small=False)
+        if not matrix.symmetric:
+            raise TypeError("kfac_factors: no root of the loss's Hessian is known; use curvature='empirical'")
+        return matrix.left.each(lambda *column: _factors(column, sharing == "reduce"))
+
+    return run
+
+
+def _factors(column: tuple[Jacobian, ...], reduce: bool) -> Kronecker:
+    """The factors of one parameter array from the rows of all outputs."""
+    terms, dtype = [term for j in column for term in j.terms], wide(column[0]).dtype
+    uses = [_parted(term, reduce, dtype) for term in terms]
+    if not uses or None in uses or len({use.cut for use in uses}) != 1:  # type: ignore[union-attr]
+        block = sum((j.T @ j for j in column)).matrix()
+        return Kronecker(block, jnp.ones((1, 1), block.dtype), column[0].in_shape)
+    first, last = (sum((j.T @ j for j in side)).matrix() for side in zip(*[(use.first, use.last) for use in uses], strict=True))
+    return Kronecker(first, last / sum(use.count for use in uses), column[0].in_shape)
+
+
+class _Use(NamedTuple):
+    """A place in the network where an array is used: after `cut` axes its term falls into two Jacobians of `count` rows."""
+
+    cut: int
+    first: Jacobian
+    last: Jacobian
+    count: int
+
+
+def _parted(term: Term, reduce: bool, dtype) -> _Use | None:
+    """The term as a product of one part by the first axes of its input and one by the last; None where there is none.
+
+    Both keep the labels of the output and, but for `reduce`, of the places: those of a single factor of the last part.
+    """
+    for cut in range(1, len(term.inp)):
+        mine, theirs = (set(flatten(side)) for side in (term.inp[:cut], term.inp[cut:]))
+        local = [factor for factor in term.factors if factor.labels & theirs]
+        rest = [factor for factor in term.factors if not factor.labels & theirs]
+        if mine & theirs or not local or any(factor.labels & mine for factor in local) or theirs & set(flatten(term.out)):
+            continue
+        outer = distinct(term.out)
+        inner = [label for factor in local for label in distinct(factor.axes) if label not in theirs and label not in outer]
+        places = [label for label in inner if inner.count(label) == 1]
+        kept = outer if reduce else [*outer, *places]
+        alike = [label for label in places if not any(label in factor.labels for factor in rest)] if reduce else []
+        scale = term.scale * size_of(alike)  # places that have the same gradients
+        mean = 1 / size_of(places) if reduce else 1.0
+        first, last = (
+            _part(kept, inp, factors, number, dtype)
+            for inp, factors, number in ((term.inp[:cut], rest, scale), (term.inp[cut:], local, mean))
+        )
+        return _Use(cut, first, last, size_of(kept))
+    return None
+
+
+def _part(kept, inp, factors, scale: float, dtype) -> Jacobian:
+    shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape in (shape_of([(label,) for label in kept]), shape_of(inp))]
+    return from_groups([(label,) for label in kept], inp, *factors, scale=scale)(*shapes)
