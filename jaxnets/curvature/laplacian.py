@@ -5,6 +5,7 @@ the function carries (J, Δ) forward (the forward Laplacian of Li et al. 2023, w
 the sum is `φ'' · diag(J Jᵀ)`, of affine φ there is none, and any other φ pushes the columns of J through its derivative.
 """
 
+import dataclasses
 import functools
 import itertools
 import operator
@@ -16,11 +17,11 @@ import jax.numpy as jnp
 from ..errors import ShapeError
 from ..graph import Local, Node
 from ..jacobian import Jacobian
-from ..rules import identity
+from ..rules import diagonal, identity
 from ..transforms import jacobian, trace
 from .rows import quantity
 
-State = dict[Node, Jacobian]  # ∂(node)/∂x of one input x
+Edges = dict[Node, Jacobian]  # the local Jacobians of a node by its parents
 
 
 @quantity
@@ -34,53 +35,96 @@ def laplacian(f: Callable, limit: float | None = None) -> Callable:
 
     def run(x, *args):
         graph, _, out_tree, _, _ = trace("laplacian", f, 0, (x, *args), {}, curved=True)
-        states: list[State] = [{node: identity(node, node)} for node in graph.inputs]
+        sweeps = [_Sweep(node, {node: identity(node, node)}, limit) for node in graph.inputs]
+        roots = _Roots()
         found: dict[Node, jax.Array] = {}  # Δ(node), of those where it is not 0 by structure
         for node in graph.between():
-            if node in graph.inputs:
-                continue
-            local = {edge.parent: [] for edge in node.edges}
+            edges: Edges = {}
             for edge in node.edges:
                 if (j := edge.jacobian()) is not None:
-                    local[edge.parent].append(j)
-            edges = {parent: functools.reduce(operator.add, parts) for parent, parts in local.items() if parts}
+                    edges[edge.parent] = edges[edge.parent] + j if edge.parent in edges else j
+            roots.add(node, edges)
             parts = [j @ found[parent] for parent, j in edges.items() if parent in found]
-            for state in states:
-                moved = [(j @ state[parent]).reduced() for parent, j in edges.items() if parent in state]
-                if moved:
-                    state[node] = functools.reduce(operator.add, moved).reduced()
-                if node.local and (second := _second(node, node.local, edges, state, limit)) is not None:
-                    parts.append(second)
+            if node.local and not _affine(node.local):
+                parts += [part for sweep in sweeps if (part := sweep.second(node, edges, roots)) is not None]
             if parts:
                 found[node] = functools.reduce(jnp.add, parts).astype(node.dtype)
+            for sweep in sweeps:
+                sweep.add(node, edges, roots)
         values = zip(graph.outputs, graph.values, strict=True)
         return jax.tree.unflatten(out_tree, [found.get(node, jnp.zeros_like(y)) for node, y in values])
 
     return run
 
 
-def _second(node: Node, local: Local, edges: dict[Node, Jacobian], state: State, limit) -> jax.Array | None:
-    """Σ_i φ''[J_i, J_i], or None where φ is affine."""
-    parents = [parent for parent in local.parents if parent in state]
-    if node not in state or not parents or _affine(local):
-        return None
-    if all(parent in edges and _entrywise(edges[parent]) for parent in local.parents):
-        return _of_entries(local, state)
-    apart = state[node].batched and all(state[parent].batched for parent in parents)
+class _Roots(dict[Node, tuple[Node, jax.Array]]):
+    """Nodes made entry by entry of another, their root, and their derivative by it; every other node is its own root."""
 
-    def columns(parent):
-        """The columns of J, of all examples at once where these are apart."""
-        if parent not in state:
+    def of(self, node: Node) -> tuple[Node, jax.Array]:
+        return self.get(node) or (node, jnp.ones(node.shape, node.dtype))
+
+    def add(self, node: Node, edges: Edges):
+        roots = {self.of(parent)[0] for parent in edges}
+        if len(roots) == 1 and all(map(_entrywise, edges.values())):
+            parts = [j @ self.of(parent)[1] for parent, j in edges.items()]
+            self[node] = roots.pop(), functools.reduce(jnp.add, parts)
+
+
+@dataclasses.dataclass
+class _Sweep:
+    """The Jacobians by one input, of nodes that are their own roots."""
+
+    source: Node
+    known: dict[Node, Jacobian]
+    limit: float | None
+
+    def add(self, node: Node, edges: Edges, roots: _Roots):
+        parts = [(j @ by_input).reduced() for parent, j in edges.items() if (by_input := self.of(parent, roots))]
+        if parts and node not in roots:
+            self.known[node] = functools.reduce(operator.add, parts).reduced()
+
+    def of(self, node: Node, roots: _Roots) -> Jacobian | None:
+        """∂(node)/∂(input), None where it is 0 by structure."""
+        root, derivative = roots.of(node)
+        if root is node or root not in self.known:
+            return self.known.get(root)
+        return diagonal(derivative)(node, root) @ self.known[root]
+
+    def second(self, node: Node, edges: Edges, roots: _Roots) -> jax.Array | None:
+        """Σ_i φ''[J_i, J_i]."""
+        local = node.local
+        assert local is not None
+        if all(parent in edges and _entrywise(edges[parent]) for parent in local.parents):
+            return self._of_entries(local, roots)
+        by_input = [self.of(parent, roots) for parent in local.parents]
+        if not any(by_input):
             return None
-        j = state[parent]
-        whole = j.per_example(limit) if apart else j.dense(limit)
-        return jnp.moveaxis(whole.reshape(*parent.shape, -1), -1, 0)
+        whole = [j @ own for parent, j in edges.items() if (own := self.of(parent, roots))]
+        apart = all(j.batched for j in [*by_input, *whole] if j)
 
-    def along(tangents):
-        moving = [jnp.zeros_like(u) if t is None else t.astype(u.dtype) for t, u in zip(tangents, local.point, strict=True)]
-        return _twice(local, moving, moving)
+        def columns(j: Jacobian | None):
+            """The columns of J, of all examples at once where these are apart."""
+            if j is None:
+                return None
+            array = j.per_example(self.limit) if apart else j.dense(self.limit)
+            return jnp.moveaxis(array.reshape(*j.out_shape, -1), -1, 0)
 
-    return jnp.sum(jax.vmap(along)([columns(parent) for parent in local.parents]), 0)
+        def along(tangents):
+            moving = [jnp.zeros_like(u) if t is None else t.astype(u.dtype) for t, u in zip(tangents, local.point, strict=True)]
+            return _twice(local, moving, moving)
+
+        return jnp.sum(jax.vmap(along)([columns(j) for j in by_input]), 0)
+
+    def _of_entries(self, local: Local, roots: _Roots) -> jax.Array | None:
+        """The same where φ works entry by entry: the roots of its arguments move one by one."""
+        found = [roots.of(parent) for parent in local.parents]
+        parts = []
+        known = [root for root in dict.fromkeys(root for root, _ in found) if root in self.known]
+        for a, b in itertools.combinations_with_replacement(known, 2):
+            ways = [[d if root is own else jnp.zeros_like(d) for root, d in found] for own in (a, b)]
+            products = (self.known[a] @ self.known[b].T).diagonal()
+            parts.append((1 if a is b else 2) * _twice(local, *ways) * products)
+        return functools.reduce(jnp.add, parts) if parts else None
 
 
 def _twice(local: Local, first, second) -> jax.Array:
@@ -91,16 +135,6 @@ def _twice(local: Local, first, second) -> jax.Array:
 def _entrywise(j: Jacobian) -> bool:
     """Whether entry i of the output depends on entry i of the input alone."""
     return j.out_shape == j.in_shape and all(term.out == term.inp for term in j.terms)
-
-
-def _of_entries(local: Local, state: State) -> jax.Array:
-    total = 0.0
-    for (p, a), (q, b) in itertools.combinations_with_replacement(enumerate(local.parents), 2):
-        if a in state and b in state:
-            ones = [[jnp.ones_like(u) if i == k else jnp.zeros_like(u) for i, u in enumerate(local.point)] for k in (p, q)]
-            products = (state[a] @ state[b].T).diagonal()
-            total += (1 if p == q else 2) * _twice(local, *ones) * products
-    return total
 
 
 def _affine(local: Local) -> bool:
