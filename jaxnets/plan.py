@@ -135,7 +135,7 @@ def meeting(edges: Edges, nodes: list[Node], sinks: list[Node]) -> Plan | None:
     By dynamic programming: between two places lies a sweep from either, or a third place.
     """
     order = [*nodes, *sinks]
-    places = [-1, *_cuts(edges, nodes, sinks), len(nodes)]  # the inputs, the nodes that all paths run through, the outputs
+    places = [-1, *cuts(edges, nodes, sinks), len(nodes)]  # the inputs, the nodes that all paths run through, the outputs
     inputs = [node for node in order[: places[1]] if node not in edges]
     batch = _batch(edges, order)
     widths = [_size(part) / batch for part in (inputs, *([order[i]] for i in places[1:-1]), sinks)]
@@ -159,7 +159,7 @@ def meeting(edges: Edges, nodes: list[Node], sinks: list[Node]) -> Plan | None:
     return Plan(f"meeting at {', '.join(map(show_node, meets))}", found) if meets else None
 
 
-def _cuts(edges: Edges, nodes: list[Node], sinks: list[Node]) -> list[int]:
+def cuts(edges: Edges, nodes: list[Node], sinks: list[Node]) -> list[int]:
     """Where in `nodes` those stand that all paths from before run through."""
     place = {node: i for i, node in enumerate(nodes)}
     reach = [0] * len(nodes)

@@ -1,0 +1,199 @@
+"""Norms and determinants of Jacobians by the input, of a whole function and of every layer in it."""
+
+import functools
+import itertools
+import math
+import operator
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+
+from ..eliminate import local_jacobians
+from ..errors import ShapeError
+from ..factors import flatten, size_of
+from ..graph import Node
+from ..jacobian import Jacobian
+from ..plan import Edges, carry_out, cuts
+from ..terms import Term
+from ..transforms import jacobian, trace
+from .rows import quantity, wide
+
+KINDS = ("frobenius", "spectral")
+
+
+@quantity
+def jacobian_norm(f: Callable, kind: str = "frobenius", *, layers: bool = False, iterations: int = 100) -> Callable:
+    """A function of `(x, *args)` that gives ‖∂f/∂x‖, of each example `[B]` where examples are apart, else one number.
+
+    "frobenius" is exact; "spectral", the largest singular value, is found by at most `iterations` steps of power iteration,
+    from below.  With `layers` the norms of the local Jacobian of every layer by its input, in their order: `{"linear": …,
+    "tanh": …, "linear 2": …}`.  Raises ValueError for an unknown kind.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"jacobian_norm: kind must be one of {KINDS}, got {kind!r}")
+    measure = _frobenius if kind == "frobenius" else functools.partial(_spectral, iterations=iterations)
+
+    def run(x, *args):
+        if not layers:
+            return jax.tree.map(measure, jacobian(f, on_opaque="allow")(x, *args), is_leaf=lambda j: isinstance(j, Jacobian))
+        graph, *_ = trace("jacobian_norm", f, 0, (x, *args), {})
+        edges, nodes, _ = local_jacobians(graph)
+        found: OrderedDict[str, jax.Array] = OrderedDict()
+        for node in nodes:
+            for j in edges.get(node, {}).values():
+                number = 2 + sum(name.split(" ")[0] == node.name for name in found)
+                found[f"{node.name} {number - 1}" if number > 2 else node.name] = measure(j)
+        return found
+
+    return run
+
+
+def _frobenius(j: Jacobian) -> jax.Array:
+    squares = jnp.maximum(wide(j @ j.T).diagonal(), 0)
+    return jnp.sqrt(jnp.sum(squares, tuple(range(1, squares.ndim)) if j.batched else None)).astype(j.dtype)
+
+
+def _spectral(j: Jacobian, iterations: int) -> jax.Array:
+    """By power iteration on Jᵀ J, of all examples side by side, until no norm grows by more than rounding."""
+    if not j.terms:
+        return jnp.zeros(j.in_shape[:1] if j.batched else (), j.dtype)
+    j = wide(j)
+    axes = tuple(range(1, len(j.in_shape))) if j.batched else None
+
+    def unit(v):
+        norm = jnp.sqrt(jnp.sum(v * v, axes, keepdims=True))
+        return v / jnp.where(norm == 0, 1, norm), norm
+
+    def step(state):
+        i, v, norm, _ = state
+        v, squared = unit((j @ v) @ j)
+        found = jnp.sqrt(squared)
+        return i + 1, v, found, jnp.any(found > norm * (1 + 2 * jnp.finfo(v.dtype).eps))
+
+    start, norm = unit(jax.random.normal(jax.random.key(0), j.in_shape, j.dtype))
+    state = jax.lax.while_loop(lambda s: (s[0] < iterations) & s[3], step, (0, start, 0 * norm, jnp.array(True)))
+    return state[2].reshape(j.in_shape[:1] if j.batched else ())
+
+
+@quantity
+def logdet(f: Callable) -> Callable:
+    """A function of `(x, *args)` that gives log |det ∂f/∂x|, of each example `[B]` where examples are apart, else one number.
+
+    f keeps the number of entries.  Where all paths run through values of that size, as in a normalizing flow, the determinants
+    of the steps between them are multiplied.  A step costs what its structure asks for: diagonal ones nothing but a sum,
+    those that examples or places share a single small determinant, `diagonal + rank k` one of k×k, others one of
+    n×n an example.  Raises ShapeError where f changes the number of entries.
+    """
+
+    def run(x, *args):
+        graph, _, out_tree, _, _ = trace("logdet", f, 0, (x, *args), {})
+        shapes = [node.shape for node in graph.inputs], [value.shape for value in graph.values]
+        if len(shapes[0]) != 1 or len(shapes[1]) != 1 or math.prod(shapes[0][0]) != math.prod(shapes[1][0]):
+            raise ShapeError(f"logdet: the Jacobian must be square, f takes {shapes[0]} to {shapes[1]}")
+        edges, nodes, sinks = local_jacobians(graph)
+        if sinks[0] not in edges:
+            return jnp.array(-jnp.inf)
+        steps = _steps(edges, nodes, sinks[0])
+        whole = all(j.batched for j in steps)
+        parts = [_log_det(j) for j in steps]
+        return functools.reduce(operator.add, [part if whole else jnp.sum(part) for part in parts])
+
+    return run
+
+
+def _steps(edges: Edges, nodes: list[Node], sink: Node) -> list[Jacobian]:
+    """The Jacobians between successive values of the input's size that all paths run through."""
+    (source,) = [node for node in nodes if node not in edges]
+    size = math.prod(source.shape)
+    places = [i for i in cuts(edges, nodes, [sink]) if math.prod(nodes[i].shape) == size]
+    steps, before = [], source
+    for start, stop in itertools.pairwise([0, *places, len(nodes)]):
+        end = nodes[stop] if stop < len(nodes) else sink
+        inner = [node for node in nodes[start + 1 : stop] if node in edges]
+        left = carry_out({node: edges[node] for node in [*inner, end]}, inner[::-1])
+        steps.append(left[end][before])
+        before = end
+    return steps
+
+
+def _log_det(j: Jacobian) -> jax.Array:
+    """Of a square Jacobian, `[B]` where it is batched.
+
+    Axes that every term shares stay apart; those that moreover nothing depends on have the same determinant at every index.
+    """
+    out, batched = j.out_shape, j.batched
+    if not j.terms:
+        return jnp.full(out[:1] if batched else (), -jnp.inf, j.dtype)
+    shared = [0] if batched else []
+    if len(out) == len(j.in_shape):
+        shared = [a for a in range(len(out)) if all(t.out[a] == t.inp[a] for t in j.terms)]
+    if len(shared) == len(out) == len(j.in_shape):
+        logs = jnp.log(jnp.abs(wide(j).diagonal()))
+        return jnp.sum(logs, tuple(range(1, len(out))) if batched else None)
+    idle = [a for a in shared if not any(set(t.out[a]) & f.labels for t in j.terms for f in t.factors)]
+    kept = [a for a in shared if a not in idle]
+    terms = [_only(term, kept, shared) for term in j.terms]
+    logs = _log_det_of_blocks(terms, len(kept), jnp.promote_types(j.dtype, jnp.float32))
+    first = batched and 0 in kept
+    total = jnp.sum(logs, tuple(range(first, logs.ndim))) * math.prod(out[a] for a in idle if not (batched and a == 0))
+    return total if first or not batched else jnp.broadcast_to(total, out[:1])
+
+
+def _only(term: Term, kept, shared) -> Term:
+    """The term with the shared axes that are kept, its other output axes, and its other input axes."""
+    own = [group for a, group in enumerate(term.out) if a not in shared]
+    return replace(
+        term,
+        out=(*(term.out[a] for a in kept), *own),
+        inp=tuple(group for a, group in enumerate(term.inp) if a not in shared),
+    )
+
+
+def _log_det_of_blocks(terms: list[Term], lead: int, dtype) -> jax.Array:
+    """log |det| of the blocks `[*lead, *out, *in]`: from a small determinant where they are diagonal and of low rank."""
+
+    def dense():
+        total = functools.reduce(jnp.add, [term.dense() for term in terms]).astype(dtype)
+        shape = total.shape[:lead]
+        size = math.isqrt(total.size // math.prod(shape))
+        return jnp.linalg.slogdet(total.reshape(*shape, size, size))[1]
+
+    diagonals = [term for term in terms if term.out[lead:] == term.inp]
+    pairs = [_low_rank(term, lead) for term in terms if term not in diagonals]
+    size = size_of(flatten(terms[0].inp))
+    if not diagonals or None in pairs or 2 * sum(rank for _, _, rank in pairs) > size:  # type: ignore[misc]
+        return dense()
+    d = functools.reduce(jnp.add, [replace(term, inp=()).dense() for term in diagonals])
+    shape = d.shape[:lead]
+    d = d.reshape(*shape, size).astype(dtype)
+    u, v = (
+        jnp.concatenate([jnp.broadcast_to(pair[i], (*shape, size, pair[2])) for pair in pairs], -1).astype(dtype)  # type: ignore
+        for i in (0, 1)
+    )
+
+    def lemma():
+        small = jnp.eye(u.shape[-1], dtype=dtype) + jnp.swapaxes(v, -1, -2) @ (u / d[..., None])
+        return jnp.sum(jnp.log(jnp.abs(d)), -1) + jnp.linalg.slogdet(small)[1]
+
+    eps = jnp.finfo(dtype).eps
+    return jax.lax.cond(jnp.all(jnp.abs(d) > jnp.sqrt(eps) * jnp.max(jnp.abs(u))), lemma, dense)
+
+
+def _low_rank(term: Term, lead: int):
+    """u and v `[*lead, n, rank]` with u vᵀ the term's blocks, and the rank; None where its factors do not fall in two."""
+    ours, theirs, apart = set(flatten(term.out[lead:])), set(flatten(term.inp)), set(flatten(term.out[:lead]))
+    right = [factor for factor in term.factors if factor.labels & theirs]
+    left = [factor for factor in term.factors if not factor.labels & theirs]
+    if ours & theirs or any(factor.labels & ours for factor in right):
+        return None
+    inner = set().union(*(f.labels for f in left)) & set().union(*(f.labels for f in right)) - apart
+    between = tuple(sorted(inner))
+    u, v = (
+        Term((*term.out[:lead], *groups), (between,), tuple(factors), scale).dense()
+        for groups, factors, scale in ((term.out[lead:], left, term.scale), (term.inp, right, 1.0))
+    )
+    rank = size_of(between)
+    return tuple(a.reshape(*a.shape[:lead], -1, rank) for a in (u, v)) + (rank,)
