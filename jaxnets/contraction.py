@@ -48,6 +48,40 @@ def planning():
         _meter.reset(token)
 
 
+class Product(NamedTuple):
+    """A product that was carried out: of which shapes, over which sizes it summed, its shape, its multiplications."""
+
+    left: tuple[int, ...]
+    right: tuple[int, ...]
+    summed: tuple[int, ...]
+    result: tuple[int, ...]
+    multiplies: int
+
+
+_record: ContextVar[list[Product] | None] = ContextVar("record", default=None)
+
+
+@contextmanager
+def recording():
+    """Inside, the products that are carried out are noted in the list that this gives."""
+    products: list[Product] = []
+    token = _record.set(products)
+    try:
+        yield products
+    finally:
+        _record.reset(token)
+
+
+def _note(products: list[Product], a: Factor, b: Factor, keep):
+    left, right = distinct(a.axes), distinct(b.axes)
+    every = list(dict.fromkeys([*left, *right]))
+    sizes = [
+        tuple(label.size for label in labels)
+        for labels in (left, right, [x for x in every if x not in keep], [x for x in every if x in keep])
+    ]
+    products.append(Product(*sizes, _product(_part(a), _part(b), keep)[1].multiplies))
+
+
 def contract(factors, keep, scale: float = 1.0) -> Tensor:
     """scale times the product of the factors, summed over every label that is not in `keep`."""
     factors, keep = list(factors), set(keep)
@@ -65,6 +99,8 @@ def contract(factors, keep, scale: float = 1.0) -> Tensor:
         a, b = factors[first], factors[second]
         factors = [f for i, f in enumerate(factors) if i not in (first, second)]
         needed = keep.union(*(f.labels for f in factors))
+        if (products := _record.get()) is not None and not _meter.get():
+            _note(products, a, b, needed)
         factors.append(_pair(a, b, needed))
     return scaled(factors[0], scale)
 

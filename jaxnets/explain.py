@@ -7,6 +7,7 @@ import jax
 from rich.table import Table
 from rich.text import Text
 
+from .contraction import Product, recording
 from .display import as_text
 from .eliminate import local_jacobians
 from .jacobian import show_bytes
@@ -31,6 +32,12 @@ class Explanation:
     costs: tuple[Cost, ...]
     order: tuple[str, ...]
 
+    def __str__(self):
+        return as_text(self, 110)
+
+    def to_json(self) -> dict:
+        return dataclasses.asdict(self)
+
     def __rich_console__(self, console, options):
         table = Table(title="orders of multiplication", title_justify="left")
         for column in ("order", "multiplications", "of the least", "peak memory"):
@@ -44,23 +51,46 @@ class Explanation:
         yield table
         yield Text(f"eliminated in this order: {', '.join(self.order) or 'nothing lies between inputs and outputs'}")
 
+
+@dataclasses.dataclass(frozen=True)
+class Contractions:
+    """The products of a quantity made of Jacobians, in their order; prints as a table."""
+
+    name: str
+    products: tuple[Product, ...]
+
     def __str__(self):
         return as_text(self, 110)
 
     def to_json(self) -> dict:
-        return dataclasses.asdict(self)
+        return {"name": self.name, "products": [product._asdict() for product in self.products]}
+
+    def __rich_console__(self, console, options):
+        total = sum(product.multiplies for product in self.products)
+        table = Table(title=f"products of {self.name}: {total:,} multiplications", title_justify="left")
+        for column in ("factor", "factor", "summed over", "product", "multiplications"):
+            table.add_column(column, justify="right", overflow="fold")
+        for product in self.products:
+            sizes = ["×".join(map(str, shape)) or "–" for shape in product[:4]]
+            table.add_row(*map(Text, sizes), f"{product.multiplies:,}")
+        yield table
 
 
 def explain_plan(
     function: Callable, *args, argnums: int | tuple[int, ...] = 0, order: str = "auto", abstract: bool = True
-) -> Explanation:
+) -> Explanation | Contractions:
     """How `jacobian(function, argnums, order=order)(*args)` multiplies its local Jacobians, and what that costs.
 
     Multiplications are those of the products of Jacobians, the function's own left out; memory is what these products
     store beside the local Jacobians.  `args` may be arrays or `jax.ShapeDtypeStruct`s; nothing is computed, unless
-    `abstract=False`, which runs functions whose Python control flow looks at values.  Raises ValueError for an unknown
-    order, and what `jacobian` raises.
+    `abstract=False`, which runs functions whose Python control flow looks at values.  Of a quantity that is made of
+    Jacobians, as `explain_plan(jn.ntk(f), params, x)`, the products are shown that it carries out.  Raises ValueError for an
+    unknown order, and what `jacobian` raises.
     """
+    if getattr(function, "multiplies", False):
+        with recording() as products:
+            jax.eval_shape(function, *args) if abstract else function(*args)
+        return Contractions(function.__name__, tuple(products))
     found: list[Explanation] = []
 
     def run(*args):

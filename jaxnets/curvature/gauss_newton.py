@@ -81,9 +81,7 @@ class GaussNewton:
             back = self.left.pull(_split(solved, inner))
             return jax.tree.map(lambda a, b: (a - b) / damping, v, back)
         flat, unravel = ravel_pytree(jax.tree.unflatten(self.left.tree, leaves))
-        matrix = self.matrix()
-        matrix = matrix + damping * jnp.eye(len(matrix), dtype=matrix.dtype)
-        return unravel(_solve(matrix, flat[:, None], self.symmetric)[:, 0].astype(flat.dtype))
+        return unravel(self._solve_parameters(flat[:, None], damping)[:, 0].astype(flat.dtype))
 
     def logdet(self, damping: float | jax.Array = 0.0) -> jax.Array:
         """log det(G + damping·I), through the smaller of parameter and output space; errors as those of `solve`."""
@@ -96,10 +94,12 @@ class GaussNewton:
         return jnp.linalg.slogdet(matrix + damping * jnp.eye(len(matrix), dtype=matrix.dtype))[1]
 
     def inner(self, u: Rows, w: Rows, damping: float | jax.Array) -> jax.Array:
-        """U (G + damping·I)⁻¹ Wᵀ for rows of other Jacobians by the same parameters, a matrix; damping > 0.
+        """U (G + damping·I)⁻¹ Wᵀ for rows of other Jacobians by the same parameters, a matrix.
 
-        Only products of rows with rows are formed, nothing in the space of the parameters.
+        With fewer outputs than parameters only products of rows with rows are formed; damping as in `solve`.
         """
+        if not self._through_outputs:
+            return u.matrix() @ self._solve_parameters(w.matrix().T, damping)
         self._check(damping)
         between = self._solve_outputs(self.right.gram_matrix(w), damping)
         return (u.gram_matrix(w) - u.gram_matrix(self.left) @ between) / damping
@@ -108,6 +108,10 @@ class GaussNewton:
         """(λ + R Lᵀ)⁻¹ of columns in output space."""
         kernel = self.right.gram_matrix(self.left)
         return _solve(kernel + damping * jnp.eye(len(kernel), dtype=kernel.dtype), columns, self.symmetric)
+
+    def _solve_parameters(self, columns, damping):
+        matrix = self.matrix()
+        return _solve(matrix + damping * jnp.eye(len(matrix), dtype=matrix.dtype), columns, self.symmetric)
 
     @property
     def _through_outputs(self) -> bool:
@@ -187,6 +191,9 @@ def ggn_vector_product(f: Callable, loss, *, scale: float = 1.0) -> Callable:
         return jax.linear_transpose(push, params)(jax.tree.unflatten(tree, curved))[0]
 
     return run
+
+
+CURVATURES = ("ggn", "fisher", "empirical")
 
 
 def gauss_newton(name, kind: str, f, loss, scale, params, x, targets, small: bool = True) -> GaussNewton:

@@ -6,13 +6,17 @@ ones, `Σ_o G G' · Σ_i x x'`: the order in which the labels are summed is that
 
 import operator
 from collections.abc import Callable
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 
+from ..contraction import contract
 from ..errors import ShapeError
-from ..jacobian import check_bytes
+from ..factors import Factor, Tensor, flatten
+from ..jacobian import Jacobian, check_bytes
 from ..marker import with_rules
+from ..terms import Term
 from .rows import Rows, by_parameters, only, quantity, wide
 
 OUTPUTS = ("full", "trace", "diagonal")
@@ -40,7 +44,7 @@ def ntk(
     def rows(params, x) -> Rows:
         values, tree, rows = by_parameters("ntk", _chosen(f, outputs), params, x)
         only("ntk", "f", values, tree)
-        return rows
+        return rows.map(_joined) if outputs == "full" else rows
 
     def kernel(ours: Rows, theirs: Rows):
         ((block,),) = ours.gram(theirs)
@@ -58,6 +62,24 @@ def ntk(
         return _in_blocks(lambda a, b: kernel(rows(params, a), rows(params, b)), x1, x2, block_size, second, limit)
 
     return run
+
+
+def _joined(j: Jacobian) -> Jacobian:
+    """With factors that share an input label multiplied: J Jᵀ sums over it, and a weight and a bias use the product alike."""
+
+    def join(term: Term) -> Term:
+        groups: list[list[Factor]] = []
+        inp = set(flatten(term.inp))
+        for factor in term.factors:
+            own = factor.labels & inp if isinstance(factor, Tensor) else set()
+            same = next((group for group in groups if own & group[0].labels), None)
+            if own and same:
+                same.append(factor)
+            else:
+                groups.append([factor])
+        return replace(term, factors=tuple(g[0] if len(g) == 1 else contract(g, set().union(*(f.labels for f in g))) for g in groups))
+
+    return replace(j, terms=tuple(map(join, j.terms)))
 
 
 def _chosen(f: Callable, outputs) -> Callable:

@@ -14,11 +14,10 @@ from ..factors import distinct, flatten, pytree, shape_of, size_of
 from ..jacobian import Jacobian
 from ..rules import from_groups
 from ..terms import Term
-from .gauss_newton import gauss_newton
+from .gauss_newton import CURVATURES, gauss_newton
 from .rows import quantity, wide
 
 SHARING = ("expand", "reduce")
-CURVATURES = ("ggn", "fisher", "empirical")
 
 
 @pytree("first", "last")

@@ -44,8 +44,13 @@ class Rows:
     def gram_matrix(self, other: "Rows", limit: float | None = None) -> jax.Array:
         """J J'ᵀ as a matrix, all outputs flattened into one axis."""
         return jnp.concatenate(
-            [jnp.concatenate([block.matrix(limit) for block in row], axis=1) for row in self.gram(other)], axis=0
+            [jnp.concatenate([wide(block).matrix(limit) for block in row], axis=1) for row in self.gram(other)], axis=0
         )
+
+    def matrix(self, limit: float | None = None) -> jax.Array:
+        """All of J, outputs and parameters flattened into one axis each."""
+        rows = [jnp.concatenate([wide(j).matrix(limit) for j in row], axis=1) for row in self.blocks]
+        return jnp.concatenate(rows, axis=0)
 
     def each(self, function: Callable):
         """A tree like the parameters from `function`, which gets the Jacobians of all outputs by one leaf."""

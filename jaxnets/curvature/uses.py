@@ -1,0 +1,103 @@
+"""What curvature is asked for: how uncertain a prediction is, which examples made it, which inputs it looks at."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..errors import ShapeError
+from ..factors import pytree
+from ..transforms import grad
+from .gauss_newton import GaussNewton, gauss_newton
+from .rows import by_parameters, of_losses, only, quantity
+
+
+@pytree("params", "matrix", "loss", "prior_precision")
+class Posterior:
+    """A normal distribution over the parameters, of mean `params` and precision `matrix + prior_precision · I`."""
+
+    f: Callable
+    params: Any
+    matrix: GaussNewton
+    loss: jax.Array  # the sum over the examples
+    prior_precision: Any
+
+    def covariance(self, x) -> jax.Array:
+        """Of the outputs `f(params, x)`, f linear in the parameters around the mean: `[*outputs, *outputs]`."""
+        values, tree, rows = by_parameters("laplace", self.f, self.params, x)
+        y = only("laplace", "f", values, tree)
+        return self.matrix.inner(rows, rows, self.prior_precision).reshape(y.shape * 2)
+
+    def variance(self, x) -> jax.Array:
+        """Of every output by itself, of the shape of f(params, x)."""
+        covariance = self.covariance(x)
+        shape = covariance.shape[: covariance.ndim // 2]
+        return jnp.diagonal(covariance.reshape(math.prod(shape), -1)).reshape(shape)
+
+    def log_evidence(self) -> jax.Array:
+        """log p(targets), up to the loss's own normalization: what a prior precision should make large (MacKay 1992)."""
+        squares = sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(self.params))
+        count, t = self.matrix.left.sizes[1], self.prior_precision
+        return -self.loss - t * squares / 2 + count / 2 * jnp.log(t) - self.matrix.logdet(t) / 2
+
+
+def laplace(f: Callable, loss: Callable, *, prior_precision: float, scale: float = 1.0) -> Callable:
+    """A function of `(params, x, *targets)` that gives the Laplace posterior around trained parameters: a `Posterior`.
+
+    Its precision is the Gauss-Newton matrix of `scale · Σ loss(f(params, x), *targets)`, the negative log-likelihood, plus
+    `prior_precision` on the diagonal (weight decay λ/2·‖θ‖² in that sum is a prior precision λ); predictions are those of f
+    made linear in the parameters (Immer et al. 2021).  Squared errors with noise of variance s² have `scale=1 / (2 * s**2)`.
+    Raises ValueError unless prior_precision > 0.
+    """
+    if not prior_precision > 0:
+        raise ValueError(f"laplace: prior_precision must be positive, got {prior_precision}")
+
+    def run(params, x, *targets):
+        matrix = gauss_newton("laplace", "ggn", f, loss, scale, params, x, targets)
+        total = scale * jnp.sum(loss(f(params, x), *targets))
+        return Posterior(f, params, matrix, total, prior_precision)
+
+    return run
+
+
+@quantity
+def influence(f: Callable, loss: Callable, *, damping: float) -> Callable:
+    """A function of `(params, at, x, *targets)`: how f(params, at) would change if a training example were left out.
+
+    `J(at) (G + damping·I)⁻¹ ∂ℓ_n/∂θ` for every example n of (x, *targets), `[*f(params, at).shape, B]`, to first order around
+    parameters that minimise `Σ ℓ + damping/2·‖θ‖²` (Koh & Liang 2017); G is the Gauss-Newton matrix of the sum of the losses.
+    Raises ValueError unless damping > 0.
+    """
+    if not damping > 0:
+        raise ValueError(f"influence: damping must be positive, got {damping}")
+
+    def run(params, at, x, *targets):
+        matrix = gauss_newton("influence", "ggn", f, loss, 1.0, params, x, targets)
+        values, tree, predictions = by_parameters("influence", f, params, at)
+        y = only("influence", "f", values, tree)
+        examples = of_losses("influence", lambda params: loss(f(params, x), *targets), params)
+        return matrix.inner(predictions, examples, damping).reshape(*y.shape, -1)
+
+    return run
+
+
+def saliency(f: Callable, output: int | None = None) -> Callable:
+    """A function of `(x, *args)` that gives |∂f(x)[b, k]/∂x[b]|, of x's shape: how much each input moves one output.
+
+    f gives `[B, outputs]`; k is `output`, by default the largest output of each example (Simonyan et al. 2014).  Raises
+    ShapeError where f's value or the index does not fit.
+    """
+
+    def run(x, *args):
+        def chosen(x):
+            y = f(x, *args)
+            if jnp.ndim(y) != 2 or (output is not None and not -y.shape[1] <= output < y.shape[1]):
+                raise ShapeError(f"saliency: f must give [B, outputs] with an output {output}, got {jnp.shape(y)}")
+            k = jnp.argmax(y, 1) if output is None else jnp.full(len(y), output % y.shape[1])
+            return jnp.sum(jnp.take_along_axis(y, k[:, None], 1))
+
+        return jnp.abs(grad(chosen)(x))
+
+    return run
