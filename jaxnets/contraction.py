@@ -75,11 +75,9 @@ def recording():
 def _note(products: list[Product], a: Factor, b: Factor, keep):
     left, right = distinct(a.axes), distinct(b.axes)
     every = list(dict.fromkeys([*left, *right]))
-    sizes = [
-        tuple(label.size for label in labels)
-        for labels in (left, right, [x for x in every if x not in keep], [x for x in every if x in keep])
-    ]
-    products.append(Product(*sizes, _product(_part(a), _part(b), keep)[1].multiplies))
+    summed, kept = [x for x in every if x not in keep], [x for x in every if x in keep]
+    sizes = [tuple(label.size for label in labels) for labels in (left, right, summed, kept)]
+    products.append(Product(sizes[0], sizes[1], sizes[2], sizes[3], _product(_part(a), _part(b), keep)[1].multiplies))
 
 
 def contract(factors, keep, scale: float = 1.0) -> Tensor:

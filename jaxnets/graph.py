@@ -122,13 +122,13 @@ def _unread(function, values, inputs):
         call, operands = _Program(closed.jaxpr, len(closed.consts)), [*closed.consts, *values]
     skipped = len(operands) - len(values)
     rules = opaque_rules("complex", call, operands, outputs, "")
-    found = []
-    for y, row in zip(outputs, rules, strict=True):
+    found: list[tuple] = []
+    for o, (y, row) in enumerate(zip(outputs, rules, strict=True)):
         edges = [
             Edge(parent, parent.name, functools.partial(rule, y, x))
             for rule, x, parent in zip(row[skipped:], values, inputs, strict=True)
         ]
-        local = _local(lambda *xs, o=len(found): call(*operands[:skipped], *xs)[o], values, inputs)
+        local = _local(lambda *xs, o=o: call(*operands[:skipped], *xs)[o], values, inputs)
         found.append((y, Node("complex", y.shape, y.dtype, edges, local=local) if _is_real(y) else None))
     return found
 

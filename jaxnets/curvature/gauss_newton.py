@@ -1,11 +1,10 @@
-"""Gauss-Newton and Fisher matrices `G = Jᵀ H J`: J the Jacobian of the outputs by the parameters, H the loss's Hessian by them.
+"""Gauss-Newton and Fisher matrices `G = Jᵀ H J`: J = ∂(outputs)/∂(parameters), H the Hessian of the loss by the outputs.
 
 With a root of it, H = S Sᵀ, `G = Aᵀ A` with `A = Sᵀ J`.  By weights that are used once A is a product
 `A[b,r; o,i] = V[b,r,o]·x[b,i]`, so that the diagonal of G is `Σ_b (Σ_r V²) x²`: two small sums and a matrix product.
 """
 
 import dataclasses
-import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -47,7 +46,7 @@ class GaussNewton:
 
     def trace(self) -> jax.Array:
         """Σ_p G[p,p]."""
-        return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(self.diagonal()))
+        return jnp.sum(jnp.stack([jnp.sum(leaf) for leaf in jax.tree.leaves(self.diagonal())]))
 
     def matrix(self, limit: float | None = None) -> jax.Array:
         """The whole matrix `[P, P]`, parameters in the order of `jax.flatten_util.ravel_pytree`.
@@ -151,9 +150,10 @@ def ggn(f: Callable, loss, *, scale: float = 1.0) -> Callable:
     """A function of `(params, x, *targets)` that gives `scale · Jᵀ H J`, factored: a `GaussNewton`.
 
     J is the Jacobian of the outputs `f(params, x)` by the parameters, H the Hessian of the sum of the losses
-    `loss(outputs, *targets)` by the outputs; `scale=1 / B` makes it that of their average.  Losses of the catalogue, also in a
-    `functools.partial`, bring their Hessian and its root; others are differentiated.  Where f returns several arrays, `loss`
-    is a tree of as many losses and every target belongs to one of them, a tuple where it takes more.
+    `loss(outputs, *targets)` by the outputs; `scale=1 / B` makes it that of their average.  Losses of the catalogue, also in
+    a `functools.partial`, bring their Hessian and its root; others are differentiated.  Where f returns a tree of arrays,
+    `loss` is such a tree of losses and there is one target, a tree of what each takes: an array, or a tuple of several.
+    Raises TypeError where these trees do not fit, ValueError unless scale > 0.
     """
 
     def run(params, x, *targets):
@@ -164,7 +164,10 @@ def ggn(f: Callable, loss, *, scale: float = 1.0) -> Callable:
 
 @quantity
 def ggn_diagonal(f: Callable, loss, *, scale: float = 1.0) -> Callable:
-    """A function of `(params, x, *targets)`: the diagonal of the Gauss-Newton matrix, a tree like the parameters; see `ggn`."""
+    """A function of `(params, x, *targets)`: the diagonal of the Gauss-Newton matrix, a tree like the parameters.
+
+    Arguments and errors are those of `ggn`.
+    """
 
     def run(params, x, *targets):
         return gauss_newton("ggn_diagonal", "ggn", f, loss, scale, params, x, targets).diagonal()
@@ -243,7 +246,8 @@ FEW = 32  # outputs up to which a root is multiplied faster as an array than by 
 def _stored(root: Jacobian) -> Jacobian:
     if root.in_shape and root.in_shape[-1] > FEW:
         return root
-    return dataclasses.replace(root, terms=tuple(dataclasses.replace(term, factors=(term.array(),), scale=1.0) for term in root.terms))
+    terms = [dataclasses.replace(term, factors=(term.array(),), scale=1.0) for term in root.terms]
+    return dataclasses.replace(root, terms=tuple(terms))
 
 
 # --- Fisher -------------------------------------------------------------------------------------------------------
@@ -263,7 +267,7 @@ LIKELIHOODS: dict[str, Callable | None] = {
 LOOKS_AT_TARGETS = {"log_input": False}  # configuration under which the Hessian does
 
 
-def _information(loss, y, *targets, root) -> Jacobian:
+def _information(loss, y, *targets, root=False) -> Jacobian:
     """The Fisher information of predictions or its root, as `loss_hessian` gives the Hessian."""
     own, config = unwrapped(loss)
     name = getattr(own, "__name__", str(own))

@@ -1,6 +1,7 @@
 """Second derivatives of a loss by its parameters: their diagonal, their products with vectors."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 
@@ -19,7 +20,7 @@ def hessian_diagonal(loss: Callable) -> Callable:
     """
 
     def run(params, *args):
-        tree = jax.tree.structure(params)
+        tree: Any = jax.tree.structure(params)
         rows = tree.flatten_up_to(jacobian(grad(loss), on_opaque="allow")(params, *args))
         blocks = [jax.tree.leaves(row, is_leaf=lambda j: isinstance(j, Jacobian))[i] for i, row in enumerate(rows)]
         return jax.tree.unflatten(tree, [block.diagonal() for block in blocks])

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from ..contraction import contract
 from ..errors import ShapeError
-from ..factors import Factor, Tensor, flatten
+from ..factors import Factor, Label, Tensor, flatten
 from ..jacobian import Jacobian, check_bytes
 from ..marker import with_rules
 from ..terms import Term
@@ -65,21 +65,26 @@ def ntk(
 
 
 def _joined(j: Jacobian) -> Jacobian:
-    """With factors that share an input label multiplied: J Jᵀ sums over it, and a weight and a bias use the product alike."""
+    """With factors that share an input label multiplied: J Jᵀ sums over it, and weight and bias use the product alike."""
 
     def join(term: Term) -> Term:
         groups: list[list[Factor]] = []
         inp = set(flatten(term.inp))
-        for factor in term.factors:
+        for factor in sorted(term.factors, key=lambda factor: not isinstance(factor, Tensor)):
             own = factor.labels & inp if isinstance(factor, Tensor) else set()
             same = next((group for group in groups if own & group[0].labels), None)
-            if own and same:
+            if same:
                 same.append(factor)
             else:
                 groups.append([factor])
-        return replace(term, factors=tuple(g[0] if len(g) == 1 else contract(g, set().union(*(f.labels for f in g))) for g in groups))
+        factors = [contract(group, _labels(group)) if len(group) > 1 else group[0] for group in groups]
+        return replace(term, factors=tuple(factors))
 
     return replace(j, terms=tuple(map(join, j.terms)))
+
+
+def _labels(factors) -> set[Label]:
+    return set().union(*(factor.labels for factor in factors))
 
 
 def _chosen(f: Callable, outputs) -> Callable:

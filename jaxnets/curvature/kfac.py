@@ -1,9 +1,11 @@
 """Kronecker factors of a Gauss-Newton or Fisher matrix, a pair for every array of parameters (Martens & Grosse 2015).
 
-By weights w[o,i] the rows are products `A[n; o,i] = V[n,o]·x[n,i]`, n an example and a place where the weights are used.  The
-block of G that belongs to w, `Σ_n (V Vᵀ) ⊗ (x xᵀ)`, is approximated by the product of sums, `(Σ_n V Vᵀ) ⊗ (mean_n x xᵀ)`.
+By weights w[o,i] the rows are products `A[n; o,i] = V[n,o]·x[n,i]`, n an example and a place where the weights are used.
+The block of G that belongs to w, `Σ_n (V Vᵀ) ⊗ (x xᵀ)`, is approximated by a product, `(Σ_n V Vᵀ) ⊗ (mean_n x xᵀ)`.
 """
 
+import functools
+import operator
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -33,7 +35,7 @@ class Kronecker:
     shape: tuple[int, ...]
 
     def matrix(self, order: str = "row") -> jax.Array:
-        """The block for vec(w) in rows, `first ⊗ last` as JAX flattens, or in "column"s, `last ⊗ first` as in the literature."""
+        """The block for w flattened by "row", `first ⊗ last` as JAX does, or by "column", `last ⊗ first` as papers do."""
         if order not in ("row", "column"):
             raise ValueError(f"matrix: order must be 'row' or 'column', got {order!r}")
         return jnp.kron(self.first, self.last) if order == "row" else jnp.kron(self.last, self.first)
@@ -77,21 +79,26 @@ def kfac_factors(f: Callable, loss, *, curvature: str = "ggn", sharing: str = "e
 def _factors(column: tuple[Jacobian, ...], reduce: bool) -> Kronecker:
     """The factors of one parameter array from the rows of all outputs."""
     terms, dtype = [term for j in column for term in j.terms], wide(column[0]).dtype
-    uses = [_parted(term, reduce, dtype) for term in terms]
-    if not uses or None in uses or len({use.cut for use in uses}) != 1:  # type: ignore[union-attr]
-        block = sum((j.T @ j for j in column)).matrix()
+    uses = [use for term in terms if (use := _parted(term, reduce, dtype))]
+    if not uses or len(uses) < len(terms) or len({use.cut for use in uses}) > 1:
+        block = _squared(column)
         return Kronecker(block, jnp.ones((1, 1), block.dtype), column[0].in_shape)
-    first, last = (sum((j.T @ j for j in side)).matrix() for side in zip(*[(use.first, use.last) for use in uses], strict=True))
-    return Kronecker(first, last / sum(use.count for use in uses), column[0].in_shape)
+    first, last = (_squared(side) for side in zip(*[(use.first, use.last) for use in uses], strict=True))
+    return Kronecker(first, last / sum(use.rows for use in uses), column[0].in_shape)
+
+
+def _squared(column) -> jax.Array:
+    """Σ JᵀJ as a matrix."""
+    return functools.reduce(operator.add, [wide(j.T @ j) for j in column]).matrix()
 
 
 class _Use(NamedTuple):
-    """A place in the network where an array is used: after `cut` axes its term falls into two Jacobians of `count` rows."""
+    """A place in the network where an array is used: after `cut` axes its term falls into two Jacobians of `rows` rows."""
 
     cut: int
     first: Jacobian
     last: Jacobian
-    count: int
+    rows: int
 
 
 def _parted(term: Term, reduce: bool, dtype) -> _Use | None:

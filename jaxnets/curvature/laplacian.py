@@ -1,8 +1,8 @@
 """The Laplacian of a function of its input, and the divergence of a vector field.
 
-With J = ∂u/∂x of a value u, the Laplacian of v = φ(u) is `Δv = φ'(u) Δu + Σ_i φ''(u)[J_i, J_i]`: one pass through the graph of
-the function carries (J, Δ) forward (the forward Laplacian of Li et al. 2023, with structured J).  Where φ works entry by entry
-the sum is `φ'' · diag(J Jᵀ)`, of affine φ there is none, and any other φ pushes the columns of J through its derivative.
+With J = ∂u/∂x of a value u, the Laplacian of v = φ(u) is `Δv = φ'(u) Δu + Σ_i φ''(u)[J_i, J_i]`: one pass through the graph
+of the function carries (J, Δ) forward (the forward Laplacian of Li et al. 2023, with structured J).  Where φ works entry by
+entry the sum is `φ'' · diag(J Jᵀ)`, of affine φ there is none, and other φ push the columns of J through their derivative.
 """
 
 import dataclasses
@@ -28,9 +28,9 @@ Edges = dict[Node, Jacobian]  # the local Jacobians of a node by its parents
 def laplacian(f: Callable, limit: float | None = None) -> Callable:
     """A function of `(x, *args)` that gives Δf = Σ_i ∂²f/∂x_i² over all entries of x, of f's shape.
 
-    Of a batched function, `[B, n]` to `[B, ...]`, it is the Laplacian of every example.  x may be a tree, and f's value, too.
-    Raises JacobianTooLarge where the columns of a Jacobian on the way exceed `limit` bytes (default: half of the free memory);
-    functions with a `jax.custom_vjp` have no second derivatives in JAX: TypeError.
+    Of a batched function, `[B, n]` to `[B, ...]`, it is the Laplacian of every example.  x and f's value may be trees.
+    Raises JacobianTooLarge where the columns of a Jacobian on the way exceed `limit` bytes (default: half of the free
+    memory); TypeError for a `jax.custom_vjp`, which has no second derivative in JAX.
     """
 
     def run(x, *args):
@@ -61,7 +61,7 @@ class _Roots(dict[Node, tuple[Node, jax.Array]]):
     """Nodes made entry by entry of another, their root, and their derivative by it; every other node is its own root."""
 
     def of(self, node: Node) -> tuple[Node, jax.Array]:
-        return self.get(node) or (node, jnp.ones(node.shape, node.dtype))
+        return self.get(node) or (node, jnp.ones_like(jax.ShapeDtypeStruct(node.shape, node.dtype)))
 
     def add(self, node: Node, edges: Edges):
         roots = {self.of(parent)[0] for parent in edges}
@@ -110,7 +110,8 @@ class _Sweep:
             return jnp.moveaxis(array.reshape(*j.out_shape, -1), -1, 0)
 
         def along(tangents):
-            moving = [jnp.zeros_like(u) if t is None else t.astype(u.dtype) for t, u in zip(tangents, local.point, strict=True)]
+            pairs = zip(tangents, local.point, strict=True)
+            moving = [jnp.zeros_like(u) if t is None else t.astype(u.dtype) for t, u in pairs]
             return _twice(local, moving, moving)
 
         return jnp.sum(jax.vmap(along)([columns(j) for j in by_input]), 0)
@@ -152,7 +153,7 @@ def _affine(local: Local) -> bool:
 def divergence(f: Callable) -> Callable:
     """A function of `(x, *args)` that gives Σ_i ∂f_i/∂x_i along the last axis, of shape `x.shape[:-1]`.
 
-    For a vector field, x[..., n] to f[..., n]; leading axes are a batch.  Raises ShapeError where f's shape is not that of x.
+    For a vector field, x[..., n] to f[..., n]; leading axes are a batch.  Raises ShapeError where f's shape is not x's.
     """
 
     def run(x, *args):

@@ -26,13 +26,16 @@ def natural_gradient(
     gradient of Amari 1998, a Fisher matrix ("fisher", "empirical": see `fisher`).  λ starts at `damping` and follows
     Levenberg and Marquardt: where the loss of the batch would not fall it grows and the step is tried again, up to 8 times
     before a step of 0; after a step that worked it shrinks.  A step costs a solve in the smaller of parameter and output
-    space for every try.  Raises ValueError for an unknown curvature or a damping that is not positive, TypeError without x and
-    targets.
+    space for every try.  Raises ValueError for an unknown curvature or a damping that is not positive,
+    TypeError without x and targets.
     """
     if curvature not in CURVATURES:
         raise ValueError(f"natural_gradient: curvature must be one of {CURVATURES}, got {curvature!r}")
     if not damping > 0:
         raise ValueError(f"natural_gradient: damping must be positive, got {damping}")
+
+    def start(params):
+        return NaturalGradientState(jnp.asarray(damping))
 
     def update(gradient, state, params=None, *, x=None, targets=None, **_):
         if params is None or x is None or targets is None:
@@ -59,9 +62,9 @@ def natural_gradient(
             i, damping, _ = carry
             return i + 1, damping * LARGER, tried(damping * LARGER)
 
-        _, found, (updates, value) = jax.lax.while_loop(again, harder, (1, state.damping, tried(state.damping)))
+        _tries, found, (updates, value) = jax.lax.while_loop(again, harder, (1, state.damping, tried(state.damping)))
         fell = value < before
         updates = jax.tree.map(lambda u: jnp.where(fell, u, 0), updates)
         return updates, NaturalGradientState(jnp.where(fell, found * SMALLER, found))
 
-    return optax.GradientTransformationExtraArgs(lambda params: NaturalGradientState(jnp.asarray(damping)), update)
+    return optax.GradientTransformationExtraArgs(start, update)

@@ -80,12 +80,12 @@ def _spectral(j: Jacobian, iterations: int) -> jax.Array:
 
 @quantity
 def logdet(f: Callable) -> Callable:
-    """A function of `(x, *args)` that gives log |det ∂f/∂x|, of each example `[B]` where examples are apart, else one number.
+    """A function of `(x, *args)` that gives log |det ∂f/∂x|, of each example `[B]` where these are apart, else a number.
 
-    f keeps the number of entries.  Where all paths run through values of that size, as in a normalizing flow, the determinants
-    of the steps between them are multiplied.  A step costs what its structure asks for: diagonal ones nothing but a sum,
-    those that examples or places share a single small determinant, `diagonal + rank k` one of k×k, others one of
-    n×n an example.  Raises ShapeError where f changes the number of entries.
+    f keeps the number of entries.  Where all paths run through values of that size, as in a normalizing flow, the
+    determinants of the steps between them are multiplied.  A step costs what its structure asks for: a
+    diagonal one a sum, one that examples or places share a single determinant, `diagonal + rank k` one of k×k an
+    example, others one of n×n.  Raises ShapeError where f changes the number of entries.
     """
 
     def run(x, *args):

@@ -20,7 +20,7 @@ from ..transforms import trace
 
 @pytree("blocks")
 class Rows:
-    """`blocks[o][p]` is the Jacobian of output o by leaf p of the parameters, `tree` their tree, `names` those of the leaves.
+    """`blocks[o][p]` is the Jacobian of output o by leaf p of the parameters; `tree` is theirs, `names` those of the leaves.
 
     `J @ v` takes a tree like the parameters to a list of arrays, one for every output; `J.pull(arrays)` goes back.
     """
@@ -39,7 +39,11 @@ class Rows:
 
     def gram(self, other: "Rows") -> list[list[Jacobian]]:
         """J J'ᵀ: for every output of ours and every output of theirs its block, in terms that are not multiplied yet."""
-        return [[_sum(a @ b.T for a, b in zip(ours, theirs, strict=True)) for theirs in other.blocks] for ours in self.blocks]
+
+        def block(ours, theirs):
+            return _sum(a @ b.T for a, b in zip(ours, theirs, strict=True))
+
+        return [[block(ours, theirs) for theirs in other.blocks] for ours in self.blocks]
 
     def gram_matrix(self, other: "Rows", limit: float | None = None) -> jax.Array:
         """J J'ᵀ as a matrix, all outputs flattened into one axis."""
@@ -66,7 +70,7 @@ class Rows:
         expected = [j.in_shape for j in self.blocks[0]]
         if tree != self.tree or [jnp.shape(leaf) for leaf in leaves] != expected:
             found = [jnp.shape(leaf) for leaf in leaves]
-            raise ShapeError(f"expected a vector of the parameters' tree {self.tree} with shapes {expected}, got {tree}, {found}")
+            raise ShapeError(f"expected a vector like the parameters, {self.tree} of shapes {expected}, got {tree}, {found}")
         return [jnp.asarray(leaf) for leaf in leaves]
 
     @property

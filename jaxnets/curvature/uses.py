@@ -66,8 +66,8 @@ def laplace(f: Callable, loss: Callable, *, prior_precision: float, scale: float
 def influence(f: Callable, loss: Callable, *, damping: float) -> Callable:
     """A function of `(params, at, x, *targets)`: how f(params, at) would change if a training example were left out.
 
-    `J(at) (G + damping·I)⁻¹ ∂ℓ_n/∂θ` for every example n of (x, *targets), `[*f(params, at).shape, B]`, to first order around
-    parameters that minimise `Σ ℓ + damping/2·‖θ‖²` (Koh & Liang 2017); G is the Gauss-Newton matrix of the sum of the losses.
+    `J(at) (G + damping·I)⁻¹ ∂ℓ_n/∂θ` for every example n of (x, *targets), `[*f(params, at).shape, B]`, to first order
+    around parameters that minimise `Σ ℓ + damping/2·‖θ‖²` (Koh & Liang 2017); G is the Gauss-Newton matrix of Σ ℓ.
     Raises ValueError unless damping > 0.
     """
     if not damping > 0:

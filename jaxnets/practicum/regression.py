@@ -1,4 +1,4 @@
-"""A cubic: networks whose variance shows their uncertainty."""
+"""A cubic: networks whose variance shows their uncertainty, and what the curvature of one of them says of it."""
 
 import dataclasses
 from typing import Any
@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..curvature.uses import laplace
 from ..data import Dataset
 from ..evaluate import predict
+from ..losses.regression import squared_error
 from ..models import Model
 from .run import Report, Run, nonlinearity, table
 
@@ -27,17 +29,21 @@ def study(run: Run) -> Report:
     x = np.linspace(*WIDE, 401)
     inside = (x >= INTERVAL[0]) & (x <= INTERVAL[1])
     found: dict[str, dict[str, Any]] = {}
-    predictions = {}
+    predictions: dict[str, np.ndarray] = {}
+    variances: dict[str, np.ndarray] = {}
     for i, (name, model, ensemble) in enumerate(zip(names, chosen, together, strict=True)):
         result = wide.fit(ensemble, wide.begin(ensemble), name if i else "")
         mean = predict(ensemble, result.params, run.held_out.x).mean(1)
         predictions[name] = predict(ensemble, result.params, x[:, None]).T
-        deviation = predictions[name].std(0)
+        deviation, laplace = predictions[name].std(0), _laplace_deviation(model, result.params, run.training, x)
+        variances |= {f"{name}, {MEMBERS} networks": deviation**2, f"{name}, Laplace": laplace**2}
         found[name] = {
             "model": model.name,
             "rmse": float(np.sqrt(np.mean((mean - run.held_out.y[:, 0]) ** 2))),
             "deviation_inside": float(deviation[inside].mean()),
             "deviation_outside": float(deviation[~inside].mean()),
+            "laplace_inside": float(laplace[inside].mean()),
+            "laplace_outside": float(laplace[~inside].mean()),
             "seconds": round(result.seconds, 2),
         }
     rows = [
@@ -47,11 +53,14 @@ def study(run: Run) -> Report:
             f"{values['deviation_inside']:.4f}",
             f"{values['deviation_outside']:.4f}",
             f"{values['deviation_outside'] / max(values['deviation_inside'], 1e-12):.0f}",
+            f"{values['laplace_inside']:.4f}",
+            f"{values['laplace_outside']:.4f}",
             f"{values['seconds']:.1f}",
         )
         for values in found.values()
     ]
-    columns = ("ensemble", "RMSE of the mean", "deviation inside", "deviation outside", "ratio", "seconds")
+    words = "ensemble,RMSE of the mean,deviation inside,deviation outside,ratio,Laplace inside,Laplace outside,seconds"
+    columns = tuple(words.split(","))
     lines = [
         table(
             f"{run.training.size} points on {INTERVAL[0]:g} … {INTERVAL[1]:g}, networks asked on {WIDE[0]:g} … {WIDE[1]:g}",
@@ -59,6 +68,7 @@ def study(run: Run) -> Report:
             rows,
         ),
         "Deviation: standard deviation across the networks, on average over x.  Where there were no data they disagree.",
+        "Laplace: standard deviation of the first network by itself, from the Gauss-Newton matrix around its weights.",
     ]
     pictures = []
     if run.plots:
@@ -67,9 +77,24 @@ def study(run: Run) -> Report:
         }
         points = (run.training.x[:, 0], run.training.y[:, 0])
         pictures.append(run.save(run.plots.ensemble(x, titles, points, INTERVAL), "regression.png"))
-        variances = {name: values.var(0) for name, values in predictions.items()}
-        pictures.append(run.save(run.plots.variance(x, variances, INTERVAL, f"{MEMBERS} networks each"), "variance.png"))
+        pictures.append(run.save(run.plots.variance(x, variances, INTERVAL), "variance.png"))
     return Report({**run.about(), "ensembles": found}, lines, pictures)
+
+
+def _laplace_deviation(model: Model, params, data: Dataset, x) -> np.ndarray:
+    """Standard deviation of the first network at x, by the Laplace posterior whose prior makes the data most probable.
+
+    The noise has the variance of the network's errors.  In double precision: the matrices are close to singular.
+    """
+    with jax.enable_x64(True):
+        first = jax.tree.map(lambda a: jnp.asarray(np.asarray(a)[0], "float64"), params)
+        inputs, targets, points = (jnp.asarray(np.asarray(a), "float64") for a in (data.x, data.y, x[:, None]))
+
+        noise = float(jnp.mean(squared_error(model.apply(first, inputs), targets)))
+        posterior = laplace(model.apply, squared_error, prior_precision=1.0, scale=0.5 / noise)(first, inputs, targets)
+        posteriors = [dataclasses.replace(posterior, prior_precision=10.0**power) for power in range(-3, 4)]
+        best = max(posteriors, key=lambda posterior: float(posterior.log_evidence()))
+        return np.sqrt(np.asarray(best.variance(points))[:, 0])
 
 
 def _repeated(dataset: Dataset) -> Dataset:

@@ -1,0 +1,169 @@
+"""What curvature is asked for: uncertainty, influence, saliency, an optimizer."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxnets as jn
+
+from .properties import close, numbers
+
+pytestmark = pytest.mark.oldest
+
+X, NOISE, PRIOR = numbers((7, 3), 1), 0.3, 0.8
+
+
+def features(w, x):
+    """Linear in its parameters: the Laplace posterior is the exact one."""
+    return jnp.concatenate([x, x**2], 1) @ w
+
+
+def ridge(prior, x, y, scale):
+    """Weights that minimise scale·Σ (Φw − y)² + prior/2·‖w‖², by NumPy, and the Hessian of that."""
+    phi = np.concatenate([x, x**2], 1)
+    hessian = 2 * scale * phi.T @ phi + prior * np.eye(6)
+    return np.linalg.solve(hessian, 2 * scale * phi.T @ y), hessian
+
+
+@pytest.mark.parametrize("count", [4, 7], ids=["fewer outputs", "fewer parameters"])
+def test_laplace_is_the_exact_posterior_of_a_linear_model(count):
+    x, y, at = X[:count], numbers((count, 1), 2), numbers((5, 3), 3)
+    scale = 1 / (2 * NOISE**2)
+    w, precision = ridge(PRIOR, x, y, scale)
+    posterior = jn.laplace(features, jn.squared_error, prior_precision=PRIOR, scale=scale)(w, x, y)
+    phi = np.concatenate([at, at**2], 1)
+    covariance = phi @ np.linalg.inv(precision) @ phi.T
+    close(posterior.covariance(at).reshape(5, 5), covariance)
+    close(posterior.variance(at), np.diag(covariance)[:, None])
+    whole = np.concatenate([x, x**2], 1)
+    marginal = np.eye(count) * NOISE**2 + whole @ whole.T / PRIOR  # of the targets
+    evidence = -0.5 * (y.T @ np.linalg.solve(marginal, y)).item() - 0.5 * np.linalg.slogdet(2 * np.pi * marginal)[1]
+    constant = -0.5 * count * np.log(2 * np.pi * NOISE**2)  # of the loss
+    close(posterior.log_evidence(), evidence - constant)
+
+
+def test_evidence_tells_priors_apart():
+    x = np.linspace(-1, 1, 20)[:, None].repeat(3, 1) * [1, 0, 0]
+    y = x[:, :1] * 0.5 + NOISE * numbers((20, 1), 5)
+    found = {}
+    for prior in (1e-4, 1.0, 1e4):
+        w, _ = ridge(prior, x, y, 1 / (2 * NOISE**2))
+        make = jn.laplace(features, jn.squared_error, prior_precision=prior, scale=1 / (2 * NOISE**2))
+        found[prior] = make(w, x, y).log_evidence()
+    assert max(found, key=found.get) == 1.0
+
+
+def test_posteriors_pass_through_jit():
+    w, y = numbers((6, 1), 4), numbers((7, 1), 2)
+    posterior = jax.jit(jn.laplace(features, jn.squared_error, prior_precision=PRIOR))(w, X, y)
+    other = dataclasses.replace(posterior, prior_precision=2.0)
+    assert np.all(other.variance(X) < posterior.variance(X))
+
+
+@pytest.mark.parametrize("count", [4, 7], ids=["fewer outputs", "fewer parameters"])
+def test_influence_is_what_training_without_an_example_does(count):
+    x, y, at = X[:count], numbers((count, 1), 2), numbers((5, 3), 3)
+    damping = 60.0  # no example weighs much, so that first order is close to the truth
+    w, hessian = ridge(damping, x, y, 1.0)
+    found = jn.influence(features, jn.squared_error, damping=damping)(w, at, x, y)
+    assert found.shape == (5, 1, count)
+    phi = np.concatenate([x, x**2], 1)
+    gradients = 2 * (phi @ w - y) * phi
+    close(found[:, 0], np.concatenate([at, at**2], 1) @ np.linalg.solve(hessian, gradients.T))
+    for n in range(count):
+        rest = np.arange(count) != n
+        without, _ = ridge(damping, x[rest], y[rest], 1.0)
+        moved = features(without, at) - features(w, at)
+        close(found[..., n], moved, 0.5)
+        assert np.corrcoef(np.ravel(found[..., n]), np.ravel(moved))[0, 1] > 0.99
+
+
+def test_saliency_is_the_gradient_of_the_largest_output():
+    w = numbers((3, 4), 6)
+
+    def f(x):
+        return jnp.tanh(x) @ w
+
+    largest = np.argmax(f(X), 1)
+    expected = np.stack([np.abs((1 - np.tanh(x) ** 2) * w[:, k]) for x, k in zip(X, largest, strict=True)])
+    close(jn.saliency(f)(X), expected)
+    close(jn.saliency(f, output=-1)(X), np.abs((1 - np.tanh(X) ** 2) * w[:, -1]))
+    images = numbers((2, 1, 3, 4), 7)
+    assert jn.saliency(lambda x: jn.flatten(x) ** 2)(images).shape == images.shape
+
+
+def spiral_losses(make, steps):
+    """The average loss on the spiral, step by step."""
+    data = jn.data.spiral(points=60)
+    x, y, model = jnp.asarray(data.x, jnp.float32), jnp.asarray(data.y), jn.models.mlp(40, 3)
+    optimizer = make(model.apply)
+    params = model.init(jax.random.key(0), (2,))
+
+    @jax.jit
+    def step(params, state):
+        value, gradient = jax.value_and_grad(lambda p: jn.cross_entropy(model.apply(p, x), y).mean())(params)
+        updates, state = optimizer.update(gradient, state, params, x=x, targets=y)
+        return optax.apply_updates(params, updates), state, value
+
+    state, losses = optimizer.init(params), []
+    for _ in range(steps):
+        params, state, value = step(params, state)
+        losses.append(float(value))
+    return losses
+
+
+def test_natural_gradient_beats_adam_step_by_step_on_the_spiral():
+    steps = 25
+    ours = spiral_losses(lambda f: jn.natural_gradient(f, jn.cross_entropy), steps)
+    adam = [
+        spiral_losses(lambda f, rate=rate: optax.with_extra_args_support(optax.adam(rate)), steps)
+        for rate in (0.01, 0.03, 0.1, 0.3, 1.0)
+    ]
+    for k in (5, 10, steps - 1):
+        assert ours[k] < 0.6 * min(losses[k] for losses in adam)
+    assert all(b <= a for a, b in zip(ours, ours[1:], strict=False)), "a step that does not help is not taken"
+
+
+@pytest.mark.parametrize("curvature", ["ggn", "fisher", "empirical"])
+def test_natural_gradient_divides_by_the_curvature(curvature):
+    w, y = jnp.asarray(numbers((6, 1), 4)), numbers((7, 1), 2)
+    optimizer = jn.natural_gradient(features, jn.squared_error, learning_rate=0.5, damping=0.3, curvature=curvature)
+    gradient = jax.grad(lambda w: jn.squared_error(features(w, X), y).mean())(w)
+    updates, state = optimizer.update(gradient, optimizer.init(w), w, x=X, targets=y)
+    phi = np.concatenate([X, X**2], 1)
+    rows = 2 * (phi @ w - y) * phi if curvature == "empirical" else np.sqrt(2) * phi
+    close(updates, -0.5 * np.linalg.solve(rows.T @ rows / 7 + 0.3 * np.eye(6), gradient))
+    close(state.damping, 0.1)
+
+
+def test_natural_gradient_tries_more_damping_and_stands_still_where_nothing_helps():
+    w, y = jnp.asarray(numbers((6, 1), 4)), numbers((7, 1), 2)
+    gradient = jax.grad(lambda w: jn.squared_error(features(w, X), y).mean())(w)
+    far = jn.natural_gradient(features, jn.squared_error, learning_rate=4.0, damping=1e-3)
+    updates, state = far.update(gradient, far.init(w), w, x=X, targets=y)
+    powers = np.log(np.asarray(state.damping) * 3 / 1e-3) / np.log(4)
+    assert np.any(updates) and powers >= 1 and abs(powers - round(float(powers))) < 1e-6
+    up, state = far.update(-gradient, far.init(w), w, x=X, targets=y)
+    assert not np.any(up)
+    close(state.damping, 1e-3 * 4**7)
+
+
+BAD = [
+    (lambda: jn.laplace(features, jn.squared_error, prior_precision=0.0), ValueError, "prior_precision must be positive"),
+    (lambda: jn.influence(features, jn.squared_error, damping=-1.0), ValueError, "damping must be positive"),
+    (lambda: jn.saliency(lambda x: x.sum())(X), jn.ShapeError, r"f must give \[B, outputs\] with an output None"),
+    (lambda: jn.saliency(lambda x: x, output=3)(X), jn.ShapeError, "with an output 3"),
+    (lambda: jn.natural_gradient(features, jn.nll, curvature="exact"), ValueError, "curvature must be one of"),
+    (lambda: jn.natural_gradient(features, jn.nll, damping=0), ValueError, "damping must be positive"),
+    (lambda: jn.natural_gradient(features, jn.nll).update(X, None, X), TypeError, "update needs params, x= and targets="),
+]
+
+
+@pytest.mark.parametrize("call, error, message", BAD)
+def test_bad_arguments(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
