@@ -13,6 +13,8 @@ import time
 import jax
 from rich.console import Console
 
+from jaxnets.files import aside
+
 from .harness import Disagreement, environment, table
 from .report import RESULTS, report
 
@@ -21,6 +23,11 @@ QUESTIONS = (
     "parameter_jacobian",
     "gradient",
     "hessian",
+    "per_example",
+    "ntk",
+    "ggn",
+    "kfac",
+    "laplacian",
     "compile",
     "scaling",
     "roofline",
@@ -34,6 +41,8 @@ def run(modules: dict, quick: bool, scale: int) -> bool:
     jax.config.update("jax_enable_compilation_cache", False)  # compile times count
     jax.config.update("jax_default_matmul_precision", "float32")  # of all contenders, also on devices that round to less
     console, found, agreed = Console(width=150), [], True
+    path = RESULTS / f"{'quick' if quick else time.strftime('%Y-%m-%d-%H%M%S')}.json"
+    about = environment() | ({"scale": str(scale)} if scale > 1 else {})
     for module in modules.values():
         results = []
         try:
@@ -44,10 +53,8 @@ def run(modules: dict, quick: bool, scale: int) -> bool:
             print(f"not written, contenders disagree: {error}", file=sys.stderr)
             agreed = False
         console.print(getattr(module, "table", table)(module.__doc__, results))
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{'quick' if quick else time.strftime('%Y-%m-%d-%H%M%S')}.json"
-    about = environment() | ({"scale": str(scale)} if scale > 1 else {})
-    path.write_text(json.dumps({"environment": about, "results": found}, indent=1))
+        with aside(path) as part:  # after every question: a run that is stopped keeps what it found
+            part.write_text(json.dumps({"environment": about, "results": found}, indent=1))
     print(f"written: {path}")
     return agreed
 

@@ -15,7 +15,9 @@ from rich.table import Table
 
 import jaxnets as jn
 
-PEERS = ("asdex", "flax", "sparsejac", "torch")
+PEERS = ("asdex", "backpack-for-pytorch", "curvlinops-for-pytorch", "flax", "folx", "sparsejac", "torch")
+
+LONG = 30  # seconds that all rounds may take, of which there are two at least
 
 
 class Missing(str):
@@ -45,10 +47,16 @@ def dense(answer):
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-    """`prepare(*args)` does all that need not be repeated, `as_numpy(answer)` gives arrays that can be compared."""
+    """`prepare(*args)` does all that need not be repeated, `as_numpy(answer)` gives arrays that can be compared.
+
+    A `reference` answers another question: it is timed, but neither compared nor a rival.  The first one is the unit for all
+    of its framework.
+    """
 
     prepare: Callable[..., Program]
     as_numpy: Callable[[Any], Any] = dense
+    framework: str = "JAX"
+    reference: bool = False
 
 
 def jitted(function: Callable, as_numpy: Callable[[Any], Any] = dense) -> Contender:
@@ -59,6 +67,13 @@ def jitted(function: Callable, as_numpy: Callable[[Any], Any] = dense) -> Conten
         return Program(lambda: jax.block_until_ready(compiled(*args)), compiled)
 
     return Contender(prepare, as_numpy)
+
+
+def reference(contender: Callable | Contender | Missing) -> Contender | Missing:
+    """The same as a reference."""
+    if isinstance(contender, Missing):
+        return contender
+    return dataclasses.replace(contender if isinstance(contender, Contender) else jitted(contender), reference=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,10 +90,13 @@ class Result:
     bytes_accessed: dict[str, float] = dataclasses.field(default_factory=dict)
     gap: dict[str, float] = dataclasses.field(default_factory=dict)  # from the first contender, in units of a row's largest
     missing: dict[str, str] = dataclasses.field(default_factory=dict)
+    references: list[str] = dataclasses.field(default_factory=list)
+    unit: dict[str, str] = dataclasses.field(default_factory=dict)  # the first reference of the contender's framework
 
     COLUMNS: ClassVar[dict[str, Callable[[Any, str], float]]] = {
         "median ms": lambda r, name: r.milliseconds[name],
         "ratio of ours": lambda r, name: next(iter(r.milliseconds.values())) / r.milliseconds[name],
+        "of one gradient": lambda r, name: r.milliseconds[name] / r.milliseconds[r.unit[name]],
         "first call s": lambda r, name: r.first_call[name],
         "temporary MB": lambda r, name: r.temporary_bytes[name] / 1e6,
         "answer MB": lambda r, name: r.answer_bytes[name] / 1e6,
@@ -95,6 +113,8 @@ def measure(
 ) -> Result:
     """Time contenders in turns, ours first.  Disagreement where a row differs by more than `tolerance` of its size."""
     programs, result, expected = {}, Result(question, case), None
+    frameworks: dict[str, str] = {}
+    units: dict[str, str] = {}  # by framework
     for name, contender in contenders.items():
         if isinstance(contender, Missing):
             result.missing[name] = contender
@@ -111,7 +131,7 @@ def measure(
             result.missing[name] = "out of memory"
             continue
         result.first_call[name] = time.perf_counter() - start
-        programs[name] = program
+        programs[name], frameworks[name] = program, contender.framework
         result.answer_bytes[name] = sum(leaf.nbytes for leaf in jax.tree.leaves(answer))
         if program.compiled is not None:
             costs = program.compiled.cost_analysis() or {}
@@ -119,13 +139,18 @@ def measure(
                 if key in costs:  # not every device counts
                     figures[name] = costs[key]
             result.temporary_bytes[name] = program.compiled.memory_analysis().temp_size_in_bytes
+        if contender.reference:
+            result.references.append(name)
+            units.setdefault(contender.framework, name)
+            continue
         found = [np.asarray(leaf) for leaf in jax.tree.leaves(contender.as_numpy(answer))]
         expected = found if expected is None else expected
         result.gap[name] = max(largest_gap(a, b) for a, b in zip(expected, found, strict=True))
         if not result.gap[name] <= tolerance:
             first = next(iter(programs))
             raise Disagreement(f"{question}, {case}: {first} and {name} differ by {result.gap[name]:.2g} of a row's largest")
-    times = take_turns(programs, 3 if quick else 40)
+    result.unit.update({name: units[framework] for name, framework in frameworks.items() if framework in units})
+    times = take_turns(programs, 3 if quick else 40, result.references)
     result.milliseconds.update({name: 1e3 * float(np.median(seconds)) for name, seconds in times.items()})
     return result
 
@@ -139,8 +164,11 @@ def largest_gap(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.max(np.abs(a - b) / np.where(scale == 0, 1, scale), initial=0))
 
 
-def take_turns(programs: dict[str, Program], rounds: int) -> dict[str, list[float]]:
-    """Seconds of every run, in random order in a round; the slow take three turns, apart, so as not to cool the others."""
+def take_turns(programs: dict[str, Program], rounds: int, references: Sequence[str] = ()) -> dict[str, list[float]]:
+    """Seconds of every run, in random order in a round; the slow take three turns, apart, so as not to cool the others.
+
+    Slow is who needs five times as long as the fastest that is no reference.  Rounds are fewer where they take LONG.
+    """
     times: dict[str, list[float]] = {name: [] for name in programs}
 
     def turn(name):
@@ -152,10 +180,12 @@ def take_turns(programs: dict[str, Program], rounds: int) -> dict[str, list[floa
     time.sleep(max(program.rest for program in programs.values()))
     for name in programs:  # one turn each tells who is slow
         turn(name)
-    fast = [name for name in programs if times[name][0] <= 5 * min(t[0] for t in times.values())]
+    fastest = min(t[0] for name, t in times.items() if name not in references)
+    fast = [name for name in programs if times[name][0] <= 5 * fastest]
     for name in programs:
         if name not in fast:
             turn(name), turn(name)
+    rounds = min(rounds, max(2, int(LONG / sum(times[name][0] for name in fast))))
     shuffled = np.random.default_rng(0)
     for _ in range(rounds):
         for i in shuffled.permutation(len(fast)):
@@ -164,7 +194,7 @@ def take_turns(programs: dict[str, Program], rounds: int) -> dict[str, list[floa
 
 
 def best_other(figures: dict[str, float]) -> str:
-    """Whose figure is the smallest, jaxnets' own left out."""
+    """Whose figure is the smallest, jaxnets' own left out; raises ValueError where there is no other."""
     return min((name for name in figures if not name.startswith("jaxnets")), key=figures.__getitem__)
 
 
@@ -172,6 +202,8 @@ def table(title: str | None, results: list) -> Table:
     """Results of one type for the console: its COLUMNS, and the contenders that are missing."""
     out = Table(title=title, title_justify="left")
     columns = results[0].COLUMNS if results else {}
+    if results and not any(getattr(result, "unit", None) for result in results):
+        columns = {name: column for name, column in columns.items() if name != "of one gradient"}
     for column in ("case", "contender", *columns):
         out.add_column(column, justify="left" if column in ("case", "contender") else "right")
     for result in results:
@@ -201,6 +233,7 @@ def environment() -> dict[str, str]:
         "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
         "python": platform.python_version(),
         "dtype": "float32",
+        **({"flags": os.environ["XLA_FLAGS"]} if "XLA_FLAGS" in os.environ else {}),
         **{name: version(name) for name in ("jax", "jaxlib", "numpy", "optax", *PEERS)},
     }
 

@@ -21,6 +21,7 @@ class Network(NamedTuple):
     layers: Callable
     plain: Callable
     torch: Callable | None = None
+    module: Callable | None = None  # of params: a torch.nn.Module that holds them
 
     def inputs(self, batch: int) -> jax.Array:
         return jax.random.normal(jax.random.key(1), (batch, *self.shape))
@@ -36,6 +37,25 @@ def dense_layers(*widths: int, gain: float = 2**0.5):
 def affine(x, w, b):
     """The same in JAX and in torch."""
     return x @ w.T + b
+
+
+def torch_function(name, *args, **options):
+    """A function of torch, which need not be installed."""
+    return getattr(importlib.import_module("torch.nn.functional"), name)(*args, **options)
+
+
+def torch_modules(kinds: str, params):
+    """A torch.nn.Sequential of modules by name; convolutions and linear ones hold the params, in their order."""
+    nn, left, parts = importlib.import_module("torch.nn"), iter(params), []
+    for kind in kinds.split():
+        if kind in ("Linear", "Conv2d"):
+            w, b = next(left)
+            part = nn.Linear(*w.shape[::-1]) if kind == "Linear" else nn.Conv2d(w.shape[1], w.shape[0], 3, padding=1)
+            part.weight, part.bias = nn.Parameter(w), nn.Parameter(b)
+        else:
+            part = nn.MaxPool2d(2) if kind == "MaxPool2d" else getattr(nn, kind)()
+        parts.append(part)
+    return nn.Sequential(*parts)
 
 
 def mlp(*widths: int, name: str = "MLP", smooth: bool = False) -> Network:
@@ -56,6 +76,7 @@ def mlp(*widths: int, name: str = "MLP", smooth: bool = False) -> Network:
         made_of(jn.linear, jn.tanh if smooth else jn.relu),
         made_of(affine, jnp.tanh if smooth else jax.nn.relu),
         made_of(affine, lambda x: x.tanh() if smooth else x.relu()),
+        lambda params: torch_modules((" Tanh " if smooth else " ReLU ").join(["Linear"] * len(params)), params),
     )
 
 
@@ -80,16 +101,19 @@ def residual(depth: int, width: int) -> Network:
     return Network(f"residual, {depth} layers of {width}", params, (width,), layers, plain)
 
 
-def convnet(size: int = 28, channels: tuple[int, int] = (8, 16), classes: int = 10) -> Network:
-    """Twice a convolution of 3×3, ReLU and max-pooling of 2×2; then linear."""
+def convnet(size: int = 28, channels: tuple[int, int] = (8, 16), classes: int = 10, hidden: tuple[int, ...] = ()) -> Network:
+    """Twice a convolution of 3×3, ReLU and max-pooling of 2×2; then linear, with hidden layers of ReLU before."""
 
     def made_of(convolve, relu, pool, linear):
         def apply(params, x):
-            *kernels, (w, b) = params
+            kernels, ((w, b), *rest) = params[:2], params[2:]
             lead, x = x.shape[:-3], x.reshape(-1, *x.shape[-3:])
             for kernel, bias in kernels:
                 x = pool(relu(convolve(x, kernel, bias)))
-            return linear(x.reshape(*lead, -1), w, b)
+            x = linear(x.reshape(*lead, -1), w, b)
+            for w, b in rest:
+                x = linear(relu(x), w, b)
+            return x
 
         return apply
 
@@ -99,22 +123,23 @@ def convnet(size: int = 28, channels: tuple[int, int] = (8, 16), classes: int = 
     def plain_pool(x):
         return lax.reduce_window(x, -jnp.inf, lax.max, (1, 1, 2, 2), (1, 1, 2, 2), "VALID")
 
-    def by_torch(name, *args, **options):  # torch need not be installed
-        return getattr(importlib.import_module("torch.nn.functional"), name)(*args, **options)
-
     sizes = zip(jax.random.split(jax.random.key(2)), channels, (1, channels[0]), strict=True)
     kernels = [(jax.random.normal(k, (o, i, 3, 3)) * (2 / (9 * i)) ** 0.5, jnp.zeros(o)) for k, o, i in sizes]
+    name = f"convnet {'-'.join(map(str, (*channels, *hidden, classes)))}" if hidden else "convnet"
     return Network(
-        f"convnet, {size}×{size} images",
-        [*kernels, *dense_layers(channels[1] * (size // 4) ** 2, classes)],
+        f"{name}, {size}×{size} images",
+        [*kernels, *dense_layers(channels[1] * (size // 4) ** 2, *hidden, classes)],
         (1, size, size),
         made_of(lambda x, w, b: jn.conv(x, w, b, padding=1), jn.relu, lambda x: jn.max_pool(x, kernel_size=2), jn.linear),
         made_of(plain_conv, jax.nn.relu, plain_pool, affine),
         made_of(
-            lambda x, w, b: by_torch("conv2d", x, w, b, padding=1),
+            lambda x, w, b: torch_function("conv2d", x, w, b, padding=1),
             lambda x: x.relu(),
-            lambda x: by_torch("max_pool2d", x, 2),
+            lambda x: torch_function("max_pool2d", x, 2),
             affine,
+        ),
+        lambda params: torch_modules(
+            "Conv2d ReLU MaxPool2d " * 2 + "Flatten " + " ReLU ".join(["Linear"] * (1 + len(hidden))), params
         ),
     )
 

@@ -5,19 +5,20 @@ import importlib.util
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from .harness import Contender, Missing, Program, jitted
 
 
-def needs(package: str):
-    """Decorates a function that makes a contender of this package."""
+def needs(package: str, project: str | None = None):
+    """Decorates a function that makes a contender of this package; `project` is what pip calls it."""
 
     def decorate(make):
         @functools.wraps(make)
         def contender(*args, **options) -> Contender | Missing:
             if importlib.util.find_spec(package) is None:
-                return Missing(f"missing: {package} (pip install {package})")
+                return Missing(f"missing: {package} (pip install {project or package})")
             return make(*args, **options)
 
         return contender
@@ -26,8 +27,11 @@ def needs(package: str):
 
 
 @needs("torch")
-def by_torch(network: Callable, mode: str) -> Contender | Missing:
-    """torch.func's vmap(jacrev) or vmap(jacfwd) of a function of (params, x), on the kind of device that JAX has chosen."""
+def on_torch(make: Callable, as_numpy: Callable = lambda answer: answer) -> Contender | Missing:
+    """`make(*args)` gives the function that is timed, on the kind of device that JAX has chosen; args are torch's tensors.
+
+    `as_numpy` is given the answer with NumPy's arrays for tensors.
+    """
     import torch
 
     device = "cuda" if jax.default_backend() == "gpu" else "cpu"
@@ -35,18 +39,102 @@ def by_torch(network: Callable, mode: str) -> Contender | Missing:
         return Missing("missing: torch with CUDA")
 
     def prepare(*args):
-        params, x = jax.tree.map(lambda a: torch.tensor(np.asarray(a), device=device), args)
-        function = torch.func.vmap(getattr(torch.func, mode)(network, 1), (None, 0))
+        torch.backends.cudnn.allow_tf32 = False  # as JAX is told to, and as torch's matrix products are by default
+        call = make(*jax.tree.map(tensor, args))
 
         def run():
-            answer = function(params, x)
+            answer = call()
             if device == "cuda":
                 torch.cuda.synchronize()
             return answer
 
         return Program(run, rest=0.02)  # its threads go on looking for work for some milliseconds
 
-    return Contender(prepare, lambda answer: answer.detach().cpu().numpy())
+    def tensor(a):
+        whole = jnp.issubdtype(a.dtype, jnp.integer)  # torch wants labels of 64 bits
+        return torch.tensor(np.asarray(a, np.int64 if whole else a.dtype), device=device)
+
+    def arrays(answer):
+        return as_numpy(jax.tree.map(lambda a: a.detach().cpu().numpy(), answer))
+
+    return Contender(prepare, arrays, "torch")
+
+
+def by_torch(network: Callable, mode: str) -> Contender | Missing:
+    """torch.func's vmap(jacrev) or vmap(jacfwd) of a function of (params, x)."""
+
+    def make(params, x):
+        import torch
+
+        function = torch.func.vmap(getattr(torch.func, mode)(network, 1), (None, 0))
+        return lambda: function(params, x)
+
+    return on_torch(make)
+
+
+def gradient_by_torch(module: Callable) -> Contender | Missing:
+    """The gradient of the summed cross-entropy of (params, x, labels) by the parameters of `module(params)`."""
+
+    def make(params, x, labels):
+        import torch
+
+        network, loss = module(params), torch.nn.CrossEntropyLoss(reduction="sum")
+        weights = list(network.parameters())
+        return lambda: torch.autograd.grad(loss(network(x), labels), weights)
+
+    return on_torch(make)
+
+
+@needs("backpack", "backpack-for-pytorch")
+def by_backpack(
+    module: Callable, extension: str, finish: Callable = lambda found: found, as_numpy: Callable = lambda answer: answer
+) -> Contender | Missing:
+    """What an extension of BackPACK finds for every parameter beside that gradient; the answer is `finish` of the list."""
+
+    def make(params, x, labels):
+        import backpack
+        import torch
+
+        network = backpack.extend(module(params))
+        loss = backpack.extend(torch.nn.CrossEntropyLoss(reduction="sum"))
+        weights, wanted = list(network.parameters()), getattr(backpack.extensions, extension)()
+
+        def call():
+            network.zero_grad()
+            with backpack.backpack(wanted):
+                loss(network(x), labels).backward()
+            return finish([getattr(w, wanted.savefield) for w in weights])
+
+        return call
+
+    return on_torch(make, as_numpy)
+
+
+@needs("curvlinops", "curvlinops-for-pytorch")
+def ggn_vector_by_curvlinops(module: Callable) -> Contender | Missing:
+    """The Gauss-Newton matrix of the summed cross-entropy times v, of (params, v, x, labels)."""
+
+    def make(params, v, x, labels):
+        import curvlinops
+        import torch
+
+        network, loss = module(params), torch.nn.CrossEntropyLoss(reduction="sum")
+        weights, vector = list(network.parameters()), jax.tree.leaves(v)
+        matrix = curvlinops.GGNLinearOperator(network, loss, weights, [(x, labels)], check_deterministic=False)
+        return lambda: matrix @ vector
+
+    return on_torch(make)
+
+
+@needs("folx")
+def laplacian_by_folx(function: Callable, as_numpy: Callable) -> Contender:
+    """The forward Laplacian of every example, of (params, x)."""
+    import folx
+
+    def of_one(params, x):
+        return folx.forward_laplacian(lambda x: function(params, x))(x).laplacian
+
+    return jitted(jax.vmap(of_one, (None, 0)), as_numpy)
 
 
 @needs("asdex")

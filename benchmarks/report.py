@@ -62,20 +62,26 @@ def write(mark: str, lines: list[str]):
 def heading(about: dict) -> str:
     device = f"{about['device']} ({about['platform']}, {about.get('cores', 'unknown')} cores)"
     versions = [f"{name} {about[name]}" for name in ("jax", *PEERS) if name in about]
+    versions += [about["flags"]] if "flags" in about else []
     return f"Measured on {device}, {about['dtype']}, Python {about['python']}, {', '.join(versions)}."
 
 
 def timing_lines(about: dict, results: list[dict]) -> list[str]:
     out = [
-        "Medians of alternating runs, ratio of ours to the best other; `python -m benchmarks report` writes this table.",
+        "Medians of alternating runs, ratio of ours to the best other, and both as multiples of one gradient of the same "
+        "loss in their own framework; `python -m benchmarks report` writes this table.",
         "",
-        "| question | case | ours | best other | ratio |",
-        "|---|---|--:|--:|--:|",
+        "| question | case | ours | best other | ratio | of one gradient |",
+        "|---|---|--:|--:|--:|--:|",
     ]
     for result in results:
-        times = result["milliseconds"]
-        ours, other = next(iter(times)), best_other(times)
-        cells = [f"{name} {times[name]:.3g} ms" for name in (ours, other)]
-        out.append(f"| {result['question']} | {result['case']} | {' | '.join(cells)} | {times[ours] / times[other]:.2f} |")
+        times, unit, references = result["milliseconds"], result.get("unit", {}), result.get("references", [])
+        rivals = {name: figure for name, figure in times.items() if name not in references}
+        ours = next(iter(rivals))
+        shown = [ours, best_other(rivals)] if any(not name.startswith("jaxnets") for name in rivals) else [ours]
+        cells = [f"{name} {times[name]:.3g} ms" for name in shown] + ["–"] * (2 - len(shown))
+        cells.append(f"{times[ours] / times[shown[1]]:.2f}" if len(shown) == 2 else "–")
+        cells.append(", ".join(f"{times[name] / times[unit[name]]:.3g}" for name in shown if name in unit))
+        out.append(f"| {result['question']} | {result['case']} | {' | '.join(cells)} |")
     missing = {reason for r in results for reason in r.get("missing", {}).values() if reason.startswith("missing")}
     return out + ["", *(f"Not measured, {reason}." for reason in sorted(missing))] if missing else out

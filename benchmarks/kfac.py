@@ -1,0 +1,79 @@
+"""Kronecker factors of the Gauss-Newton matrix of the cross-entropy, exact: how long, against BackPACK and plain JAX?"""
+
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxnets as jn
+
+from .gradient import labelled
+from .harness import Result, jitted, measure, reference
+from .networks import Network, mlp
+from .peers import by_backpack
+from .per_example import one_gradient
+
+CASES = ((128, lambda: mlp(784, 512, 512, 10)),)  # batch, network
+QUICK = ((4, lambda: mlp(8, 6, 5)),)
+
+
+def normal(pairs) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Factors of the same products, the second of trace 1: libraries put 1/B into different ones."""
+    found = []
+    for first, *rest in pairs:
+        last = np.asarray(rest[0]) if rest else np.ones((1, 1), np.float32)
+        found.append((np.asarray(first) * np.trace(last), last / np.trace(last)))
+    return found
+
+
+def of_ours(tree) -> list:
+    return normal((k.first, k.last) for k in jax.tree.leaves(tree, is_leaf=lambda k: isinstance(k, jn.Kronecker)))
+
+
+def by_hand(params, x, labels):
+    """Pairs (gradients, inputs) of an MLP with ReLU: Σ_b V Vᵀ and mean x xᵀ for weights, the first alone for biases."""
+    inputs = []
+
+    def logits(shifts):  # of what each layer adds up; their gradients are those of the layer's output
+        inputs.clear()
+        y = x
+        for i, ((w, b), shift) in enumerate(zip(params, shifts, strict=True)):
+            inputs.append(y if i == 0 else jax.nn.relu(y))
+            y = inputs[-1] @ w.T + b + shift
+        return y, tuple(inputs)
+
+    y, pull, seen = jax.vjp(logits, [jnp.zeros((len(x), len(b))) for _, b in params], has_aux=True)
+    p = jax.nn.softmax(y)
+    root = jax.vmap(jnp.diag)(jnp.sqrt(p)) - p[:, :, None] * jnp.sqrt(p)[:, None, :]  # S Sᵀ = diag(p) − p pᵀ
+    (gradients,) = jax.vmap(pull)(jnp.moveaxis(root, 2, 0))
+    found = []
+    for v, z in zip(gradients, seen, strict=True):
+        first = jnp.einsum("rbo,rbp->op", v, v)
+        found += [(first, z.T @ z / len(x)), (first,)]
+    return found
+
+
+def factors(network: Network) -> dict:
+    """Contenders for the factors of every array of parameters, functions of (params, x, labels)."""
+
+    def with_curvature(f: Callable):
+        return jitted(jn.kfac_factors(f, jn.cross_entropy), of_ours)
+
+    return {
+        "jaxnets.kfac_factors": with_curvature(network.layers),
+        "jaxnets.kfac_factors, plain jax.numpy": with_curvature(network.plain),
+        "plain JAX by hand": jitted(by_hand, normal),
+        "BackPACK KFLR": by_backpack(network.module, "KFLR", as_numpy=normal),
+        **one_gradient(network),
+        "BackPACK KFAC, one sample": reference(by_backpack(network.module, "KFAC")),  # another answer: Monte Carlo
+    }
+
+
+def run(quick: bool, scale: int) -> Iterator[Result]:
+    for batch, make in QUICK if quick else CASES:
+        network = make()
+        args = (network.params, *labelled(network, batch * scale))
+        case = f"{network.name}, B={batch * scale}: factors"
+        # a row of V that nearly cancels is left with few digits: 1e-5 of its size in float32, by whichever library
+        yield measure("kfac", case, factors(network), args, quick, 1e-4)
