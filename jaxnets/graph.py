@@ -138,10 +138,7 @@ def _local(function, values, nodes) -> Local:
     places = [i for i, node in enumerate(nodes) if node is not None]
 
     def moving(*point):
-        whole = list(values)
-        for i, x in zip(places, point, strict=True):
-            whole[i] = x
-        return function(*whole)
+        return function(*_replaced(values, places, point))
 
     def push(point, tangents):
         return jax.jvp(moving, tuple(point), tuple(tangents))[1]
@@ -159,6 +156,12 @@ class _Program:
         return core.eval_jaxpr(self.jaxpr, operands[: self.constants], *operands[self.constants :])
 
 
+def _replaced(values, places, new) -> list:
+    """The values with those at some places replaced."""
+    changed = dict(zip(places, new, strict=True))
+    return [changed.get(i, value) for i, value in enumerate(values)]
+
+
 def _evaluator(closed):
     """A closed jaxpr as a function of trees with these leaves, to its flat outputs."""
     return lambda *args: core.eval_jaxpr(closed.jaxpr, closed.consts, *jax.tree.leaves(args))
@@ -168,10 +171,7 @@ def _along(rule, values, places, output):
     """The derivative of one output by the rule of a custom_jvp, as `Local.push`."""
 
     def push(point, tangents):
-        whole = list(values)
-        for i, x in zip(places, point, strict=True):
-            whole[i] = x
-        return rule(whole, list(tangents))[output]
+        return rule(_replaced(values, places, point), list(tangents))[output]
 
     return push
 
@@ -248,10 +248,7 @@ class _GraphTrace(core.Trace):
         places = [i for i, node in enumerate(nodes) if node is not None]
 
         def rule(values, moving):
-            whole = list(tangents)
-            for i, t in zip(places, moving, strict=True):
-                whole[i] = t
-            return jvp.call_wrapped(*values, *whole)
+            return jvp.call_wrapped(*values, *_replaced(tangents, places, moving))
 
         with set_current_trace(self.parent):
             tangents = [tangent(value, node) for value, node in zip(values, nodes, strict=True)]

@@ -1,6 +1,7 @@
 """Rows of Jacobians by the parameters: every quantity of this package is an algebraic expression of them."""
 
 import functools
+import math
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -20,14 +21,13 @@ from ..transforms import trace
 
 @pytree("blocks")
 class Rows:
-    """`blocks[o][p]` is the Jacobian of output o by leaf p of the parameters; `tree` is theirs, `names` those of the leaves.
+    """`blocks[o][p]` is the Jacobian of output o by leaf p of the parameters, whose tree is `tree`.
 
     `J @ v` takes a tree like the parameters to a list of arrays, one for every output; `J.pull(arrays)` goes back.
     """
 
     blocks: tuple[tuple[Jacobian, ...], ...]
     tree: Any
-    names: tuple[str, ...]
 
     def __matmul__(self, vector) -> list[jax.Array]:
         leaves = self.leaves(vector)
@@ -76,11 +76,8 @@ class Rows:
     @property
     def sizes(self) -> tuple[int, int]:
         """How many outputs and how many parameters there are."""
-        return sum(_size(row[0].out_shape) for row in self.blocks), sum(_size(j.in_shape) for j in self.blocks[0])
-
-
-def _size(shape) -> int:
-    return functools.reduce(operator.mul, shape, 1)
+        outputs, parameters = [row[0].out_shape for row in self.blocks], [j.in_shape for j in self.blocks[0]]
+        return sum(map(math.prod, outputs)), sum(map(math.prod, parameters))
 
 
 def _sum(parts):
@@ -104,13 +101,13 @@ def by_parameters(name: str, function: Callable, params, *args, maps: Callable |
         if j is None:
             continue
         before = graph.outputs[i]
-        edges = [] if before is None else [Edge(before, "f", functools.partial(lambda j: j, j))]
+        edges = [] if before is None else [Edge(before, "f", lambda j=j: j)]
         graph.outputs[i] = Node("map", j.out_shape, values[i].dtype, edges)
         graph.values[i] = jax.ShapeDtypeStruct(j.out_shape, values[i].dtype)
     blocks = eliminate(graph, small=small)
     if small:
         blocks = [list(map(_multiplied_once, row)) for row in blocks]
-    return values, out_tree, Rows(tuple(map(tuple, blocks)), in_tree, tuple(node.name for node in graph.inputs))
+    return values, out_tree, Rows(tuple(map(tuple, blocks)), in_tree)
 
 
 def _multiplied_once(j: Jacobian) -> Jacobian:
