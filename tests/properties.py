@@ -1,5 +1,6 @@
 """What must hold for every layer: one function a property, over one line of cases.py; AssertionError where it does not."""
 
+import math
 from functools import lru_cache
 
 import jax
@@ -322,6 +323,59 @@ def batch_is_loop(case):
         close(*pair, 1e-12, f"∂y{o}/∂(argument {i}) of example {b}")
 
 
+# --- curvature ----------------------------------------------------------------------------------------------------
+
+
+def curvature_is_dense(case):
+    """Norms, kernels of outputs, the diagonal of a Gauss-Newton matrix and the Laplacian are those of dense arrays.
+
+    By the rule and, for the layer as a function of a tuple of its real arguments, by the public functions.
+    """
+
+    def quantities(case, args):
+        function, params, outputs = case.function(args), tuple(reals(case, args)), case.call(*args)
+        kernels = {key: j @ j.T for key, j in blocks(case, args).items()}
+        losses, zeros = (jaxnets.squared_error,) * len(outputs), tuple(map(jnp.zeros_like, outputs))
+        apart = outputs[0].ndim > 0
+
+        def by_first(x):
+            return function(x, *params[1:])
+
+        return (
+            outputs,
+            {key: kernel.diagonal(tuple(range(1, len(kernel.out_shape)))) for key, kernel in kernels.items()},
+            jaxnets.per_example_grad_norms(lambda params: function(*params)[0])(params) if apart else None,
+            jaxnets.ggn_diagonal(lambda params, _: function(*params), losses)(params, None, zeros),
+            jaxnets.laplacian(by_first)(params[0]),
+            traces_of_hessians(by_first, params[0]),
+        )
+
+    outputs, diagonals, norms, squares, laplacians, traces = compiled(case, quantities)
+    rows = {}  # [first axis, other axes, input]
+    for (o, i), whole in reference(case).items():
+        shape = outputs[o].shape
+        rows[o, i] = whole.reshape(*shape[:1] or (1,), math.prod(shape[1:]), -1)
+        kernel = np.einsum("akp,bkp->abk", rows[o, i], rows[o, i])
+        close(diagonals[o, i], kernel.reshape(shape[:1] * 2 + shape[1:]), what=f"diagonal of J Jᵀ, argument {i}")
+    whole = np.concatenate([rows[0, i] for i in case.real], -1)
+    if norms is not None:
+        close(norms, np.linalg.norm(whole.sum(1), axis=-1), what="per_example_grad_norms", least=np.abs(whole).max())
+    for i, found in zip(case.real, squares, strict=True):
+        whole = sum(2 * (rows[o, i] ** 2).sum((0, 1)) for o in range(len(outputs)))
+        close(found, whole.reshape(found.shape), what=f"ggn_diagonal, argument {i}")
+    for found, exact in zip(laplacians, traces, strict=True):
+        close(found, exact, what="laplacian", least=1e-3)
+
+
+def traces_of_hessians(function, x):
+    """Σ_i ∂²f/∂x_i² by JAX alone, direction by direction."""
+
+    def along(v):
+        return jax.jvp(lambda x: jax.jvp(function, (x,), (v,))[1], (x,), (v,))[1]
+
+    return [jnp.sum(each, 0) for each in jax.vmap(along)(jnp.eye(x.size).reshape(x.size, *x.shape))]
+
+
 # --- precision ----------------------------------------------------------------------------------------------------
 
 
@@ -362,8 +416,10 @@ def near(actual, exact, dtype, case, what):
 PROPERTIES = [
     rule_is_autodiff, structure_is_as_claimed, batch_is_shared, products_agree, compositions_agree, transform_is_autodiff,
     batch_is_loop, float32_is_rounded, half_precision_is_rounded, finite_differences, second_order, vmap_is_loop,
-    eager_is_jit,
+    eager_is_jit, curvature_is_dense,
 ]  # fmt: skip
 # Without `--all` tests/test_rules.py tries only these on every line, for they share what is compiled, and all on the first
 # line of a layer.
 CHEAP = [rule_is_autodiff, structure_is_as_claimed, batch_is_shared, finite_differences]
+# These tell of our code alone: one version of Python is enough.
+OURS = [curvature_is_dense]

@@ -17,7 +17,7 @@ FLOORS = [  # a file may import only from its own floor and those below
     {"marker", "layer"},
     {"layers", "losses", "primitives"},
     {"graph", "plan", "chunks", "eliminate", "transforms"},
-    {"catalogue", "tabulate", "explain", "compare", "regularizers"},
+    {"catalogue", "tabulate", "explain", "compare", "regularizers", "curvature"},
     {"initializers", "models", "data", "spec"},
     {"checkpoint", "evaluate", "descent", "records", "train"},
     {"plots", "practicum", "tricks", "cli", "__init__", "__main__"},
@@ -95,6 +95,7 @@ def test_public_names_win_over_modules_of_the_same_name():
         jaxnets.jacobian = None
 
 
+@pytest.mark.oldest
 def test_readme_example_runs():
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     assert blocks

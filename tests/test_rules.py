@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import jaxnets
 
 from .cases import CASES, FIRST, line
-from .properties import CHEAP, PROPERTIES, dense, nested, reals, reference, same_blocks
+from .properties import CHEAP, OURS, PROPERTIES, dense, nested, reals, reference, same_blocks
 
 pytestmark = pytest.mark.unoptimized
 
@@ -28,7 +28,10 @@ def pairs():
     """
     for case in CASES:
         for check in PROPERTIES:
-            marks = [] if case is FIRST[case.name] else [pytest.mark.oldest if check in CHEAP else pytest.mark.sweep]
+            if case is FIRST[case.name]:
+                marks = [pytest.mark.oldest] if check in OURS else []
+            else:
+                marks = [pytest.mark.oldest if check in CHEAP else pytest.mark.sweep]
             yield pytest.param(check, case, id=f"{check.__name__}-{case}", marks=marks)
 
 

@@ -32,9 +32,9 @@ def ntk(
     "trace", `[B1, B2, *outputs]` of each output with itself for "diagonal", and `[B1, B2]` for one output, given by its
     index.  Without x2 it is that of x1 with itself, from one Jacobian.
 
-    `block_size` bounds memory: the kernel is made in blocks of so many examples, in the symmetric case those on one side of
-    the diagonal.  Raises JacobianTooLarge where the kernel exceeds `limit` bytes (default: half of the free memory),
-    ShapeError where f's output or the index does not fit, ValueError for an unknown word.
+    `block_size` bounds memory: the kernel is made in blocks of so many examples, which f sees alone; in the symmetric
+    case of those on one side of the diagonal.  Raises JacobianTooLarge where the kernel exceeds `limit` bytes (default:
+    half of the free memory), ShapeError where f's output or the index does not fit, ValueError for an unknown word.
     """
     if isinstance(outputs, str) and outputs not in OUTPUTS:
         raise ValueError(f"ntk: outputs must be one of {OUTPUTS} or an index, got {outputs!r}")

@@ -101,13 +101,17 @@ def by_parameters(name: str, function: Callable, params, *args, maps: Callable |
         if j is None:
             continue
         before = graph.outputs[i]
-        edges = [] if before is None else [Edge(before, "f", lambda j=j: j)]
+        edges = [] if before is None else [Edge(before, "f", functools.partial(_same, j))]
         graph.outputs[i] = Node("map", j.out_shape, values[i].dtype, edges)
         graph.values[i] = jax.ShapeDtypeStruct(j.out_shape, values[i].dtype)
-    blocks = eliminate(graph, small=small)
+    blocks = eliminate(graph, order="auto" if small else "reverse", small=small)  # reverse ends with the parameters
     if small:
         blocks = [list(map(_multiplied_once, row)) for row in blocks]
     return values, out_tree, Rows(tuple(map(tuple, blocks)), in_tree)
+
+
+def _same(j: Jacobian) -> Jacobian:
+    return j
 
 
 def _multiplied_once(j: Jacobian) -> Jacobian:
