@@ -67,12 +67,16 @@ def heading(about: dict) -> str:
 
 
 def timing_lines(about: dict, results: list[dict]) -> list[str]:
+    told = "Medians of alternating runs, ratio of ours to the best other"
+    columns = ["question", "case", "ours", "best other", "ratio"]
+    if units := any(result.get("unit") for result in results):
+        told += ", and both as multiples of one gradient of the same loss in their own framework"
+        columns.append("of one gradient")
     out = [
-        "Medians of alternating runs, ratio of ours to the best other, and both as multiples of one gradient of the same "
-        "loss in their own framework; `python -m benchmarks report` writes this table.",
+        f"{told}; `python -m benchmarks report` writes this table.",
         "",
-        "| question | case | ours | best other | ratio | of one gradient |",
-        "|---|---|--:|--:|--:|--:|",
+        f"| {' | '.join(columns)} |",
+        "|---|---|--:|--:|--:|" + units * "--:|",
     ]
     for result in results:
         times, unit, references = result["milliseconds"], result.get("unit", {}), result.get("references", [])
@@ -81,7 +85,8 @@ def timing_lines(about: dict, results: list[dict]) -> list[str]:
         shown = [ours, best_other(rivals)] if any(not name.startswith("jaxnets") for name in rivals) else [ours]
         cells = [f"{name} {times[name]:.3g} ms" for name in shown] + ["–"] * (2 - len(shown))
         cells.append(f"{times[ours] / times[shown[1]]:.2f}" if len(shown) == 2 else "–")
-        cells.append(", ".join(f"{times[name] / times[unit[name]]:.3g}" for name in shown if name in unit))
+        if units:
+            cells.append(", ".join(f"{times[name] / times[unit[name]]:.3g}" for name in shown if name in unit))
         out.append(f"| {result['question']} | {result['case']} | {' | '.join(cells)} |")
     missing = {reason for r in results for reason in r.get("missing", {}).values() if reason.startswith("missing")}
     return out + ["", *(f"Not measured, {reason}." for reason in sorted(missing))] if missing else out
