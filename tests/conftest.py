@@ -36,15 +36,16 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "sweep: what only `--all` runs, because it takes long and finds little more")
-    config.addinivalue_line(
-        "markers", "oldest: run on the oldest Python, elsewhere only with `--all`: tells of our code alone"
-    )
+    for name, version in (("oldest", "3.11"), ("newest", "3.12 and later")):  # so that both take as long
+        config.addinivalue_line("markers", f"{name}: tells of our code alone: on Python {version}, elsewhere with `--all`")
     config.addinivalue_line("markers", "unoptimized: compile without XLA's optimizations")
 
 
 def pytest_collection_modifyitems(config, items):
+    elsewhere = "oldest" if sys.version_info >= (3, 12) else "newest"
+
     def left_out(item):
-        return item.get_closest_marker("sweep") or (sys.version_info >= (3, 12) and item.get_closest_marker("oldest"))
+        return item.get_closest_marker("sweep") or item.get_closest_marker(elsewhere)
 
     if not config.getoption("--all"):
         config.hook.pytest_deselected(items=[item for item in items if left_out(item)])

@@ -78,6 +78,7 @@ def test_shapes_of_a_preset_and_of_a_description(capsys):
     assert "nll" in run(capsys, "shapes", "digits", "--loss")[1]
 
 
+@pytest.mark.newest
 def test_compare_a_layer_a_description_and_a_preset(capsys):
     status, out, _ = run(capsys, "compare", "softmax", "--json")
     assert status == 0
@@ -103,6 +104,7 @@ def test_a_failed_comparison_is_exit_status_1(capsys, monkeypatch):
     assert json.loads(out)["ok"] is False
 
 
+@pytest.mark.newest
 def test_a_task_is_trained_and_evaluated(capsys, tmp_path):
     model = ["--model", "flatten linear(10) log_softmax", "--epochs", "2", "--gradient", "manual"]
     status, out, _ = run(capsys, "train", "digits", *model, "--output", str(tmp_path), "--no-pictures", "--json")
@@ -148,6 +150,7 @@ def test_ctrl_c_is_exit_status_130(tmp_path):
     assert err.split()[-1] == str(max((tmp_path / "checkpoints").iterdir()))
 
 
+@pytest.mark.newest
 def test_space_and_tricks_tell_numbers(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     status, out, _ = run(capsys, "space", "--no-pictures", "--json")

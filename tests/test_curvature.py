@@ -320,7 +320,7 @@ def compare(table, params):
 
 
 @pytest.mark.parametrize(
-    "case", [pytest.param(case, id=case.name, marks=[] if case.both else pytest.mark.oldest) for case in NETS]
+    "case", [pytest.param(case, id=case.name, marks=[] if case.both else pytest.mark.newest) for case in NETS]
 )
 def test_quantities_are_dense(case):
     case = whole(case)
@@ -360,7 +360,7 @@ def test_results_pass_through_transformations():
         same(kernels[k], jax.jit(jn.ntk(case.f))(jax.tree.map(lambda a, k=k: a[k], ensemble), case.x))
 
 
-@pytest.mark.oldest
+@pytest.mark.newest
 def test_several_outputs_with_a_loss_each():
     """One loss takes a target, one two of them in a tuple; the tree of losses is that of the outputs."""
     x, (w, b) = r(3, 2), weights(2, 4)[0]
@@ -411,7 +411,7 @@ def identity(y):
     return y
 
 
-@pytest.mark.oldest
+@pytest.mark.newest
 @pytest.mark.parametrize(
     "loss, last, probabilities, targets",
     [
@@ -439,7 +439,7 @@ def test_fisher_is_the_expectation_over_targets(loss, last, probabilities, targe
     compare(table, params)
 
 
-@pytest.mark.oldest
+@pytest.mark.newest
 def test_fisher_of_continuous_targets():
     """J' F J with the information of a normal distribution of variance 1/2 or a given one, and of a Poisson distribution."""
     x, params, variance = r(3, 2), jnp.asarray(r(2, 2)), pos(3, 2)
@@ -490,7 +490,7 @@ def kfac(f, loss, *args):
     return [jn.kfac_factors(f, loss, sharing=sharing)(*args) for sharing in ("expand", "reduce")]
 
 
-@pytest.mark.oldest
+@pytest.mark.newest
 def test_kronecker_factors_of_a_mlp():
     """Σ V Vᵀ ⊗ mean x xᵀ by weights, Σ V Vᵀ by biases, V the gradients by what a linear layer gives; both kinds alike."""
     params, x, target = weights(3, 4, 2), r(3, 3), np.array([0, 1, 1])

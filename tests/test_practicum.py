@@ -13,7 +13,7 @@ from jaxnets import CheckpointError, ShapeError, SpecError, parse, plots, practi
 from jaxnets.data import Dataset
 from jaxnets.practicum import RECIPES, evaluate, space, train
 
-pytestmark = [pytest.mark.unoptimized, pytest.mark.oldest]
+pytestmark = [pytest.mark.unoptimized, pytest.mark.newest]
 
 
 @pytest.fixture
@@ -74,6 +74,7 @@ def test_ensembles_disagree_where_they_saw_no_data(tmp_path):
     assert list(report.numbers["ensembles"]) == ["ReLU", "tanh"]
     for found in report.numbers["ensembles"].values():
         assert found["deviation_outside"] > 3 * found["deviation_inside"] > 0
+        assert found["laplace_outside"] > 3 * found["laplace_inside"] > 0  # of one network by itself
         assert found["rmse"] < 0.15  # the noise alone: 0.087
     check_pictures(report, tmp_path, ["regression.png", "variance.png"])
     with pytest.raises(CheckpointError, match="of regression, expected one with classes"):

@@ -95,7 +95,7 @@ def test_public_names_win_over_modules_of_the_same_name():
         jaxnets.jacobian = None
 
 
-@pytest.mark.oldest
+@pytest.mark.newest
 def test_readme_example_runs():
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     assert blocks

@@ -17,7 +17,7 @@ from jaxnets.initializers import kaiming_normal
 from jaxnets.tricks import TRICKS, restraint, run, signals, training
 from jaxnets.tricks.finding import Claim, Finding, Lines, Points, beats, number, show, verdict
 
-pytestmark = [pytest.mark.unoptimized, pytest.mark.oldest]
+pytestmark = [pytest.mark.unoptimized, pytest.mark.newest]
 
 CHEAP = ("cross_entropy", "log_softmax", "normalisation", "l2")
 SWEPT = [name if name in CHEAP else pytest.param(name, marks=pytest.mark.sweep) for name in TRICKS]
