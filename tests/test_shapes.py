@@ -18,7 +18,7 @@ from jaxnets.samples import Labels
 from .cases import CASES
 from .properties import close, nested, reals
 
-pytestmark = [pytest.mark.unoptimized, pytest.mark.oldest]
+pytestmark = [pytest.mark.unoptimized, pytest.mark.newest]
 LIMIT = 3000  # entries of a Jacobian: larger ones only take time
 
 
