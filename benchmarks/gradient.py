@@ -21,17 +21,23 @@ QUICK = ((4, lambda: mlp(8, 6, 5)),)
 ADAM = optax.adam(1e-3)
 
 
-def losses(network: Network) -> tuple[Callable, Callable]:
-    """The mean cross-entropy of (params, x, labels), with jaxnets' layers and in plain JAX."""
+def of_examples(network: Network) -> tuple[Callable, Callable]:
+    """The cross-entropy of every example, of (params, x, labels), with jaxnets' layers and in plain JAX."""
 
     def loss(params, x, labels):
-        return jn.mean(jn.cross_entropy(network.layers(params, x), labels))
+        return jn.cross_entropy(network.layers(params, x), labels)
 
     def plain(params, x, labels):
         scores = jax.nn.log_softmax(network.plain(params, x))
-        return -jnp.mean(jnp.take_along_axis(scores, labels[:, None], 1))
+        return -jnp.take_along_axis(scores, labels[..., None], -1)[..., 0]
 
     return loss, plain
+
+
+def losses(network: Network) -> tuple[Callable, Callable]:
+    """Their means."""
+    loss, plain = of_examples(network)
+    return (lambda *args: jn.mean(loss(*args))), (lambda *args: jnp.mean(plain(*args)))
 
 
 def labelled(network: Network, batch: int):

@@ -1,13 +1,13 @@
 """The norm of every example's gradient: how long, against one gradient, JAX, torch.func and BackPACK?"""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 
 import jaxnets as jn
 
-from .gradient import labelled
+from .gradient import labelled, of_examples
 from .harness import Contender, Missing, Result, measure, reference
 from .networks import Network, convnet, mlp, torch_function
 from .peers import by_backpack, gradient_by_torch, on_torch
@@ -19,22 +19,9 @@ CASES = (  # batch, network
 QUICK = ((4, lambda: mlp(8, 6, 5)), (2, lambda: convnet(4, (1, 2), 3, hidden=(4,))))
 
 
-def losses(network: Network) -> tuple[Callable, Callable]:
-    """The cross-entropy of every example, of (params, x, labels), with jaxnets' layers and in plain JAX."""
-
-    def loss(params, x, labels):
-        return jn.cross_entropy(network.layers(params, x), labels)
-
-    def plain(params, x, labels):
-        scores = jax.nn.log_softmax(network.plain(params, x))
-        return -jnp.take_along_axis(scores, labels[..., None], -1)[..., 0]
-
-    return loss, plain
-
-
 def one_gradient(network: Network) -> dict[str, Contender | Missing]:
     """References: the gradient of the summed loss, by JAX and by torch."""
-    plain = losses(network)[1]
+    plain = of_examples(network)[1]
     return {
         "jax.grad, one gradient": reference(jax.grad(lambda *args: jnp.sum(plain(*args)))),
         "torch, one gradient": reference(gradient_by_torch(network.module)),
@@ -62,7 +49,7 @@ def norms_by_torch(gradients: list):
 
 def norms(network: Network) -> dict:
     """Contenders for [B], functions of (params, x, labels)."""
-    loss, plain = losses(network)
+    loss, plain = of_examples(network)
 
     def vmapped(*args):
         gradients = jax.vmap(jax.grad(plain), (None, 0, 0))(*args)

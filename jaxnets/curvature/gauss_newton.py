@@ -72,14 +72,13 @@ class GaussNewton:
         With fewer outputs than parameters by Woodbury's identity, `(v − Lᵀ (λ + R Lᵀ)⁻¹ R v)/λ`, which needs damping > 0:
         ValueError for a known one that is not.
         """
-        leaves = self.left.leaves(v)
         if self._through_outputs:
             self._check(damping)
             inner = self.right @ v
             solved = self._solve_outputs(_flat(inner)[:, None], damping)[:, 0]
             back = self.left.pull(_split(solved, inner))
             return jax.tree.map(lambda a, b: (a - b) / damping, v, back)
-        flat, unravel = ravel_pytree(jax.tree.unflatten(self.left.tree, leaves))
+        flat, unravel = ravel_pytree(jax.tree.unflatten(self.left.tree, self.left.leaves(v)))
         return unravel(self._solve_parameters(flat[:, None], damping)[:, 0].astype(flat.dtype))
 
     def logdet(self, damping: float | jax.Array = 0.0) -> jax.Array:

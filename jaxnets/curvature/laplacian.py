@@ -35,7 +35,7 @@ def laplacian(f: Callable, limit: float | None = None) -> Callable:
 
     def run(x, *args):
         graph, _, out_tree, _, _ = trace("laplacian", f, 0, (x, *args), {}, curved=True)
-        sweeps = [_Sweep(node, {node: identity(node, node)}, limit) for node in graph.inputs]
+        sweeps = [_Sweep({node: identity(node, node)}, limit) for node in graph.inputs]
         roots = _Roots()
         found: dict[Node, jax.Array] = {}  # Δ(node), of those where it is not 0 by structure
         for node in graph.between():
@@ -74,7 +74,6 @@ class _Roots(dict[Node, tuple[Node, jax.Array]]):
 class _Sweep:
     """The Jacobians by one input, of nodes that are their own roots."""
 
-    source: Node
     known: dict[Node, Jacobian]
     limit: float | None
 

@@ -19,7 +19,7 @@ from ..jacobian import Jacobian
 from ..plan import Edges, carry_out, cuts
 from ..terms import Term
 from ..transforms import jacobian, trace
-from .rows import quantity, wide
+from .rows import quantity, squared_norms, wide
 
 KINDS = ("frobenius", "spectral")
 
@@ -52,7 +52,7 @@ def jacobian_norm(f: Callable, kind: str = "frobenius", *, layers: bool = False,
 
 
 def _frobenius(j: Jacobian) -> jax.Array:
-    squares = jnp.maximum(wide(j @ j.T).diagonal(), 0)
+    squares = squared_norms(j)
     return jnp.sqrt(jnp.sum(squares, tuple(range(1, squares.ndim)) if j.batched else None)).astype(j.dtype)
 
 

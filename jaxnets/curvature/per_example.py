@@ -4,18 +4,19 @@
 are used once is a product `∂ℓ[b]/∂w[o,i] = g[b,o]·x[b,i]`, so that its rows have the norms `Σ_o g² · Σ_i x²`.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from ..transforms import dense
-from .rows import Rows, of_losses, quantity, wide
+from .rows import Rows, of_losses, quantity, squared_norms, wide
 
 
 def _squares(rows: Rows) -> jax.Array:
     """‖g_b‖² for every example."""
-    return jnp.maximum(sum(wide(j @ j.T).diagonal() for j in rows.blocks[0]), 0)
+    return functools.reduce(jnp.add, map(squared_norms, rows.blocks[0]))
 
 
 @quantity

@@ -126,6 +126,11 @@ def wide(j: Jacobian) -> Jacobian:
     return replace(j, dtype=jnp.promote_types(j.dtype, jnp.float32))
 
 
+def squared_norms(j: Jacobian) -> jax.Array:
+    """Of the rows of J, of the shape of its output."""
+    return jnp.maximum(wide(j @ j.T).diagonal(), 0)
+
+
 def only(name: str, what: str, values, out_tree) -> jax.Array:
     """The output of a function that has one, an array with an axis of examples.  Raises ShapeError otherwise."""
     if out_tree != jax.tree.structure(0) or values[0].ndim == 0:

@@ -35,15 +35,15 @@ def study(run: Run) -> Report:
         result = wide.fit(ensemble, wide.begin(ensemble), name if i else "")
         mean = predict(ensemble, result.params, run.held_out.x).mean(1)
         predictions[name] = predict(ensemble, result.params, x[:, None]).T
-        deviation, laplace = predictions[name].std(0), _laplace_deviation(model, result.params, run.training, x)
-        variances |= {f"{name}, {MEMBERS} networks": deviation**2, f"{name}, Laplace": laplace**2}
+        deviation, alone = predictions[name].std(0), _laplace_deviation(model, result.params, run.training, x)
+        variances |= {f"{name}, {MEMBERS} networks": deviation**2, f"{name}, Laplace": alone**2}
         found[name] = {
             "model": model.name,
             "rmse": float(np.sqrt(np.mean((mean - run.held_out.y[:, 0]) ** 2))),
             "deviation_inside": float(deviation[inside].mean()),
             "deviation_outside": float(deviation[~inside].mean()),
-            "laplace_inside": float(laplace[inside].mean()),
-            "laplace_outside": float(laplace[~inside].mean()),
+            "laplace_inside": float(alone[inside].mean()),
+            "laplace_outside": float(alone[~inside].mean()),
             "seconds": round(result.seconds, 2),
         }
     rows = [
@@ -59,8 +59,10 @@ def study(run: Run) -> Report:
         )
         for values in found.values()
     ]
-    words = "ensemble,RMSE of the mean,deviation inside,deviation outside,ratio,Laplace inside,Laplace outside,seconds"
-    columns = tuple(words.split(","))
+    columns = (
+        *("ensemble", "RMSE of the mean", "deviation inside", "deviation outside", "ratio"),
+        *("Laplace inside", "Laplace outside", "seconds"),
+    )
     lines = [
         table(
             f"{run.training.size} points on {INTERVAL[0]:g} … {INTERVAL[1]:g}, networks asked on {WIDE[0]:g} … {WIDE[1]:g}",
