@@ -36,6 +36,7 @@ _HOME = {  # public name -> module that defines it, in floor order; layers and l
     "tabulate": "tabulate",
     "explain_plan": "explain",
     "compare": "compare",
+    "check_rule": "check",
     **dict.fromkeys(
         ["clip_per_example", "gradient_noise_scale", "gradient_variance", "per_example_grad_norms", "per_example_grads"],
         "curvature.per_example",

@@ -6,7 +6,6 @@ import functools
 import io
 import itertools
 import json
-import math
 import os
 import re
 import sys
@@ -139,6 +138,52 @@ class Tricks:
     """Print JSON instead of tables."""
 
 
+@dataclasses.dataclass
+class Report:
+    """One self-contained page on a model: its graph, every module's formula, code and Jacobian, and how they compare."""
+
+    model: tyro.conf.Positional[str] = ""
+    """A preset (mynet, spiral, digits, autoencoder) or a description: "linear(60) relu linear(10) log_softmax"."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("report.html")
+    """File to write."""
+    input: str | None = None
+    """Shape of one example of a described model, as 3x10x20.  Default: 8."""
+    batch: int | None = None
+    """Number of examples.  Default: 4."""
+    seed: int = 0
+    """Seed of parameters and data."""
+    dtype: Literal["float64", "float32"] = "float64"
+    """Floating-point type of parameters and data."""
+
+
+@dataclasses.dataclass
+class Explore:
+    """The same page in the browser, with live JAX behind it: other models, sizes and seeds, one training step at a time."""
+
+    model: tyro.conf.Positional[str] = "spiral"
+    """What to begin with: a preset or a description of a model of 8 numbers."""
+    port: int = 0
+    """Port on 127.0.0.1.  Default: one that is free."""
+    browser: bool = True
+    """Open the page in a browser."""
+
+
+@dataclasses.dataclass
+class Guide:
+    """The guide, a page at a time."""
+
+    page: tyro.conf.Positional[str] = ""
+    """A page by name.  Default: their names."""
+
+
+@dataclasses.dataclass
+class Reference:
+    """Every public name with its signature and documentation."""
+
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    """HTML file to write.  Default: print as text."""
+
+
 Command = (
     Annotated[Layers, tyro.conf.subcommand("layers")]
     | Annotated[Shapes, tyro.conf.subcommand("shapes")]
@@ -147,6 +192,10 @@ Command = (
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Space, tyro.conf.subcommand("space")]
     | Annotated[Tricks, tyro.conf.subcommand("tricks")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Explore, tyro.conf.subcommand("explore")]
+    | Annotated[Guide, tyro.conf.subcommand("guide")]
+    | Annotated[Reference, tyro.conf.subcommand("reference")]
 )
 
 
@@ -185,7 +234,7 @@ def _parse(arguments):
         raise _UsageError(text.removeprefix("Parsing error ").removeprefix("Unrecognized options ")) from None
 
 
-def _setup(command: Common):
+def _setup(command: Common | Report):
     """JAX at the chosen precision."""
     import jax
 
@@ -201,16 +250,9 @@ def _print(*tables):
 
 
 def _print_json(data):
-    """Numbers that JSON does not know, infinity and NaN, become null."""
+    from .display import for_json
 
-    def known(x):
-        if isinstance(x, dict):
-            return {key: known(value) for key, value in x.items()}
-        if isinstance(x, (list, tuple)):
-            return [known(value) for value in x]
-        return None if isinstance(x, float) and not math.isfinite(x) else x
-
-    print(json.dumps(known(data), ensure_ascii=False, indent=1, allow_nan=False))
+    print(json.dumps(for_json(data), ensure_ascii=False, indent=1, allow_nan=False))
 
 
 def _show(found, as_json: bool) -> int:
@@ -236,33 +278,11 @@ def _input_shape(text: str | None) -> tuple[int, ...] | None:
 
 
 def _problem(command, text, abstract=False):
-    """Parameters (only their shapes, if abstract), inputs, network and average loss of a model."""
-    import jax
-    import jax.numpy as jnp
+    from .spec import problem
 
-    from .catalogue import LAYERS
-    from .errors import ShapeError, SpecError
-    from .spec import preset
-
-    try:
-        chosen = preset(text, _input_shape(command.input))
-        keys = jax.random.split(jax.random.key(command.seed))
-        x, targets, source = chosen.data(keys[0], 4 if command.batch is None else command.batch)
-        dtype = jnp.dtype(command.dtype)
-        x = x.astype(dtype)
-        targets = targets.astype(dtype) if jnp.issubdtype(targets.dtype, jnp.floating) else targets
-        make = functools.partial(chosen.model.init, input_shape=x.shape[1:], dtype=dtype)
-        params = jax.eval_shape(make, keys[1]) if abstract else make(keys[1])
-    except (SpecError, ShapeError, ValueError, OverflowError, ModuleNotFoundError) as error:
-        raise _UsageError(str(error)) from None
-
-    def network(params, x):
-        return chosen.model.apply(params, x)
-
-    def loss(params, x):
-        return LAYERS["mean"](chosen.loss(network(params, x), targets))
-
-    return params, x, network, loss, source
+    batch = 4 if command.batch is None else command.batch
+    with _usage():
+        return problem(text, _input_shape(command.input), batch, command.seed, command.dtype, abstract)
 
 
 def _shapes(command: Shapes) -> int:
@@ -271,8 +291,8 @@ def _shapes(command: Shapes) -> int:
     _setup(command)
     from .tabulate import tabulate
 
-    params, x, network, loss, _ = _problem(command, command.model, abstract=True)
-    return _show(tabulate(loss if command.loss else network, params, x), command.json)
+    found = _problem(command, command.model, abstract=True)
+    return _show(tabulate(found.loss if command.loss else found.network, found.params, found.x), command.json)
 
 
 def _compare(command: Compare) -> int:
@@ -313,9 +333,9 @@ def _comparisons(command: Compare, name: str):
         arguments, config = example(layer, jax.random.key(command.seed), command.dtype)
         yield compare(functools.partial(layer, **config), *arguments, title=f"layer {name}")
         return
-    params, x, network, loss, source = _problem(command, name)
-    yield compare(network, params, x, title=f"{name}: the network on {source}")
-    yield compare(loss, params, x, title=f"{name}: its average loss")
+    found = _problem(command, name)
+    yield compare(found.network, found.params, found.x, title=f"{name}: the network on {found.source}")
+    yield compare(found.loss, found.params, found.x, title=f"{name}: its average loss")
 
 
 def _train(command: Train) -> int:
@@ -368,6 +388,57 @@ def _tricks(command: Tricks) -> int:
     return 0
 
 
+def _report(command: Report) -> int:
+    if not command.model:
+        raise _UsageError("report: which MODEL?  A preset (mynet, spiral, digits, autoencoder) or a description")
+    _setup(command)
+    from .report import report
+
+    return _write(command.output, report(_problem(command, command.model)))
+
+
+def _explore(command: Explore) -> int:
+    from .report.explorer import explore
+
+    with _usage():
+        explore(command.port, command.model, command.browser)
+    return 0
+
+
+def _guide(command: Guide) -> int:
+    from rich.markdown import Markdown
+
+    from .reference import pages
+
+    known = pages()
+    if not command.page:
+        _print("pages: " + ", ".join(known))
+    elif command.page not in known:
+        raise _UsageError(f"guide: no page '{command.page}'; pages: {', '.join(known)}")
+    else:
+        _print(Markdown(known[command.page]))
+    return 0
+
+
+def _reference(command: Reference) -> int:
+    from .reference import reference, reference_html
+
+    if command.output is not None:
+        return _write(command.output, reference_html())
+    print(reference())
+    return 0
+
+
+def _write(path: Path, text: str) -> int:
+    """Write a file whole or not at all, and tell its name."""
+    from .files import aside
+
+    with _usage(), aside(path) as part:
+        Path(part).write_text(text, encoding="utf-8")
+    print(path)
+    return 0
+
+
 def _practicum():
     from . import practicum
 
@@ -401,6 +472,10 @@ RUN: dict[type, Callable[..., int]] = {
     Evaluate: _evaluate,
     Space: _space,
     Tricks: _tricks,
+    Report: _report,
+    Explore: _explore,
+    Guide: _guide,
+    Reference: _reference,
 }
 
 if __name__ == "__main__":

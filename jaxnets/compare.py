@@ -11,8 +11,9 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from .display import as_text
-from .jacobian import show_bytes
+from .display import as_data, as_text
+from .html import THUMBNAIL, code, error_bar, lines, table
+from .jacobian import Jacobian, show_bytes
 from .tabulate import real_inputs
 from .transforms import dense, jacobian
 
@@ -48,6 +49,7 @@ class BlockReport:
     columns: int  # how many columns jacfwd computed, 0 for all
     milliseconds: dict[str, float]
     verdict: str
+    outline: Jacobian = dataclasses.field(metadata={"picture": True}, repr=False)
 
     @property
     def ok(self) -> bool:
@@ -67,25 +69,42 @@ class Comparison:
         return all(block.ok for block in self.blocks)
 
     def to_json(self) -> dict:
-        return {"ok": self.ok, **dataclasses.asdict(self)}
+        return {"ok": self.ok, **as_data(self)}
+
+    def _repr_html_(self):
+        columns = ("", "Jacobian", "structure", "stored of dense", "error to", "", "ms", "verdict")
+        rows = [
+            [
+                block.outline.picture(*THUMBNAIL),
+                lines(code(block.name), code(f"{list(block.output)}×{list(block.input)}")),
+                block.structure,
+                f"{show_bytes(block.stored)} of {show_bytes(block.dense)}",
+                "\n".join(f"{m} {e.absolute:.1e}, {e.ulp:.2g} ULP" for m, e in block.errors.items()),
+                lines(*(error_bar(error.ulp) for error in block.errors.values())),
+                "\n".join(f"{m} {_show_time(ms)}" for m, ms in block.milliseconds.items()),
+                block.verdict,
+            ]
+            for block in self.blocks
+        ]
+        return table(self.title, columns, rows, self._notes())
 
     def __rich_console__(self, console, options):
-        table = Table(title=Text(self.title), title_justify="left")
+        grid = Table(title=Text(self.title), title_justify="left")
         methods = list(dict.fromkeys(name for block in self.blocks for name in block.errors))
         timed = list(dict.fromkeys(name for block in self.blocks for name in block.milliseconds))
         narrow = options.max_width < WIDE
-        table.add_column("Jacobian", overflow="fold")
-        table.add_column("structure" if narrow else "structure\n", overflow="fold")
+        grid.add_column("Jacobian", overflow="fold")
+        grid.add_column("structure" if narrow else "structure\n", overflow="fold")
         if narrow:
-            table.add_column("error", overflow="fold")
-            table.add_column("ms", overflow="fold")
+            grid.add_column("error", overflow="fold")
+            grid.add_column("ms", overflow="fold")
         else:
-            table.add_column("stored\ndense", justify="right", no_wrap=True)
+            grid.add_column("stored\ndense", justify="right", no_wrap=True)
             for name in methods:
-                table.add_column(f"error to\n{name}", justify="right", no_wrap=True)
+                grid.add_column(f"error to\n{name}", justify="right", no_wrap=True)
             for name in timed:
-                table.add_column(f"ms of\n{name}", justify="right", no_wrap=True)
-        table.add_column("verdict", min_width=7, overflow="fold")
+                grid.add_column(f"ms of\n{name}", justify="right", no_wrap=True)
+        grid.add_column("verdict", min_width=7, overflow="fold")
         for block in self.blocks:
             cells = [f"{block.name}\n{list(block.output)}×{list(block.input)}", block.structure]
             stored, dense = show_bytes(block.stored), show_bytes(block.dense)
@@ -97,15 +116,18 @@ class Comparison:
                 cells.append(f"{stored}\n{dense}")
                 cells += [_show_error(block.errors.get(name)) for name in methods]
                 cells += [_show_time(block.milliseconds.get(name)) for name in timed]
-            table.add_row(*map(Text, [*cells, block.verdict]), end_section=narrow)
-        yield table
+            grid.add_row(*map(Text, [*cells, block.verdict]), end_section=narrow)
+        yield grid
+        yield from map(Text, self._notes())
+
+    def _notes(self):
         agree = sum(block.ok for block in self.blocks)
-        yield Text(
+        yield (
             f"{agree} of {len(self.blocks)} Jacobians agree in {self.dtype}.  Errors: absolute, and in ULP of the "
             "largest entry of the row.  Times: dense result, compiled."
         )
         if any(block.columns for block in self.blocks):
-            yield Text(f"jacfwd: {SAMPLED_COLUMNS} columns of inputs with more than {FULL_COLUMNS} entries.")
+            yield f"jacfwd: {SAMPLED_COLUMNS} columns of inputs with more than {FULL_COLUMNS} entries."
 
     def __str__(self):
         return as_text(self, 150)
@@ -189,7 +211,9 @@ def _compare_leaf(function, wide, x, name, timed) -> list[BlockReport]:
         label = f"∂y{o if len(structured) > 1 else ''}/∂{name}"
         sizes = (j.structure, j.nbytes, j.dense_nbytes)
         sampled = len(chosen) if len(chosen) < x.size else 0
-        reports.append(BlockReport(label, j.out_shape, j.in_shape, *sizes, errors, kinks, sampled, times, verdict))
+        reports.append(
+            BlockReport(label, j.out_shape, j.in_shape, *sizes, errors, kinks, sampled, times, verdict, j.outline())
+        )
     return reports
 
 

@@ -1,5 +1,8 @@
 """What people see: a word for the structure of a Jacobian, its formula in index notation, tables as text, pictures."""
 
+import dataclasses
+import math
+
 from .factors import Label, Tensor, flatten
 from .terms import Term
 
@@ -41,6 +44,27 @@ def as_text(table, width: int) -> str:
     with console.capture() as capture:
         console.print(table)
     return capture.get()
+
+
+def as_data(record):
+    """A record of records as dictionaries and lists for JSON, without the pictures in it."""
+    if isinstance(record, (list, tuple)):
+        return [as_data(one) for one in record]
+    if isinstance(record, dict):
+        return {key: as_data(value) for key, value in record.items()}
+    if not dataclasses.is_dataclass(record):
+        return record
+    fields = [f.name for f in dataclasses.fields(record) if not f.metadata.get("picture")]
+    return {name: as_data(getattr(record, name)) for name in fields}
+
+
+def for_json(x, otherwise=lambda number: None):
+    """The same data where numbers that JSON does not know, infinity and NaN, are what `otherwise` says."""
+    if isinstance(x, dict):
+        return {key: for_json(value, otherwise) for key, value in x.items()}
+    if isinstance(x, (list, tuple)):
+        return [for_json(value, otherwise) for value in x]
+    return otherwise(x) if isinstance(x, float) and not math.isfinite(x) else x
 
 
 class _Namer:

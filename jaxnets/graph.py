@@ -20,6 +20,7 @@ from jax.extend.core import jaxprs_in_params, set_current_trace, take_current_tr
 from jax.interpreters import ad
 
 from .jacobian import Jacobian
+from .layer import Layer
 from .marker import arguments, bind, layer_p, product_p, with_rules
 from .primitives import Bound, opaque_rules, rules_for
 from .rules import identity
@@ -40,10 +41,12 @@ class Edge:
 class Local:
     """What made a node, for second derivatives: `push(point, tangents)` is its derivative at a point, along tangents.
 
-    `point` and the tangents belong to `parents`, the values it was made of that depend on the inputs.
+    `point` and the tangents belong to `parents`, the values it was made of that depend on the inputs.  `forward(*point)` is
+    the node again, a function that JAX differentiates by itself; None where the author gave a derivative alone.
     """
 
     push: Callable
+    forward: Callable | None
     parents: list["Node"]
     point: list[jax.Array]
 
@@ -58,6 +61,7 @@ class Node:
     edges: list[Edge] = field(default_factory=list)
     source: str = ""
     local: Local | None = None  # of graphs that are read with `curved`
+    layer: Layer | None = None  # None for a primitive of JAX
 
 
 @dataclass(eq=False, repr=False)
@@ -137,13 +141,13 @@ def _local(function, values, nodes) -> Local:
     """Of a function of these values, some of which depend on the inputs."""
     places = [i for i, node in enumerate(nodes) if node is not None]
 
-    def moving(*point):
+    def forward(*point):
         return function(*_replaced(values, places, point))
 
     def push(point, tangents):
-        return jax.jvp(moving, tuple(point), tuple(tangents))[1]
+        return jax.jvp(with_rules(forward), tuple(point), tuple(tangents))[1]
 
-    return Local(push, [nodes[i] for i in places], [jnp.asarray(values[i]) for i in places])
+    return Local(push, forward, [nodes[i] for i in places], [jnp.asarray(values[i]) for i in places])
 
 
 class _Program:
@@ -264,7 +268,7 @@ class _GraphTrace(core.Trace):
                 if node is not None:
                     push = _along(rule, values, places, len(primals) + o)
                     edge = Edge(node, "t", functools.partial(identity, node, node))
-                    moved[o] = Node("custom_jvp", node.shape, node.dtype, [edge], local=Local(push, parents, point))
+                    moved[o] = Node("custom_jvp", node.shape, node.dtype, [edge], local=Local(push, None, parents, point))
         return [p if node is None else _GraphTracer(self, p, node) for p, node in zip(primals, moved, strict=True)]
 
     def process_custom_vjp_call(self, primitive, function, fwd, bwd, tracers, /, *, out_trees, symbolic_zeros):
@@ -310,9 +314,13 @@ class _GraphTrace(core.Trace):
         args = arguments(values, given)
         places = [i for i, there in enumerate(given) if there]
         table = functools.cache(lambda: [[row[i] for i in places] for row in layer.jacobians(outputs, args, config)])
-        names = layer.argument_names(len(args))
-        call = with_rules(functools.partial(bind, layer, given=given, config=config))
-        return self.nodes(layer.name, nodes, outputs, table, [names[i] for i in places], lambda *xs: call(xs), values)
+        every = layer.argument_names(len(args))
+        names = [every[i] for i in places]
+
+        def call(*xs):
+            return bind(layer, xs, given, config)
+
+        return self.nodes(layer.name, nodes, outputs, table, names, call, values, layer)
 
     def primitive_nodes(self, primitive, nodes, values, outputs, params):
         @functools.cache
@@ -329,7 +337,7 @@ class _GraphTrace(core.Trace):
             for y, row in zip(outputs, rules, strict=True)
         ]
 
-    def nodes(self, name, parents, outputs, table, arguments=None, call=None, values=()):
+    def nodes(self, name, parents, outputs, table, arguments=None, call=None, values=(), layer=None):
         """For every real output a tracer, with an edge to every parent that is tracked; `call(*values)` made them."""
         arguments = arguments or [f"x{i + 1}" for i in range(len(parents))]
         made, source = [], _user_line()
@@ -345,7 +353,7 @@ class _GraphTrace(core.Trace):
                 if parent is not None
             ]
             local = _local(lambda *xs, o=o: call(*xs)[o], values, parents) if self.curved and call else None
-            node = Node(name, y.shape, y.dtype, edges, source, local)
+            node = Node(name, y.shape, y.dtype, edges, source, local, layer)
             if self.watch:
                 self.watch(node)
             made.append(_GraphTracer(self, y, node))

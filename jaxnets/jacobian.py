@@ -15,11 +15,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .display import formula, structure
 from .errors import JacobianTooLarge, ShapeError
 from .factors import Label, Tensor, pytree
+from .html import Markup, code, figure, heat_map
 from .terms import Term, compose, make_term, merged, tied
+
+SMALL = 1 << 20  # bytes
 
 
 @pytree("terms")
@@ -152,6 +156,77 @@ class Jacobian:
         """
         return self._tied("trace", axes, True)
 
+    def sparsity(self, limit: float | None = None) -> jax.Array:
+        """Which entries of `dense()` may differ from zero, whatever the numbers: False is zero by structure alone.
+
+        What a selection (max, embedding, …) leaves out counts as zero by structure.  Raises as `dense` does.
+        """
+        return self.generic().dense(limit) != 0
+
+    def generic(self) -> "Jacobian":
+        """The same structure with arbitrary positive numbers; those that it has need not be known."""
+        draw = np.random.default_rng(0)
+
+        def other(leaf):
+            if not jnp.issubdtype(leaf.dtype, jnp.floating):
+                return leaf
+            return jnp.asarray(draw.uniform(0.5, 1.5, leaf.shape), leaf.dtype)
+
+        terms = jax.tree.map(other, self.terms)
+        return replace(self, terms=tuple(replace(t, scale=abs(t.scale)) for t in terms))
+
+    def corner(self, rows: int = 32, columns: int = 32) -> jax.Array:
+        """The first `rows` × `columns` of `matrix()`, or of the first example's block where examples are apart.
+
+        For looking at Jacobians of any size: a large one is multiplied by unit vectors of its shorter side.
+        """
+        out, inp = map(math.prod, self.block_shape)
+        rows, columns = min(rows, out), min(columns, inp)
+        if math.prod(self.shape) * self.dtype.itemsize <= SMALL:
+            return self.matrix()[:rows, :columns]
+
+        def unit(i, shape):
+            return jnp.zeros(math.prod(shape), self.dtype).at[i].set(1).reshape(shape)
+
+        if rows <= columns:
+            return jax.lax.map(lambda i: (unit(i, self.out_shape) @ self).reshape(-1)[:columns], jnp.arange(rows))
+        return jax.lax.map(lambda i: (self @ unit(i, self.in_shape)).reshape(-1)[:rows], jnp.arange(columns)).T
+
+    @property
+    def apart(self) -> bool:
+        """Whether it is shown an example at a time: batched, and not just a vector by a vector, whose entries are features."""
+        return self.batched and len(self.out_shape + self.in_shape) > 2
+
+    @property
+    def block_shape(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Output and input of one example where examples are apart, else of everything."""
+        return (self.out_shape[1:], self.in_shape[1:]) if self.apart else (self.out_shape, self.in_shape)
+
+    def outline(self) -> "Jacobian":
+        """The same Jacobian with shapes in place of real numbers: enough for words and for the picture of its structure."""
+
+        def shape(leaf):
+            known = not jnp.issubdtype(leaf.dtype, jnp.floating) and _is_known(leaf)
+            return leaf if known else jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+
+        return replace(self, terms=jax.tree.map(shape, self.terms))
+
+    def picture(self, rows: int = 32, columns: int = 32, width: int = 260) -> Markup:
+        """An SVG of `corner`: numbers from blue (negative) to orange; hatched ground where structure says zero.
+
+        Where numbers are not known (inside `jit`, or of an `outline`) only the structure is shown.
+        """
+        leaves = jax.tree.leaves(self.terms)
+        if not all(_is_known(leaf) for leaf in leaves if not jnp.issubdtype(leaf.dtype, jnp.floating)):
+            return Markup()
+        with jax.ensure_compile_time_eval():
+            possible = np.asarray(self.generic().corner(rows, columns)) != 0
+            values = np.asarray(self.corner(rows, columns)) if all(map(_is_known, leaves)) else None
+        whole = "×".join(str(math.prod(side)) for side in self.block_shape)
+        shown = "×".join(map(str, possible.shape))
+        words = f"{self.names[0]} by {self.names[1]}, {'an example, ' * self.apart}{whole}"
+        return heat_map(values, possible, words + (f", the first {shown}" if shown != whole else ""), width)
+
     def _tied(self, name, axes, summed):
         out, inp = self.out_shape, self.in_shape
         if axes is None and len(out) != len(inp):
@@ -196,6 +271,11 @@ class Jacobian:
         """The Jacobian in index notation, as `∂y[b,o]/∂x[b,i] = w[o,i]`."""
         return formula(self.terms, self.names)
 
+    def _repr_html_(self):
+        words = f"{list(self.out_shape)}×{list(self.in_shape)}, {self.structure}"
+        size = f"{show_bytes(self.nbytes)} of {show_bytes(self.dense_nbytes)}"
+        return figure([code(self.formula), f"{words}, {size}"], self.picture())
+
     def __repr__(self):
         return (
             f"Jacobian({self.formula}, {list(self.out_shape)}×{list(self.in_shape)}, {self.structure}, "
@@ -224,6 +304,11 @@ def check_bytes(what: str, shape, dtype, limit: float | None, advice: str):
 def _array(x) -> jax.Array:
     x = jnp.asarray(x)
     return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.result_type(float))
+
+
+def _is_known(leaf) -> bool:
+    """Whether it holds numbers, which shapes and what is traced do not."""
+    return isinstance(leaf, (jax.Array, np.ndarray)) and not isinstance(leaf, jax.core.Tracer)
 
 
 def _column(v) -> Jacobian:

@@ -1,11 +1,15 @@
 """Models from words, and the presets of the command line."""
 
 import dataclasses
+import functools
 import inspect
 import re
 from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any
+
+import jax
+import jax.numpy as jnp
 
 from . import data, models
 from .catalogue import LAYERS
@@ -40,6 +44,9 @@ def parse(text: str) -> Model:
     Words are `linear(FEATURES)`, `conv(CHANNELS, SIZE)` (SIZE 3 if not given), `max_pool(SIZE)`, `dropout(RATE)`,
     `residual(WORDS)` and the layers of one argument.  The text is read, never evaluated; SpecError names the word that does
     not fit.
+
+    >>> jn.parse("conv(8) relu max_pool(2) flatten linear(10)").output_shape((1, 28, 28))
+    (10,)
     """
     tokens, position = [], 0
     while position < len(text.rstrip()):
@@ -145,3 +152,48 @@ def preset(text: str, input_shape: tuple[int, ...] | None) -> Preset:
     model, shape = parse(text), input_shape or (8,)
     out = model.output_shape(shape)
     return Preset(model, data.noise(shape, None, out), LAYERS["squared_error"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """A model with parameters and a batch: `network(params, x)` and its average `loss(params, x)` at fixed targets.
+
+    `params` are shapes alone where they were asked for `abstract`.  `source` tells what x is.
+    """
+
+    title: str
+    model: Model
+    params: Any
+    x: Any
+    network: Callable[[Any, Any], Any]
+    loss: Callable[[Any, Any], Any]
+    source: str
+
+
+def problem(
+    text: str,
+    input_shape: tuple[int, ...] | None = None,
+    batch: int = 4,
+    seed: int = 0,
+    dtype: str = "float32",
+    abstract: bool = False,
+) -> Problem:
+    """A preset or a described model on a batch of its data.
+
+    Raises SpecError for a text that is no model, ShapeError that names the module that does not fit, ValueError for sizes.
+    """
+    chosen = preset(text, input_shape)
+    keys = jax.random.split(jax.random.key(seed))
+    x, targets, source = chosen.data(keys[0], batch)
+    x = x.astype(dtype)
+    targets = targets.astype(dtype) if jnp.issubdtype(targets.dtype, jnp.floating) else targets
+    make = functools.partial(chosen.model.init, input_shape=x.shape[1:], dtype=jnp.dtype(dtype))
+    params = jax.eval_shape(make, keys[1]) if abstract else make(keys[1])
+
+    def network(params, x):
+        return chosen.model.apply(params, x)
+
+    def loss(params, x):
+        return LAYERS["mean"](chosen.loss(network(params, x), targets))
+
+    return Problem(text, chosen.model, params, x, network, loss, source)

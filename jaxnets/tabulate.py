@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .display import as_text
-from .graph import Node, read
+from .display import as_data, as_text
+from .graph import Edge, Node, read
+from .html import THUMBNAIL, code, lines, table
 from .jacobian import Jacobian, show_bytes
 from .transforms import argument_names
 
@@ -29,6 +30,7 @@ class Block:
     structure: str
     stored: int
     dense: int
+    outline: Jacobian = dataclasses.field(metadata={"picture": True}, repr=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,12 +52,12 @@ class Tabulation:
     batch: str
 
     def __rich_console__(self, console, options):
-        table = Table(title="∂(output y of a layer) / ∂(its input x, its weights w)", title_justify="left")
+        grid = Table(title="∂(output y of a layer) / ∂(its input x, its weights w)", title_justify="left")
         narrow = options.max_width < WIDE
         for name in ("layer", "∂y/∂x, ∂y/∂w") if narrow else ("layer", "output", "∂y/∂x", "∂y/∂w", "structure"):
-            table.add_column(name, overflow="fold")
-        table.add_column("stored", justify="right", no_wrap=True)
-        table.add_column("dense", justify="right", no_wrap=True)
+            grid.add_column(name, overflow="fold")
+        grid.add_column("stored", justify="right", no_wrap=True)
+        grid.add_column("dense", justify="right", no_wrap=True)
         for row in self.rows:
             blocks = row.states + row.weights
             output = f"[{', '.join(map(str, row.output))}]"
@@ -65,18 +67,33 @@ class Tabulation:
                 sides = ("\n".join(f"{b.dims}\n  {b.formula}" for b in side) for side in (row.states, row.weights))
                 cells = [row.layer, output, *sides, "\n".join(f"{b.argument}: {b.structure}" for b in blocks)]
             cells += [show_bytes(sum(b.stored for b in blocks)), show_bytes(sum(b.dense for b in blocks))]
-            table.add_row(*map(Text, cells))
-        yield table
-        if self.chain:
-            yield Text(f"chain: {self.chain}")
-        if self.batch:
-            yield Text(self.batch)
+            grid.add_row(*map(Text, cells))
+        yield grid
+        yield from map(Text, self._notes())
+
+    def _notes(self):
+        return [*([f"chain: {self.chain}"] if self.chain else []), *([self.batch] if self.batch else [])]
 
     def __str__(self):
         return as_text(self, 140)
 
+    def _repr_html_(self):
+        columns = ("layer", "output", "Jacobian", "dimensions and formula", "structure", "stored", "dense")
+        rows = [
+            [
+                *((row.layer, list(row.output)) if i == 0 else ("", "")),
+                block.outline.picture(*THUMBNAIL),
+                lines(code(block.dims), code(block.formula)),
+                block.structure,
+                *map(show_bytes, (block.stored, block.dense)),
+            ]
+            for row in self.rows
+            for i, block in enumerate(row.states + row.weights)
+        ]
+        return table("∂(output y of a layer) / ∂(its input x, its weights w)", columns, rows, self._notes())
+
     def to_json(self) -> dict:
-        return dataclasses.asdict(self)
+        return as_data(self)
 
 
 def tabulate(function: Callable, *args, abstract: bool = True) -> Tabulation:
@@ -126,36 +143,62 @@ def real_inputs(function, args):
     return call, leaves, labels, weights
 
 
-def _describe(nodes, outputs, weights) -> Tabulation:
-    """`weights`: the names of the inputs that are weights."""
-    fixed: dict[Node, bool] = {}  # whether a node is made of weights alone; parents come first
+class Reading:
+    """The local Jacobians of some nodes of a graph, parents first: which are by weights, which axis is batch.
 
-    def is_weight(node):
-        return fixed.get(node, node.name in weights)
+    `weights`: the names of the inputs that are weights.
+    """
 
-    states, own = {}, {}
-    for node in nodes:
-        if node.edges:
-            fixed[node] = all(is_weight(edge.parent) for edge in node.edges)
-        pairs = [(edge, j) for edge in node.edges if (j := edge.jacobian()) is not None]
-        states[node] = [(edge, j) for edge, j in pairs if not is_weight(edge.parent)]
-        own[node] = [(edge, j) for edge, j in pairs if is_weight(edge.parent)]
-    path = _longest_path(states, outputs)
-    batch = _batch_size(path)
-    rows = tuple(
-        Row(node.name, node.shape, *(tuple(_block(e, j, batch) for e, j in side[node]) for side in (states, own)))
-        for node in nodes
-        if node.edges
-    )
-    if batch is None:
-        line = "no axis is batch: every output may depend on every input"
-    else:
-        line = (
-            f"axis 0 is batch, of size {batch}: example b depends on example b alone, so dims are per example; "
+    def __init__(self, nodes: list[Node], outputs, weights: set[str]):
+        self.nodes, self.weights = nodes, weights
+        self.fixed: dict[Node, bool] = {}  # whether a node is made of weights alone
+        self.pairs: dict[Node, list[tuple[Edge, Jacobian]]] = {}
+        for node in nodes:
+            if node.edges:
+                self.fixed[node] = all(self.is_weight(edge.parent) for edge in node.edges)
+            self.pairs[node] = [(edge, j) for edge in node.edges if (j := edge.jacobian()) is not None]
+        self.path = _longest_path({node: self.side(node, False) for node in nodes}, outputs)
+        self.batch = _batch_size(self.path)
+
+    def is_weight(self, node: Node) -> bool:
+        return self.fixed.get(node, node.name in self.weights)
+
+    def side(self, node: Node, weights: bool) -> list[tuple[Edge, Jacobian]]:
+        """Its Jacobians by weights, or those by states."""
+        return [(edge, j) for edge, j in self.pairs[node] if self.is_weight(edge.parent) == weights]
+
+    def block(self, edge: Edge, j: Jacobian) -> Block:
+        inp = _per_example(j.in_shape, self.batch) if j.batched else j.in_shape
+        dims = f"[{_product(_per_example(j.out_shape, self.batch))}×{_product(inp)}]"
+        formula = dataclasses.replace(j, names=("y", edge.argument)).formula
+        return Block(edge.argument, dims, formula, j.structure, j.nbytes, j.dense_nbytes, j.outline())
+
+    @property
+    def chain(self) -> str:
+        """The dimensions along the longest way, whose inner ones cancel."""
+        return "·".join(f"[{_size(j.out_shape, self.batch)}×{_size(j.in_shape, self.batch)}]" for j in self.path)
+
+    @property
+    def note(self) -> str:
+        """Which axis is batch, in words."""
+        if not self.path:
+            return ""
+        if self.batch is None:
+            return "no axis is batch: every output may depend on every input"
+        return (
+            f"axis 0 is batch, of size {self.batch}: example b depends on example b alone, so dims are per example; "
             "stored and dense are for the whole batch"
         )
-    chain = "·".join(f"[{_size(j.out_shape, batch)}×{_size(j.in_shape, batch)}]" for j in path)
-    return Tabulation(rows, chain, line if path else "")
+
+
+def _describe(nodes, outputs, weights) -> Tabulation:
+    reading = Reading(nodes, outputs, weights)
+
+    def blocks(node, weights):
+        return tuple(reading.block(*pair) for pair in reading.side(node, weights))
+
+    rows = tuple(Row(node.name, node.shape, blocks(node, False), blocks(node, True)) for node in nodes if node.edges)
+    return Tabulation(rows, reading.chain, reading.note)
 
 
 def _longest_path(states, outputs) -> list[Jacobian]:
@@ -186,13 +229,6 @@ def _per_example(shape, batch):
 
 def _size(shape, batch) -> int:
     return math.prod(_per_example(shape, batch))
-
-
-def _block(edge, j: Jacobian, batch) -> Block:
-    inp = _per_example(j.in_shape, batch) if j.batched else j.in_shape
-    dims = f"[{_product(_per_example(j.out_shape, batch))}×{_product(inp)}]"
-    formula = dataclasses.replace(j, names=("y", edge.argument)).formula
-    return Block(edge.argument, dims, formula, j.structure, j.nbytes, j.dense_nbytes)
 
 
 def _product(shape) -> str:

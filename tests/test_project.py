@@ -13,14 +13,14 @@ from jaxnets.catalogue import catalogue
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "jaxnets"
 FLOORS = [  # a file may import only from its own floor and those below
-    {"errors", "files", "factors", "contraction", "terms", "display", "jacobian", "rules", "samples"},
+    {"errors", "files", "factors", "contraction", "terms", "display", "html", "jacobian", "rules", "samples"},
     {"marker", "layer"},
     {"layers", "losses", "primitives"},
     {"graph", "plan", "chunks", "eliminate", "transforms"},
-    {"catalogue", "tabulate", "explain", "compare", "regularizers", "curvature"},
+    {"catalogue", "tabulate", "explain", "compare", "check", "diagram", "regularizers", "curvature"},
     {"initializers", "models", "data", "spec"},
     {"checkpoint", "evaluate", "descent", "records", "train"},
-    {"plots", "practicum", "tricks", "cli", "__init__", "__main__"},
+    {"plots", "practicum", "tricks", "report", "examples", "reference", "cli", "__init__", "__main__"},
 ]
 
 

@@ -1,0 +1,144 @@
+"""A function as a block diagram: what is drawn where, and the dimensions of the Jacobian on every arrow."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import jax
+
+from .display import as_data
+from .graph import Graph, Node, read
+from .tabulate import Block, Reading, real_inputs
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """A block of the diagram, at a column and a row (from 0, downwards; weights stand left of column 0).
+
+    `kind` is "input", "weight" or "output" (variables), "cost" or "function"; `module` counts costs and functions.
+    """
+
+    kind: str
+    label: str
+    shape: tuple[int, ...]
+    column: float
+    row: int
+    module: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Arrow:
+    """From a block to one that is made of it.  `block` is the Jacobian on it, None at the arrow to an output.
+
+    `gradient` tells the dimensions on the way back, [1×inputs] = [1×outputs]·[outputs×inputs].
+    """
+
+    source: int
+    target: int
+    block: Block | None
+    gradient: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Diagram:
+    """Blocks and arrows; both graphs, of values and of gradients, have the same places."""
+
+    items: tuple[Item, ...]
+    arrows: tuple[Arrow, ...]
+    note: str
+
+    @property
+    def rows(self) -> int:
+        return 1 + max(item.row for item in self.items)
+
+    def to_json(self) -> dict:
+        return as_data(self)
+
+
+def diagram(function: Callable, *args, abstract: bool = True) -> Diagram:
+    """The block diagram of `function(*args)`; arguments as those of `tabulate`."""
+    found: list[Diagram] = []
+
+    def run(*args):
+        call, leaves, names, weights = real_inputs(function, args)
+        graph = read(lambda *leaves: jax.tree.leaves(call(leaves)), leaves, names)
+        found.append(diagram_of(graph, weights))
+        return graph.values
+
+    jax.eval_shape(run, *args) if abstract else run(*args)
+    return found[0]
+
+
+def diagram_of(graph: Graph, weights: set[str]) -> Diagram:
+    """The diagram of a graph; `weights`: the names of the inputs that are weights."""
+    nodes = graph.between()
+    reading = Reading(nodes, graph.outputs, weights)
+    places = _places(nodes, reading)
+    items, index = [], {}
+    modules = {node: i for i, node in enumerate(modules_of(nodes))}
+    for node in sorted(nodes, key=lambda node: places[node][::-1]):
+        index[node] = len(items)
+        items.append(Item(_kind(node, weights), node.name, node.shape, *places[node], modules.get(node)))
+    arrows = []
+    for node in nodes:
+        for edge, j in reading.pairs[node]:
+            block = reading.block(edge, j)
+            arrows.append(Arrow(index[edge.parent], index[node], block, _gradient(block.dims)))
+    last = max(row for _, row in places.values())
+    for o, node in enumerate(dict.fromkeys(node for node in graph.outputs if node is not None)):
+        label = "y" if len(graph.outputs) == 1 else f"y{o}"
+        items.append(
+            Item("output", label, node.shape, places[node][0] + (o if places[node][1] < last else 0), last + 1, None)
+        )
+        arrows.append(Arrow(index[node], len(items) - 1, None, ""))
+    return Diagram(tuple(items), tuple(arrows), reading.note)
+
+
+def modules_of(nodes: list[Node]) -> list[Node]:
+    """The modules among the nodes of a graph: those that are made of others."""
+    return [node for node in nodes if node.edges]
+
+
+def _kind(node: Node, weights) -> str:
+    if not node.edges:
+        return "weight" if node.name in weights else "input"
+    module = getattr(getattr(node.layer, "forward", None), "__module__", "")
+    return "cost" if module.startswith("jaxnets.losses") else "function"
+
+
+def _gradient(dims: str) -> str:
+    """[1×64] = [1×48]·[48×64] from [48×64]."""
+    out, inp = (math.prod(map(int, side.split("·"))) for side in dims.strip("[]").split("×"))
+    return f"[1×{inp}] = [1×{out}]·[{out}×{inp}]"
+
+
+def _places(nodes: list[Node], reading: Reading) -> dict[Node, tuple[float, int]]:
+    """Column and row of every node: a row below what it is made of, in the column of its first parent where that is free.
+
+    Weights, and what is made of weights alone, stand to the left of the first node that uses them.
+    """
+    users: dict[Node, list[Node]] = {}
+    for node in nodes:
+        for edge, _ in reading.pairs[node]:
+            users.setdefault(edge.parent, []).append(node)
+    row: dict[Node, int] = {}
+    for node in nodes:
+        parents = [edge.parent for edge, _ in reading.pairs[node] if not reading.is_weight(edge.parent)]
+        row[node] = 1 + max((row[parent] for parent in parents), default=-1)
+    taken: set[tuple[float, int]] = set()
+    places: dict[Node, tuple[float, int]] = {}
+
+    def put(node, column, row, step):
+        while (column, row) in taken:
+            column += step
+        taken.add((column, row))
+        places[node] = (column, row)
+
+    for node in nodes:
+        if not reading.is_weight(node):
+            parents = [edge.parent for edge, _ in reading.pairs[node] if edge.parent in places]
+            put(node, places[parents[0]][0] if parents else 0, row[node], 1)
+    for node in reversed(nodes):
+        if reading.is_weight(node):
+            put(node, -1, min((places[user][1] for user in users.get(node, ()) if user in places), default=0), -1)
+    return places

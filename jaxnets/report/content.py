@@ -1,0 +1,159 @@
+"""What the page tells of a model, as data for JSON: every number is computed here, by the library, when it is asked for."""
+
+import inspect
+import math
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..compare import compare
+from ..diagram import diagram_of, modules_of
+from ..display import as_data
+from ..explain import explain_plan
+from ..graph import Edge, Node, read
+from ..jacobian import Jacobian
+from ..layer import Layer
+from ..spec import Problem
+from ..tabulate import Block, Reading, real_inputs
+
+CELLS = 12_000  # of all heat maps of a page
+ROWS, COLUMNS = 24, 32  # of one heat map, at most
+DIGITS = 6
+
+
+def describe(problem: Problem) -> dict[str, Any]:
+    """The model's diagram, its modules with their Jacobians, and the orders of multiplication."""
+    words: dict[str, Any] = {}
+
+    def run(params, x):
+        """All numbers from one compiled program; the words are found while JAX traces it."""
+        call, leaves, names, weights = real_inputs(problem.loss, (params, x))
+        graph = read(lambda *leaves: jax.tree.leaves(call(leaves)), leaves, names, curved=True)
+        nodes = graph.between()
+        reading = Reading(nodes, graph.outputs, weights)
+        room = _room(sum(len(pairs) for pairs in reading.pairs.values()))
+        words["diagram"] = diagram_of(graph, weights).to_json()
+        words["chain"], words["note"] = reading.chain, reading.note
+        words["modules"] = [_module(node, reading) for node in modules_of(nodes)]
+        return [[_corners(node, edge, j, *room) for edge, j in reading.pairs[node]] for node in modules_of(nodes)]
+
+    corners = jax.device_get(jax.jit(run)(problem.params, problem.x))
+    for module, found in zip(words["modules"], corners, strict=True):
+        for block, corner in zip(module["jacobians"], found, strict=True):
+            block.update(_cells(**corner))
+    return {"title": problem.title, "about": about(problem), **words, "plans": _plans(problem)}
+
+
+def comparisons(problem: Problem, timed: bool = True) -> list[dict]:
+    """Every Jacobian of the network and of its loss, hand-written against autodiff; `timed` also measures their times."""
+    functions = {"the network": problem.network, "its average loss": problem.loss}
+    return [compare(f, problem.params, problem.x, title=title, timed=timed).to_json() for title, f in functions.items()]
+
+
+def about(problem: Problem) -> dict[str, str]:
+    """What was computed, and where."""
+    device = jax.devices()[0]
+    count = sum(leaf.size for leaf in jax.tree.leaves(problem.params))
+    return {
+        "model": problem.model.name,
+        "parameters": f"{count:,}",
+        "input": f"{list(problem.x.shape)}, {problem.source}",
+        "dtype": str(problem.x.dtype),
+        "device": f"{device.device_kind} ({device.platform})",
+        "versions": f"Python {platform.python_version()}, jax {jax.__version__}",
+    }
+
+
+def _room(jacobians: int) -> tuple[int, int]:
+    """Rows and columns of a heat map, so that all of them have their share of the cells."""
+    rows = int(min(ROWS, max(4, (CELLS / max(1, jacobians) * ROWS / COLUMNS) ** 0.5)))
+    return rows, rows * COLUMNS // ROWS
+
+
+def _plans(problem: Problem) -> list[dict]:
+    """The orders of multiplication for the Jacobian by the input, of the network and of its loss."""
+    questions = {"the network by its input": problem.network, "the average loss by its input": problem.loss}
+    return [
+        {"title": title, **explain_plan(f, problem.params, problem.x, argnums=1).to_json()} for title, f in questions.items()
+    ]
+
+
+def _module(node: Node, reading: Reading) -> dict[str, Any]:
+    layer = node.layer
+    return {
+        "name": node.name,
+        "output": list(node.shape),
+        "documentation": inspect.getdoc(layer) or "" if layer else "",
+        "forward": _source(layer.forward) if layer else "",
+        "rule": _source(layer.rule) if layer else "",
+        "file": _file(layer) if layer else "",
+        "jacobians": [_words(reading.block(edge, j), j) for edge, j in reading.pairs[node]],
+    }
+
+
+def _source(function: Callable | None) -> str:
+    """The code of a function as it stands in its file."""
+    try:
+        return inspect.getsource(inspect.unwrap(function)) if function else ""
+    except (OSError, TypeError):  # made in a session without a file
+        return ""
+
+
+def _file(layer: Layer) -> str:
+    code = getattr(inspect.unwrap(layer.forward), "__code__", None)
+    if code is None:
+        return ""
+    path = Path(code.co_filename)
+    return f"{'/'.join(path.parts[-3:])}:{code.co_firstlineno}"
+
+
+def _words(block: Block, j: Jacobian) -> dict[str, Any]:
+    out, inp = j.block_shape
+    return {**as_data(block), "output": list(out), "input": list(inp), "example": j.apart}
+
+
+def _corners(node: Node, edge: Edge, j: Jacobian, rows: int, columns: int) -> dict[str, jax.Array]:
+    """The corner of a local Jacobian that is shown, by hand and by autodiff, and where structure allows numbers at all."""
+    found = {"values": j.corner(rows, columns), "possible": j.generic().corner(rows, columns) != 0}
+    if node.local is not None and node.local.forward is not None:
+        found["autodiff"] = _autodiff(node, edge, *found["values"].shape)
+    return found
+
+
+def _autodiff(node: Node, edge: Edge, rows: int, columns: int) -> jax.Array:
+    """The corner from `jax.vjp` of the forward function alone."""
+    places = [i for i, parent in enumerate(node.local.parents) if parent is edge.parent]
+    forward, point = node.local.forward, node.local.point
+
+    def along(x):
+        return forward(*(x if i in places else value for i, value in enumerate(point)))
+
+    pull = jax.vjp(along, point[places[0]])[1]
+
+    def row(r):
+        unit = jnp.zeros(math.prod(node.shape), node.dtype).at[r].set(1).reshape(node.shape)
+        return pull(unit)[0].reshape(-1)[:columns]
+
+    return jax.lax.map(row, jnp.arange(rows))
+
+
+def _cells(values: np.ndarray, possible: np.ndarray, autodiff: np.ndarray | None = None) -> dict[str, Any]:
+    """The numbers of a heat map, rounded; autodiff's and the differences where they differ, as [row, column, number]."""
+    shown = [[_rounded(x) for x in row] for row in values]
+    found: dict[str, Any] = {"values": shown, "possible": ["".join("01"[int(x)] for x in row) for row in possible]}
+    if autodiff is not None:
+        cells, gap = list(np.ndindex(values.shape)), values - autodiff
+        found["autodiff"] = [[r, c, x] for r, c in cells if (x := _rounded(autodiff[r, c])) != shown[r][c]]
+        found["difference"] = [[r, c, _rounded(gap[r, c])] for r, c in cells if gap[r, c] != 0]
+    return found
+
+
+def _rounded(x: float) -> float | int:
+    """Some digits, in few characters."""
+    value = float(f"{x:.{DIGITS}g}")
+    return int(value) if value.is_integer() and abs(value) < 1e6 else value

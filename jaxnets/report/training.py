@@ -1,0 +1,129 @@
+"""A network that learns the spiral, step by step: what it decides where, and the norms of its layers' Jacobians."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from .. import data
+from ..catalogue import LAYERS
+from ..curvature.norms import jacobian_norm
+from ..errors import SpecError
+from ..spec import Problem, problem
+from ..transforms import value_and_grad
+
+POINTS, CLASSES, SIZE, LEVELS = 60, 3, 40, 8
+RATE = 0.02
+STEPS, FRAMES = 400, 24
+SPIRAL = "spiral"
+
+
+class Training:
+    """Full-batch Adam on a spiral of 60 points an arm, with hand-written gradients.
+
+    Raises SpecError where the model does not make 3 log-probabilities of 2 numbers.
+    """
+
+    def __init__(self, found: Problem):
+        self.model, self.dtype = found.model, found.x.dtype
+        given = found.x.shape[1:]
+        made = found.model.output_shape(given)
+        if (given, made) != ((2,), (CLASSES,)):
+            raise SpecError(
+                f"model '{found.title}' maps {list(given)} to {list(made)}; "
+                f"to learn the spiral it must map [2] to [{CLASSES}] log-probabilities: give it the input 2, and end it "
+                f"with linear({CLASSES}) log_softmax"
+            )
+        self.points = data.spiral(POINTS, CLASSES)
+        self.x = jnp.asarray(self.points.x, self.dtype)
+        half = 1.1 * float(np.abs(self.points.x).max())
+        self.extent = (-half, half, -half, half)
+        ticks = np.linspace(-half, half, SIZE)
+        self.grid = jnp.asarray(np.stack(np.meshgrid(ticks, ticks), -1).reshape(-1, 2), self.dtype)
+        self.optimizer = optax.adam(RATE)
+        self.state: Any = (0, found.params, self.optimizer.init(found.params))
+
+    def loss(self, params):
+        return LAYERS["mean"](LAYERS["nll"](self.model.apply(params, self.x), jnp.asarray(self.points.y)))
+
+    @functools.cached_property
+    def _step(self):
+        @jax.jit
+        def step(params, moments):
+            _, gradient = value_and_grad(self.loss)(params)
+            updates, moments = self.optimizer.update(gradient, moments)
+            return optax.apply_updates(params, updates), moments
+
+        return step
+
+    @functools.cached_property
+    def _look(self):
+        @jax.jit
+        def look(params):
+            norms = jacobian_norm(lambda x: self.model.apply(params, x), layers=True)(self.x)
+            predictions = self.model.apply(params, self.x)
+            return (
+                self.loss(params),
+                predictions,
+                self.model.apply(params, self.grid),
+                {k: n.mean() for k, n in norms.items()},
+            )
+
+        return look
+
+    def step(self, count: int = 1) -> dict:
+        """Go on by some steps, and look."""
+        number, params, moments = self.state
+        for _ in range(count):
+            params, moments = self._step(params, moments)
+        self.state = (number + count, params, moments)
+        return self.frame()
+
+    def frame(self) -> dict[str, Any]:
+        """What the network does now.
+
+        `regions`: for every point of the grid, from the bottom row up, a character 48 + 8·class + level, the level from 0
+        (a third each) to 7 (certain).  `norms`: the mean Frobenius norm of every layer's Jacobian by its input.
+        """
+        loss, predictions, grid, norms = jax.device_get(self._look(self.state[1]))
+        likeliest = grid.argmax(1)
+        sure = (np.exp(grid.max(1).astype(np.float64)) - 1 / CLASSES) / (1 - 1 / CLASSES)
+        level = np.clip(np.nan_to_num(sure) * LEVELS, 0, LEVELS - 1).astype(int)
+        return {
+            "step": self.state[0],
+            "loss": float(loss),
+            "accuracy": float((predictions.argmax(1) == self.points.y).mean()),
+            "regions": "".join(map(chr, 48 + LEVELS * likeliest + level)),
+            "norms": [float(norm) for norm in norms.values()],
+        }
+
+    def replay(self, steps: int = 0, frames: int = 1) -> dict[str, Any]:
+        """Train for `steps`, with frames on the way, close together at first; and what they are drawn over."""
+        shown = sorted({0, *np.geomspace(1, steps, frames - 1).round().astype(int).tolist()} if steps else {0})
+        found = [self.frame()]
+        for before, after in zip(shown, shown[1:], strict=False):
+            found.append(self.step(after - before))
+        norms = jax.eval_shape(self._look, self.state[1])[-1]
+        return {
+            "model": self.model.name,
+            "about": f"{self.points.name}, {self.points.size} points; Adam, learning rate {RATE}, all points in every step",
+            "x": np.round(self.points.x, 4).tolist(),
+            "y": self.points.y.tolist(),
+            "extent": [round(side, 4) for side in self.extent],
+            "size": SIZE,
+            "classes": CLASSES,
+            "layers": list(norms),
+            "frames": found,
+        }
+
+
+def replay(found: Problem) -> dict[str, Any]:
+    """The model's training on the spiral or, where it does not fit, that of the spiral's own network."""
+    try:
+        training = Training(found)
+    except SpecError:
+        training = Training(problem(SPIRAL, dtype=str(found.x.dtype)))
+    return training.replay(STEPS, FRAMES)
