@@ -74,7 +74,8 @@ def diagram_of(graph: Graph, weights: set[str]) -> Diagram:
     nodes = graph.between()
     reading = Reading(nodes, graph.outputs, weights)
     places = _places(nodes, reading)
-    items, index = [], {}
+    items: list[Item] = []
+    index: dict[Node, int] = {}
     modules = {node: i for i, node in enumerate(modules_of(nodes))}
     for node in sorted(nodes, key=lambda node: places[node][::-1]):
         index[node] = len(items)

@@ -1,7 +1,6 @@
 """What the page tells of a model, as data for JSON: every number is computed here, by the library, when it is asked for."""
 
 import inspect
-import math
 import platform
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ from ..compare import compare
 from ..diagram import diagram_of, modules_of
 from ..display import as_data
 from ..explain import explain_plan
-from ..graph import Edge, Node, read
+from ..graph import Edge, Local, Node, read
 from ..jacobian import Jacobian
 from ..layer import Layer
 from ..spec import Problem
@@ -121,22 +120,20 @@ def _corners(node: Node, edge: Edge, j: Jacobian, rows: int, columns: int) -> di
     """The corner of a local Jacobian that is shown, by hand and by autodiff, and where structure allows numbers at all."""
     found = {"values": j.corner(rows, columns), "possible": j.generic().corner(rows, columns) != 0}
     if node.local is not None and node.local.forward is not None:
-        found["autodiff"] = _autodiff(node, edge, *found["values"].shape)
+        found["autodiff"] = _autodiff(node.local, node.local.forward, node.edges.index(edge), *found["values"].shape)
     return found
 
 
-def _autodiff(node: Node, edge: Edge, rows: int, columns: int) -> jax.Array:
-    """The corner from `jax.vjp` of the forward function alone."""
-    places = [i for i, parent in enumerate(node.local.parents) if parent is edge.parent]
-    forward, point = node.local.forward, node.local.point
+def _autodiff(local: Local, forward: Callable, place: int, rows: int, columns: int) -> jax.Array:
+    """The corner from `jax.vjp` of the forward function alone, by the value at this place."""
 
     def along(x):
-        return forward(*(x if i in places else value for i, value in enumerate(point)))
+        return forward(*local.point[:place], x, *local.point[place + 1 :])
 
-    pull = jax.vjp(along, point[places[0]])[1]
+    y, pull = jax.vjp(along, local.point[place])
 
     def row(r):
-        unit = jnp.zeros(math.prod(node.shape), node.dtype).at[r].set(1).reshape(node.shape)
+        unit = jnp.zeros(y.size, y.dtype).at[r].set(1).reshape(y.shape)
         return pull(unit)[0].reshape(-1)[:columns]
 
     return jax.lax.map(row, jnp.arange(rows))
@@ -153,7 +150,7 @@ def _cells(values: np.ndarray, possible: np.ndarray, autodiff: np.ndarray | None
     return found
 
 
-def _rounded(x: float) -> float | int:
+def _rounded(x) -> float | int:
     """Some digits, in few characters."""
-    value = float(f"{x:.{DIGITS}g}")
+    value = float(f"{float(x):.{DIGITS}g}")
     return int(value) if value.is_integer() and abs(value) < 1e6 else value
