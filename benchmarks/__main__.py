@@ -1,6 +1,6 @@
 """`python -m benchmarks list | run [NAMES] [--quick] [--scale S] | report`.
 
-`run` prints tables and writes a JSON file in benchmarks/results; `report` puts the newest results into the README.
+`run` prints tables and writes a JSON file in benchmarks/results; `report` puts the newest into the guide and the README.
 """
 
 import argparse

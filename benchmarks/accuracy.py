@@ -382,7 +382,7 @@ def table(title: str, results: list[Accuracy]) -> Table:
 
 
 def lines(about: dict, results: list[dict]) -> list[str]:
-    """The README's table."""
+    """The guide's table."""
     exact = [r["case"] for r in results if not any(error for ulp in r["ulp"].values() for error in ulp.values())]
     rows = [[r["case"], *cells(r["ulp"])] for r in results if r["case"] not in exact]
     return [

@@ -74,7 +74,7 @@ def run(quick: bool, scale: int) -> Iterator[Compilation]:
 
 
 def lines(about: dict, results: list[dict]) -> list[str]:
-    """The README's table."""
+    """The guide's table."""
     out = ["| case | ours: trace and lower, compile, instructions | best other | ratio of times |", "|---|---|---|--:|"]
     for result in results:
         total = {name: sum(result[stage][name] for stage in STAGES) for name in result["trace_ms"]}

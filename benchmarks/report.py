@@ -1,4 +1,4 @@
-"""The README's tables, made of the newest results."""
+"""The tables of the guide and the README, made of the newest results."""
 
 import json
 from collections.abc import Callable
@@ -7,11 +7,15 @@ from pathlib import Path
 from .harness import PEERS, best_other
 
 RESULTS = Path(__file__).parent / "results"
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+FILES = ("README.md", "jaxnets/guide/performance.md", "jaxnets/guide/accuracy.md")  # that hold the marks of tables
 
 
 def report(questions: dict):
-    """Rewrite the tables between the README's marks: a question's own where its module has `lines`, else "benchmarks"."""
+    """Rewrite every table between its marks: a question's own where its module has `lines`, else "benchmarks".
+
+    The ratios of all others are summed up as "headlines".
+    """
     groups = newest(list(questions))
     marks: dict[str, tuple[Callable, list[str]]] = {"benchmarks": (timing_lines, [])}
     for name, module in questions.items():
@@ -25,6 +29,7 @@ def report(questions: dict):
             if results := [r for r in results if r["question"] in names]:
                 out += [heading(about), "", *lines(about, results), ""]
         write(mark, out[:-1])
+    write("headlines", headline_lines(groups, {name: questions[name].__doc__ for name in marks["benchmarks"][1]}))
 
 
 def newest(order: list[str]) -> list[tuple[dict, list[dict]]]:
@@ -47,16 +52,18 @@ def newest(order: list[str]) -> list[tuple[dict, list[dict]]]:
 
 
 def write(mark: str, lines: list[str]):
-    """Put lines between the README's marks of this name."""
+    """Put lines between the marks of this name, in the file that has them."""
     begin, end = f"<!-- {mark} -->", f"<!-- end of {mark} -->"
-    text = README.read_text()
     if not lines:
         print(f"{mark}: no results yet, python -m benchmarks run")
-    elif begin not in text or end not in text:
-        print(f"{mark}: skipped, the README has no marks {begin} and {end}")
-    else:
-        before, _, rest = text.partition(begin)
-        README.write_text("\n".join([before + begin, *lines, end]) + rest.partition(end)[2])
+        return
+    for path in (ROOT / name for name in FILES):
+        text = path.read_text()
+        if begin in text and end in text:
+            before, _, rest = text.partition(begin)
+            path.write_text("\n".join([before + begin, *lines, end]) + rest.partition(end)[2])
+            return
+    print(f"{mark}: skipped, no marks {begin} and {end} in {', '.join(FILES)}")
 
 
 def heading(about: dict) -> str:
@@ -64,6 +71,31 @@ def heading(about: dict) -> str:
     versions = [f"{name} {about[name]}" for name in ("jax", *PEERS) if name in about]
     versions += [about["flags"]] if "flags" in about else []
     return f"Measured on {device}, {about['dtype']}, Python {about['python']}, {', '.join(versions)}."
+
+
+def finalists(result: dict) -> list[str]:
+    """Ours, and the best of the others where there is one."""
+    rivals = {name: ms for name, ms in result["milliseconds"].items() if name not in result.get("references", [])}
+    ours = next(iter(rivals))
+    return [ours, best_other(rivals)] if any(not name.startswith("jaxnets") for name in rivals) else [ours]
+
+
+def ratio(result: dict) -> float:
+    """Our time, in units of the best other's."""
+    ours, other = finalists(result)
+    return result["milliseconds"][ours] / result["milliseconds"][other]
+
+
+def headline_lines(groups: list[tuple[dict, list[dict]]], questions: dict[str, str]) -> list[str]:
+    """A line for every question and device: from where to where its cases' ratios reach."""
+    out = []
+    for name, asked in questions.items():
+        for about, results in groups:
+            if ratios := [ratio(r) for r in results if r["question"] == name and len(finalists(r)) == 2]:
+                reach = f"{min(ratios):.2f}" if len(ratios) == 1 else f"{min(ratios):.2f} to {max(ratios):.2f}"
+                out.append(f"| `{name}` | {asked} | {about['device']} | {len(ratios)} | {reach} |")
+    header = ["| name | question | device | cases | ours / best other |", "|---|---|---|--:|--:|"]
+    return [*header, *out] if out else []
 
 
 def timing_lines(about: dict, results: list[dict]) -> list[str]:
@@ -79,12 +111,9 @@ def timing_lines(about: dict, results: list[dict]) -> list[str]:
         "|---|---|--:|--:|--:|" + units * "--:|",
     ]
     for result in results:
-        times, unit, references = result["milliseconds"], result.get("unit", {}), result.get("references", [])
-        rivals = {name: figure for name, figure in times.items() if name not in references}
-        ours = next(iter(rivals))
-        shown = [ours, best_other(rivals)] if any(not name.startswith("jaxnets") for name in rivals) else [ours]
+        times, unit, shown = result["milliseconds"], result.get("unit", {}), finalists(result)
         cells = [f"{name} {times[name]:.3g} ms" for name in shown] + ["–"] * (2 - len(shown))
-        cells.append(f"{times[ours] / times[shown[1]]:.2f}" if len(shown) == 2 else "–")
+        cells.append(f"{ratio(result):.2f}" if len(shown) == 2 else "–")
         if units:
             cells.append(", ".join(f"{times[name] / times[unit[name]]:.3g}" for name in shown if name in unit))
         out.append(f"| {result['question']} | {result['case']} | {' | '.join(cells)} |")

@@ -76,7 +76,7 @@ def judge(result: Result, limits: dict[str, float]) -> Roofline:
 
 
 def lines(about: dict, results: list[dict]) -> list[str]:
-    """The README's table."""
+    """The guide's table."""
     limits = results[0]["limits"]
     out = [
         f"This machine: {limits['GFLOP/s']:.3g} GFLOP/s in a product of matrices, {limits['GB/s']:.3g} GB/s in a copy.",

@@ -100,7 +100,7 @@ def plot(results: list[Scaling], target):
 
 
 def lines(about: dict, results: list[dict]) -> list[str]:
-    """The README's table, and the picture."""
+    """The guide's table, and the picture."""
     out = ["| what grows | sizes | contender | time ~ size to the power of | temporary memory ~ | at the largest |"]
     out.append("|---|---|---|--:|--:|---|")
     for r in results:
@@ -109,5 +109,5 @@ def lines(about: dict, results: list[dict]) -> list[str]:
             slopes = f"{r['time_slope'][name]:.2f} | {r['memory_slope'][name]:.2f}"
             out.append(f"| {r['case']} | {r['sizes'][0]} … {r['sizes'][-1]} {r['unit']} | {name} | {slopes} | {last} |")
     if PICTURE.exists():
-        out += ["", "![time and memory against size, on logarithmic axes](benchmarks/results/scaling.png)"]
+        out += ["", "![time and memory against size, on logarithmic axes](../../benchmarks/results/scaling.png)"]
     return out

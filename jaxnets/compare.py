@@ -151,6 +151,10 @@ def compare(function: Callable, *args, title: str | None = None, timed: bool = T
     Where the function has a kink, one-sided differences bracket the derivative: such entries are counted and reported,
     not held against it.  Where a result differs from autodiff in less than double precision, autodiff in float64 decides.
     Raises ValueError where no argument holds a real array.
+
+    >>> found = jn.compare(jn.softmax, jnp.array([[1.0, 2.0, 3.0]]))
+    >>> found.ok, [block.structure for block in found.blocks]
+    (True, ['rank-1 update'])
     """
     call, leaves, names, _ = real_inputs(function, args)
     if not leaves:

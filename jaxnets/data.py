@@ -22,6 +22,10 @@ class Dataset:
 
     Raises ShapeError where x and y have not the same number of examples, or there is none, DTypeError where x is not real
     or labels are not integers, ValueError where a label is out of range.
+
+    >>> data = jn.data.Dataset([[0.0, 1.0], [2.0, 3.0]], [0, 1], classes=2)
+    >>> data.size, data.shape
+    (2, (2,))
     """
 
     x: np.ndarray
@@ -77,6 +81,10 @@ def spiral(points: int = 1000, classes: int = 3, noise: float = 0.2, seed: int =
 
     X_k(t) = t · (sin(2π/K (2t + k − 1) + ε), cos(2π/K (2t + k − 1) + ε)),  0 ≤ t ≤ 1,  k = 1 … K,  ε normal with deviation
     `noise`: 0 is the clean spiral; 1000 points a class with 0.2, the default, is the spiral of the course's notebook.
+
+    >>> data = jn.data.spiral(points=50)
+    >>> data.x.shape, data.y.shape, data.classes
+    ((150, 2), (150,), 3)
     """
     _check_counts("spiral", points=points, classes=classes)
     rng = np.random.default_rng(seed)
@@ -88,14 +96,22 @@ def spiral(points: int = 1000, classes: int = 3, noise: float = 0.2, seed: int =
 
 
 def cubic(points: int = 100, noise: float = 0.3, seed: int = 0) -> Dataset:
-    """y = x³ + ε at [points, 1] even places of −1 … 1, ε uniform on 0 … `noise`, as in the course's notebook."""
+    """y = x³ + ε at [points, 1] even places of −1 … 1, ε uniform on 0 … `noise`, as in the course's notebook.
+
+    >>> jn.data.cubic().x.shape
+    (100, 1)
+    """
     _check_counts("cubic", points=points)
     x = np.linspace(-1, 1, points)[:, None]
     return Dataset(x, x**3 + noise * np.random.default_rng(seed).random(x.shape), "x³ with noise")
 
 
 def digits() -> Dataset:
-    """scikit-learn's 1,797 handwritten digits: images [1797, 64] in 0 … 1 and labels.  Needs the extra `data`."""
+    """scikit-learn's 1,797 handwritten digits: images [1797, 64] in 0 … 1 and labels.  Needs the extra `data`.
+
+    >>> jn.data.digits().x.shape
+    (1797, 64)
+    """
     found = _scikit_learn("the digits").load_digits()
     return Dataset(found.data / 16, found.target, "scikit-learn's handwritten digits", 10)
 
@@ -104,7 +120,11 @@ TABLES = ("iris", "wine", "breast_cancer")
 
 
 def table(name: str) -> Dataset:
-    """scikit-learn's `iris` [150, 4], `wine` [178, 13] or `breast_cancer` [569, 30].  Needs the extra `data`."""
+    """scikit-learn's `iris` [150, 4], `wine` [178, 13] or `breast_cancer` [569, 30].  Needs the extra `data`.
+
+    >>> jn.data.table("iris").x.shape
+    (150, 4)
+    """
     if name not in TABLES:
         raise ValueError(f"table: name must be one of {', '.join(TABLES)}, got {name!r}")
     found = getattr(_scikit_learn(name), f"load_{name}")()
@@ -186,6 +206,10 @@ def split(dataset: Dataset, held_out: int | float, seed: int = 0) -> tuple[Datas
     """Two parts, at random: what is left to train on, and `held_out` examples, a number or a fraction.
 
     Stratified: classes take turns in it, so each has its share up to rounding.
+
+    >>> training, held_out = jn.data.split(jn.data.spiral(points=50), 0.2)
+    >>> training.size, held_out.size
+    (120, 30)
     """
     count = round(held_out * dataset.size) if isinstance(held_out, float) else held_out
     if not 0 < count < dataset.size:
@@ -202,7 +226,12 @@ def split(dataset: Dataset, held_out: int | float, seed: int = 0) -> tuple[Datas
 
 def one_hot(labels, classes: int):
     """[..., classes] with 1 at the label and 0 elsewhere.  Raises DTypeError for labels that are no integers, ValueError
-    for labels out of range."""
+    for labels out of range.
+
+    >>> jn.data.one_hot([0, 2], 3)
+    Array([[1., 0., 0.],
+           [0., 0., 1.]], dtype=float32)
+    """
     labels = np.asarray(labels)
     _check_labels("one_hot", labels.reshape(-1), classes)
     return jax.nn.one_hot(labels, classes, dtype=jnp.result_type(float))
@@ -216,11 +245,17 @@ class Statistics(NamedTuple):
 
     @classmethod
     def of(cls, x) -> "Statistics":
+        """Those of inputs [example, ...], taken in float64."""
         x = np.asarray(x, np.float64)
         return cls(x.mean(0), x.std(0))
 
     def standardize(self, dataset: Dataset, eps: float = 1e-8) -> Dataset:
-        """(x − μ) / max(σ, eps): of training and held-out data alike by the statistics of the training set."""
+        """(x − μ) / max(σ, eps): of training and held-out data alike by the statistics of the training set.
+
+        >>> data = jn.data.spiral(points=50)
+        >>> jn.data.Statistics.of(data.x).standardize(data).x.std(0).round(3)
+        array([1., 1.], dtype=float32)
+        """
         if dataset.shape != self.mean.shape:
             raise ShapeError(f"standardize: one input has shape {dataset.shape}, expected {self.mean.shape}")
         if not eps > 0:
@@ -238,6 +273,9 @@ def batches(key, epoch: int, examples: int, batch_size: int):
     """The places of the examples of every mini-batch of an epoch: [examples // batch_size, batch_size], shuffled.
 
     The examples that are left over are others in every epoch.
+
+    >>> jn.data.batches(jax.random.key(0), 0, examples=150, batch_size=32).shape
+    (4, 32)
     """
     if not 1 <= batch_size <= examples:
         raise ValueError(f"batches: batch_size must be 1 to {examples}, got {batch_size}")

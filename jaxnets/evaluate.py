@@ -19,6 +19,11 @@ def predict(model: Model, params, x, batch_size: int = 1024) -> np.ndarray:
     """The predictions [example, ...] for inputs [example, ...], some at a time, without dropout.
 
     Inputs are cast to the dtype of the parameters.  Raises ShapeError for a single example without its axis in front.
+
+    >>> model = jn.models.mlp(3)
+    >>> params = model.init(jax.random.key(0), (2,))
+    >>> jn.predict(model, params, jnp.ones((50, 2))).shape
+    (50, 3)
     """
     x = np.asarray(x)
     if x.ndim < 2:
@@ -96,6 +101,11 @@ def evaluate(model: Model, params, data: Dataset, loss=None, bins: int = 10) -> 
 
     `loss(predictions, targets)` is per example.  Predictions [example, class] may be logits or log-probabilities: the
     probabilities are their softmax.  Raises ShapeError where predictions do not fit the classes.
+
+    >>> model, data = jn.models.mlp(3), jn.data.spiral(points=50)
+    >>> found = jn.evaluate(model, model.init(jax.random.key(0), data.shape), data, jn.nll)
+    >>> found.examples, found.confusion.shape
+    (150, (3, 3))
     """
     if bins < 1:
         raise ValueError(f"evaluate: bins must be at least 1, got {bins}")

@@ -33,6 +33,12 @@ class Jacobian:
     `A @ B` composes, `J @ v` is the JVP (v of x's shape), `u @ J` the VJP (u of y's shape); `A + B`, `-A`, `2 * A`
     and `J.T` stay structured.  `dense()`, `matrix()`, `per_example()` and `diagonal()` give arrays.
     Jacobians are pytrees: the structure is static, the arrays are leaves, so they pass through `jax.jit`.
+
+    >>> J = jn.jacobian(jn.linear)(jnp.ones((64, 784)), jnp.ones((10, 784)))
+    >>> J
+    Jacobian(∂y[b,o]/∂x[b,i] = w[o,i], [64, 10]×[64, 784], Kronecker, 31.4 kB of 128 MB)
+    >>> (J @ jnp.ones((64, 784))).shape, J.per_example().shape
+    ((64, 10), (64, 10, 784))
     """
 
     terms: tuple[Term, ...]
@@ -45,6 +51,7 @@ class Jacobian:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The output's shape, then the input's: that of `dense()`."""
         return self.out_shape + self.in_shape
 
     # algebra
@@ -160,6 +167,10 @@ class Jacobian:
         """Which entries of `dense()` may differ from zero, whatever the numbers: False is zero by structure alone.
 
         What a selection (max, embedding, …) leaves out counts as zero by structure.  Raises as `dense` does.
+
+        >>> jn.jacobian(jn.relu)(jnp.zeros(2)).sparsity()
+        Array([[ True, False],
+               [False,  True]], dtype=bool)
         """
         return self.generic().dense(limit) != 0
 
@@ -257,6 +268,7 @@ class Jacobian:
 
     @property
     def dense_nbytes(self) -> int:
+        """Bytes that `dense()` would take."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     @property

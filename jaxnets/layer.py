@@ -205,6 +205,15 @@ def layer(forward: Callable | None = None, *, plain: bool = False, example: Exam
     Forward and rule get float16 and bfloat16 arguments as float32, and their results are rounded once.  `plain` layers
     get them as they are: sums and products that take care of it themselves, or move numbers about.  `example` shows
     the layer where its annotations do not tell how.
+
+    >>> @jn.layer
+    ... def cube(x):
+    ...     return x**3
+    >>> @cube.jacobian
+    ... def _(y, x):
+    ...     return (jn.rules.diagonal(3 * x**2),)
+    >>> jn.jacobian(cube)(jnp.array([1.0, 2.0])).diagonal()
+    Array([ 3., 12.], dtype=float32)
     """
     if forward is None:
         return functools.partial(Layer, plain=plain, example=example)

@@ -123,6 +123,10 @@ def with_rules(function: Callable) -> Callable:
     `jax.grad`, `jacfwd`, `jacrev`, `jvp` and `vjp` of the result are as accurate as `jaxnets.grad`, in the time of JAX's
     own: a layer becomes a `jax.custom_jvp` whose tangent is J @ v, transposed u @ J.  Layers that are plain sums and
     products, where autodiff loses nothing, stay as they are.  Works under `jit`, `vmap` and control flow inside.
+
+    >>> f = jn.with_rules(lambda x: jn.log_softmax(x)[0])
+    >>> f"{jax.grad(f)(jnp.array([40.0, 0.0]))[0]:.4g}"
+    '4.248e-18'
     """
 
     @functools.wraps(function)

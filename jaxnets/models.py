@@ -19,6 +19,11 @@ class Model:
 
     `output_shape(input_shape)` is the shape of one prediction.  `train=True` needs a `key` where the model drops out.
     Parameters are nested lists of dicts of arrays.  `name` is a description that `parse` makes the same model of.
+
+    >>> model = jn.models.mlp(30, 3)
+    >>> params = model.init(jax.random.key(0), (2,))
+    >>> model.apply(params, jnp.ones((50, 2))).shape
+    (50, 3)
     """
 
     name: str
@@ -32,7 +37,11 @@ class Model:
 
 
 def linear(features: int, *, bias: bool = True, weights: Callable | None = None) -> Model:
-    """An affine layer `w[o, i]`, `b[o]`: weights by the initializer `weights` (Kaiming normal, variance 2 / i), bias 0."""
+    """An affine layer `w[o, i]`, `b[o]`: weights by the initializer `weights` (Kaiming normal, variance 2 / i), bias 0.
+
+    >>> jax.tree.map(jnp.shape, jn.models.linear(3).init(jax.random.key(0), (2,)))
+    {'b': (3,), 'w': (3, 2)}
+    """
     weights = weights or kaiming_normal()
 
     def init(key, input_shape, dtype=jnp.float32):
@@ -50,7 +59,11 @@ def linear(features: int, *, bias: bool = True, weights: Callable | None = None)
 
 
 def conv(channels: int, size: int = 3) -> Model:
-    """A convolution of `size`×`size` that keeps the size of images `[channels, height, width]`; weights Kaiming normal."""
+    """A convolution of `size`×`size` that keeps the size of images `[channels, height, width]`; weights Kaiming normal.
+
+    >>> jn.models.conv(8).output_shape((1, 28, 28))
+    (8, 28, 28)
+    """
     if size % 2 == 0:
         raise ShapeError(f"conv({channels}, {size}): the size of the kernel must be odd to keep the size of an image")
 
@@ -100,7 +113,11 @@ def _without_parameters(name, function) -> Model:
 
 
 def serial(*models: Model) -> Model:
-    """One model after the other."""
+    """One model after the other.
+
+    >>> jn.models.serial(jn.models.linear(3), jn.models.plain("relu")).name
+    'linear(3) relu'
+    """
 
     def init(key, input_shape, dtype=jnp.float32):
         params = []
@@ -123,7 +140,11 @@ def serial(*models: Model) -> Model:
 
 
 def residual(*models: Model) -> Model:
-    """x + f(x), with f the models one after the other."""
+    """x + f(x), with f the models one after the other.
+
+    >>> jn.models.residual(jn.models.linear(60), jn.models.plain("tanh")).name
+    'residual(linear(60) tanh)'
+    """
     body = serial(*models)
 
     def init(key, input_shape, dtype=jnp.float32):
@@ -144,7 +165,11 @@ def residual(*models: Model) -> Model:
 def mlp(
     *features: int, activation: str = "relu", last: str | None = "log_softmax", weights: Callable | None = None
 ) -> Model:
-    """The traditional network: weighted sums with a non-linearity between them, and `last` behind the last one."""
+    """The traditional network: weighted sums with a non-linearity between them, and `last` behind the last one.
+
+    >>> jn.models.mlp(60, 40, 10).name
+    'linear(60) relu linear(40) relu linear(10) log_softmax'
+    """
     parts: list[Model] = []
     for n in features:
         parts += [linear(n, weights=weights), plain(activation)]
@@ -152,7 +177,11 @@ def mlp(
 
 
 def convnet(channels: tuple[int, ...] = (16, 32), hidden: int = 128, classes: int = 10, rate: float = 0.0) -> Model:
-    """For images: convolutions, each with ReLU and max-pooling of 2×2; a hidden layer with dropout; log-probabilities."""
+    """For images: convolutions, each with ReLU and max-pooling of 2×2; a hidden layer with dropout; log-probabilities.
+
+    >>> jn.models.convnet((16, 32), hidden=128).name
+    'conv(16, 3) relu max_pool(2) conv(32, 3) relu max_pool(2) flatten linear(128) relu linear(10) log_softmax'
+    """
     parts: list[Model] = []
     for c in channels:
         parts += [conv(c), plain("relu"), max_pool(2)]
@@ -161,12 +190,20 @@ def convnet(channels: tuple[int, ...] = (16, 32), hidden: int = 128, classes: in
 
 
 def autoencoder(features: int, *hidden: int, activation: str = "tanh", last: str | None = "sigmoid") -> Model:
-    """Through narrower layers and back: `autoencoder(64, 32, 8)` is 64-32-8-32-64."""
+    """Through narrower layers and back: `autoencoder(64, 32, 8)` is 64-32-8-32-64.
+
+    >>> jn.models.autoencoder(64, 32, 8).name
+    'linear(32) tanh linear(8) tanh linear(32) tanh linear(64) sigmoid'
+    """
     return mlp(*hidden, *hidden[-2::-1], features, activation=activation, last=last)
 
 
 def residual_mlp(width: int, depth: int, features: int, activation: str = "relu", last: str | None = "log_softmax") -> Model:
-    """Blocks x + f(x) of `width`, f being linear, non-linear, linear, between a linear layer before and one behind."""
+    """Blocks x + f(x) of `width`, f being linear, non-linear, linear, between a linear layer before and one behind.
+
+    >>> jn.models.residual_mlp(32, depth=1, features=10).name
+    'linear(32) residual(linear(32) relu linear(32)) linear(10) log_softmax'
+    """
     blocks = [residual(linear(width), plain(activation), linear(width)) for _ in range(depth)]
     return serial(linear(width), *blocks, linear(features), *([plain(last)] if last else []))
 

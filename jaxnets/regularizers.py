@@ -12,6 +12,9 @@ def l1(params):
 
     ∂/∂w = sign(w), 0 at w = 0.  Other leaves do not count; ValueError where none is floating.  Float16 and bfloat16 add up
     in float32, which is also the dtype of the result.
+
+    >>> jn.regularizers.l1({"w": jnp.array([1.0, -2.0])})
+    Array(3., dtype=float32)
     """
     return sum(jnp.sum(w * jnp.sign(w)) for w in _leaves("l1", params))
 
@@ -21,6 +24,9 @@ def l2(params):
 
     ∂/∂w = w, so that `loss + c * l2(params)` is what torch calls a weight decay of c.  Other leaves do not count;
     ValueError where none is floating.  Float16 and bfloat16 add up in float32, which is also the dtype of the result.
+
+    >>> jn.regularizers.l2({"w": jnp.array([1.0, -2.0])})
+    Array(2.5, dtype=float32)
     """
     return sum(jnp.sum(jnp.square(w)) for w in _leaves("l2", params)) / 2
 

@@ -33,6 +33,10 @@ def einsum(out: str, inp: str, *factors, scale: float = 1.0) -> Rule:
     Indices are letters; "..." stands for leading axes, aligned on the right, and axes of size 1 are repeated, as NumPy
     broadcasts.  An index that y and x share is structure; one that only factors have is summed.  A third entry of a
     factor is its name in formulae.
+
+    >>> x, w = jnp.ones((4, 3)), jnp.ones((2, 3))
+    >>> jn.rules.einsum("...o", "...i", (w, "oi", "w"))(x @ w.T, x).formula
+    '∂y[b,o]/∂x[b,i] = w[o,i]'
     """
 
     def rule(y, x) -> Jacobian:
@@ -72,7 +76,12 @@ def identity(y, x) -> Jacobian:
 
 
 def diagonal(derivative, name="h'") -> Rule:
-    """∂y[...]/∂x[...] = h'[...]: every index shared."""
+    """∂y[...]/∂x[...] = h'[...]: every index shared.
+
+    >>> x = jnp.ones(3)
+    >>> jn.rules.diagonal(2 * x)(x**2, x).diagonal()
+    Array([2., 2., 2.], dtype=float32)
+    """
     return einsum("...", "...", (derivative, "...", name))
 
 

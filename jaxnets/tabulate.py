@@ -102,6 +102,11 @@ def tabulate(function: Callable, *args, abstract: bool = True) -> Tabulation:
     With several arguments the first holds the weights, as in `f(params, x)`.  `args` may be arrays or
     `jax.ShapeDtypeStruct`s; nothing is computed, unless `abstract=False`, which runs functions whose Python control flow
     looks at values.  Where the shapes of a layer do not fit, the table up to it is printed and its error raised.
+
+    >>> params = [{"w": jnp.ones((10, 60)), "b": jnp.ones(10)}, {}]
+    >>> table = jn.tabulate(jn.models.mlp(10).apply, params, jnp.ones((4, 60)))
+    >>> table.chain, [row.layer for row in table.rows]
+    ('[10×10]·[10×60]', ['linear', 'log_softmax'])
     """
     made: list[Node] = []
     found: list[Tabulation] = []

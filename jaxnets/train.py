@@ -87,6 +87,12 @@ def fit(
     Raises NonFiniteError as soon as a step gives NaN or ∞, naming the first bad tensor; the newest checkpoint is then of
     the last good step.  Raises CheckpointError where the folder holds another run, ShapeError and ValueError for bad
     arguments.
+
+    >>> import optax
+    >>> data = jn.data.spiral(points=20)
+    >>> result = jn.fit(jn.models.mlp(3), jn.nll, data, optax.sgd(0.1), epochs=3, batch_size=30, gradient="manual")
+    >>> result.step, result.history[2]["loss"] < result.history[0]["loss"]
+    (6, True)
     """
     batch = data.size if batch_size is None else batch_size
     _check(data, validation, epochs, batch, gradient, patience, save_every, keep, mesh, resume and checkpoint is None)

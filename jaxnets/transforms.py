@@ -28,6 +28,10 @@ def dense(tree, limit: float | None = None):
     """Every `Jacobian` of a pytree as an array: `dense(jacobian(f)(x))` is what `jax.jacrev(f)(x)` gives.
 
     `limit` is that of `Jacobian.dense`: JacobianTooLarge beyond half of the free memory unless told otherwise.
+
+    >>> jn.dense(jn.jacobian(jn.relu)(jnp.array([1.0, -2.0])))
+    Array([[1., 0.],
+           [0., 0.]], dtype=float32)
     """
     return jax.tree.map(lambda j: j.dense(limit), tree, is_leaf=is_jacobian)
 
@@ -140,7 +144,12 @@ def value_and_jacobian(
     order: str = "auto",
     chunk_size: int | None = None,
 ) -> Callable:
-    """A function that gives `(function(...), jacobian(function)(...))` from one evaluation; see `jacobian`."""
+    """A function that gives `(function(...), jacobian(function)(...))` from one evaluation; see `jacobian`.
+
+    >>> y, J = jn.value_and_jacobian(jn.tanh)(jnp.zeros((4, 3)))
+    >>> y.shape, J.shape, J.structure
+    ((4, 3), (4, 3, 4, 3), 'diagonal')
+    """
     run = _differentiate("value_and_jacobian", function, argnums, has_aux, on_opaque, order=order, chunk_size=chunk_size)
 
     @functools.wraps(function)
@@ -172,6 +181,12 @@ def jacobian(
     `explain_plan` shows.  `chunk_size` bounds memory: products on the way hold that many rows of the Jacobian at a time,
     at least 2, along the longest output axis that examples do not share; columns where the order is forward.
     Raises DTypeError where an argument or an output is not real floating, ValueError for an unknown option.
+
+    >>> J = jn.jacobian(jn.softmax)(jnp.ones((64, 10)))
+    >>> J.formula, J.structure
+    ('∂y[b,i]/∂x[b,j] = p[b,i]·(δ(i,j) − p[b,j])', 'rank-1 update')
+    >>> J.per_example().shape
+    (64, 10, 10)
     """
     run = _differentiate("jacobian", function, argnums, has_aux, on_opaque, order=order, chunk_size=chunk_size)
 
@@ -187,6 +202,9 @@ def value_and_grad(function: Callable, argnums: int | tuple[int, ...] = 0, *, ha
     """`(value, gradient)` of a scalar function, used as `jax.value_and_grad`, with hand-written rules.
 
     The gradient is an array of the argument's shape.  Raises ShapeError where the output is not a scalar.
+
+    >>> jn.value_and_grad(lambda x: jnp.sum(jn.relu(x)))(jnp.array([1.0, -2.0]))
+    (Array(1., dtype=float32), Array([1., 0.], dtype=float32))
     """
     run = _differentiate("value_and_grad", function, argnums, has_aux, scalar=True)
 
@@ -199,7 +217,11 @@ def value_and_grad(function: Callable, argnums: int | tuple[int, ...] = 0, *, ha
 
 
 def grad(function: Callable, argnums: int | tuple[int, ...] = 0, *, has_aux: bool = False) -> Callable:
-    """The gradient of a scalar function, used as `jax.grad`, with hand-written rules; see `value_and_grad`."""
+    """The gradient of a scalar function, used as `jax.grad`, with hand-written rules; see `value_and_grad`.
+
+    >>> jn.grad(lambda x: jnp.sum(jn.relu(x)))(jnp.array([1.0, -2.0]))
+    Array([1., 0.], dtype=float32)
+    """
     run = _differentiate("grad", function, argnums, has_aux, scalar=True)
 
     @functools.wraps(function)
@@ -215,6 +237,9 @@ def hessian(function: Callable, argnums: int | tuple[int, ...] = 0, *, on_opaque
     """The Jacobian of the Jacobian, used as `jax.hessian`: `dense(hessian(f)(x))` is what `jax.hessian(f)(x)` gives.
 
     Every leaf is a `Jacobian` whose output is the first derivative, of shape `(*y, *x1)`, and whose input is x2.
+
+    >>> jn.hessian(lambda x: jnp.sum(jn.squared_error(x, jnp.zeros(3))))(jnp.ones(3)).structure
+    'scaled identity'
     """
     first = _differentiate("hessian", function, argnums, False, on_opaque)
     second = _differentiate("hessian", lambda *args, **kwargs: dense(first(*args, **kwargs)[2]), argnums, False, on_opaque)
@@ -240,6 +265,12 @@ def loss_hessian(loss: Callable, predictions, *others, root: bool = False, **con
     `loss(predictions, *others, **config)` is a loss of `LAYERS`, or any function: where it has no Hessian by hand, the
     hand-written gradient is differentiated.  The result has the shape `(*predictions, *predictions)`; with `root` it is a
     matrix S, of the same shape, with S @ S.T equal to the Hessian.  Raises RuleError where no root is known.
+
+    >>> H = jn.loss_hessian(jn.cross_entropy, jnp.zeros((2, 3)), jnp.array([0, 1]))
+    >>> H.formula
+    '∂g[b,i]/∂predictions[b,j] = p[b,i]·(δ(i,j) − p[b,j])'
+    >>> H.per_example().shape
+    (2, 3, 3)
     """
     loss, known = unwrapped(loss)
     config = known | config

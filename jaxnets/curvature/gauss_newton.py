@@ -153,6 +153,14 @@ def ggn(f: Callable, loss, *, scale: float = 1.0) -> Callable:
     a `functools.partial`, bring their Hessian and its root; others are differentiated.  Where f returns a tree of arrays,
     `loss` is such a tree of losses and there is one target, a tree of what each takes: an array, or a tuple of several.
     Raises TypeError where these trees do not fit, ValueError unless scale > 0.
+
+    >>> f = lambda w, x: jn.linear(x, w)
+    >>> G = jn.ggn(f, jn.squared_error)(jnp.ones((1, 2)), jnp.array([[1.0, 3.0]]), jnp.zeros((1, 1)))
+    >>> G.matrix().round(3)
+    Array([[ 2.       ,  6.0000005],
+           [ 6.0000005, 18.       ]], dtype=float32)
+    >>> (G @ jnp.ones((1, 2))).round(3)
+    Array([[ 8.      , 24.000002]], dtype=float32)
     """
 
     def run(params, x, *targets):
@@ -166,6 +174,10 @@ def ggn_diagonal(f: Callable, loss, *, scale: float = 1.0) -> Callable:
     """A function of `(params, x, *targets)`: the diagonal of the Gauss-Newton matrix, a tree like the parameters.
 
     Arguments and errors are those of `ggn`.
+
+    >>> f = lambda w, x: jn.linear(x, w)
+    >>> jn.ggn_diagonal(f, jn.squared_error)(jnp.ones((1, 2)), jnp.array([[1.0, 3.0]]), jnp.zeros((1, 1))).round(3)
+    Array([[ 2., 18.]], dtype=float32)
     """
 
     def run(params, x, *targets):
@@ -178,6 +190,10 @@ def ggn_vector_product(f: Callable, loss, *, scale: float = 1.0) -> Callable:
     """A function of `(params, v, x, *targets)`: the Gauss-Newton matrix times v, both trees like the parameters; see `ggn`.
 
     One product with J, one with H and one with Jᵀ: some passes through f.
+
+    >>> product, x = jn.ggn_vector_product(lambda w, x: jn.linear(x, w), jn.squared_error), jnp.array([[1.0, 3.0]])
+    >>> product(jnp.ones((1, 2)), jnp.ones((1, 2)), x, jnp.zeros((1, 1)))
+    Array([[ 8., 24.]], dtype=float32)
     """
     ruled = with_rules(f)
 
@@ -286,6 +302,12 @@ def fisher(f: Callable, loss, *, kind: str = "true", scale: float = 1.0) -> Call
     log-likelihood the loss is (exact, nothing is drawn); targets lend only their shape.  "empirical": over the given
     targets, `scale · Σ_b ∇ℓ_b ∇ℓ_bᵀ`.  Raises TypeError for "true" with a loss that is not in
     `LIKELIHOODS`.
+
+    >>> f = lambda w, x: jn.linear(x, w)
+    >>> F = jn.fisher(f, jn.cross_entropy)(jnp.zeros((2, 1)), jnp.ones((1, 1)), jnp.array([0]))
+    >>> F.matrix().round(3)
+    Array([[ 0.25, -0.25],
+           [-0.25,  0.25]], dtype=float32)
     """
     if kind not in ("true", "empirical"):
         raise ValueError(f"fisher: kind must be 'true' or 'empirical', got {kind!r}")

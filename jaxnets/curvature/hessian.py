@@ -17,6 +17,9 @@ def hessian_diagonal(loss: Callable) -> Callable:
 
     Exact, from the structured Hessian; the blocks between different leaves are not needed, and under `jax.jit` not computed.
     Raises ShapeError where the loss is no scalar.
+
+    >>> jn.hessian_diagonal(lambda w: jnp.sum(w**3))(jnp.array([1.0, 2.0]))
+    Array([ 6., 12.], dtype=float32)
     """
 
     def run(params, *args):
@@ -32,6 +35,9 @@ def hessian_vector_product(loss: Callable) -> Callable:
     """A function of `(params, v, *args)`: ∂²ℓ/∂θ² v, both trees like the parameters, of a scalar loss.
 
     By pushing v through the gradient: the time of a few gradients.
+
+    >>> jn.hessian_vector_product(lambda w: jnp.sum(w**3))(jnp.array([1.0, 2.0]), jnp.array([1.0, 1.0]))
+    Array([ 6., 12.], dtype=float32)
     """
 
     def run(params, v, *args):

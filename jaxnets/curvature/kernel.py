@@ -35,6 +35,12 @@ def ntk(
     `block_size` bounds memory: the kernel is made in blocks of so many examples, which f sees alone; in the symmetric
     case of those on one side of the diagonal.  Raises JacobianTooLarge where the kernel exceeds `limit` bytes (default:
     half of the free memory), ShapeError where f's output or the index does not fit, ValueError for an unknown word.
+
+    >>> f = lambda w, x: jn.linear(x, w)
+    >>> jn.ntk(f)(jnp.ones((3, 2)), jnp.ones((4, 2))).shape
+    (4, 3, 4, 3)
+    >>> jn.ntk(f, "trace")(jnp.ones((3, 2)), jnp.ones((4, 2)), jnp.ones((5, 2))).shape
+    (4, 5)
     """
     if isinstance(outputs, str) and outputs not in OUTPUTS:
         raise ValueError(f"ntk: outputs must be one of {OUTPUTS} or an index, got {outputs!r}")
@@ -147,6 +153,10 @@ def ntk_vector_product(f: Callable) -> Callable:
     """A function of `(params, v, x1, x2=None)` that gives Θ(x1, x2) v for v of the shape of f(params, x2).
 
     J(x1) (J(x2)ᵀ v) by one product with Jᵀ and one with J, without either: some passes through f.
+
+    >>> f = lambda w, x: jn.linear(x, w)
+    >>> jn.ntk_vector_product(f)(jnp.ones((3, 2)), jnp.ones((4, 3)), jnp.ones((4, 2))).shape
+    (4, 3)
     """
     ruled = with_rules(f)
 

@@ -61,6 +61,11 @@ def kfac_factors(f: Callable, loss, *, curvature: str = "ggn", sharing: str = "e
     weights that are used at many places (convolutions, sequences): "expand" counts every place as an example, "reduce" sums
     gradients and averages inputs over the places first (Eschenhagen et al. 2023).  With one example and one place "expand"
     is exact for one output.  Raises ValueError for an unknown word, JacobianTooLarge where a factor does not fit.
+
+    >>> f = lambda w, x: jn.linear(x, w)
+    >>> block = jn.kfac_factors(f, jn.squared_error)(jnp.ones((3, 2)), jnp.ones((4, 2)), jnp.zeros((4, 3)))
+    >>> block.first.shape, block.last.shape, block.matrix().shape
+    ((3, 3), (2, 2), (6, 6))
     """
     if sharing not in SHARING:
         raise ValueError(f"kfac_factors: sharing must be one of {SHARING}, got {sharing!r}")

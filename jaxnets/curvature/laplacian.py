@@ -31,6 +31,9 @@ def laplacian(f: Callable, limit: float | None = None) -> Callable:
     Of a batched function, `[B, n]` to `[B, ...]`, it is the Laplacian of every example.  x and f's value may be trees.
     Raises JacobianTooLarge where the columns of a Jacobian on the way exceed `limit` bytes (default: half of the free
     memory); TypeError for a `jax.custom_vjp`, which has no second derivative in JAX.
+
+    >>> jn.laplacian(lambda x: jnp.sum(x**2, axis=-1))(jnp.ones((4, 3)))
+    Array([6., 6., 6., 6.], dtype=float32)
     """
 
     def run(x, *args):
@@ -153,6 +156,9 @@ def divergence(f: Callable) -> Callable:
     """A function of `(x, *args)` that gives Σ_i ∂f_i/∂x_i along the last axis, of shape `x.shape[:-1]`.
 
     For a vector field, x[..., n] to f[..., n]; leading axes are a batch.  Raises ShapeError where f's shape is not x's.
+
+    >>> jn.divergence(lambda x: 2 * x)(jnp.ones((4, 3)))
+    Array([6., 6., 6., 6.], dtype=float32)
     """
 
     def run(x, *args):

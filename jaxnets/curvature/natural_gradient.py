@@ -28,6 +28,13 @@ def natural_gradient(
     before a step of 0; after a step that worked it shrinks.  A step costs a solve in the smaller of parameter and output
     space for every try.  Raises ValueError for an unknown curvature or a damping that is not positive,
     TypeError without x and targets.
+
+    >>> f, w, x, y = lambda w, x: jn.linear(x, w), jnp.zeros((1, 1)), jnp.ones((4, 1)), jnp.ones((4, 1))
+    >>> optimizer = jn.natural_gradient(f, jn.squared_error, damping=1e-3)
+    >>> gradient = jn.grad(lambda w: jnp.mean(jn.squared_error(f(w, x), y)))(w)
+    >>> updates, state = optimizer.update(gradient, optimizer.init(w), w, x=x, targets=y)
+    >>> bool(abs(w + updates - 1.0).max() < 1e-2)
+    True
     """
     if curvature not in CURVATURES:
         raise ValueError(f"natural_gradient: curvature must be one of {CURVATURES}, got {curvature!r}")

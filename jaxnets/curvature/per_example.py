@@ -25,6 +25,10 @@ def per_example_grads(loss: Callable, limit: float | None = None) -> Callable:
 
     What `jax.vmap(jax.grad(loss))` gives, from the batched loss.  Raises JacobianTooLarge beyond `limit` bytes, by default
     half of the free memory, and ShapeError where the loss has no axis of examples.
+
+    >>> loss = lambda w, x, y: jn.cross_entropy(jn.linear(x, w), y)
+    >>> jn.per_example_grads(loss)(jnp.ones((3, 2)), jnp.ones((4, 2)), jnp.zeros(4, int)).shape
+    (4, 3, 2)
     """
 
     def run(params, *args):
@@ -39,6 +43,10 @@ def per_example_grad_norms(loss: Callable) -> Callable:
     """A function of `(params, *args)` that gives ‖∂ℓ[b]/∂θ‖ for every example, `[B]`, over all parameters together.
 
     Sums are accumulated in float32 where numbers have 16 bits.  Raises ShapeError where the loss has no axis of examples.
+
+    >>> loss = lambda w, x: jn.linear(x, w)[:, 0]
+    >>> jn.per_example_grad_norms(loss)(jnp.ones((1, 2)), jnp.array([[3.0, 4.0], [0.0, 1.0]]))
+    Array([5., 1.], dtype=float32)
     """
 
     def run(params, *args):
@@ -53,6 +61,10 @@ def clip_per_example(loss: Callable, max_norm: float) -> Callable:
 
     The sum of differentially private training (Abadi et al. 2016), before noise: no example moves it by more than
     `max_norm`.  No gradient of a single example is stored.  Raises ValueError unless max_norm > 0.
+
+    >>> loss = lambda w, x: jn.linear(x, w)[:, 0]
+    >>> jn.clip_per_example(loss, max_norm=1.0)(jnp.ones((1, 2)), jnp.array([[3.0, 4.0], [0.0, 1.0]]))
+    (Array([[0.6, 1.8]], dtype=float32), Array([5., 1.], dtype=float32))
     """
     if not max_norm > 0:
         raise ValueError(f"clip_per_example: max_norm must be positive, got {max_norm}")
@@ -72,6 +84,10 @@ def gradient_variance(loss: Callable) -> Callable:
 
     As (Σ_b g² − B ḡ²)/(B − 1), from squares of factors: its error is that of rounding the mean square, so that a variance
     below the machine epsilon times ḡ² is lost; never negative.  Raises ValueError for fewer than two examples.
+
+    >>> loss = lambda w, x: jn.linear(x, w)[:, 0]
+    >>> jn.gradient_variance(loss)(jnp.ones((1, 2)), jnp.array([[3.0, 4.0], [1.0, 4.0]]))
+    Array([[2., 0.]], dtype=float32)
     """
 
     def run(params, *args):
@@ -94,6 +110,10 @@ def gradient_noise_scale(loss: Callable) -> Callable:
     The simple noise scale of McCandlish et al. 2018 (appendix A): Σ is the covariance of the gradients of single examples,
     G the gradient; both are estimated without bias from the batch.  Infinite where the estimate of ‖G‖² is not positive.
     Raises ValueError for fewer than two examples.
+
+    >>> loss = lambda w, x: jn.linear(x, w)[:, 0]
+    >>> jn.gradient_noise_scale(loss)(jnp.ones((1, 1)), jnp.array([[2.0], [4.0]]))
+    Array(0.25, dtype=float32)
     """
 
     def run(params, *args):

@@ -50,6 +50,12 @@ def laplace(f: Callable, loss: Callable, *, prior_precision: float, scale: float
     `prior_precision` on the diagonal (weight decay λ/2·‖θ‖² in that sum is a prior precision λ); predictions are those of f
     made linear in the parameters (Immer et al. 2021).  Squared errors with noise of variance s² have `scale=1 / (2 * s**2)`.
     Raises ValueError unless prior_precision > 0.
+
+    >>> f = lambda w, x: jn.linear(x, w)
+    >>> fitted = jn.laplace(f, jn.squared_error, prior_precision=1.0)
+    >>> posterior = fitted(jnp.zeros((1, 1)), jnp.ones((2, 1)), jnp.zeros((2, 1)))
+    >>> posterior.variance(jnp.array([[1.0], [10.0]])).shape
+    (2, 1)
     """
     if not prior_precision > 0:
         raise ValueError(f"laplace: prior_precision must be positive, got {prior_precision}")
@@ -69,6 +75,11 @@ def influence(f: Callable, loss: Callable, *, damping: float) -> Callable:
     `J(at) (G + damping·I)⁻¹ ∂ℓ_n/∂θ` for every example n of (x, *targets), `[*f(params, at).shape, B]`, to first order
     around parameters that minimise `Σ ℓ + damping/2·‖θ‖²` (Koh & Liang 2017); G is the Gauss-Newton matrix of Σ ℓ.
     Raises ValueError unless damping > 0.
+
+    >>> f = lambda w, x: jn.linear(x, w)
+    >>> moved = jn.influence(f, jn.squared_error, damping=0.1)
+    >>> moved(jnp.zeros((1, 2)), jnp.ones((3, 2)), jnp.ones((4, 2)), jnp.ones((4, 1))).shape
+    (3, 1, 4)
     """
     if not damping > 0:
         raise ValueError(f"influence: damping must be positive, got {damping}")
@@ -88,6 +99,10 @@ def saliency(f: Callable, output: int | None = None) -> Callable:
 
     f gives `[B, outputs]`; k is `output`, by default the largest output of each example (Simonyan et al. 2014).  Raises
     ShapeError where f's value or the index does not fit.
+
+    >>> w = jnp.array([[1.0, -2.0, 0.0]])
+    >>> jn.saliency(lambda x: jn.linear(x, w))(jnp.ones((1, 3)))
+    Array([[1., 2., 0.]], dtype=float32)
     """
 
     def run(x, *args):

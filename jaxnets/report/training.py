@@ -1,6 +1,7 @@
 """A network that learns the spiral, step by step: what it decides where, and the norms of its layers' Jacobians."""
 
 import functools
+from collections import OrderedDict
 from typing import Any
 
 import jax
@@ -69,7 +70,7 @@ class Training:
                 self.loss(params),
                 predictions,
                 self.model.apply(params, self.grid),
-                {k: n.mean() for k, n in norms.items()},
+                OrderedDict((name, norm.mean()) for name, norm in norms.items()),
             )
 
         return look

@@ -1,0 +1,171 @@
+"""The guide's pages, and the reference of all public names: made of their signatures and docstrings."""
+
+import dataclasses
+import html
+import importlib
+import importlib.resources
+import inspect
+import re
+import types
+
+import jaxnets
+
+PAGES = ("start", "concepts", "your_own_layer", "recipes", "performance", "accuracy", "conventions")
+DATA = {"LAYERS": "Every layer and loss by its name: a dict, to which `layer` adds yours."}
+MODULE_PREFIX = re.compile(r"\b(?:[A-Za-z_]\w*\.)+(?=[A-Za-z_])")  # as in collections.abc.Callable
+TITLE = "jaxnets: API reference"
+
+
+def pages() -> dict[str, str]:
+    """The Markdown text of every page of the guide by its name, in the order in which they are read."""
+    folder = importlib.resources.files("jaxnets") / "guide"
+    return {name: (folder / f"{name}.md").read_text(encoding="utf-8") for name in PAGES}
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A public name: how it is written, how it is called, its docstring."""
+
+    name: str
+    signature: str
+    docstring: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """The public names that one module defines."""
+
+    title: str
+    docstring: str
+    entries: tuple[Entry, ...]
+
+    @property
+    def anchor(self) -> str:
+        return f"module-{self.title}"
+
+
+def sections() -> list[Section]:
+    """Every public name by the module that defines it: in floor order, then layers and losses family by family."""
+    from .catalogue import LAYERS  # brings JAX, which the pages do not need
+
+    names: dict[types.ModuleType, list[Entry]] = {}
+    for name, home in jaxnets._HOME.items():
+        module = importlib.import_module(f"jaxnets.{home or name}")
+        public = {name: getattr(jaxnets, name)} if home else _defined(module, name)
+        names.setdefault(module, []).extend(entry for pair in public.items() for entry in _entries(*pair))
+    for name, layer in LAYERS.items():
+        if layer.forward.__module__.startswith("jaxnets."):  # not those of users
+            names.setdefault(importlib.import_module(layer.forward.__module__), []).extend(_entries(name, layer))
+    return [
+        Section(module.__name__.removeprefix("jaxnets."), inspect.getdoc(module) or "", tuple(entries))
+        for module, entries in names.items()
+    ]
+
+
+def _defined(module, prefix: str) -> dict[str, object]:
+    """The public functions and classes that a module defines itself."""
+    own = {name: value for name, value in vars(module).items() if not name.startswith("_") and callable(value)}
+    return {f"{prefix}.{name}": v for name, v in own.items() if getattr(v, "__module__", None) == module.__name__}
+
+
+def _entries(name: str, value):
+    """A name, and the methods and properties of a class."""
+    yield _entry(name, value)
+    for own, member in vars(value).items() if isinstance(value, type) else ():
+        if not own.startswith("_") and isinstance(member, (types.FunctionType, property, classmethod)):
+            yield _entry(f"{name}.{own}", getattr(value, own))
+
+
+def _entry(name: str, value) -> Entry:
+    if name in DATA:
+        return Entry(name, name, DATA[name])
+    if isinstance(value, property):
+        return Entry(name, name, inspect.getdoc(value) or "")
+    if isinstance(value, type) and issubclass(value, BaseException):
+        signature = f"({value.__bases__[0].__name__})"
+    else:
+        signature = MODULE_PREFIX.sub("", str(inspect.signature(value))).removesuffix(" -> None")
+        signature = signature.replace("(self, ", "(").replace("(self)", "()")
+    return Entry(name, name + signature, inspect.getdoc(value) or "")
+
+
+def _blocks(docstring: str):
+    """The paragraphs of a docstring, each with its kind: "text", "formula" or "example"."""
+    for block in filter(None, re.split(r"\n\s*\n", docstring)):
+        if block.lstrip().startswith(">>>"):
+            yield "example", inspect.cleandoc(block)
+        else:
+            formula = re.match(r"∂\S* = ", block) or " " * 4 in block
+            yield "formula" if formula else "text", block
+
+
+# as Markdown
+
+
+def reference() -> str:
+    """The signature and the docstring of every public name, as Markdown."""
+    found = sections()
+    lines = [f"# {TITLE}", "", *(f"- [{s.title}](#{s.anchor}): {_listed(s)}" for s in found), ""]
+    for section in found:
+        lines += [f'## <a id="{section.anchor}"></a>{section.title}', "", *_markdown(section.docstring)]
+        for entry in section.entries:
+            heading = f'### <a id="{entry.name}"></a>`{entry.name}`'
+            lines += [heading, "", "```python", entry.signature, "```", "", *_markdown(entry.docstring)]
+    return "\n".join(lines)
+
+
+def _listed(section: Section) -> str:
+    return ", ".join(f"[{entry.name}](#{entry.name})" for entry in section.entries)
+
+
+def _markdown(docstring: str):
+    for kind, block in _blocks(docstring):
+        if kind == "text":
+            parts = re.split(r"(`[^`]*`)", block)  # code stays as it is
+            yield "".join(part if i % 2 else re.sub(r"([\\*_<>\[\]|#~])", r"\\\1", part) for i, part in enumerate(parts))
+        else:
+            yield f"```{'python' if kind == 'example' else 'text'}\n{block}\n```"
+        yield ""
+
+
+# as a page
+
+STYLE = """
+:root { color-scheme: light dark; --line: #8886; --soft: #8881; --link: light-dark(#0550ae, #79b8ff); }
+body { margin: 0 auto; max-width: 62rem; padding: 1rem; font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
+a { color: var(--link); }
+nav { border: 1px solid var(--line); border-radius: .5rem; padding: .25rem 1rem; font-size: .9rem; }
+h2 { border-bottom: 1px solid var(--line); margin-top: 3rem; }
+h3 { margin: 2rem 0 .5rem; font-size: 1rem; }
+code, pre { font: .9rem/1.4 ui-monospace, monospace; }
+pre { background: var(--soft); border-radius: .4rem; margin: .5rem 0; padding: .5rem .75rem; white-space: pre-wrap; }
+p { margin: .5rem 0; }
+""".strip()
+
+
+def reference_html() -> str:
+    """The same as one page of HTML that needs no other file."""
+    found = sections()
+    lines = ["<!doctype html>", '<html lang="en">', "<head>", '<meta charset="utf-8">']
+    lines += ['<meta name="viewport" content="width=device-width, initial-scale=1">', f"<title>{TITLE}</title>"]
+    lines += [f"<style>{STYLE}</style>", "</head>", "<body>", f"<h1>{TITLE}</h1>", '<nav aria-label="Contents">', "<ul>"]
+    for section in found:
+        links = ", ".join(f'<a href="#{entry.name}">{html.escape(entry.name)}</a>' for entry in section.entries)
+        lines.append(f'<li><a href="#{section.anchor}">{html.escape(section.title)}</a>: {links}</li>')
+    lines += ["</ul>", "</nav>", "<main>"]
+    for section in found:
+        lines += [f'<h2 id="{section.anchor}">{html.escape(section.title)}</h2>', *_html(section.docstring)]
+        for entry in section.entries:
+            lines += [f'<h3 id="{entry.name}">{html.escape(entry.name)}</h3>']
+            lines += [f"<pre><code>{html.escape(entry.signature)}</code></pre>", *_html(entry.docstring)]
+    return "\n".join([*lines, "</main>", "</body>", "</html>", ""])
+
+
+def _html(docstring: str):
+    for kind, block in _blocks(docstring):
+        text = html.escape(block)
+        if kind == "text":
+            marked = re.sub(r"`([^`]*)`", r"<code>\1</code>", text)
+            yield f"<p>{marked}</p>"
+        else:
+            yield f"<pre>{text}</pre>"

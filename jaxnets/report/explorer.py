@@ -1,0 +1,334 @@
+"""The page with live JAX behind it, served on 127.0.0.1 to who knows its address with the token.
+
+Other pages in the same browser are kept out: `Host` and `Origin` are checked, and the token.  A model's text is read,
+never evaluated; everything is bounded in size and time.
+"""
+
+import contextlib
+import hmac
+import io
+import json
+import re
+import secrets
+import socket
+import socketserver
+import threading
+import time
+import webbrowser
+from collections.abc import Callable
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+from urllib.parse import parse_qs
+
+from .worker import START_S, Job, Jobs, Refusal, Worker, run
+
+CONNECTIONS = 128
+BODY = 16 * 1024
+ERROR, SHOWN = 3000, 60  # characters of an error, and of a value in it
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "Connection": "close",
+}
+MORE_HEADERS = {405: {"Allow": "GET, POST"}, 503: {"Retry-After": "1"}}
+
+
+def explore(port: int = 0, model: str = "spiral", open_browser: bool = True, input_shape: str = "") -> None:
+    """Print the address of the page, open it, and serve it until Ctrl-C.
+
+    `port` 0 takes a free one.  The page begins with `model`, a description on an input like "2" or "1x8x8".
+    """
+    with Explorer(port, model, input_shape) as explorer, contextlib.suppress(KeyboardInterrupt):
+        print(explorer.url, flush=True)
+        if open_browser:
+            webbrowser.open(explorer.url)
+        threading.Event().wait()
+
+
+class Explorer:
+    """The server and its worker; a context manager that serves at `url` meanwhile.
+
+    `limit_s`: seconds a job may take; `waiting`: how many may wait for their turn; `patience_s`: seconds a client has for
+    its request; `jobs`: what the worker runs.  Raises OSError where the port is taken.
+    """
+
+    def __init__(
+        self,
+        port: int = 0,
+        model: str = "spiral",
+        input_shape: str = "",
+        *,
+        limit_s: float = 30,
+        waiting: int = 16,
+        patience_s: float = 10,
+        jobs: Jobs = run,
+    ):
+        self.token = secrets.token_urlsafe(16)
+        self.patience_s = patience_s
+        self._first: Job = {"model": model, "input": input_shape, "batch": 4, "dtype": "float64", "seed": 0}
+        self._limits = (jobs, limit_s, waiting)
+        self._page: str | None = None
+        self._page_lock = threading.Lock()
+        self._server = _Server(port, self)
+        self.hosts = tuple(f"{name}:{self._server.server_address[1]}" for name in ("127.0.0.1", "localhost"))
+        self.url = f"http://{self.hosts[0]}/?token={self.token}"
+
+    def start(self):
+        self.work = Worker(*self._limits)
+        threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True).start()
+
+    def stop(self):
+        self._server.shutdown()
+        self._server.server_close()
+        self.work.stop()
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def page(self) -> str:
+        """Computed when it is first asked for."""
+        with self._page_lock:
+            if self._page is None:
+                live = {"token": self.token, **self._first}
+                self._page = self.work({"job": "page", **self._first, "live": live}, START_S)
+            return self._page
+
+
+# --- what a request may hold ----------------------------------------------------------------------------------------
+
+
+def _whole(least: int, most: int):
+    expected = f"a whole number from {least} to {most:,}"
+    return expected, lambda value: type(value) is int and least <= value <= most
+
+
+def _one_of(*names: str):
+    return " or ".join(names), lambda value: isinstance(value, str) and value in names
+
+
+MODEL_CHARACTERS, INPUT_NUMBERS = 2000, 4096
+_SHAPE = re.compile(r"[1-9]\d{0,3}(x[1-9]\d{0,3}){0,7}", re.ASCII)
+
+
+def _is_shape(value) -> bool:
+    if not isinstance(value, str) or (value and not _SHAPE.fullmatch(value)):
+        return False
+    count = 1
+    for size in value.split("x") if value else ():
+        count *= int(size)
+    return count <= INPUT_NUMBERS
+
+
+Check = tuple[str, Callable[[Any], bool]]  # what is expected, and whether a value is that
+PROBLEM: dict[str, Check] = {
+    "model": (
+        f"a text of at most {MODEL_CHARACTERS:,} characters",
+        lambda value: isinstance(value, str) and len(value) <= MODEL_CHARACTERS,
+    ),
+    "input": (f"a shape like 2 or 1x8x8, of at most {INPUT_NUMBERS:,} numbers and 8 axes, or nothing", _is_shape),
+    "batch": _whole(1, 64),
+    "dtype": _one_of("float32", "float64"),
+    "seed": _whole(0, 2**31 - 1),
+}
+TRAIN = {**PROBLEM, "action": _one_of("reset", "step"), "steps": _whole(1, 50)}
+OPTIONAL = {"steps"}
+FIELDS = {"/model": PROBLEM, "/compare": PROBLEM, "/train": TRAIN}
+
+
+def _fields(body: bytes, known: dict[str, Check]) -> Job:
+    """The JSON object in a body; raises Refusal that names the field which does not fit."""
+    try:
+        found = json.loads(body.decode())
+    except (ValueError, RecursionError):
+        raise Refusal(400, "the body is not JSON in UTF-8") from None
+    if not isinstance(found, dict):
+        raise Refusal(400, "the body is not a JSON object")
+    if unknown := found.keys() - known.keys():
+        raise Refusal(400, f"unknown field {_shown(min(unknown))}; known: {', '.join(known)}")
+    for name, (expected, fits) in known.items():
+        if name not in found:
+            if name not in OPTIONAL:
+                raise Refusal(400, f"{name}: missing, expected {expected}")
+        elif not fits(found[name]):
+            raise Refusal(400, f"{name}: expected {expected}, got {_shown(found[name])}")
+    return found
+
+
+def _shown(value) -> str:
+    if isinstance(value, (dict, list)):
+        return "an object" if isinstance(value, dict) else "a list"
+    return json.dumps(value, ensure_ascii=False)[:SHOWN]
+
+
+# --- HTTP -----------------------------------------------------------------------------------------------------------
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+    request_queue_size = CONNECTIONS
+
+    def __init__(self, port: int, explorer: Explorer):
+        self.explorer = explorer
+        self._places = threading.BoundedSemaphore(CONNECTIONS)
+        super().__init__(("127.0.0.1", port), _Handler)
+
+    def process_request(self, request, client_address):
+        if self._places.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request, client_address):
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    def handle_error(self, request, client_address):
+        """A client that broke off is none of our concern."""
+
+
+class _Request(io.RawIOBase):
+    """What a client sends, until its time is over: a byte now and then does not buy more."""
+
+    def __init__(self, connection: socket.socket, patience_s: float):
+        self._connection, self._end = connection, time.monotonic() + patience_s
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._connection.settimeout(left)
+        return self._connection.recv_into(buffer)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One request a connection; every complaint is JSON {"error": one line}."""
+
+    server: _Server
+    default_request_version = "HTTP/1.0"  # so that what has no version is answered with a status
+
+    def setup(self):
+        super().setup()
+        self.explorer = self.server.explorer
+        self.rfile.close()
+        self.rfile = io.BufferedReader(_Request(self.connection, self.explorer.patience_s))
+
+    def finish(self):
+        super().finish()
+        with contextlib.suppress(OSError):  # closing before the client has sent all might cut off its answer
+            self.connection.shutdown(socket.SHUT_WR)
+            self.connection.settimeout(1)
+            for _ in range(16):
+                if not self.connection.recv(65536):
+                    break
+
+    def log_message(self, *_):
+        pass
+
+    def parse_request(self):
+        if not super().parse_request():
+            return False
+        if self.command not in ("GET", "POST"):
+            self.send_error(405)
+            return False
+        return True
+
+    def send_error(self, code, message=None, explain=None):
+        """For what the base class finds wrong: lines, headers, versions."""
+        self._refuse(Refusal(code, HTTPStatus(code).phrase))
+
+    def do_GET(self):
+        self._reply(self._get)
+
+    def do_POST(self):
+        self._reply(self._post)
+
+    def _reply(self, method):
+        try:
+            self._check_origin()
+            kind, text = method()
+        except Refusal as refusal:
+            self._refuse(refusal)
+        except TimeoutError:
+            self._refuse(Refusal(408, f"the request took longer than {self.explorer.patience_s:g} s to come"))
+        except Exception:  # whatever it is, the client gets one line and the server goes on
+            self._refuse(Refusal(500, "the explorer failed"))
+        else:
+            self._send(200, kind, text)
+
+    def _get(self):
+        path, _, query = self.path.partition("?")
+        if path != "/":
+            raise Refusal(404, "no such page")
+        self._check_token(parse_qs(query).get("token", [""])[0])
+        return "text/html", self.explorer.page()
+
+    def _post(self):
+        if self.path not in FIELDS:
+            raise Refusal(404, "no such page")
+        self._check_token(self._header("X-Token"))
+        fields = _fields(self._body(), FIELDS[self.path])
+        return "application/json", self.explorer.work({"job": self.path[1:], **fields})
+
+    def _header(self, name: str) -> str:
+        """A header that may come once; "" where it does not."""
+        values = self.headers.get_all(name, [])
+        if len(values) > 1:
+            raise Refusal(400, f"several headers {name}")
+        return values[0].strip() if values else ""
+
+    def _check_origin(self):
+        host, origin = self._header("Host"), self._header("Origin")
+        if host not in self.explorer.hosts:
+            raise Refusal(403, f"Host must be {' or '.join(self.explorer.hosts)}")
+        if origin and origin != f"http://{host}":
+            raise Refusal(403, f"Origin must be http://{host}")
+
+    def _check_token(self, token: str):
+        if not hmac.compare_digest(token.encode(errors="replace"), self.explorer.token.encode()):
+            raise Refusal(403, "the token is missing or wrong: use the whole address that `jaxnets explore` printed")
+
+    def _body(self) -> bytes:
+        length = self._header("Content-Length")
+        if not length or self._header("Transfer-Encoding"):
+            raise Refusal(411, "Content-Length is missing; a body in chunks is not read")
+        if not re.fullmatch(r"\d{1,18}", length, re.ASCII):
+            raise Refusal(400, "Content-Length is not a number")
+        if int(length) > BODY:
+            raise Refusal(413, f"the body has more than {BODY:,} bytes")
+        body = self.rfile.read(int(length))
+        if len(body) < int(length):
+            raise Refusal(400, "the body is shorter than Content-Length")
+        return body
+
+    def _refuse(self, refusal: Refusal):
+        line = " ".join(refusal.text.split())
+        self._send(refusal.status, "application/json", json.dumps({"error": line[:ERROR]}))
+
+    def _send(self, status: int, kind: str, text: str):
+        content = text.encode(errors="replace")
+        self.connection.settimeout(self.explorer.patience_s)
+        self.send_response_only(status)
+        more = {
+            "Content-Type": f"{kind}; charset=utf-8",
+            "Content-Length": str(len(content)),
+            **MORE_HEADERS.get(status, {}),
+        }
+        for name, value in (HEADERS | more).items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
