@@ -242,7 +242,12 @@ def hessian(function: Callable, argnums: int | tuple[int, ...] = 0, *, on_opaque
     'scaled identity'
     """
     first = _differentiate("hessian", function, argnums, False, on_opaque)
-    second = _differentiate("hessian", lambda *args, **kwargs: dense(first(*args, **kwargs)[2]), argnums, False, on_opaque)
+
+    @functools.wraps(function)
+    def slopes(*args, **kwargs):
+        return dense(first(*args, **kwargs)[2])
+
+    second = _differentiate("hessian", slopes, argnums, False, on_opaque)
 
     @functools.wraps(function)
     def wrapped(*args, **kwargs):

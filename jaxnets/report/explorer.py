@@ -62,7 +62,7 @@ class Explorer:
         model: str = "spiral",
         input_shape: str = "",
         *,
-        limit_s: float = 30,
+        limit_s: float = 60,
         waiting: int = 16,
         patience_s: float = 10,
         jobs: Jobs = run,

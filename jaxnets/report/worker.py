@@ -124,9 +124,9 @@ def _outcome(jobs: Jobs, job: Job, state: bytes | None) -> tuple[int, str, bytes
     try:
         return 200, *jobs(job, state)
     except (ValueError, DTypeError, JacobianTooLarge, OverflowError, ModuleNotFoundError) as error:
-        return 400, str(error), state
+        return 400, str(error), None
     except Exception as error:
-        return 500, f"{job['job']}: {type(error).__name__}: {error}", state
+        return 500, f"{job['job']}: {type(error).__name__}: {error}", None
 
 
 def run(job: Job, state: bytes | None) -> tuple[str, bytes | None]:
