@@ -161,7 +161,9 @@ class Explore:
     """The same page in the browser, with live JAX behind it: other models, sizes and seeds, one training step at a time."""
 
     model: tyro.conf.Positional[str] = "spiral"
-    """What to begin with: a preset or a description of a model of 8 numbers."""
+    """What to begin with: a preset or a description."""
+    input: str = ""
+    """Shape of one example of a described model, as 3x10x20.  Default: 8."""
     port: int = 0
     """Port on 127.0.0.1.  Default: one that is free."""
     browser: bool = True
@@ -392,7 +394,7 @@ def _report(command: Report) -> int:
     if not command.model:
         raise _UsageError("report: which MODEL?  A preset (mynet, spiral, digits, autoencoder) or a description")
     _setup(command)
-    from .report import report
+    from .report.report import report
 
     return _write(command.output, report(_problem(command, command.model)))
 
@@ -401,7 +403,7 @@ def _explore(command: Explore) -> int:
     from .report.explorer import explore
 
     with _usage():
-        explore(command.port, command.model, command.browser)
+        explore(command.port, command.model, command.browser, command.input)
     return 0
 
 

@@ -205,7 +205,7 @@ class Jacobian:
 
     @property
     def apart(self) -> bool:
-        """Whether it is shown an example at a time: batched, and not just a vector by a vector, whose entries are features."""
+        """Whether it is shown an example at a time: batched, and not a vector by a vector, whose entries are features."""
         return self.batched and len(self.out_shape + self.in_shape) > 2
 
     @property

@@ -1,5 +1,6 @@
-"""Double precision for every test, hypothesis without chance or deadline, and the option `--all`."""
+"""Double precision for every test, hypothesis without chance or deadline, a browser, and the option `--all`."""
 
+import shutil
 import sys
 
 import jax
@@ -28,6 +29,19 @@ def optimization(request):
     yield
     jax.config.update("jax_disable_most_optimizations", False)
     jax.clear_caches()  # the other files get what users get
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium without a window."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("needs Chromium: apt install chromium")
+    driver = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
+    with driver.sync_playwright() as tool:
+        running = tool.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield running
+        running.close()
 
 
 def pytest_addoption(parser):

@@ -569,3 +569,35 @@ def test_explore_prints_its_address_and_ends_at_ctrl_c():
         assert process.returncode == 0
     finally:
         process.kill()
+
+
+def test_the_page_in_a_browser(explorer, browser):
+    tab, problems = browser.new_page(), []
+    tab.set_default_timeout(60_000)
+    tab.on("pageerror", lambda error: problems.append(str(error)))
+    tab.on("request", lambda one: one.url.startswith((explorer.url.split("?")[0], "data:")) or problems.append(one.url))
+    tab.goto(explorer.url)
+    compared = tab.locator("#comparison:not([aria-busy]) table").first
+    compared.wait_for()
+
+    def show(model):
+        tab.fill("[name='model']", model)
+        tab.get_by_role("button", name="Show").click()
+
+    show("linear(3) tahn")
+    tab.get_by_role("alert").filter(has_text="unknown word 'tahn', did you mean tanh").wait_for()
+    assert tab.inner_text(".page-head .model") == MODEL["model"]
+
+    other = {**MODEL, "model": "linear(3) tanh log_softmax", "batch": 4, "seed": 0}
+    show(other["model"])
+    tab.locator(".page-head .model", has_text=other["model"]).wait_for()
+    compared.wait_for()
+    block = answer(explorer, "/model", other)["content"]["modules"][0]["jacobians"][0]
+    shown = tab.inner_text(".readout").rpartition("=")[2].replace("−", "-")
+    assert float(shown) == pytest.approx(block["values"][0][0], rel=1e-5)
+
+    for do, step in (("reset", 0), ("10", 10), ("1", 11)):
+        tab.locator(f"[data-live='{do}']").click()
+        tab.locator("#training output", has_text=f"step {step},").wait_for()
+    tab.close()
+    assert not problems

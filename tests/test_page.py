@@ -4,7 +4,6 @@ import copy
 import inspect
 import json
 import re
-import shutil
 from importlib.resources import files
 
 import jax
@@ -44,18 +43,6 @@ def compared(asked):
 def data(asked, compared):
     parts = {"saturation": saturation(), "replay": Training(asked).replay(20, 5), "benchmarks": TABLES}
     return {**describe(asked), "comparisons": [compared.to_json()], **parts}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("needs Chromium: apt install chromium")
-    driver = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
-    with driver.sync_playwright() as tool:
-        running = tool.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield running
-        running.close()
 
 
 @pytest.fixture

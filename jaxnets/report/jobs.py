@@ -12,10 +12,8 @@ import jax
 from ..display import for_json
 from ..spec import Problem, preset, presets, problem
 from .content import comparisons, describe
-from .page import page
-from .saturation import saturation
-from .speed import tables
-from .training import SIZE, Training, replay
+from .report import report
+from .training import SIZE, Training
 
 MODULES = 64
 PARAMETERS = 200_000
@@ -34,9 +32,7 @@ def _start(job: Job, state: State) -> tuple[str, State]:
 
 def _page(job: Job, state: State) -> tuple[str, State]:
     """The page in HTML; it asks for the comparisons itself, which take longest."""
-    found = _problem(job)
-    parts = {"comparisons": None, "saturation": saturation(), "replay": replay(found), "benchmarks": tables()}
-    return page({**describe(found), **parts, "live": job["live"]}), state
+    return report(_problem(job), job["live"]), state
 
 
 def _model(job: Job, state: State) -> tuple[str, State]:

@@ -1,0 +1,18 @@
+"""The whole page on a model."""
+
+from ..spec import Problem
+from .content import comparisons, describe
+from .page import page
+from .saturation import saturation
+from .speed import tables
+from .training import replay
+
+
+def report(problem: Problem, live: dict | None = None) -> str:
+    """One self-contained HTML page on a model and a batch, from `spec.problem`.
+
+    A `live` page has a server behind it, which gives it the comparisons later: they take longest.
+    """
+    compared = {"live": live, "comparisons": None} if live else {"comparisons": comparisons(problem)}
+    parts = {"saturation": saturation(), "replay": replay(problem), "benchmarks": tables()}
+    return page({**describe(problem), **compared, **parts})
