@@ -162,7 +162,7 @@ class Explore:
 
     model: tyro.conf.Positional[str] = "spiral"
     """What to begin with: a preset or a description."""
-    input: str = ""
+    input: str | None = None
     """Shape of one example of a described model, as 3x10x20.  Default: 8."""
     port: int = 0
     """Port on 127.0.0.1.  Default: one that is free."""
@@ -401,9 +401,11 @@ def _report(command: Report) -> int:
 
 def _explore(command: Explore) -> int:
     from .report.explorer import explore
+    from .spec import problem
 
     with _usage():
-        explore(command.port, command.model, command.browser, command.input)
+        problem(command.model, _input_shape(command.input), abstract=True)  # refused here, not in the browser
+        explore(command.port, command.model, command.browser, command.input or "")
     return 0
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import jax
 import pytest
@@ -195,6 +196,13 @@ BAD = [
     ["compare", "spiral", "--seed", "9" * 30],
     ["compare", "softmax", "--batch", "3"],
     ["compare", "softmax", "--input", "5"],
+    ["report"],
+    ["report", "nosuch"],
+    ["report", "linear(3)", "--batch", "0"],
+    ["explore", "linear(3"],
+    ["explore", "linear(3)", "--input", "3x4"],
+    ["explore", "--port", "99999"],
+    ["guide", "nosuch"],
 ]
 
 
@@ -219,6 +227,10 @@ COMMANDS = {  # a command that would work, the kinds of its options
     ),
     "evaluate": (["runs"], {"--json": bool}),
     "space": ([], {"--output": None, "--seed": int, "--pictures": bool, "--json": bool}),
+    "report": (["digits"], {"--output": None, "--seed": int, "--dtype": str, "--batch": int, "--input": str}),
+    "explore": (["spiral"], {"--port": int, "--input": str, "--browser": bool}),
+    "guide": (["start"], {}),
+    "reference": ([], {"--output": None}),
     "tricks": (["l2"], {"--output": None, "--seeds": int, "--quick": bool, "--pictures": bool, "--json": bool}),
 }
 WRONG = {  # values that are none of the kind
@@ -283,6 +295,21 @@ def test_bad_input_is_one_line_and_exit_status_2(capsys, tmp_path, monkeypatch, 
     assert "Traceback" not in err
     assert len(err) < 400
     assert not list(tmp_path.iterdir())  # nothing is half-written
+
+
+@pytest.mark.newest
+def test_report_guide_and_reference(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, out, _ = run(capsys, "report", "linear(2) relu", "--input", "2", "--batch", "1", "-o", "pages/mine.html")
+    assert (status, out) == (0, "pages/mine.html\n")
+    text = Path("pages/mine.html").read_text()
+    assert "∂y[b,o]/∂w[o,i] = x[b,i]" in text and len(text.encode()) < 400_000
+    assert run(capsys, "guide")[1].startswith("pages: start, concepts")
+    assert "Concepts: labels, structure, batch" in run(capsys, "guide", "concepts")[1]
+    assert "`jacobian`" in run(capsys, "reference")[1]
+    assert run(capsys, "reference", "-o", "reference.html")[:2] == (0, "reference.html\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pages", "reference.html"]
+    assert run(capsys, "reference", "-o", "pages")[0] == 2
 
 
 def test_plain_text_under_a_pipe_and_no_colour():
