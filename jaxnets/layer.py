@@ -47,7 +47,7 @@ class Layer:
 
     def jacobian(self, rule: Callable) -> Callable:
         """Register `rule(y, *args, **config)`: a tuple with one rule an argument; of such tuples where outputs are many."""
-        if self.rule is not None:
+        if self.rule is not None and rule.__module__ != "__main__":  # a notebook's cell may run again
             raise RuleError(f"layer '{self.name}' already has a Jacobian rule")
         self.rule = rule
         return rule

@@ -1,0 +1,114 @@
+"""Tells students what is wrong with a Jacobian of their own."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+
+import jax
+from rich.table import Table
+from rich.text import Text
+
+from ..display import as_data, as_text, for_json
+from ..html import table
+from .judge import Finding, Judge
+from .mistakes import is_real
+from .student import Student, student
+
+COLUMNS = ("Jacobian", "finding", "entry", "given", "right")
+
+
+@dataclasses.dataclass(frozen=True)
+class RuleReport:
+    """What `check_rule` found, a finding an argument; `.ok` where every Jacobian is right.  Prints as a table."""
+
+    title: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        return all(finding.ok for finding in self.findings)
+
+    def to_json(self) -> dict:
+        """Numbers that JSON lacks are texts."""
+        return {"ok": self.ok, **for_json(as_data(self), str)}
+
+    def _rows(self):
+        for f in self.findings:
+            entry = "" if f.index is None else f"{list(f.index)}\n{f.where}"
+            numbers = ["" if n is None else f"{n:.4g}".replace("-", "−") for n in (f.given, f.right)]
+            yield [f.name, f.sentence, entry, *numbers]
+
+    def _note(self):
+        right = sum(f.ok for f in self.findings)
+        return f"{right} of {len(self.findings)} right.  An entry is [*indices of the output, *indices of the input]."
+
+    def __rich_console__(self, console, options):
+        grid = Table(title=Text(f"the Jacobians of {self.title}"), title_justify="left")
+        for name in COLUMNS:
+            grid.add_column(name, justify="right" if name in ("given", "right") else "left", overflow="fold")
+        for row in self._rows():
+            grid.add_row(*map(Text, row))
+        yield grid
+        yield Text(self._note())
+
+    def _repr_html_(self):
+        return table(f"the Jacobians of {self.title}", COLUMNS, self._rows(), [self._note()])
+
+    def __str__(self):
+        return as_text(self, 120)
+
+
+def check_rule(my_layer: Callable, *args, jacobian: Callable | None = None, **config) -> RuleReport:
+    """Tell what is wrong with a Jacobian written by hand: transposed, wrong sign, wrong axis, a sum over paths missing, …
+
+    `my_layer` is made with `@layer` and has a rule; arguments that are left out are made from its annotations.  Or it is
+    any function of arrays, and `jacobian(*args, **config)` gives the dense array [*y, *x], or a `Jacobian`; a tuple with
+    one an argument, None for those without, where there are several.
+
+    Judged in double precision by `jax.jacfwd` and `jax.jacrev` of the forward function, at random points, at 0, ±1 and
+    ties, at ±30 and ±100, and with other sizes where the arguments were made.  At a kink any number between the
+    one-sided derivatives is right.  A rule that is right and loses its digits in single precision, where a function
+    saturates, counts as right and is told so.  Whole Jacobians are made, many times: use small arrays.
+
+    Raises TypeError where there is no Jacobian to judge, ValueError where arguments are missing and cannot be made or
+    none is real, and what `my_layer` raises for arguments that do not fit.
+
+    >>> jn.check_rule(jn.relu).ok
+    True
+    >>> wrong = jn.check_rule(jnp.tanh, jnp.ones(3), jacobian=lambda x: jnp.diag(jnp.tanh(x) ** 2 - 1))
+    >>> wrong.ok, wrong.findings[0].diagnosis
+    (False, 'wrong sign')
+    """
+    rule = student(my_layer, jacobian, config)
+    with jax.enable_x64(True):
+        sets = rule.argument_sets(args)
+        first = sets["own"]
+        real = [k for k, x in enumerate(first) if is_real(x)]
+        if not real:
+            raise ValueError("check_rule: no argument holds a real array")
+        names = rule.names(len(first))
+        outputs = rule.forward(*first)
+        count = rule.miscount(outputs, first)
+        if count:
+            whole = f"∂y/∂({', '.join(names)})"
+            return RuleReport(rule.name, (Finding(whole, *count),))
+        oracle = _oracle(rule, real)
+        findings = []
+        for o, k in itertools.product(range(len(outputs)), real):
+            judge = Judge(rule, oracle, sets, o, k, names, real.index(k))
+            label = f"∂y{o if len(outputs) > 1 else ''}/∂{names[k]}"
+            findings.append(dataclasses.replace(judge.finding(), name=label))
+    return RuleReport(rule.name, tuple(findings))
+
+
+def _oracle(rule: Student, real) -> Callable:
+    """Autodiff's answers, compiled once for every set of sizes: outputs, and by jacfwd and jacrev [output][argument]."""
+
+    def run(*args):
+        return (
+            rule.forward(*args),
+            jax.jacfwd(rule.forward, tuple(real))(*args),
+            jax.jacrev(rule.forward, tuple(real))(*args),
+        )
+
+    return jax.jit(run)

@@ -1,0 +1,322 @@
+"""Judges one Jacobian that was written by hand, by autodiff and one-sided differences, at many points."""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .mistakes import HYPOTHESES, is_real
+
+CORRECT, DIGITS = "correct", "loses digits"  # with these a Jacobian is right
+KINKS = (0.0, 1.0, -1.0, 0.5, -0.5, 3.0, -3.0, 6.0, -6.0)
+TAILS = (100.0, -30.0, 3.0, -100.0, 5.0, 30.0, -5.0, -3.0)
+STEEP = (20.0, -8.0, 2.0, 15.0, -20.0, 4.0, -15.0, 10.0, -2.0, 8.0, -10.0, -4.0)
+TOLERANCE, ROUGH = 1e-9, 1e-4  # of the largest entry: in double precision, in single precision or by differences
+LOST, SMALLEST = 1e-3, 1e-8  # errors of a row that count as lost digits; rows below are not exact in the oracle either
+STEP = 1e-6  # of one-sided differences
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """What is known of one Jacobian: a diagnosis, a sentence, the worst entry and the number given and the right one."""
+
+    name: str
+    diagnosis: str
+    sentence: str
+    index: tuple[int, ...] | None = None
+    given: float | None = None
+    right: float | None = None
+    where: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the Jacobian is right; one that loses digits is."""
+        return self.diagnosis in (CORRECT, DIGITS)
+
+
+@dataclasses.dataclass(eq=False)
+class Trial:
+    """A Jacobian as it was given, and as autodiff has it, at one point."""
+
+    judge: "Judge"
+    args: list
+    outputs: tuple
+    truth: np.ndarray
+    where: str
+    given: Any = None  # an array, or None
+    failure: Exception | None = None
+    tolerance: float = TOLERANCE
+
+    @property
+    def sizes(self) -> tuple:
+        return tuple(None if x is None else x.shape for x in self.args)
+
+    @property
+    def fits(self) -> bool:
+        return self.given is not None and self.given.shape == self.truth.shape
+
+    @property
+    def wrong(self) -> np.ndarray:
+        return ~self.equal(self.given, self.truth)
+
+    @property
+    def bad(self) -> bool:
+        return not self.fits or bool(self.wrong.any())
+
+    def equal(self, a, b) -> np.ndarray:
+        """Which entries agree; where autodiff has no finite answer, everything does."""
+        scale = max(1.0, float(np.max(np.abs(b), initial=0, where=np.isfinite(b))))
+        with np.errstate(invalid="ignore"):
+            return (np.abs(a - b) <= self.tolerance * scale) | ~np.isfinite(self.truth)
+
+    def holds(self, candidate) -> bool:
+        """Whether this array is the right answer."""
+        return candidate.shape == self.truth.shape and bool(self.equal(candidate, self.truth).all())
+
+    def again(self, outputs, args) -> np.ndarray | None:
+        """What the rule gives for other arrays, None where it does not take them."""
+        try:
+            return self.judge.rule.given(self.judge.o, self.judge.k, outputs, args)
+        except Exception:
+            return None
+
+    def finding(self, diagnosis, sentence, chosen=None) -> Finding:
+        """With the worst entry, of the chosen ones."""
+        if not self.fits:
+            return Finding("", diagnosis, sentence, where=self.where)
+        with np.errstate(invalid="ignore"):
+            gap = np.abs(self.given - self.truth)
+        gap = np.where(np.isfinite(self.given), gap, np.inf)
+        gap = np.where(self.wrong if chosen is None else chosen, gap, -1)
+        index = np.unravel_index(int(gap.argmax()), gap.shape)
+        numbers = float(self.given[index]), float(self.truth[index])
+        return Finding("", diagnosis, sentence, tuple(map(int, index)), *numbers, self.where)
+
+
+class Judge:
+    """Finds what there is to say of the Jacobian of output o by argument k."""
+
+    def __init__(self, rule, oracle, sets, o, k, names, place):
+        self.rule, self.oracle, self.sets, self.o, self.k, self.names = rule, oracle, sets, o, k, names
+        self.place = place  # among the real arguments
+        self.random = np.random.default_rng(k)
+        self.side = ""  # which derivative it takes at kinks, where it is not autodiff's
+
+    def finding(self) -> Finding:
+        own = self.sets["own"]
+        x = own[self.k]
+        trials = [self.trial(args, self.sizes(args)) for args in self.sets.values()]
+        trials.append(self.trial(self.moved(self.random.normal(size=x.shape)), self.sizes(own)))
+        for check in (self._ordinary, self._kinks, self._tails, self._digits):
+            found = check(trials)
+            if found:
+                return found
+        return Finding("", CORRECT, f"{CORRECT}; at kinks it takes {self.side}" if self.side else CORRECT)
+
+    def sizes(self, args) -> str:
+        return f"{self.names[self.k]} {list(args[self.k].shape)}"
+
+    def moved(self, value) -> list:
+        """The first arguments, with another value of the one that is judged."""
+        args = list(self.sets["own"])
+        args[self.k] = jnp.asarray(value, args[self.k].dtype)
+        return args
+
+    def filled(self, values) -> Iterator[list]:
+        """Arguments whose judged one is made of these values, as often as it takes for all of them."""
+        shape = self.sets["own"][self.k].shape
+        size = math.prod(shape)
+        shuffled = self.random.permutation(np.resize(values, max(len(values), size)))
+        for start in range(0, len(shuffled), max(size, 1)):
+            yield self.moved(np.resize(shuffled[start : start + size], shape) if size else np.zeros(shape))
+
+    def trial(self, args, where) -> Trial:
+        outputs, *answers = self.oracle(*args)
+        forward, reverse = (np.asarray(answer[self.o][self.place], np.float64) for answer in answers)
+        trial = Trial(self, args, outputs, forward, where)
+        if outputs[self.o].dtype != jnp.float64:
+            trial.tolerance = ROUGH
+        try:
+            given = self.rule.given(self.o, self.k, outputs, args)
+            if given is not None:
+                if given.dtype.kind == "f" and given.dtype.itemsize < 8:
+                    trial.tolerance = ROUGH
+                trial.given = given.astype(np.float64)
+        except Exception as error:
+            trial.failure = error
+        if trial.fits:  # where the two differ, the one that agrees is believed
+            trial.truth = np.where(trial.equal(trial.given, reverse), reverse, forward)
+        return trial
+
+    def _ordinary(self, trials) -> Finding | None:
+        """Random points."""
+        bad = [t for t in trials if t.bad and not (t.given is None and t.failure is None and t.holds(0 * t.truth))]
+        if not bad:
+            return None
+        first = bad[0]
+        if first.given is None and first.failure is None:
+            return first.finding("no rule", f"no rule: its Jacobian is None, but y depends on {self.names[self.k]}")
+        broken = next((t for t in bad if _not_finite(t) is not None), None)
+        if broken:
+            return broken.finding("not finite", "NaN or infinite", _not_finite(broken))
+        for hypothesis in HYPOTHESES:
+            found = hypothesis(self, bad)
+            if found:
+                diagnosis, words = found
+                shown = next((t for t in bad if t.fits), first)
+                return shown.finding(diagnosis, f"{diagnosis}: {words}" if words else diagnosis)
+        if first.failure:
+            error = first.failure
+            return first.finding("error", f"the rule raised {type(error).__name__}: {error}")
+        if not first.fits:
+            got = f"{list(first.given.shape)}, expected {list(first.truth.shape)}: the axes of y, then those of the input"
+            return first.finding("wrong shape", f"wrong shape: {got}")
+        right = len(trials) - len(bad)
+        rest = f", right for other sizes or values: {right} of {len(trials)} points" if right else ""
+        return first.finding("wrong", f"wrong in {first.wrong.sum()} of {first.wrong.size} entries{rest}")
+
+    def _kinks(self, trials) -> Finding | None:
+        """Points where a derivative may not exist."""
+        words = "wrong at the kink, right elsewhere: the derivative there lies between the one-sided ones"
+        found = (
+            self._between_sides(args, "wrong at the kink", words, "at special values") for args in self._points_of_kinks()
+        )
+        return next(filter(None, found), None)
+
+    def _tails(self, trials) -> Finding | None:
+        """Large numbers."""
+        words = "wrong for large numbers, right elsewhere"
+        found = (self._between_sides(args, "wrong", words, "for large numbers") for args in self.filled(TAILS))
+        return next(filter(None, found), None)
+
+    def _between_sides(self, args, diagnosis, words, when) -> Finding | None:
+        """Where autodiff does not agree, the one-sided differences decide; they also see autodiff's own mistakes."""
+        trial = self.trial(args, self._values(args))
+        if trial.failure:
+            return trial.finding("error", f"the rule raised {type(trial.failure).__name__} {when}: {trial.failure}")
+        if not trial.fits or (not trial.bad and np.isfinite(trial.given).all() and np.isfinite(trial.truth).all()):
+            return None
+        left, right = self._one_sided(args)
+        low, high = np.minimum(left, right), np.maximum(left, right)
+        scale = ROUGH * max(1.0, float(np.max(np.abs(trial.truth), initial=0, where=np.isfinite(trial.truth))))
+        known = np.isfinite(left) & np.isfinite(right)
+        count = trial.given.ndim - args[self.k].ndim
+        flat = (*trial.given.shape[:count], math.prod(args[self.k].shape))
+        given = np.concatenate([trial.given.reshape(flat), trial.given.reshape(flat).sum(-1, keepdims=True)], -1)
+        doubtful = (trial.wrong | ~np.isfinite(trial.truth)).reshape(flat)
+        with np.errstate(invalid="ignore"):
+            outside = known & ~((given >= low - scale) & (given <= high + scale))
+        outside[..., :-1] &= doubtful
+        entries = outside[..., :-1].reshape(trial.given.shape)
+        undefined = entries & ~np.isfinite(trial.given)
+        if undefined.any():
+            return self._bracketed(trial, undefined, left, right, "not finite", f"NaN or infinite {when}")
+        if entries.any():
+            return self._bracketed(trial, entries, left, right, diagnosis, words)
+        if outside[..., -1].any():
+            row = tuple(map(int, np.argwhere(outside[..., -1])[0]))
+            total, least, most = (a[(*row, -1)] for a in (given, low, high))
+            moved = f"the row {list(row)} sums to {total:.4g}, but moving all of the input together changes y by "
+            return trial.finding(diagnosis, f"{diagnosis}: {moved.replace('-', '−')}{_between(least, most)}")
+        jump = known & (high - low > scale)
+        if jump[..., :-1][doubtful].any():
+            sides = {"the left-hand derivative": left, "the right-hand derivative": right}
+            taken = (name for name, a in sides.items() if _near(given, a, scale)[jump].all())
+            self.side = next(taken, "a number between the one-sided derivatives")
+        return None
+
+    def _bracketed(self, trial, chosen, left, right, diagnosis, words) -> Finding:
+        found = trial.finding(diagnosis, words, chosen)
+        count = trial.given.ndim - trial.args[self.k].ndim
+        place = int(np.ravel_multi_index(found.index[count:], trial.given.shape[count:])) if found.index[count:] else 0
+        sides = [float(a[(*found.index[:count], place)]) for a in (left, right)]
+        return dataclasses.replace(
+            found,
+            sentence=f"{words}; {_between(*sides)} here",
+            right=min(max(found.given if math.isfinite(found.given) else sum(sides) / 2, min(sides)), max(sides)),
+        )
+
+    def _points_of_kinks(self) -> Iterator[list]:
+        x = self.sets["own"][self.k]
+        yield from self.filled(KINKS)
+        yield self.moved(self.random.integers(0, 2, x.shape))
+        yield self.moved(np.zeros(x.shape))
+        for other in self.sets["own"][: self.k] + self.sets["own"][self.k + 1 :]:
+            if is_real(other) and other.shape == x.shape:
+                yield self.moved(np.where(self.random.integers(0, 2, x.shape), other, x))
+
+    def _values(self, args) -> str:
+        values = np.unique(np.asarray(args[self.k]))
+        numbers = ", ".join(f"{v:.3g}" for v in values).replace("-", "−")
+        return f"{self.names[self.k]} of {numbers}" if len(values) <= len(KINKS) else f"ties in {self.names[self.k]}"
+
+    def _one_sided(self, args) -> tuple[np.ndarray, np.ndarray]:
+        """Differences to the left and right along each entry of the input, and along all of them: [*y, entries + 1]."""
+        x = args[self.k]
+        along = np.concatenate([np.eye(x.size), np.ones((1, x.size))]).reshape(-1, *x.shape)
+
+        def value(direction):
+            changed = list(args)
+            changed[self.k] = x + direction
+            return self.rule.forward(*changed)[self.o]
+
+        values = jax.jit(jax.vmap(value))(jnp.concatenate([-STEP * along, 0 * along[:1], STEP * along]))
+        values = np.moveaxis(np.asarray(values, np.float64), 0, -1)
+        count = x.size + 1
+        at = values[..., count : count + 1]
+        return (at - values[..., :count]) / STEP, (values[..., count + 1 :] - at) / STEP
+
+    def _digits(self, trials) -> Finding | None:
+        """Saturated functions in single precision, against autodiff in double."""
+        for args in self.filled(STEEP):
+            x = args[self.k]
+            args = self.moved(x * self.random.uniform(0.97, 1.03, x.shape))  # without ties
+            with jax.enable_x64(False):
+                single = [_single(a) for a in args]
+                try:
+                    found = self.rule.given(self.o, self.k, self.rule.forward(*single), single)
+                except Exception:
+                    return None  # it takes double precision only
+            if found is None:
+                return None
+            rounded = [x.astype(jnp.float64) if is_real(x) else a for a, x in zip(args, single, strict=True)]
+            exact = self.trial(rounded, f"{self.names[self.k]} up to {max(STEEP):.0f}, float32")
+            axes = tuple(range(found.ndim - args[self.k].ndim, found.ndim))
+            exact.given = found.astype(np.float64)
+            with np.errstate(invalid="ignore"):
+                scale = np.max(np.abs(exact.truth), axis=axes, keepdims=True, initial=0)
+                lost = (np.abs(exact.given - exact.truth) > LOST * scale) & (scale > SMALLEST)
+            if lost.any():
+                words = "right, but loses digits where the function saturates: a difference of nearly equal numbers"
+                exact.tolerance = 0.0
+                return exact.finding(DIGITS, words, lost)
+        return None
+
+
+def _not_finite(trial) -> np.ndarray | None:
+    """Entries that are not finite where autodiff's are."""
+    if not trial.fits:
+        return None
+    found = ~np.isfinite(trial.given) & np.isfinite(trial.truth)
+    return found if found.any() else None
+
+
+def _single(x):
+    """In single precision, as a layer gets it without x64."""
+    if x is None or not jnp.issubdtype(x.dtype, jnp.number):
+        return x
+    return jnp.asarray(np.asarray(x), jnp.float32 if is_real(x) else jnp.int32)
+
+
+def _near(a, b, scale) -> np.ndarray:
+    with np.errstate(invalid="ignore"):
+        return np.abs(a - b) <= scale
+
+
+def _between(a, b) -> str:
+    low, high = (f"{number:.3g}".replace("-", "−") for number in sorted((a + 0.0, b + 0.0)))
+    return low if low == high else f"{low} to {high}"

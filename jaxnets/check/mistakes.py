@@ -1,0 +1,283 @@
+"""What may be wrong with a Jacobian: hypotheses of how a wrong one would become right.
+
+Each looks at the trials that failed and gives a diagnosis and words for it, or None.
+"""
+
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..graph import Edge, Node, read
+
+PERMUTED, PATHS = 6, 6  # axes whose orders are all tried; uses of a value of which any may be missing
+
+
+def is_real(x) -> bool:
+    return x is not None and jnp.issubdtype(x.dtype, jnp.floating)
+
+
+def _made_right(trials, transform, partly=False) -> bool:
+    """Whether a transform makes the Jacobian right at all points; with `partly`, at all where it can be applied."""
+    found = [(t, transform(t)) for t in trials]
+    applied = [t.holds(candidate) for t, candidate in found if candidate is not None]
+    return bool(applied) and all(applied) and (partly or len(applied) == len(trials))
+
+
+def _sign(judge, trials):
+    right = _made_right(trials, lambda t: None if t.given is None else -t.given)
+    return ("wrong sign", "right when negated") if right else None
+
+
+def _factor(judge, trials):
+    if any(not t.fits or not np.isfinite(t.truth).all() or not t.truth.any() for t in trials):
+        return None
+    factors = [float(np.vdot(t.given, t.truth) / np.vdot(t.truth, t.truth)) for t in trials]
+    by_sizes: dict[tuple, float] = {}
+    for t, c in zip(trials, factors, strict=True):
+        same = math.isclose(by_sizes.setdefault(t.sizes, c), c, rel_tol=1e-6)  # a factor that varies is none
+        if abs(c) < 1e-6 or not same or not t.holds(t.given / c):
+            return None
+    words = f"{_number(factors[0])} times the right Jacobian"
+    others = [f"{_number(c)} for {t.where}" for t, c in zip(trials, factors, strict=True) if not math.isclose(c, factors[0])]
+    if others:
+        words += f" for {trials[0].where}, {others[0]}"
+    inverse = 1 / abs(factors[0])
+    if inverse > 1.5 and any(math.isclose(inverse, n) for n in trials[0].truth.shape + trials[0].args[judge.k].shape):
+        words += ": a mean in place of a sum, or a sum that is missing"
+    return "constant factor", words
+
+
+def _number(c: float) -> str:
+    simple = Fraction(c).limit_denominator(100)
+    return (str(simple) if math.isclose(simple, c, rel_tol=1e-9) else f"{c:.4g}").replace("-", "−")
+
+
+def _transposed_argument(judge, trials):
+    """w[i, o] for w[o, i]: the rule is right when it gets an argument with two axes swapped."""
+    for j, array in enumerate(trials[0].args):
+        if not is_real(array):
+            continue
+        for a, b in itertools.combinations(range(array.ndim), 2):
+
+            def swapped(t, j=j, a=a, b=b):
+                return t.again(t.outputs, [*t.args[:j], jnp.swapaxes(t.args[j], a, b), *t.args[j + 1 :]])
+
+            if _made_right(trials, swapped, partly=True):
+                name = judge.names[j]
+                return "transposed", f"axes {a} and {b} of {name} are swapped; right with them the other way round"
+    return None
+
+
+def _transposed(judge, trials):
+    def turned(t):
+        if t.given is None or t.given.ndim != t.truth.ndim:
+            return None
+        count = t.args[judge.k].ndim
+        found = t.given.transpose((*range(count, t.truth.ndim), *range(count)))
+        return found if found.shape == t.truth.shape else None
+
+    right = _made_right(trials, turned, partly=True)
+    return ("transposed", "output axes come first, ∂y[out]/∂x[in] is J[out, in]") if right else None
+
+
+def _another_argument(judge, trials):
+    for j, name in enumerate(judge.names):
+        if j != judge.k and is_real(trials[0].args[j]) and trials[0].args[j].shape == trials[0].args[judge.k].shape:
+
+            def other(t, j=j):
+                args = list(t.args)
+                args[j], args[judge.k] = args[judge.k], args[j]
+                return t.again(t.outputs, args)
+
+            if _made_right(trials, other):
+                return "another argument", f"{judge.names[judge.k]} and {name} are mixed up"
+    return None
+
+
+def _other_order(judge, trials, within=False):
+    """Right with its axes in another order; `within` leaves those of the output first."""
+    some = next((t for t in reversed(trials) if t.given is not None and t.given.ndim == t.truth.ndim), None)
+    if some is None or some.truth.ndim > PERMUTED:
+        return None
+    count = some.truth.ndim - some.args[judge.k].ndim
+    for order in itertools.permutations(range(some.truth.ndim)):
+        if within and set(order[:count]) != set(range(count)):
+            continue
+
+        def turned(t, order=order):
+            if t.given is None or t.given.ndim != len(order):
+                return None
+            found = t.given.transpose(order)
+            return found if found.shape == t.truth.shape else None
+
+        if some.holds(some.given.transpose(order)) and _made_right(trials, turned, partly=True):
+            return "wrong axis", f"right with its axes in the order {list(order)}"
+    return None
+
+
+def _along_another_axis(judge, trials):
+    """The rule of the same function along another axis: right when all arrays of x's shape have two axes swapped."""
+    x = trials[0].args[judge.k]
+    for a, b in itertools.combinations(range(x.ndim), 2):
+
+        def swapped(t, a=a, b=b):
+            shape = t.args[judge.k].shape
+
+            def swap(array):
+                return jnp.swapaxes(array, a, b) if array is not None and array.shape == shape else array
+
+            found = t.again(tuple(map(swap, t.outputs)), [swap(x) for x in t.args])
+            if found is None or found.ndim != t.truth.ndim:
+                return None
+            count = t.truth.ndim - len(shape)
+            found = np.swapaxes(found, count + a, count + b)
+            return np.swapaxes(found, a, b) if t.outputs[judge.o].shape == shape else found
+
+        if _made_right(trials, swapped):
+            return "wrong axis", f"it goes along axis {a} where axis {b} is right, or the other way round"
+    return None
+
+
+def _unsummed(judge, trials):
+    """A Jacobian with axes left over, to be summed."""
+    extra = None if trials[0].given is None else trials[0].given.ndim - trials[0].truth.ndim
+    if not extra or extra < 0:
+        return None
+    for axes in itertools.combinations(range(trials[0].given.ndim), extra):
+        if _made_right(trials, lambda t, axes=axes: None if t.given is None else t.given.sum(axes)):
+            sizes = " and ".join(f"{a} of size {trials[0].given.shape[a]}" for a in axes)
+            return "missing sum over paths", f"right once axis {sizes} is summed"
+    return None
+
+
+def _only_diagonal(judge, trials):
+    t = trials[0]
+    if t.given is None or t.given.shape != t.outputs[judge.o].shape or t.given.shape != t.args[judge.k].shape:
+        return None
+    whole = np.diag(t.given.ravel()).reshape(t.truth.shape)
+    words = f"{list(t.given.shape)} is the diagonal of the Jacobian {list(t.truth.shape)}"
+    return ("wrong shape", words) if t.holds(whole) else None
+
+
+def _missing_paths(judge, trials):
+    """A part of the sum over all ways from the input to the output."""
+    if any(not t.fits for t in trials):
+        return None
+    alike = [t for t in trials if t.sizes == trials[0].sizes]
+    matrices, links, nodes = _links(judge, trials[0])
+    found: dict[Any, str] = {}
+    for i, t in enumerate(alike):
+        parts = {
+            key: words
+            for key, words, part in _partial_sums(judge, t, matrices(*t.args), links, nodes)
+            if t.equal(t.given, part.reshape(t.truth.shape)).all()
+        }
+        found = parts if i == 0 else {key: words for key, words in found.items() if key in parts}
+    return ("missing sum over paths", next(iter(found.values()))) if found else None
+
+
+def _links(judge, t):
+    """The local Jacobians of the forward function, by term: a function that gives their matrices, their ends, all values."""
+    links: list[tuple[Node, Edge]] = []
+    nodes: list[Node] = []
+
+    def run(*args):
+        def function(x):
+            return judge.rule.forward(*args[: judge.k], x, *args[judge.k + 1 :])[judge.o]
+
+        # Inside vmap a layer is its forward function: its single paths are seen, and it needs no rule.
+        graph = read(lambda x: [jax.vmap(function)(x[None])[0]], [args[judge.k]], [judge.names[judge.k]])
+        nodes[:] = graph.between() if graph.outputs[0] else []
+        found = [(node, edge, j) for node in nodes for edge in node.edges if (j := edge.jacobian()) is not None]
+        terms = [(node, edge, dataclasses.replace(j, terms=(term,))) for node, edge, j in found for term in j.terms]
+        links[:] = [(node, edge) for node, edge, _ in terms]
+        return [j.matrix(math.inf) for _, _, j in terms]
+
+    program = jax.jit(run)
+    jax.eval_shape(program, *t.args)
+    return program, links, nodes
+
+
+def _partial_sums(judge, t, matrices, ends, nodes) -> Iterator[tuple[Any, str, np.ndarray]]:
+    """Which uses of which value are left out, in words, and what the Jacobian would be then."""
+    if not nodes:
+        return
+    links = [(node, edge, np.asarray(matrix)) for (node, edge), matrix in zip(ends, matrices, strict=True)]
+    parts = _shares(links, nodes)
+    links = [link for link, part in zip(links, parts, strict=True) if np.abs(part).max(initial=0) > t.tolerance]
+    parts = _shares(links, nodes)
+    whole = t.truth.reshape(math.prod(nodes[-1].shape), -1)
+    for number, node in enumerate(nodes):
+        uses = [i for i, (_, edge, _) in enumerate(links) if edge.parent is node]
+        if not 1 < len(uses) <= PATHS:
+            continue
+        for count in range(1, len(uses)):
+            for missing in itertools.combinations(range(len(uses)), count):
+                names = ", ".join(dict.fromkeys(links[uses[i]][0].name for i in missing))
+                name = judge.names[judge.k] if number < 2 else node.name  # vmap's own first step is x again
+                words = f"{name} is used in {len(uses)} ways, and the sum over them lacks {count}, through {names}"
+                yield (number, missing), words, whole - sum(parts[uses[i]] for i in missing)
+
+
+def _shares(links, nodes) -> list[np.ndarray]:
+    """What each link between values adds to the Jacobian of the last one by the first, as matrices."""
+
+    def size(node):
+        return math.prod(node.shape)
+
+    behind = {node: np.zeros((size(node), size(nodes[0]))) for node in nodes}
+    ahead = {node: np.zeros((size(nodes[-1]), size(node))) for node in nodes}
+    behind[nodes[0]], ahead[nodes[-1]] = np.eye(size(nodes[0])), np.eye(size(nodes[-1]))
+    for node, edge, matrix in links:  # every node comes after its parents
+        behind[node] = behind[node] + matrix @ behind[edge.parent]
+    for node, edge, matrix in reversed(links):
+        ahead[edge.parent] = ahead[edge.parent] + ahead[node] @ matrix
+    return [ahead[node] @ matrix @ behind[edge.parent] for node, edge, matrix in links]
+
+
+def _structure(judge, trials):
+    """Entries off the diagonal of two axes: zero where the derivative is not, or the other way round."""
+    if any(not t.fits for t in trials):
+        return None
+    count = trials[0].truth.ndim - trials[0].args[judge.k].ndim
+    for a, b in itertools.product(range(count), range(trials[0].truth.ndim - count)):
+
+        def off(t, a=a, b=b):
+            places = np.indices(t.truth.shape, sparse=True)
+            return np.broadcast_to(places[a] != places[count + b], t.truth.shape)
+
+        if any(t.truth.shape[a] != t.truth.shape[count + b] for t in trials):
+            continue
+        if any((t.wrong & ~off(t)).any() for t in trials):
+            continue
+        axes = f"axis {a} of y and axis {b} of {judge.names[judge.k]}"
+        if all(not t.given[off(t)].any() for t in trials):
+            return "claims too much", f"it says that {axes} are one, and gives 0 where the indices differ; they are not 0"
+        if all(not t.truth[off(t)].any() for t in trials):
+            what = "couples examples" if a == b == 0 else "couples entries"
+            return what, f"{axes} are independent: where the indices differ, the derivative is 0"
+    return None
+
+
+HYPOTHESES = (
+    _sign,
+    _factor,
+    _transposed_argument,
+    functools.partial(_other_order, within=True),
+    _transposed,
+    _another_argument,
+    _other_order,
+    _along_another_axis,
+    _unsummed,
+    _only_diagonal,
+    _missing_paths,
+    _structure,
+)

@@ -1,0 +1,168 @@
+"""A function and the Jacobians that somebody wrote for it, with arguments to judge them by."""
+
+import functools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..catalogue import example
+from ..errors import DTypeError, RuleError
+from ..jacobian import Jacobian
+from ..layer import Layer, is_variadic
+from ..samples import Labels, Mask, RandomKey, Real
+from ..transforms import argument_names
+from .mistakes import is_real
+
+SIZES = {"own": (5, 3, 4, 6, 7, 2), "other": (3, 4, 2, 5, 6, 7), "square": (3,) * 6}  # of named axes
+LEADING = {"own": (4, 5), "other": (2, 3), "square": (3, 3)}
+
+
+def student(function, jacobian, config) -> "Student":
+    if not callable(function):
+        raise TypeError(f"check_rule: my_layer must be callable, got {type(function).__name__}")
+    if jacobian is None and not isinstance(function, Layer):
+        name = getattr(function, "__name__", type(function).__name__)
+        raise TypeError(f"check_rule: '{name}' is no layer: pass jacobian=, a function that gives its Jacobian")
+    if jacobian is not None and not callable(jacobian):
+        raise TypeError(f"check_rule: jacobian must be callable, got {type(jacobian).__name__}")
+    return Student(function, jacobian, config)
+
+
+class Student:
+    """A forward function of arrays, with outputs in a tuple, and the Jacobians that somebody wrote for it."""
+
+    def __init__(self, function, jacobian, config):
+        self.function, self.by_hand, self.config = function, jacobian, config
+        self.layer: Any = function if isinstance(function, Layer) else None
+        self.name = str(getattr(function, "__name__", "function"))
+        self.programs: dict[tuple[int, int], Callable] = {}
+
+    def forward(self, *args) -> tuple:
+        run = self.layer.forward if self.layer else self.function
+        out = run(*args, **self.config)
+        return tuple(map(jnp.asarray, out)) if isinstance(out, (tuple, list)) else (jnp.asarray(out),)
+
+    def names(self, count) -> list[str]:
+        if self.layer:
+            return self.layer.argument_names(count)
+        return argument_names(functools.partial(self.function, **self.config), [None] * count, range(count))
+
+    def rows(self, outputs, args):
+        """What the rule gives, one row an output."""
+        if self.by_hand:
+            found = self.by_hand(*args, **self.config)
+        elif self.layer.many_outputs:
+            found = self.layer.rule(outputs, *args, **self.config)
+        else:
+            found = self.layer.rule(outputs[0], *args, **self.config)
+        rows = found if len(outputs) > 1 else (found,)
+        return [row if isinstance(row, tuple) else (row,) for row in rows]
+
+    def miscount(self, outputs, args) -> tuple[str, str] | None:
+        """A finding where there is no rule, or where it has not one Jacobian an argument."""
+        if not self.by_hand and self.layer.rule is None:
+            return "no rule", f"no rule: define one with @{self.name}.jacobian"
+        try:
+            rows = self.rows(outputs, args)
+        except Exception:  # each argument tells of it, or of what explains it
+            return None
+        wrong = [len(row) for row in rows if len(row) not in (len(args), *([1] if self.by_hand and len(args) == 1 else []))]
+        if len(rows) == len(outputs) and not wrong:
+            return None
+        got = f"{wrong[0]} for {len(args)} arguments" if wrong else f"{len(rows)} rows for {len(outputs)} outputs"
+        return "wrong count", f"wrong number of Jacobians: {got}; None stands for an argument without one"
+
+    def given(self, o, k, outputs, args) -> np.ndarray | None:
+        """The Jacobian of one output by one argument as an array; compiled if it can be, which is faster for many points."""
+        try:
+            found = self.compiled(o, k)(outputs, args)
+        except Exception:  # plain NumPy, control flow on values, or a mistake, which comes up again without the compiler
+            found = self.entry(o, k, outputs, args)
+        return None if found is None else np.asarray(found)
+
+    def compiled(self, o, k):
+        if (o, k) not in self.programs:
+            self.programs[o, k] = jax.jit(functools.partial(self.entry, o, k))
+        return self.programs[o, k]
+
+    def entry(self, o, k, outputs, args):
+        entry = self.rows(outputs, args)[o][k]
+        if entry is None:
+            return None
+        if not self.by_hand:
+            if not callable(entry):
+                raise RuleError(f"it gave {type(entry).__name__} where a rule is expected, as rules.diagonal(slope)")
+            entry = entry(outputs[o], args[k])
+            if not isinstance(entry, Jacobian):
+                raise RuleError(f"it gave {type(entry).__name__} where a Jacobian is expected, as those of jaxnets.rules")
+        return entry.dense(math.inf) if isinstance(entry, Jacobian) else entry
+
+    def argument_sets(self, args) -> dict[str, list]:
+        """Arguments to judge with, of their own sizes, and of others where they were made from annotations."""
+        if args:
+            return {"own": self._checked(args)}
+        if self.layer is None:
+            raise ValueError(f"check_rule: pass the arguments of '{self.name}' to judge its Jacobian with")
+        if self.layer.example:
+            made, config = example(self.layer, jax.random.key(0), "float64")
+            self.config = config | self.config
+            return {"own": self._checked(made)}
+        sets = {name: self._checked(list(self._made(name))) for name in SIZES}
+        return {name: found for name, found in sets.items() if name == "own" or self._fits(found)}
+
+    def _checked(self, args) -> list:
+        if self.layer:
+            arrays, config = self.layer.arguments(*args, **self.config)
+            self.config = dict(config)
+        else:
+            arrays = [None if a is None else self._array(i, a) for i, a in enumerate(args)]
+        return [jnp.asarray(np.asarray(x), "float64") if is_real(x) else x for x in arrays]
+
+    def _array(self, i, value):
+        try:
+            return value if isinstance(value, jax.Array) else jnp.asarray(value)
+        except (TypeError, ValueError):
+            raise DTypeError(f"check_rule: argument {i} of '{self.name}' is no array: {type(value).__name__}") from None
+
+    def _fits(self, args) -> bool:
+        """Whether the function takes arguments of these sizes: some have sizes of their own."""
+        try:
+            jax.eval_shape(self.forward, *args)
+        except Exception:
+            return False
+        return True
+
+    def _made(self, sizes) -> Iterator:
+        """An array an argument: real numbers, integers, a mask, a key, or None where it may be left out."""
+        known: dict[str, int] = {}
+        fresh = iter(SIZES[sizes] * 4)
+        parameters = self.layer.signature.parameters.values()
+        positional = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
+        names = [f"{p.name}{i}" for p in positional for i in ((1, 2) if p.kind is p.VAR_POSITIONAL else ("",))]
+        annotations = [self.layer.annotation(name) for name in names]
+        fixed = any(not is_variadic(dim) for found in annotations if found for dim in found[1])
+        leading = LEADING[sizes][: 1 if fixed else 2]
+
+        def size(dim):
+            if dim.isdigit():
+                return int(dim)
+            return known[dim] if dim in known else known.setdefault(dim, next(fresh))
+
+        for i, (name, annotation) in enumerate(zip(names, annotations, strict=True)):
+            if annotation is None:
+                raise ValueError(
+                    f"check_rule: argument '{name}' of '{self.name}' has no annotation to make an array from; annotate it, "
+                    'as x: Float[Array, "b i"], or pass the arguments'
+                )
+            kind, dims, optional = annotation
+            shape = tuple(n for dim in dims for n in (leading if is_variadic(dim) else [size(dim)]))
+            if optional and kind is not jnp.floating:
+                yield None
+                continue
+            special = {jnp.floating: Real(shape), jnp.bool_: Mask(shape), jax.dtypes.prng_key: RandomKey(shape)}
+            normal = jnp.asarray(np.random.default_rng(i).normal(size=shape))
+            yield special.get(kind, Labels(shape, min(SIZES[sizes][:5]))).of(normal)

@@ -1,0 +1,306 @@
+# mypy: ignore-errors
+# %% [markdown]
+# # Gradient descent and backpropagation by hand
+#
+# After week 2 of the NYU Deep Learning course (Yann LeCun's lecture).  Every gradient is made by hand and then checked
+# against `jax.grad` and against `jaxnets.grad`.  A Jacobian is written with the output first: ∂y/∂x has the shape
+# [*y, *x], and a weight matrix is w[out, in].
+
+# %%
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxnets as jn
+
+
+def check(by_hand, loss, *args):
+    """Both automatic gradients, by the first argument, say the same as the one made by hand."""
+    for grad in (jax.grad, jn.grad):
+        automatic = grad(loss)(*args)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-4, 1e-5), by_hand, automatic)
+
+
+# %% [markdown]
+# ## Lecture, A: parametrised models
+#
+# A parametrised model is a function of inputs and of parameters, ȳ = G(x, w).  Here it is linear, and the data come from a
+# linear model with some noise.
+
+# %%
+keys = jax.random.split(jax.random.key(0), 8)
+x = jax.random.normal(keys[0], (60, 3))
+w_true = jnp.array([[1.0, -2.0, 0.5]])
+y = x @ w_true.T + 0.1 * jax.random.normal(keys[1], (60, 1))
+
+
+def G(x, w):
+    return x @ w.T
+
+
+# %% [markdown]
+# ## Lecture, A: loss of an example, average loss
+#
+# The cost C(y, ȳ) compares one prediction with its target; the average over all examples is what is minimised.
+
+# %%
+
+
+def losses(w, x, y):
+    """C(y, ȳ) = ½ |y − ȳ|², one an example."""
+    return 0.5 * jnp.sum((G(x, w) - y) ** 2, -1)
+
+
+def average_loss(w, x, y):
+    return losses(w, x, y).mean()
+
+
+w = jnp.zeros((1, 3))
+print("the loss of three examples:", losses(w, x, y)[:3])
+print("the average loss:", average_loss(w, x, y))
+
+# %% [markdown]
+# By hand: ∂C/∂ȳ = ȳ − y, and ∂ȳ[o]/∂w[o, i] = x[i].  The chain rule multiplies them; the average divides by the number of
+# examples and sums over them, since every example uses the same w.
+
+# %%
+
+
+def gradient(w, x, y):
+    return (G(x, w) - y).T @ x / len(x)
+
+
+check(gradient(w, x, y), average_loss, w, x, y)
+
+# %% [markdown]
+# ## Lecture, A: gradient descent, full, stochastic and by mini-batches
+#
+# w ← w − η ∂L/∂w.  Full: the gradient of all examples for one step.  Stochastic: that of one example, in a random order.
+# Mini-batches: that of some.  All three look at each example once an epoch.
+
+# %%
+
+
+def descend(batch_size, rate, epochs=5):
+    @jax.jit
+    def step(w, picked):
+        return w - rate * gradient(w, x[picked], y[picked]), None
+
+    w, random = jnp.zeros((1, 3)), np.random.default_rng(0)
+    for _ in range(epochs):
+        batches = random.permutation(len(x)).reshape(-1, batch_size)
+        w, _ = jax.lax.scan(step, w, jnp.asarray(batches))
+    return float(average_loss(w, x, y))
+
+
+start = float(average_loss(w, x, y))
+found = {name: descend(size, 0.1) for name, size in (("full", len(x)), ("mini-batches of 10", 10), ("stochastic", 1))}
+print(f"average loss at the start: {start:.4f}")
+for name, value in found.items():
+    print(f"after 5 epochs, {name}: {value:.4f}")
+assert found["stochastic"] < found["full"] < start
+assert found["mini-batches of 10"] < found["full"]
+
+# %% [markdown]
+# ## Lecture, A: backpropagation through a non-linear function
+#
+# z' = h(z), and the cost's derivative by z' is known.  Then ∂C/∂z = ∂C/∂z' · h'(z): the Jacobian of h is diagonal.
+
+# %%
+z = jax.random.normal(keys[2], (4,))
+received = jnp.cos(jnp.tanh(z))  # ∂C/∂z' of C(z') = Σ sin z'
+by_hand = received * (1 - jnp.tanh(z) ** 2)
+check(by_hand, lambda z: jnp.sum(jnp.sin(jnp.tanh(z))), z)
+print(jn.jacobian(jn.tanh)(z))
+
+# %% [markdown]
+# ## Lecture, A: backpropagation through a weighted sum
+#
+# z feeds several sums s[o] = Σ_i w[o, i] z[i].  A change of z[i] reaches the cost by all of them, so the derivatives add up:
+# ∂C/∂z[i] = Σ_o ∂C/∂s[o] · w[o, i].
+
+# %%
+weights = jax.random.normal(keys[3], (3, 4))
+received = jnp.cos(weights @ z)
+check(received @ weights, lambda z: jnp.sum(jnp.sin(weights @ z)), z)
+check(jnp.outer(received, z), lambda weights: jnp.sum(jnp.sin(weights @ z)), weights)
+
+# %% [markdown]
+# ## Lecture, A: a traditional neural net, and backpropagation through a functional module
+#
+# A stack of linear and non-linear modules.  For a module z_g = g(z_f) the dimensions must match:
+# [1 × d_f] = [1 × d_g] · [d_g × d_f].
+
+# %%
+W1, W2 = jax.random.normal(keys[4], (5, 4)) / 2, jax.random.normal(keys[5], (3, 5)) / 2
+target = jnp.array([0.0, 1.0, 0.0])
+
+
+def cost(z):
+    return 0.5 * jnp.sum((jn.linear(jn.relu(jn.linear(z, W1, jnp.zeros(5))), W2, jnp.zeros(3)) - target) ** 2)
+
+
+s = W1 @ z
+output = W2 @ jnp.maximum(s, 0)
+chain = [
+    (output - target)[None],  # [1 × 3], of the cost
+    W2,  # [3 × 5], of the second linear module
+    jnp.diag((s > 0) * 1.0),  # [5 × 5], of the non-linear module
+    W1,  # [5 × 4], of the first linear module
+]
+row = chain[0]
+print("1 ×", row.shape[1])
+for jacobian in chain[1:]:
+    print(f"[1 × {jacobian.shape[1]}] = [1 × {row.shape[1]}] · [{jacobian.shape[0]} × {jacobian.shape[1]}]")
+    row = row @ jacobian
+check(row[0], cost, z)
+print(jn.tabulate(cost, z))
+
+# %% [markdown]
+# ## Lecture, B: multi-stage graph
+#
+# Each stage z_{k+1} = f_k(z_k, w_k) has two Jacobians.  That by z_k carries the gradient on to the stage before, that by w_k
+# gives the gradient of its weights:
+# ∂C/∂z_k = ∂C/∂z_{k+1} · ∂z_{k+1}/∂z_k and ∂C/∂w_k = ∂C/∂z_{k+1} · ∂z_{k+1}/∂w_k.
+
+# %%
+
+
+def stage(z, w):
+    return jnp.tanh(w @ z)
+
+
+def network(stages, z):
+    for w in stages:
+        z = stage(z, w)
+    return jnp.sum((z - target) ** 2) / 2
+
+
+def backpropagate(stages, z):
+    states = [z]
+    for w in stages:
+        states.append(stage(states[-1], w))
+    g, gradients = states[-1] - target, []
+    for w, before, after in zip(stages[::-1], states[-2::-1], states[:0:-1], strict=True):
+        g = g * (1 - after**2)  # through tanh, whose Jacobian is diagonal
+        gradients.append(jnp.outer(g, before))  # by w_k
+        g = g @ w  # by z_k
+    return gradients[::-1]
+
+
+stages = [W1, W2, jax.random.normal(keys[6], (3, 3)) / 2]
+check(backpropagate(stages, z), network, stages, z)
+
+# %% [markdown]
+# ## Lecture, B: a directed acyclic graph
+#
+# Where a value has two uses, the gradients of both add up: here z goes through a module and past it.
+
+# %%
+
+
+def branched(z):
+    return jnp.sum(jnp.sin(z) * z + z[::-1] ** 3)
+
+
+through_sine, past_it, reversed_use = jnp.cos(z) * z, jnp.sin(z), (3 * z[::-1] ** 2)[::-1]
+check(through_sine + past_it + reversed_use, branched, z)
+
+# %% [markdown]
+# ## Lecture, B: a graph that depends on the data
+#
+# Python decides which modules run.  The graph is that of this call, and so is its gradient.
+
+# %%
+
+
+def repeated(z):
+    steps = 0
+    while jnp.sum(z**2) > 1:
+        z, steps = 0.5 * jnp.sin(z), steps + 1
+    return jnp.sum(z), steps
+
+
+for size in (0.1, 1.0, 3.0):
+    point = size * z
+    _, steps = repeated(point)
+    g, state = jnp.ones(4), [point]
+    for _ in range(steps):
+        state.append(0.5 * jnp.sin(state[-1]))
+    for value in state[-2::-1]:
+        g = g * 0.5 * jnp.cos(value)
+    print(f"|z| = {jnp.linalg.norm(point):.2f}: {steps} modules")
+    check(g, lambda z: repeated(z)[0], point)
+
+# %% [markdown]
+# ## Exercise: the Jacobian of a weighted sum
+#
+# s = W z.  Give [*s, *z], the Jacobian of s by z.  The stub is wrong, and `check_rule` says how.
+
+# %%
+W = jax.random.normal(keys[7], (3, 3))
+
+
+def weighted_sum(z):
+    return W @ z
+
+
+# Exercise
+def answer(z):
+    return W.T
+
+
+report = jn.check_rule(weighted_sum, z[:3], jacobian=answer)
+print(report)
+assert not report.ok
+
+
+# %% [markdown]
+# Solution: J[out, in] is W[out, in] itself.
+
+
+# %%
+def answer(z):
+    return W
+
+
+report = jn.check_rule(weighted_sum, z[:3], jacobian=answer)
+print(report)
+assert report.ok
+
+# %% [markdown]
+# ## Exercise: a module that is used twice
+#
+# y = W tanh(W z).  The weights have two uses, so ∂y[o]/∂W[k, i] is a sum of two terms.
+
+# %%
+
+
+def twice(W):
+    return W @ jnp.tanh(W @ z[:3])
+
+
+# Exercise
+def answer(W):
+    return jnp.einsum("ok,i->oki", jnp.eye(3), jnp.tanh(W @ z[:3]))
+
+
+report = jn.check_rule(twice, W, jacobian=answer)
+print(report)
+assert not report.ok
+
+
+# %% [markdown]
+# Solution: add the way through the inner use.
+
+
+# %%
+def answer(W):
+    outer = jnp.einsum("ok,i->oki", jnp.eye(3), jnp.tanh(W @ z[:3]))
+    slope = 1 / jnp.cosh(W @ z[:3]) ** 2
+    return outer + jnp.einsum("ok,k,i->oki", W, slope, z[:3])
+
+
+report = jn.check_rule(twice, W, jacobian=answer)
+print(report)
+assert report.ok

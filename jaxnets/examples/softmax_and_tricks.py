@@ -1,0 +1,244 @@
+# mypy: ignore-errors
+# %% [markdown]
+# # Softmax, log-softmax and the tricks of training
+#
+# After week 2 of the NYU Deep Learning course (Yann LeCun's lecture, part B, practical tricks).  Each trick is a small
+# experiment whose numbers are made here.
+
+# %%
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import jaxnets as jn
+
+spiral = jn.data.spiral(points=60)
+training, held_out = jn.data.split(spiral, 60)
+x, labels = jnp.asarray(training.x, jnp.float32), jnp.asarray(training.y)
+
+
+def accuracy(model, params, data):
+    return float((jn.predict(model, params, data.x).argmax(-1) == data.y).mean())
+
+
+# %% [markdown]
+# ## Lecture, B: Softmax saturates, LogSoftmax does not
+#
+# The gradient of −log p of the right class goes through the softmax, where all derivatives vanish once one logit is far
+# ahead.  With log-softmax the gradient is p − t, however wrong the prediction.  Class 1 is right, and the logits say 0:
+
+# %%
+
+
+def through_softmax(logits):
+    return -jnp.log(jax.nn.softmax(logits)[1])
+
+
+def through_log_softmax(logits):
+    return -jn.log_softmax(logits)[1]
+
+
+slope_by_log, slope_by_softmax = (jax.jit(jax.grad(f)) for f in (through_log_softmax, through_softmax))
+for margin in (1.0, 10.0, 50.0, 200.0):
+    logits = jnp.array([margin, 0.0])
+    largest = float(jnp.prod(jax.nn.softmax(logits)))
+    by_log, by_softmax = (slope(logits)[1] for slope in (slope_by_log, slope_by_softmax))
+    print(f"margin {margin:5g}: ∂p/∂logit {largest:.1e}; ∂(−log p)/∂logit {by_log:.3f}, through softmax {by_softmax:.3f}")
+assert np.isclose(slope_by_log(jnp.array([200.0, 0.0]))[1], -1)
+assert not np.isclose(slope_by_softmax(jnp.array([200.0, 0.0]))[1], -1)
+
+# %% [markdown]
+# ## Lecture, B: cross-entropy
+#
+# Log-softmax and the negative log-likelihood in one.  Its gradient by the logits is p − t, with t one-hot.
+
+# %%
+logits = jax.random.normal(jax.random.key(0), (4, 3))
+targets = jnp.array([0, 2, 1, 1])
+by_hand = jn.softmax(logits) - jn.data.one_hot(targets, 3)
+np.testing.assert_allclose(jn.grad(lambda z: jn.cross_entropy(z, targets).sum())(logits), by_hand, atol=1e-6)
+print(jn.jacobian(lambda z: jn.cross_entropy(z, targets))(logits))
+
+# %% [markdown]
+# ## Lecture, B: tricks, normalise the inputs
+#
+# Subtract the mean, divide by max(σ, ε): a constant feature has σ = 0 and must not give NaN.  Gradient descent is as slow as
+# the ratio of the largest to the smallest curvature, which is what normalising lowers.
+
+# %%
+
+
+def normalised(x, epsilon=1e-6):
+    return (x - x.mean(0)) / jnp.maximum(x.std(0), epsilon)
+
+
+raw = jnp.concatenate([x * jnp.array([1.0, 100.0]) + 5, jnp.ones((len(x), 1))], 1)
+assert np.isfinite(normalised(raw)).all()
+
+
+def condition(x):
+    return float(jnp.linalg.cond(x.T @ x / len(x)))
+
+
+before, after = condition(raw[:, :2]), condition(normalised(raw)[:, :2])
+print(f"largest to smallest curvature of a linear model: {before:.0f} as they are, {after:.1f} normalised")
+assert after < before / 10
+
+# %% [markdown]
+# ## Lecture, B: tricks, Kaiming initialisation
+#
+# A ReLU halves the mean square of its input, so weights of variance 2 / inputs keep the signal's size through many layers.
+
+# %%
+
+
+def signal(gain, depth=20, width=100):
+    random = np.random.default_rng(0)
+    z = random.normal(size=(50, width))
+    for _ in range(depth):
+        z = np.maximum(z @ random.normal(0, gain / width**0.5, (width, width)).T, 0)
+    return float(np.sqrt((z**2).mean()))
+
+
+sizes = {name: signal(gain) for name, gain in (("1", 1.0), ("√2 (Kaiming)", 2**0.5), ("2", 2.0))}
+for name, size in sizes.items():
+    print(f"gain {name}: size {size:.2g} after 20 layers")
+assert sizes["1"] < 0.1 and 0.3 < sizes["√2 (Kaiming)"] < 3 and sizes["2"] > 10
+drawn = jn.initializers.kaiming_normal()(jax.random.key(3), (100, 100))
+print(f"deviation of kaiming_normal: {drawn.std():.3f}, √(2/100) = {0.02**0.5:.3f}")
+
+# %% [markdown]
+# ## Lecture, B: tricks, shuffle the examples
+#
+# The same training twice, with the examples in the order of their classes and shuffled.
+
+# %%
+model = jn.models.mlp(30, 3)
+
+
+def train(optimizer, data, **options):
+    return jn.fit(model, jn.cross_entropy, data, optimizer, epochs=30, batch_size=20, key=jax.random.key(0), **options)
+
+
+by_class = training.take(np.argsort(training.y, kind="stable"))
+results = {"shuffled": train(optax.sgd(1.0), by_class), "by class": train(optax.sgd(1.0), by_class, shuffle=False)}
+for name, result in results.items():
+    print(f"{name}: training loss {result.history[-1]['loss']:.3f}, held out {accuracy(model, result.params, held_out):.0%}")
+assert results["shuffled"].history[-1]["loss"] < results["by class"].history[-1]["loss"]
+
+# %% [markdown]
+# ## Lecture, B: tricks, decrease the learning rate
+#
+# Mini-batches make the loss jump about its minimum; a rate that falls to 0 lets it settle.
+
+# %%
+steps = 30 * (training.size // 20)
+falling = train(optax.sgd(optax.cosine_decay_schedule(1.0, steps)), by_class)
+constant = results["shuffled"]
+
+
+def unrest(result):
+    return float(np.std([epoch["loss"] for epoch in result.history[-6:]]))
+
+
+print(f"training loss, constant rate: {constant.history[-1]['loss']:.3f}, moving by {unrest(constant):.3f}")
+print(f"training loss, falling rate: {falling.history[-1]['loss']:.3f}, moving by {unrest(falling):.3f}")
+assert unrest(falling) < unrest(constant)
+
+# %% [markdown]
+# ## Lecture, B: tricks, L1 and L2
+#
+# The gradient of ½ Σ w² is w: weights shrink by a factor.  That of Σ |w| is the sign of w: weights shrink by an amount, and
+# reach 0.
+
+# %%
+w = jnp.array([2.0, -0.3, 0.05])
+np.testing.assert_allclose(jn.grad(jn.regularizers.l2)(w), w)
+np.testing.assert_allclose(jn.grad(jn.regularizers.l1)(w), jnp.sign(w))
+by_l1 = by_l2 = w
+for _ in range(10):
+    by_l2 = by_l2 - 0.05 * by_l2
+    by_l1 = jnp.sign(by_l1) * jnp.maximum(jnp.abs(by_l1) - 0.05, 0)  # stops at 0
+print("after ten steps of L2:", by_l2, "of L1:", by_l1)
+assert (by_l1 == 0).sum() == 2 and (by_l2 != 0).all()
+
+# %% [markdown]
+# ## Lecture, B: tricks, dropout
+#
+# In training some units are 0 and the others grow, so that the mean stays.  The Jacobian is diagonal, with the same draw.
+
+# %%
+ones, key = jnp.ones((2000,)), jax.random.key(4)
+dropped = jn.dropout(ones, key, rate=0.3)
+print(f"{(dropped == 0).mean():.0%} dropped, mean {dropped.mean():.2f}")
+assert abs(dropped.mean() - 1) < 0.1
+np.testing.assert_allclose(jn.jacobian(lambda x: jn.dropout(x, key, rate=0.3))(ones).diagonal(), dropped)
+
+# %% [markdown]
+# ## Exercise: the Jacobian of softmax
+#
+# p = softmax(x).  Every output depends on every input: the diagonal is not all of it.
+
+# %%
+point = jnp.array([0.3, -1.0, 0.8, 0.1])
+
+
+# Exercise
+def answer(x):
+    return jnp.diag(jax.nn.softmax(x))
+
+
+report = jn.check_rule(jax.nn.softmax, point, jacobian=answer)
+print(report)
+assert not report.ok
+
+
+# %% [markdown]
+# Solution: p[i] (δ(i, j) − p[j]).  It is right; the report adds that 1 − p[i] loses digits where p[i] is almost 1.
+
+
+# %%
+def answer(x):
+    p = jax.nn.softmax(x)
+    return jnp.diag(p) - jnp.outer(p, p)
+
+
+report = jn.check_rule(jax.nn.softmax, point, jacobian=answer)
+print(report)
+assert report.ok
+
+# %% [markdown]
+# ## Exercise: the gradient of cross-entropy
+#
+# The average over the examples of −log p[label], by the logits [4, 3].
+
+# %%
+
+
+def average(logits):
+    return -jnp.take_along_axis(jax.nn.log_softmax(logits), targets[:, None], 1).mean()
+
+
+# Exercise
+def answer(logits):
+    return jax.nn.softmax(logits) - jax.nn.one_hot(targets, 3)
+
+
+report = jn.check_rule(average, logits, jacobian=answer)
+print(report)
+assert not report.ok
+
+
+# %% [markdown]
+# Solution: an average divides by the number of examples.
+
+
+# %%
+def answer(logits):
+    return (jax.nn.softmax(logits) - jax.nn.one_hot(targets, 3)) / len(logits)
+
+
+report = jn.check_rule(average, logits, jacobian=answer)
+print(report)
+assert report.ok

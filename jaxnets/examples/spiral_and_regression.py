@@ -1,0 +1,209 @@
+# mypy: ignore-errors
+# %% [markdown]
+# # Classification of a spiral, regression with uncertainty
+#
+# After week 2 of the NYU Deep Learning course (Alfredo Canziani's practicum, training a neural network).  Pictures are drawn
+# where matplotlib is there, into a folder that is thrown away.
+
+# %%
+import tempfile
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import jaxnets as jn
+from jaxnets.display import plotting
+
+try:
+    plots = plotting()
+except ModuleNotFoundError as error:
+    plots = None
+    print(error)
+
+# %% [markdown]
+# ## Practicum: the data, and one-hot labels
+#
+# Three arms of a spiral in the plane.  A label k stands for a vector with 1 at place k and 0 elsewhere, which is what the
+# probabilities of a prediction are compared with.
+
+# %%
+training, held_out = jn.data.split(jn.data.spiral(points=200), 0.2)
+print(training.size, "points to learn from,", held_out.size, "held out")
+print("labels", training.y[:4])
+print(jn.data.one_hot(training.y[:4], training.classes))
+
+# %% [markdown]
+# ## Practicum: a linear model
+#
+# Without a non-linear function two layers are one: straight lines part the plane, and arms of a spiral cannot be parted so.
+
+# %%
+
+
+def learned(words, epochs=60):
+    model = jn.parse(words)
+    steps = epochs * (training.size // 40)
+    optimizer = optax.adam(optax.cosine_decay_schedule(2e-2, steps))
+    result = jn.fit(
+        model, jn.nll, training, optimizer, epochs=epochs, batch_size=40, key=jax.random.key(0), gradient="manual"
+    )
+    right = float((jn.predict(model, result.params, held_out.x).argmax(-1) == held_out.y).mean())
+    print(f"{words}: {right:.1%} of the points held out")
+    return model, result.params, right
+
+
+linear = learned("linear(100) linear(3) log_softmax")
+assert 0.35 < linear[2] < 0.7
+
+# %% [markdown]
+# ## Practicum: a hidden layer of ReLU
+#
+# One non-linear function in between, and the lines bend.  The gradients come from the hand-written rules.
+
+# %%
+bent = learned("linear(100) relu linear(3) log_softmax")
+assert bent[2] > 0.9
+print(jn.tabulate(bent[0].apply, bent[1], jnp.asarray(held_out.x[:5])))
+
+# %%
+if plots:
+    points, extent = plots.plane(training.x, 80)
+    panels = {
+        f"{name}: {right:.0%}": np.exp(jn.predict(model, params, points))
+        for name, (model, params, right) in (("linear", linear), ("ReLU", bent))
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        plots.save(plots.decision_regions(held_out.x, held_out.y, extent, panels), Path(folder, "spiral.png"))
+
+# %% [markdown]
+# ## Practicum: regression with an ensemble
+#
+# Five networks learn a cubic on −1 … 1 from other initial weights.  Where there were data they agree; outside nothing tells
+# them what to say, and the variance between them is a measure of what they do not know.  They learn side by side, by `vmap`.
+
+# %%
+cubic = jn.data.cubic(points=60)
+x, y = jnp.asarray(cubic.x, jnp.float32), jnp.asarray(cubic.y, jnp.float32)
+network = jn.parse("linear(30) tanh linear(1)")
+
+
+def loss(params):
+    return jn.squared_error(network.apply(params, x), y).mean()
+
+
+optimizer = optax.adam(2e-2)
+
+
+@jax.jit
+@jax.vmap
+def fitted(key):
+    params = network.init(key, (1,))
+
+    def step(carry, _):
+        params, state = carry
+        updates, state = optimizer.update(jax.grad(loss)(params), state)
+        return (optax.apply_updates(params, updates), state), None
+
+    return jax.lax.scan(step, (params, optimizer.init(params)), length=500)[0][0]
+
+
+members = fitted(jax.random.split(jax.random.key(0), 5))
+asked = jnp.linspace(-3, 3, 121)[:, None]
+inside = np.abs(asked[:, 0]) <= 1
+predictions = jax.vmap(network.apply, (0, None))(members, asked)[..., 0]
+variance = predictions.var(0)
+errors = jax.vmap(loss)(members)
+print("squared errors of the five:", errors)
+print(f"variance between them, on −1 … 1: {variance[inside].mean():.1e}, outside: {variance[~inside].mean():.1e}")
+assert variance[~inside].mean() > 10 * variance[inside].mean()
+
+# %% [markdown]
+# Beside it the Laplace posterior: what a single network does not know, from its Jacobian by the weights.
+
+# %%
+first = jax.tree.map(lambda leaf: leaf[0], members)
+laplace = jn.laplace(network.apply, jn.squared_error, prior_precision=1.0, scale=float(0.5 / errors[0]))
+alone = jax.jit(lambda params: laplace(params, x, y).variance(asked)[:, 0])(first)
+print(f"Laplace, on −1 … 1: {alone[inside].mean():.1e}, outside: {alone[~inside].mean():.1e}")
+assert alone[~inside].mean() > 10 * alone[inside].mean()
+
+# %%
+if plots:
+    with tempfile.TemporaryDirectory() as folder:
+        curves = {"five networks": variance, "Laplace": alone}
+        plots.save(plots.variance(np.asarray(asked[:, 0]), curves, (-1, 1)), Path(folder, "variance.png"))
+
+# %% [markdown]
+# ## Exercise: the derivative of a hidden layer
+#
+# h = ReLU(w x + b) for one number x and many units; ∂h/∂x is what bends the line.
+
+# %%
+w, b = jnp.array([1.0, -2.0, 0.5]), jnp.array([0.1, 0.2, -0.3])
+
+
+def hidden(x):
+    return jnp.maximum(w * x + b, 0)
+
+
+# Exercise
+def answer(x):
+    return w
+
+
+report = jn.check_rule(hidden, 0.7, jacobian=answer)
+print(report)
+assert not report.ok
+
+
+# %% [markdown]
+# Solution: a unit that is off does not pass a derivative on.
+
+
+# %%
+def answer(x):
+    return w * (w * x + b > 0)
+
+
+report = jn.check_rule(hidden, 0.7, jacobian=answer)
+print(report)
+assert report.ok
+
+# %% [markdown]
+# ## Exercise: the gradient of an average of squares
+#
+# L = Σ (ȳ − y)² / n, by the predictions ȳ.
+
+# %%
+observed = jnp.array([0.5, -1.0, 2.0, 0.0])
+
+
+def mean_square(predicted):
+    return ((predicted - observed) ** 2).mean()
+
+
+# Exercise
+def answer(predicted):
+    return 2 * (observed - predicted) / len(observed)
+
+
+report = jn.check_rule(mean_square, observed + 1, jacobian=answer)
+print(report)
+assert not report.ok
+
+
+# %% [markdown]
+# Solution: the prediction minus the target.
+
+
+# %%
+def answer(predicted):
+    return 2 * (predicted - observed) / len(observed)
+
+
+report = jn.check_rule(mean_square, observed + 1, jacobian=answer)
+print(report)
+assert report.ok

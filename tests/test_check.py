@@ -1,0 +1,257 @@
+"""`check_rule` finds each mistake by its name, and none where there is none."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jaxtyping import Array, Float, Int
+
+import jaxnets as jn
+from jaxnets.check import check_rule
+from tests.test_layer import throw_away
+
+pytestmark = [pytest.mark.newest, pytest.mark.unoptimized]
+
+
+def weighted_sum(x: Float[Array, "b i"], w: Float[Array, "o i"], b: Float[Array, "o"]):
+    return x @ w.T + b
+
+
+def squares(x: Float[Array, "b i"], w: Float[Array, "o i"]):
+    return x**2 @ w.T
+
+
+def squares_rule(y, x, w):
+    return jn.rules.einsum("bo", "bi", (w, "io"), (2 * x, "bi")), jn.rules.einsum("bo", "oi", (x**2, "bi"))
+
+
+def elementwise(x: Float[Array, "..."]):
+    return jnp.tanh(x)
+
+
+def soft(x: Float[Array, "b i"]):
+    e = jnp.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def tied(x: Float[Array, "b i"], w: Float[Array, "i i"]):
+    return jnp.sin(x @ w.T) @ w.T
+
+
+def product(x1: Float[Array, "n"], x2: Float[Array, "n"]):
+    return x1 * x2
+
+
+def rectified(x: Float[Array, "n"]):
+    return jnp.maximum(x, 0)
+
+
+def with_rule(forward, rule):
+    made = throw_away(forward)
+    made.jacobian(rule)
+    return made
+
+
+def diagonal(slope):
+    """The rule of an elementwise function of x."""
+    return lambda y, x: (jn.rules.diagonal(slope(x, y)),)
+
+
+def linear_rule(by_x=("...o", "...i", "oi", 1.0), by_w=1.0, by_b=1.0):
+    out, inp, indices, sign = by_x
+    return lambda y, x, w, b: (
+        jn.rules.einsum(out, inp, (w, indices), scale=sign),
+        jn.rules.einsum("...o", "oi", (x, "...i"), scale=by_w),
+        jn.rules.einsum("...o", "o", scale=by_b),
+    )
+
+
+def softmax_rule(axis=-1, rank_one=True):
+    def rule(y, x):
+        first = jn.rules.diagonal(y)
+        if axis == 0:
+            return (jn.rules.total(first, jn.rules.einsum("bi", "ci", (y, "bi"), (y, "ci"), scale=-1.0)),)
+        return (jn.rules.total(first, jn.rules.einsum("bi", "bj", (y, "bi"), (y, "bj"), scale=-1.0)) if rank_one else first,)
+
+    return rule
+
+
+def tied_rule(both):
+    def rule(y, x, w):
+        h, slope = jnp.sin(x @ w.T), jnp.cos(x @ w.T)
+        outer = jn.rules.einsum("bo", "oi", (h, "bi"))
+        inner = jn.rules.einsum("bo", "ki", (w, "ok"), (slope, "bk"), (x, "bi"))
+        return jn.rules.einsum("bo", "bi", (w, "ok"), (slope, "bk"), (w, "ki")), (
+            jn.rules.total(outer, inner) if both else outer
+        )
+
+    return rule
+
+
+CASES = [  # a forward function, its rule, the diagnosis of every argument
+    (weighted_sum, linear_rule(), ["correct"] * 3),
+    (weighted_sum, linear_rule(by_x=("...o", "...i", "io", 1.0)), ["transposed", "correct", "correct"]),
+    (weighted_sum, linear_rule(by_w=-1.0), ["correct", "wrong sign", "correct"]),
+    (weighted_sum, linear_rule(by_b=2.0), ["correct", "correct", "constant factor"]),
+    (weighted_sum, lambda y, x, w, b: linear_rule()(y, x, w, b)[:2], ["wrong count"]),
+    (weighted_sum, lambda y, x, w, b: (*linear_rule()(y, x, w, b)[:2], None), ["correct", "correct", "no rule"]),
+    (weighted_sum, lambda y, x, w, b: (w, *linear_rule()(y, x, w, b)[1:]), ["error", "correct", "correct"]),
+    (squares, squares_rule, ["transposed", "correct"]),
+    (soft, softmax_rule(rank_one=False), ["missing sum over paths"]),
+    (soft, softmax_rule(axis=0), ["wrong axis"]),
+    (soft, softmax_rule(), ["loses digits"]),
+    (soft, lambda y, x: (jn.rules.diagonal(y * (1 - y)),), ["claims too much"]),
+    (soft, lambda y, x: (jn.rules.einsum("bi", "bj", (y, "bj")),), ["wrong"]),
+    (tied, tied_rule(both=True), ["correct", "correct"]),
+    (tied, tied_rule(both=False), ["correct", "missing sum over paths"]),
+    (product, lambda y, x1, x2: (jn.rules.diagonal(x2), jn.rules.diagonal(x1)), ["correct"] * 2),
+    (product, lambda y, x1, x2: (jn.rules.diagonal(x1), jn.rules.diagonal(x2)), ["another argument"] * 2),
+    (elementwise, diagonal(lambda x, y: 4 * jnp.exp(-2 * abs(x)) / (1 + jnp.exp(-2 * abs(x))) ** 2), ["correct"]),
+    (elementwise, diagonal(lambda x, y: 1 - y**2), ["loses digits"]),
+    (elementwise, diagonal(lambda x, y: 1 / jnp.cosh(jnp.clip(x, -2.5, 2.5)) ** 2), ["wrong at the kink"]),
+    (elementwise, diagonal(lambda x, y: 4 * jnp.exp(x) ** 8 / (jnp.exp(2 * x) + 1) ** 2 / jnp.exp(x) ** 6), ["not finite"]),
+    (rectified, diagonal(lambda x, y: (x > 0) * 1.0), ["correct"]),
+    (rectified, diagonal(lambda x, y: (x >= 0) * 1.0), ["correct"]),
+    (rectified, diagonal(lambda x, y: jnp.where(x == 0, 2.0, x > 0)), ["wrong at the kink"]),
+    (rectified, diagonal(lambda x, y: y / x), ["not finite"]),
+    (rectified, diagonal(lambda x, y: jnp.where(x > 40, 0.5, x > 0)), ["wrong"]),
+    (rectified, lambda y, x: (jn.rules.einsum("i", "j", (x, "j")),), ["wrong"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("forward", "rule", "diagnoses"), CASES)
+def test_each_mistake_has_its_name_and_no_other(forward, rule, diagnoses):
+    report = check_rule(with_rule(forward, rule))
+    assert [finding.diagnosis for finding in report.findings] == diagnoses
+    assert report.ok == set(diagnoses).issubset({"correct", "loses digits"})
+    json.dumps(report.to_json(), allow_nan=False)
+    for finding in report.findings:
+        assert finding.name in str(report) and finding.sentence.split(":")[0].split()[0] in str(report)
+
+
+def by_hand(function, jacobian, *args, **config):
+    (finding,) = check_rule(function, *args, jacobian=jacobian, **config).findings
+    return finding
+
+
+X = np.random.default_rng(0).normal(size=(4, 3))
+
+
+def dense_linear(x):
+    return x @ jnp.arange(6.0).reshape(3, 2)
+
+
+def row_sums(x):
+    return x.sum(-1)
+
+
+SQUARE = np.random.default_rng(1).normal(size=(3, 3))
+
+
+@pytest.mark.parametrize(
+    ("function", "jacobian", "x", "diagnosis", "words"),
+    [
+        (dense_linear, lambda x: jnp.einsum("bc,io->boci", jnp.eye(4), jnp.arange(6.0).reshape(3, 2)), X, "correct", ""),
+        (dense_linear, lambda x: jnp.einsum("bc,io->bico", jnp.eye(4), jnp.arange(6.0).reshape(3, 2)), X, "transposed", ""),
+        (dense_linear, lambda x: jnp.einsum("bc,io->bcoi", jnp.eye(4), jnp.arange(6.0).reshape(3, 2)), X, "wrong axis", ""),
+        (dense_linear, lambda x: jnp.ones((4, 2, 3)), X, "wrong shape", "[4, 2, 3], expected [4, 2, 4, 3]"),
+        (jnp.sin, lambda x: jnp.cos(x), X, "wrong shape", "is the diagonal of the Jacobian [4, 3, 4, 3]"),
+        (row_sums, lambda x: jnp.einsum("bc,i->cbi", jnp.eye(3), jnp.ones(3)) + 0 * x[0], SQUARE, "correct", ""),
+        (row_sums, lambda x: jnp.einsum("bi,c->bci", jnp.eye(3), jnp.ones(3)), SQUARE, "wrong axis", "order"),
+        (jnp.mean, lambda x: jnp.ones((4, 3)), X, "constant factor", "12 times"),
+        (jnp.sum, lambda x: jnp.ones((4, 3)) / 4, X, "constant factor", "1/4 times the right Jacobian: a mean in place"),
+        (jnp.sum, lambda x: jnp.ones((2, 4, 3)) / 2, X, "missing sum over paths", "axis 0 of size 2 is summed"),
+        (jnp.sin, lambda x: jnp.einsum("bi,ij,c->bicj", jnp.cos(x), jnp.eye(3), jnp.ones(4)), X, "couples examples", "0"),
+        (jnp.max, lambda x: (x == x.max()) * 1.0, X, "wrong at the kink", "all of the input together"),
+        (jnp.max, lambda x: (x == x.max()) / (x == x.max()).sum(), X, "correct", ""),
+        (jnp.abs, lambda x: jnp.diag(jnp.where(x < 0, -1.0, 1.0)), X[0], "correct", ""),
+        (jnp.abs, lambda x: jnp.diag(jnp.where(x <= 0, -1.0, 1.0)), X[0], "correct", "the left-hand derivative"),
+        (jnp.abs, lambda x: jnp.diag(jnp.sign(x)), X[0], "correct", "between"),
+        (jnp.abs, lambda x: jnp.diag(jnp.where(x == 0, 3.0, jnp.sign(x))), X[0], "wrong at the kink", "−1 to 1 here"),
+        (jnp.linalg.norm, lambda x: x / jnp.maximum(jnp.linalg.norm(x), 1e-9), X[0], "correct", ""),
+        (jnp.linalg.norm, lambda x: jnp.where(x.any(), x / jnp.linalg.norm(x), 5.0), X[0], "wrong at the kink", "−1 to 1"),
+        (jnp.sin, lambda x: 1 / 0, X, "error", "ZeroDivisionError"),
+    ],
+)  # fmt: skip
+def test_mistakes_of_dense_arrays(function, jacobian, x, diagnosis, words):
+    finding = by_hand(function, jacobian, x)
+    assert finding.diagnosis == diagnosis
+    assert words in finding.sentence
+
+
+def test_the_worst_entry_and_its_numbers():
+    def jacobian(x):
+        slope = jnp.diag(jnp.cos(x))
+        return slope.at[2, 1].add(0.25).at[0, 0].add(0.5)
+
+    finding = by_hand(jnp.sin, jacobian, X[0])
+    assert finding.diagnosis == "wrong" and finding.index == (0, 0)
+    np.testing.assert_allclose([finding.right, finding.given - finding.right], [np.cos(X[0, 0]), 0.5])
+
+
+def test_structured_jacobians_configuration_integers_and_many_outputs():
+    def scaled(x, labels, *, by):
+        return by * x[labels], by * x
+
+    def jacobian(x, labels, *, by):
+        return (by * jnp.eye(len(x))[labels], None), (jn.rules.scaled(2 * by)(x, x), None)
+
+    report = check_rule(scaled, X[0], np.array([0, 2]), jacobian=jacobian, by=3.0)
+    assert [(f.name, f.diagnosis) for f in report.findings] == [("∂y0/∂x", "correct"), ("∂y1/∂x", "constant factor")]
+    assert "2 times" in report.findings[1].sentence
+
+
+def test_arguments_with_names_of_their_own_are_made():
+    def rows(table: Float[Array, "words d"], indices: Int[Array, "b"], shift: Float[Array, "2"] | None = None):
+        return table[indices]
+
+    layer = with_rule(
+        rows,
+        lambda y, table, indices, shift: (jn.rules.einsum("bd", "wd", (jnp.eye(len(table))[indices], "bw")), None, None),
+    )
+    assert check_rule(layer).ok
+
+
+def test_a_layer_of_the_same_name_may_be_defined_again():
+    scope = {"__name__": "__main__", "jn": jn, "Float": Float, "Array": Array}
+    cell = """
+@jn.layer
+def doubled_again(x: Float[Array, "..."]):
+    return 2 * x
+
+@doubled_again.jacobian
+def _(y, x):
+    return (jn.rules.scaled({}),)
+
+report = jn.check_rule(doubled_again)
+"""
+    try:
+        for scale, right in ((1.0, False), (2.0, True)):
+            exec(cell.format(scale), scope)
+            assert scope["report"].ok is right
+    finally:
+        del jn.LAYERS["doubled_again"]
+
+
+def test_a_layer_without_a_rule():
+    report = check_rule(throw_away(elementwise))
+    assert not report.ok and report.findings[0].diagnosis == "no rule"
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: check_rule(3), TypeError, "my_layer must be callable, got int"),
+        (lambda: check_rule(jnp.sin, X), TypeError, "is no layer: pass jacobian="),
+        (lambda: check_rule(jnp.sin, X, jacobian=3), TypeError, "jacobian must be callable"),
+        (lambda: check_rule(jnp.sin, jacobian=jnp.cos), ValueError, "pass the arguments of 'sin'"),
+        (lambda: check_rule(jnp.sin, {"x": X}, jacobian=jnp.cos), jn.DTypeError, "argument 0 of 'sin' is no array: dict"),
+        (lambda: check_rule(jnp.sin, 3, jacobian=jnp.cos), ValueError, "no argument holds a real array"),
+        (lambda: check_rule(with_rule(lambda x: x, lambda y, x: (None,))), ValueError, "argument 'x' .* has no annotation"),
+        (lambda: check_rule(with_rule(weighted_sum, linear_rule()), X, X[0], X[0]), jn.ShapeError, "argument 'w' has shape"),
+    ],
+)
+def test_errors_name_what_is_wrong(call, error, words):
+    with pytest.raises(error, match=words):
+        call()
