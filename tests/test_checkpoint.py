@@ -17,6 +17,8 @@ import safetensors.numpy
 from jaxnets import CheckpointError
 from jaxnets.checkpoint import ARRAYS, CONFIG, SUMS, _sums, checkpoints, config_of, load, save
 
+pytestmark = pytest.mark.oldest
+
 FILES = (ARRAYS, CONFIG, SUMS)
 Pair = namedtuple("Pair", "left right")
 

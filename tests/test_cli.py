@@ -124,6 +124,7 @@ def test_a_task_is_trained_and_evaluated(capsys, tmp_path):
     assert json.loads(out)["held_out_accuracy"] == trained["held_out_accuracy"]
 
 
+@pytest.mark.oldest
 def test_training_that_meets_nan_is_exit_status_1(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     jax.config.update("jax_enable_x64", False)
@@ -135,6 +136,7 @@ def test_training_that_meets_nan_is_exit_status_1(capsys, tmp_path, monkeypatch)
     assert err.count("\n") == 1
 
 
+@pytest.mark.oldest
 def test_ctrl_c_is_exit_status_130(tmp_path):
     options = ["--epochs", "99999", "--no-pictures", "--output", tmp_path]
     command = [sys.executable, "-m", "jaxnets", "train", "spiral", *options]
@@ -284,6 +286,7 @@ def test_there_are_hundreds_of_malformed_lines():
     assert len(MALFORMED) >= 300
 
 
+@pytest.mark.oldest
 @pytest.mark.parametrize("arguments", MALFORMED, ids=lambda arguments: " ".join(arguments)[:60].replace("\0", "NUL"))
 def test_bad_input_is_one_line_and_exit_status_2(capsys, tmp_path, monkeypatch, arguments):
     monkeypatch.chdir(tmp_path)
@@ -312,6 +315,7 @@ def test_report_guide_and_reference(capsys, tmp_path, monkeypatch):
     assert run(capsys, "reference", "-o", "pages")[0] == 2
 
 
+@pytest.mark.oldest
 def test_plain_text_under_a_pipe_and_no_colour():
     done = shell("shapes", "linear(2) relu", NO_COLOR="1")
     assert done.returncode == 0, done.stderr

@@ -105,6 +105,7 @@ def test_published_bugs_of_elementwise_layers(name, x, value, derivative):
 # --- softmax and log-softmax --------------------------------------------------------------------------------------
 
 
+@pytest.mark.oldest
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", *DTYPES])
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_fully_masked_row_of_softmax_jax21495(n, dtype):

@@ -97,6 +97,7 @@ def flat(j, d):
     return d.reshape(math.prod(j.out_shape), math.prod(j.in_shape))
 
 
+@pytest.mark.oldest
 @over_maps
 def test_everything_against_the_dense_twin(name):
     """All operations of one Jacobian, compiled at once because that is what takes the time."""

@@ -142,6 +142,7 @@ def mp_softmax(x):
     return [a / mpmath.fsum(e) for a in e]
 
 
+@pytest.mark.oldest
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("logits", [[40, 0], [0, 25, -25], [3, 1, 2], [-30, 30, 29, 0]], ids=str)
 def test_hessian_of_cross_entropy_in_the_tail(logits, dtype):
@@ -182,6 +183,7 @@ def test_products_with_the_root_in_half_precision_do_not_overflow():
     np.testing.assert_allclose([s @ v, v @ s], np.array([[1, -1]] * 2) * 6e4 * 0.5**0.5, rtol=1e-3)
 
 
+@pytest.mark.oldest
 def test_derivative_of_the_root_with_an_impossible_class():
     def entries(x):
         return jnp.sum(jnp.sin(jn.loss_hessian(jn.cross_entropy, x, 0, root=True).dense()))

@@ -9,7 +9,7 @@ import jaxnets as jn
 from jaxnets import DTypeError, ShapeError, SpecError, models, spec
 from jaxnets.data import digits, split
 
-pytestmark = pytest.mark.unoptimized
+pytestmark = [pytest.mark.oldest, pytest.mark.unoptimized]
 
 
 def made(text, shape=(8,), batch=3):

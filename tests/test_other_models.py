@@ -18,7 +18,7 @@ import jaxnets
 from jaxnets.errors import ShapeError
 from tests.test_transforms import assert_same
 
-pytestmark = [pytest.mark.unoptimized, pytest.mark.filterwarnings("ignore:.*derivative is opaque")]
+pytestmark = [pytest.mark.newest, pytest.mark.unoptimized, pytest.mark.filterwarnings("ignore:.*derivative is opaque")]
 
 
 class Model(NamedTuple):

@@ -28,6 +28,8 @@ from jaxnets.evaluate import evaluate
 from jaxnets.models import Model, conv, dropout, linear, max_pool, plain, serial
 from jaxnets.train import fit, restore
 
+pytestmark = pytest.mark.oldest
+
 CACHE = {"jax_persistent_cache_min_compile_time_secs": 0.05, "jax_persistent_cache_min_entry_size_bytes": -1}
 
 
