@@ -20,12 +20,16 @@ ABOUT = "Neural-network layers and losses in JAX, each with a hand-written, stru
 
 @dataclasses.dataclass
 class Common:
+    """A model with random numbers, on a batch of data."""
+
+    input: str | None = None
+    """Shape of one example of a described model, as 3x10x20.  Default: 8."""
+    batch: int | None = None
+    """Number of examples.  Default: 4."""
     seed: int = 0
     """Seed of parameters and data."""
     dtype: Literal["float64", "float32"] = "float64"
     """Floating-point type of parameters and data."""
-    json: bool = False
-    """Print JSON instead of tables."""
 
 
 @dataclasses.dataclass
@@ -42,12 +46,10 @@ class Shapes(Common):
 
     model: tyro.conf.Positional[str] = ""
     """A preset (mynet, spiral, digits, autoencoder) or a description: "linear(60) relu linear(10) log_softmax"."""
-    input: str | None = None
-    """Shape of one example of a described model, as 3x10x20.  Default: 8."""
-    batch: int | None = None
-    """Number of examples.  Default: 4."""
     loss: bool = False
     """Include the average loss."""
+    json: bool = False
+    """Print JSON instead of a table."""
 
 
 @dataclasses.dataclass
@@ -59,10 +61,8 @@ class Compare(Common):
 
     what: tyro.conf.Positional[str] = ""
     """A preset (mynet, spiral, digits, autoencoder), a description, a layer by name, or "all"."""
-    input: str | None = None
-    """Shape of one example of a described model, as 3x10x20.  Default: 8."""
-    batch: int | None = None
-    """Number of examples.  Default: 4."""
+    json: bool = False
+    """Print JSON instead of tables."""
 
 
 @dataclasses.dataclass
@@ -139,21 +139,13 @@ class Tricks:
 
 
 @dataclasses.dataclass
-class Report:
+class Report(Common):
     """One self-contained page on a model: its graph, every module's formula, code and Jacobian, and how they compare."""
 
     model: tyro.conf.Positional[str] = ""
     """A preset (mynet, spiral, digits, autoencoder) or a description: "linear(60) relu linear(10) log_softmax"."""
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("report.html")
     """File to write."""
-    input: str | None = None
-    """Shape of one example of a described model, as 3x10x20.  Default: 8."""
-    batch: int | None = None
-    """Number of examples.  Default: 4."""
-    seed: int = 0
-    """Seed of parameters and data."""
-    dtype: Literal["float64", "float32"] = "float64"
-    """Floating-point type of parameters and data."""
 
 
 @dataclasses.dataclass
@@ -236,7 +228,7 @@ def _parse(arguments):
         raise _UsageError(text.removeprefix("Parsing error ").removeprefix("Unrecognized options ")) from None
 
 
-def _setup(command: Common | Report):
+def _setup(command: Common):
     """JAX at the chosen precision."""
     import jax
 

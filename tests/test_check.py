@@ -234,6 +234,20 @@ report = jn.check_rule(doubled_again)
         del jn.LAYERS["doubled_again"]
 
 
+def test_the_cell_of_a_rule_may_run_again_in_a_session_alone():
+    cell = """
+@layer.jacobian
+def _(y, x):
+    return (jn.rules.scaled({}),)
+"""
+    layer = throw_away(lambda x: 2 * x)
+    for scale, right in ((1.0, False), (2.0, True)):
+        exec(cell.format(scale), {"__name__": "__main__", "jn": jn, "layer": layer})
+        assert check_rule(layer, X).ok is right
+    with pytest.raises(jn.RuleError, match="already has a Jacobian rule"):
+        exec(cell.format(2.0), {"__name__": "a_module", "jn": jn, "layer": layer})
+
+
 def test_a_layer_without_a_rule():
     report = check_rule(throw_away(elementwise))
     assert not report.ok and report.findings[0].diagnosis == "no rule"

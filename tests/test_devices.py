@@ -9,6 +9,8 @@ import sys
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.oldest
+
 COMMON = """
 import json, sys
 from pathlib import Path
@@ -22,8 +24,6 @@ from jaxnets.checkpoint import checkpoints
 from jaxnets.data import spiral
 from jaxnets.models import dropout, linear, plain, serial
 from jaxnets.train import fit
-
-pytestmark = pytest.mark.oldest
 
 model = serial(linear(5), plain("tanh"), dropout(0.2), linear(3), plain("log_softmax"))
 data = spiral(22)  # 66 examples: 4 steps of 16 an epoch, and 2 left over

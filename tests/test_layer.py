@@ -89,6 +89,7 @@ def total(f):
     return lambda *args: sum(jnp.sum(jnp.sin(y)) for y in jax.tree.leaves(f(*args)))
 
 
+@pytest.mark.oldest
 @over_layers
 def test_eager_and_jit(name):
     layer, forward, args = LAYERS[name]()
@@ -202,6 +203,7 @@ def test_export(name):
     same(jax.grad(total(exported.call))(*args), jax.jit(jax.grad(total(forward)))(*args), 1e-10)
 
 
+@pytest.mark.oldest
 @over_layers
 def test_rule_under_vmap(name):
     """The layer mapped over a new axis, inside jaxnets.jacobian: right, and not opaque."""
