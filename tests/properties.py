@@ -421,5 +421,8 @@ PROPERTIES = [
 # Without `--all` tests/test_rules.py tries only these on every line, for they share what is compiled, and all on the first
 # line of a layer.
 CHEAP = [rule_is_autodiff, structure_is_as_claimed, batch_is_shared, finite_differences]
-# These tell of our code alone: one version of Python is enough.
-OURS = [curvature_is_dense]
+# These tell of our code alone: one version of Python is enough, the one with this marker.
+OURS = {
+    **dict.fromkeys([products_agree, compositions_agree, curvature_is_dense], "newest"),
+    **dict.fromkeys([batch_is_loop, vmap_is_loop, eager_is_jit], "oldest"),
+}

@@ -196,6 +196,7 @@ def test_second_derivative_at_zero(name, expected):
         np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("name", SINGLE)
 def test_every_16_bit_number(name, dtype):

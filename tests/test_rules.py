@@ -29,7 +29,7 @@ def pairs():
     for case in CASES:
         for check in PROPERTIES:
             if case is FIRST[case.name]:
-                marks = [pytest.mark.newest] if check in OURS else []
+                marks = [getattr(pytest.mark, OURS[check])] if check in OURS else []
             else:
                 marks = [pytest.mark.oldest if check in CHEAP else pytest.mark.sweep]
             yield pytest.param(check, case, id=f"{check.__name__}-{case}", marks=marks)

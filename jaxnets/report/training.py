@@ -14,7 +14,7 @@ from ..catalogue import LAYERS
 from ..curvature.norms import jacobian_norm
 from ..errors import SpecError
 from ..spec import Problem, problem
-from ..transforms import value_and_grad
+from ..transforms import grad
 
 POINTS, CLASSES, SIZE, LEVELS = 60, 3, 40, 8
 RATE = 0.02
@@ -54,8 +54,7 @@ class Training:
     def _step(self):
         @jax.jit
         def step(params, moments):
-            _, gradient = value_and_grad(self.loss)(params)
-            updates, moments = self.optimizer.update(gradient, moments)
+            updates, moments = self.optimizer.update(grad(self.loss)(params), moments)
             return optax.apply_updates(params, updates), moments
 
         return step
