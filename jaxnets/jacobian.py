@@ -183,8 +183,7 @@ class Jacobian:
                 return leaf
             return jnp.asarray(draw.uniform(0.5, 1.5, leaf.shape), leaf.dtype)
 
-        terms = jax.tree.map(other, self.terms)
-        return replace(self, terms=tuple(replace(t, scale=abs(t.scale)) for t in terms))
+        return replace(self, terms=jax.tree.map(other, self.terms))
 
     def corner(self, rows: int = 32, columns: int = 32) -> jax.Array:
         """The first `rows` × `columns` of `matrix()`, or of the first example's block where examples are apart.

@@ -659,6 +659,13 @@ def test_laplacian_is_the_trace_of_the_hessian(name):
     compare(table, jax.tree.map(jnp.asarray, x))
 
 
+def test_laplacian_keeps_its_digits_where_tanh_saturates():
+    x = np.array([[12.0]])
+    exact = -2 * np.tanh(x) / np.cosh(x) ** 2  # in float32 the slope 1 − tanh² would be 0
+    found = jn.laplacian(lambda x: jn.sum(jn.tanh(x), axis=1))(jnp.asarray(x, "float32"))
+    np.testing.assert_allclose(found, exact[:, 0], rtol=1e-5)
+
+
 def test_laplacian_by_an_argument_among_others():
     compare(lambda x: {"laplacian": (jn.laplacian(lambda x, y: x**2 * y)(x, X), 2 * X)}, jnp.asarray(X))
 

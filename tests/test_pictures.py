@@ -31,6 +31,7 @@ CASES = {  # function, argument, which entries of the matrix may differ from zer
     ),
     "part": (lambda x: x[:, 1:3], X, np.kron(EXAMPLES, np.eye(4, dtype=bool)[1:3])),
     "difference of identities": (lambda x: 2.0 * x - 3.0 * x, X, np.eye(12, dtype=bool)),
+    "nothing left": (lambda x: 2.0 * x - 2.0 * x, X, np.zeros((12, 12), bool)),
     "zero": (lambda x: jnp.zeros(2) * jnp.sum(jax.lax.stop_gradient(x)), X, np.zeros((2, 12), bool)),
 }
 
@@ -171,6 +172,13 @@ def test_a_diagram_has_the_lectures_blocks_and_dimensions(small):
     assert len(set(places)) == len(places)
     skip = [a for a in found.arrows if found.items[a.target].label == "add"]
     assert len(skip) == 2 and {found.items[a.source].row for a in skip} == {1, 3}
+
+
+def test_many_weights_of_a_block_stand_side_by_side():
+    params = {"a": jnp.ones((3, 2)), "b": jnp.ones(5), "w": jnp.ones((5, 2, 4))}
+    found = diagram(lambda p, x: jn.bilinear(p["a"], x, p["w"], p["b"]), params, X)
+    weights = [(item.column, item.row) for item in found.items if item.kind == "weight"]
+    assert sorted(weights) == [(-3, 1), (-2, 1), (-1, 1)]
 
 
 def test_a_diagram_of_several_outputs_and_of_a_graph_that_depends_on_data():
