@@ -659,10 +659,10 @@ def test_laplacian_is_the_trace_of_the_hessian(name):
     compare(table, jax.tree.map(jnp.asarray, x))
 
 
-def test_laplacian_keeps_its_digits_where_tanh_saturates():
-    x = np.array([[12.0]])
-    exact = -2 * np.tanh(x) / np.cosh(x) ** 2  # in float32 the slope 1 − tanh² would be 0
-    found = jn.laplacian(lambda x: jn.sum(jn.tanh(x), axis=1))(jnp.asarray(x, "float32"))
+def test_laplacian_keeps_its_digits_where_a_sigmoid_saturates():
+    x = np.array([[20.0]])
+    exact = -np.tanh(x / 2) / (2 + 2 * np.cosh(x))  # s (1 − s) (1 − 2s); in float32 1 − s would be 0
+    found = jn.laplacian(lambda x: jn.sum(jn.sigmoid(x), axis=1))(jnp.asarray(x, "float32"))
     np.testing.assert_allclose(found, exact[:, 0], rtol=1e-5)
 
 
