@@ -86,11 +86,11 @@ def diagram_of(graph: Graph, weights: set[str]) -> Diagram:
             block = reading.block(edge, j)
             arrows.append(Arrow(index[edge.parent], index[node], block, _gradient(block.dims)))
     last = max(row for _, row in places.values())
-    for o, node in enumerate(graph.outputs):
-        if node is not None:
+    for o, end in enumerate(graph.outputs):
+        if end is not None:
             label = "y" if len(graph.outputs) == 1 else f"y{o}"
-            items.append(Item("output", label, node.shape, o, last + 1, None))
-            arrows.append(Arrow(index[node], len(items) - 1, None, ""))
+            items.append(Item("output", label, end.shape, o, last + 1, None))
+            arrows.append(Arrow(index[end], len(items) - 1, None, ""))
     return Diagram(tuple(items), tuple(arrows), reading.note)
 
 
