@@ -13,7 +13,7 @@ from rich.text import Text
 
 from .display import as_data, as_text
 from .html import THUMBNAIL, code, error_bar, lines, table
-from .jacobian import Jacobian, show_bytes
+from .jacobian import Jacobian, show_bytes, unit
 from .tabulate import real_inputs
 from .transforms import dense, jacobian
 
@@ -230,15 +230,11 @@ def _columns(function, x, chosen):
     """These columns of `jax.jacfwd`, a few at a time: its basis of x.size² numbers is never made."""
 
     def column(i):
-        return jax.jvp(function, (x,), (_unit(x, i),))[1]
+        return jax.jvp(function, (x,), (unit(x.shape, i, x.dtype),))[1]
 
     if not len(chosen):
         return [jnp.zeros((0, *y.shape), y.dtype) for y in jax.eval_shape(function, x)]
     return jax.lax.map(column, jnp.asarray(chosen), batch_size=CHUNK)
-
-
-def _unit(x, i):
-    return jnp.zeros(x.size, x.dtype).at[i].set(1).reshape(x.shape)
 
 
 def _matrix(array, j, columns=slice(None)) -> np.ndarray:
@@ -271,7 +267,11 @@ def _differences(wide, output, x, ours, known, scale, loose) -> tuple[Error, int
 
         @jax.jit
         def shifted(h):
-            return jax.lax.map(lambda i: wide(centre + h * _unit(centre, i))[output], jnp.asarray(chosen), batch_size=CHUNK)
+            return jax.lax.map(
+                lambda i: wide(centre + h * unit(centre.shape, i, centre.dtype))[output],
+                jnp.asarray(chosen),
+                batch_size=CHUNK,
+            )
 
         def values(h):
             return np.asarray(shifted(jnp.asarray(h)), np.float64).reshape(len(chosen), -1).T

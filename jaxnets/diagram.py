@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 
 from .display import as_data
-from .graph import Graph, Node, read
+from .graph import Node, read
 from .tabulate import Block, Reading, real_inputs
 
 
@@ -62,33 +62,32 @@ def diagram(function: Callable, *args, abstract: bool = True) -> Diagram:
     def run(*args):
         call, leaves, names, weights = real_inputs(function, args)
         graph = read(lambda *leaves: jax.tree.leaves(call(leaves)), leaves, names)
-        found.append(diagram_of(graph, weights))
+        found.append(diagram_of(Reading(graph.between(), graph.outputs, weights)))
         return graph.values
 
     jax.eval_shape(run, *args) if abstract else run(*args)
     return found[0]
 
 
-def diagram_of(graph: Graph, weights: set[str]) -> Diagram:
-    """The diagram of a graph; `weights`: the names of the inputs that are weights."""
-    nodes = graph.between()
-    reading = Reading(nodes, graph.outputs, weights)
-    places = _places(nodes, reading)
+def diagram_of(reading: Reading) -> Diagram:
+    """The diagram of a graph that was read."""
+    nodes = reading.nodes
+    places = _places(reading)
     items: list[Item] = []
     index: dict[Node, int] = {}
     modules = {node: i for i, node in enumerate(modules_of(nodes))}
     for node in sorted(nodes, key=lambda node: places[node][::-1]):
         index[node] = len(items)
-        items.append(Item(_kind(node, weights), node.name, node.shape, *places[node], modules.get(node)))
+        items.append(Item(_kind(node, reading.weights), node.name, node.shape, *places[node], modules.get(node)))
     arrows = []
     for node in nodes:
         for edge, j in reading.pairs[node]:
             block = reading.block(edge, j)
             arrows.append(Arrow(index[edge.parent], index[node], block, _gradient(block.dims)))
     last = max(row for _, row in places.values())
-    for o, end in enumerate(graph.outputs):
+    for o, end in enumerate(reading.outputs):
         if end is not None:
-            label = "y" if len(graph.outputs) == 1 else f"y{o}"
+            label = "y" if len(reading.outputs) == 1 else f"y{o}"
             items.append(Item("output", label, end.shape, o, last + 1, None))
             arrows.append(Arrow(index[end], len(items) - 1, None, ""))
     return Diagram(tuple(items), tuple(arrows), reading.note)
@@ -112,11 +111,12 @@ def _gradient(dims: str) -> str:
     return f"[1×{inp}] = [1×{out}]·[{out}×{inp}]"
 
 
-def _places(nodes: list[Node], reading: Reading) -> dict[Node, tuple[float, int]]:
+def _places(reading: Reading) -> dict[Node, tuple[float, int]]:
     """Column and row of every node: a row below what it is made of, in the column of its first parent where that is free.
 
     Weights, and what is made of weights alone, stand to the left of the first node that uses them.
     """
+    nodes = reading.nodes
     users: dict[Node, list[Node]] = {}
     for node in nodes:
         for edge, _ in reading.pairs[node]:

@@ -172,9 +172,9 @@ class Jacobian:
         Array([[ True, False],
                [False,  True]], dtype=bool)
         """
-        return self.generic().dense(limit) != 0
+        return self._generic().dense(limit) != 0
 
-    def generic(self) -> "Jacobian":
+    def _generic(self) -> "Jacobian":
         """The same structure with arbitrary positive numbers; those that it has need not be known."""
         draw = np.random.default_rng(0)
 
@@ -195,12 +195,15 @@ class Jacobian:
         if math.prod(self.shape) * self.dtype.itemsize <= SMALL:
             return self.matrix()[:rows, :columns]
 
-        def unit(i, shape):
-            return jnp.zeros(math.prod(shape), self.dtype).at[i].set(1).reshape(shape)
-
         if rows <= columns:
-            return jax.lax.map(lambda i: (unit(i, self.out_shape) @ self).reshape(-1)[:columns], jnp.arange(rows))
-        return jax.lax.map(lambda i: (self @ unit(i, self.in_shape)).reshape(-1)[:rows], jnp.arange(columns)).T
+            return jax.lax.map(
+                lambda i: (unit(self.out_shape, i, self.dtype) @ self).reshape(-1)[:columns], jnp.arange(rows)
+            )
+        return jax.lax.map(lambda i: (self @ unit(self.in_shape, i, self.dtype)).reshape(-1)[:rows], jnp.arange(columns)).T
+
+    def possible(self, rows: int = 32, columns: int = 32) -> jax.Array:
+        """The part of `sparsity()` that `corner` shows."""
+        return self._generic().corner(rows, columns) != 0
 
     @property
     def apart(self) -> bool:
@@ -230,7 +233,7 @@ class Jacobian:
         if not all(_is_known(leaf) for leaf in leaves if not jnp.issubdtype(leaf.dtype, jnp.floating)):
             return Markup()
         with jax.ensure_compile_time_eval():
-            possible = np.asarray(self.generic().corner(rows, columns)) != 0
+            possible = np.asarray(self.possible(rows, columns))
             values = np.asarray(self.corner(rows, columns)) if all(map(_is_known, leaves)) else None
         whole = "×".join(str(math.prod(side)) for side in self.block_shape)
         shown = "×".join(map(str, possible.shape))
@@ -347,6 +350,16 @@ def _number(path: str, pattern: str) -> float:
     except OSError:
         return math.inf
     return float(match.group(1)) if match else math.inf
+
+
+def unit(shape, i, dtype) -> jax.Array:
+    """An array of zeros, and 1 at its i-th entry."""
+    return jnp.zeros(math.prod(shape), dtype).at[i].set(1).reshape(shape)
+
+
+def show_sizes(shape) -> str:
+    """As 48·64."""
+    return "·".join(map(str, shape)) or "1"
 
 
 def show_bytes(n: float) -> str:

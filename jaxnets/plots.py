@@ -23,7 +23,7 @@ from PIL import Image
 from .diagram import diagram
 from .files import aside
 from .html import BLUE, ORANGE, WHITE
-from .jacobian import Jacobian
+from .jacobian import Jacobian, show_sizes
 
 COLOURS = ("#0072B2", "#E69F00", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#009E73", "#F0E442")
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
@@ -376,7 +376,7 @@ def jacobian(j: Jacobian, title: str = "", rows: int = 64, columns: int = 64) ->
     Blue is negative and orange positive; the hatched ground is zero by structure, a white cell happens to be zero.
     """
     values = np.asarray(j.corner(rows, columns), np.float64)
-    possible = np.asarray(j.generic().corner(rows, columns)) != 0
+    possible = np.asarray(j.possible(rows, columns))
     (out, inp), (height, width) = j.block_shape, values.shape
     figure = _figure(3.2 + 6 * width / max(width, height), 2.2 + 6 * height / max(width, height))
     axes = figure.subplots()
@@ -391,7 +391,7 @@ def jacobian(j: Jacobian, title: str = "", rows: int = 64, columns: int = 64) ->
     axes.set(
         ylabel=_axis(y, y_index, out, height, j.apart),
         xlabel=_axis(x, x_index, inp, width, j.apart),
-        title="\n".join([*([title] if title else []), f"∂{y}/∂{x}  [{_sizes(out)} × {_sizes(inp)}], {j.structure}"]),
+        title="\n".join([*([title] if title else []), f"∂{y}/∂{x}  [{show_sizes(out)} × {show_sizes(inp)}], {j.structure}"]),
     )
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(matplotlib.ticker.MaxNLocator(8, integer=True))
@@ -402,10 +402,6 @@ def _split(side: str) -> tuple[str, list[str]]:
     """The name and the indices of `y[b,o]`."""
     name, _, indices = side.partition("[")
     return name, indices.removesuffix("]").split(",") if indices else []
-
-
-def _sizes(shape) -> str:
-    return "·".join(map(str, shape)) or "1"
 
 
 def _axis(name, indices, shape, shown, apart) -> str:
@@ -440,9 +436,9 @@ def graph(function: Callable, *args, abstract: bool = True, title: str = "") -> 
 def _block(axes, item, back):
     shape = {"cost": "square,pad=0.5", "function": "round,pad=0.5,rounding_size=0.5"}.get(item.kind, "circle,pad=0.35")
     fill = {"cost": "#FBE3D2", "function": "#DCEBF7", "weight": "#F3F3F3"}.get(item.kind, "white")
-    label = item.label if item.kind in ("cost", "function") else _short(item.label)
+    label = item.label if item.module is not None else _short(item.label)
     box = {"boxstyle": shape, "facecolor": fill, "edgecolor": "#444444"}
-    label = f"∂C/∂{label}" if back and item.kind not in ("cost", "function") else label
+    label = f"∂C/∂{label}" if back and item.module is None else label
     axes.text(item.column, item.row, label, ha="center", va="center", fontsize=9, bbox=box, zorder=3)
 
 

@@ -14,7 +14,7 @@ from rich.text import Text
 from .display import as_data, as_text
 from .graph import Edge, Node, read
 from .html import THUMBNAIL, code, lines, table
-from .jacobian import Jacobian, show_bytes
+from .jacobian import Jacobian, show_bytes, show_sizes
 from .transforms import argument_names
 
 WIDE = 130  # columns from which ∂y/∂x and ∂y/∂w stand side by side
@@ -155,7 +155,7 @@ class Reading:
     """
 
     def __init__(self, nodes: list[Node], outputs, weights: set[str]):
-        self.nodes, self.weights = nodes, weights
+        self.nodes, self.outputs, self.weights = nodes, outputs, weights
         self.fixed: dict[Node, bool] = {}  # whether a node is made of weights alone
         self.pairs: dict[Node, list[tuple[Edge, Jacobian]]] = {}
         for node in nodes:
@@ -174,7 +174,7 @@ class Reading:
 
     def block(self, edge: Edge, j: Jacobian) -> Block:
         inp = _per_example(j.in_shape, self.batch) if j.batched else j.in_shape
-        dims = f"[{_product(_per_example(j.out_shape, self.batch))}×{_product(inp)}]"
+        dims = f"[{show_sizes(_per_example(j.out_shape, self.batch))}×{show_sizes(inp)}]"
         formula = dataclasses.replace(j, names=("y", edge.argument)).formula
         return Block(edge.argument, dims, formula, j.structure, j.nbytes, j.dense_nbytes, j.outline())
 
@@ -234,7 +234,3 @@ def _per_example(shape, batch):
 
 def _size(shape, batch) -> int:
     return math.prod(_per_example(shape, batch))
-
-
-def _product(shape) -> str:
-    return "·".join(map(str, shape)) or "1"

@@ -15,7 +15,7 @@ from ..diagram import diagram_of, modules_of
 from ..display import as_data
 from ..explain import explain_plan
 from ..graph import Edge, Local, Node, read
-from ..jacobian import Jacobian
+from ..jacobian import Jacobian, unit
 from ..layer import Layer
 from ..spec import Problem
 from ..tabulate import Block, Reading, real_inputs
@@ -36,7 +36,7 @@ def describe(problem: Problem) -> dict[str, Any]:
         nodes = graph.between()
         reading = Reading(nodes, graph.outputs, weights)
         room = _room(sum(len(pairs) for pairs in reading.pairs.values()))
-        words["diagram"] = diagram_of(graph, weights).to_json()
+        words["diagram"] = diagram_of(reading).to_json()
         words["chain"], words["note"] = reading.chain, reading.note
         words["modules"] = [_module(node, reading) for node in modules_of(nodes)]
         return [[_corners(node, edge, j, *room) for edge, j in reading.pairs[node]] for node in modules_of(nodes)]
@@ -118,7 +118,7 @@ def _words(block: Block, j: Jacobian) -> dict[str, Any]:
 
 def _corners(node: Node, edge: Edge, j: Jacobian, rows: int, columns: int) -> dict[str, jax.Array]:
     """The corner of a local Jacobian that is shown, by hand and by autodiff, and where structure allows numbers at all."""
-    found = {"values": j.corner(rows, columns), "possible": j.generic().corner(rows, columns) != 0}
+    found = {"values": j.corner(rows, columns), "possible": j.possible(rows, columns)}
     if node.local is not None and node.local.forward is not None:
         found["autodiff"] = _autodiff(node.local, node.local.forward, node.edges.index(edge), *found["values"].shape)
     return found
@@ -133,8 +133,7 @@ def _autodiff(local: Local, forward: Callable, place: int, rows: int, columns: i
     y, pull = jax.vjp(along, local.point[place])
 
     def row(r):
-        unit = jnp.zeros(y.size, y.dtype).at[r].set(1).reshape(y.shape)
-        return pull(unit)[0].reshape(-1)[:columns]
+        return pull(unit(y.shape, r, y.dtype))[0].reshape(-1)[:columns]
 
     return jax.lax.map(row, jnp.arange(rows))
 
