@@ -22,8 +22,8 @@ _HOME = {  # public name -> module that defines it, in floor order; layers and l
         ],
         "errors",
     ),
-    "Jacobian": "jacobian",
-    "rules": None,  # the module itself: rules.einsum, rules.diagonal, …
+    "Jacobian": "algebra.jacobian",
+    "rules": "algebra",  # the module itself: rules.einsum, rules.diagonal, …
     **dict.fromkeys(["Layer", "layer"], "layer"),
     "with_rules": "marker",
     "LAYERS": "catalogue",

@@ -10,7 +10,7 @@ from rich.text import Text
 import jaxnets.layers
 import jaxnets.losses  # noqa: F401  (both register their layers)
 
-from .jacobian import Jacobian
+from .algebra.jacobian import Jacobian
 from .layer import LAYERS, Layer, is_variadic
 from .samples import Example, Labels, Real
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 
-from .contraction import planning
-from .factors import Label, Selection, Tensor, flatten, tensor
+from .algebra.contraction import planning
+from .algebra.factors import Label, Selection, Tensor, flatten, tensor
+from .algebra.jacobian import Jacobian, jacobian_of
+from .algebra.rules import fresh_groups, from_groups
+from .algebra.terms import Term
 from .graph import Node
-from .jacobian import Jacobian, jacobian_of
 from .plan import Edges, Plan, carry_out
-from .rules import fresh_groups, from_groups
-from .terms import Term
 
 
 def in_chunks(edges: Edges, plan: Plan, size: int) -> Edges:

@@ -244,7 +244,7 @@ def _print(*tables):
 
 
 def _print_json(data):
-    from .display import for_json
+    from .formats import for_json
 
     print(json.dumps(for_json(data), ensure_ascii=False, indent=1, allow_nan=False))
 

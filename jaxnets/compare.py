@@ -11,9 +11,11 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from .display import as_data, as_text
-from .html import THUMBNAIL, code, error_bar, lines, table
-from .jacobian import Jacobian, show_bytes, unit
+from .algebra.jacobian import Jacobian, unit
+from .algebra.picture import code, lines
+from .algebra.sizes import show_bytes
+from .formats import as_data, as_text
+from .html import THUMBNAIL, error_bar, table
 from .tabulate import real_inputs
 from .transforms import dense, jacobian
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import jax
 
-from .display import as_data
+from .formats import as_data
 from .graph import Node, read
 from .tabulate import Block, Reading, real_inputs
 

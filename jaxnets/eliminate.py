@@ -3,13 +3,13 @@
 import warnings
 from dataclasses import replace
 
+from .algebra.factors import Opaque, Tensor, size_of
+from .algebra.jacobian import Jacobian, jacobian_of
+from .algebra.rules import fresh_groups, from_groups
 from .chunks import in_chunks
 from .errors import OpaqueError
-from .factors import Opaque, Tensor, size_of
 from .graph import Graph, Node
-from .jacobian import Jacobian, jacobian_of
 from .plan import Edges, carry_out, choose
-from .rules import fresh_groups, from_groups
 
 
 def eliminate(

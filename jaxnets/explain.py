@@ -7,10 +7,10 @@ import jax
 from rich.table import Table
 from rich.text import Text
 
-from .contraction import Product, recording
-from .display import as_text
+from .algebra.contraction import Product, recording
+from .algebra.sizes import show_bytes
 from .eliminate import local_jacobians
-from .jacobian import show_bytes
+from .formats import as_text
 from .plan import candidates, choose, measure, peak_bytes, show_node
 from .transforms import trace
 

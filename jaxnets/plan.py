@@ -14,10 +14,10 @@ from collections.abc import Iterator
 
 import jax
 
-from .contraction import planning
-from .factors import flatten, size_of
+from .algebra.contraction import planning
+from .algebra.factors import flatten, size_of
+from .algebra.jacobian import Jacobian
 from .graph import Node
-from .jacobian import Jacobian
 
 Edges = dict[Node, dict[Node, Jacobian]]  # edges[v][u] = ∂v/∂u
 ORDERS = ("auto", "forward", "reverse")

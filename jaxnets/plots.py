@@ -20,10 +20,11 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from PIL import Image
 
+from .algebra.jacobian import Jacobian
+from .algebra.picture import BLUE, ORANGE, WHITE
+from .algebra.sizes import show_sizes
 from .diagram import diagram
 from .files import aside
-from .html import BLUE, ORANGE, WHITE
-from .jacobian import Jacobian, show_sizes
 
 COLOURS = ("#0072B2", "#E69F00", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#009E73", "#F0E442")
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")

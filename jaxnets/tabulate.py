@@ -11,10 +11,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .display import as_data, as_text
+from .algebra.jacobian import Jacobian
+from .algebra.picture import code, lines
+from .algebra.sizes import show_bytes, show_sizes
+from .formats import as_data, as_text
 from .graph import Edge, Node, read
-from .html import THUMBNAIL, code, lines, table
-from .jacobian import Jacobian, show_bytes, show_sizes
+from .html import THUMBNAIL, table
 from .transforms import argument_names
 
 WIDE = 130  # columns from which ∂y/∂x and ∂y/∂w stand side by side

@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
 
+from .algebra.jacobian import Jacobian
 from .eliminate import eliminate
 from .errors import DTypeError, RuleError, ShapeError
 from .graph import read
-from .jacobian import Jacobian
 from .layer import Layer, rounded_to, widened
 
 ON_OPAQUE = ("warn", "allow", "error")

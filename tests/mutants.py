@@ -25,9 +25,9 @@ import numpy as np
 
 import jaxnets
 from jaxnets import primitives
-from jaxnets.factors import Operator, Selection, Slice
+from jaxnets.algebra.factors import Operator, Selection, Slice
+from jaxnets.algebra.rules import first_largest, window
 from jaxnets.layers.softmax import most_likely
-from jaxnets.rules import first_largest, window
 
 from . import (
     properties,

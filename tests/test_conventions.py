@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import jaxnets
-from jaxnets.factors import Label, Selection
-from jaxnets.rules import from_groups
+from jaxnets.algebra.factors import Label, Selection
+from jaxnets.algebra.rules import from_groups
 
 INF, NAN = np.inf, np.nan
 DTYPES = ["float32", "float64"]

@@ -13,7 +13,7 @@ import pytest
 
 import jaxnets as jn
 from jaxnets import compare
-from jaxnets.display import for_json
+from jaxnets.formats import for_json
 from jaxnets.report.content import describe
 from jaxnets.report.page import page as page_of
 from jaxnets.report.saturation import saturation

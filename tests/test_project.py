@@ -81,8 +81,8 @@ def test_every_layer_has_a_rule_and_a_docstring():
 
 
 def test_public_names_win_over_modules_of_the_same_name():
+    import jaxnets.algebra.jacobian
     import jaxnets.compare
-    import jaxnets.jacobian
     import jaxnets.layer
     import jaxnets.tabulate
 

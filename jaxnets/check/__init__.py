@@ -8,7 +8,7 @@ import jax
 from rich.table import Table
 from rich.text import Text
 
-from ..display import as_data, as_text, for_json
+from ..formats import as_data, as_text, for_json
 from ..html import table
 from .judge import Finding, Judge
 from .mistakes import is_real

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..algebra.jacobian import Jacobian
 from ..catalogue import example
 from ..errors import DTypeError, RuleError
-from ..jacobian import Jacobian
 from ..layer import Layer, is_variadic
 from ..samples import Labels, Mask, RandomKey, Real
 from ..transforms import argument_names

@@ -13,12 +13,13 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from ..algebra.factors import pytree
+from ..algebra.jacobian import Jacobian
+from ..algebra.rules import diagonal
+from ..algebra.sizes import check_bytes
 from ..errors import RuleError
-from ..factors import pytree
-from ..jacobian import Jacobian, check_bytes
 from ..layer import LAYERS
 from ..marker import with_rules
-from ..rules import diagonal
 from ..transforms import loss_hessian, unwrapped
 from .rows import Rows, by_parameters, of_losses, quantity, wide
 

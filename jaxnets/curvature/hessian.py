@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from ..jacobian import Jacobian
+from ..algebra.jacobian import Jacobian
 from ..marker import with_rules
 from ..transforms import grad, jacobian
 from .rows import quantity

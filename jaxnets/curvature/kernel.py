@@ -11,12 +11,13 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 
-from ..contraction import contract
+from ..algebra.contraction import contract
+from ..algebra.factors import Factor, Label, Tensor, flatten
+from ..algebra.jacobian import Jacobian
+from ..algebra.sizes import check_bytes
+from ..algebra.terms import Term
 from ..errors import ShapeError
-from ..factors import Factor, Label, Tensor, flatten
-from ..jacobian import Jacobian, check_bytes
 from ..marker import with_rules
-from ..terms import Term
 from .rows import Rows, by_parameters, only, quantity, wide
 
 OUTPUTS = ("full", "trace", "diagonal")

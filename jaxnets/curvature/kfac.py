@@ -12,10 +12,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..factors import distinct, flatten, pytree, shape_of, size_of
-from ..jacobian import Jacobian
-from ..rules import from_groups
-from ..terms import Term
+from ..algebra.factors import distinct, flatten, pytree, shape_of, size_of
+from ..algebra.jacobian import Jacobian
+from ..algebra.rules import from_groups
+from ..algebra.terms import Term
 from .gauss_newton import CURVATURES, gauss_newton
 from .rows import quantity, wide
 

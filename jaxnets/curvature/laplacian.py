@@ -14,10 +14,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from ..algebra.jacobian import Jacobian
+from ..algebra.rules import diagonal, identity
 from ..errors import ShapeError
 from ..graph import Local, Node
-from ..jacobian import Jacobian
-from ..rules import diagonal, identity
 from ..transforms import jacobian, trace
 from .rows import quantity
 

@@ -11,13 +11,13 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 
+from ..algebra.factors import flatten, size_of
+from ..algebra.jacobian import Jacobian
+from ..algebra.terms import Term
 from ..eliminate import local_jacobians
 from ..errors import ShapeError
-from ..factors import flatten, size_of
 from ..graph import Node
-from ..jacobian import Jacobian
 from ..plan import Edges, carry_out, cuts
-from ..terms import Term
 from ..transforms import jacobian, trace
 from .rows import quantity, squared_norms, wide
 

@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import tree_flatten, tree_unflatten
 
+from ..algebra.factors import pytree
+from ..algebra.jacobian import Jacobian
 from ..eliminate import eliminate
 from ..errors import ShapeError
-from ..factors import pytree
 from ..graph import Edge, Node
-from ..jacobian import Jacobian
 from ..transforms import trace
 
 

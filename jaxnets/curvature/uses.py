@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..algebra.factors import pytree
 from ..errors import ShapeError
-from ..factors import pytree
 from ..transforms import grad
 from .gauss_newton import GaussNewton, gauss_newton
 from .rows import by_parameters, of_losses, only, quantity

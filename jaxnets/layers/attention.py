@@ -5,10 +5,10 @@ import math
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from ..algebra.factors import Tensor
+from ..algebra.rules import fresh_groups, from_groups
 from ..errors import ShapeError
-from ..factors import Tensor
 from ..layer import layer
-from ..rules import fresh_groups, from_groups
 from ..samples import Example
 from .elementwise import check_number
 from .linear import linear

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ..algebra.factors import Label, Slice
+from ..algebra.rules import axis_names, diagonal, fresh_groups, from_groups, identity, placed, regroup, scaled, sliced
 from ..errors import ShapeError
-from ..factors import Label, Slice
 from ..layer import check_axis, layer
-from ..rules import axis_names, diagonal, fresh_groups, from_groups, identity, placed, regroup, scaled, sliced
 from ..samples import Example
 
 

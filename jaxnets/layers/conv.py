@@ -15,10 +15,10 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from ..algebra.factors import Factor, Group, Operator, Tensor, distinct, flatten, pytree, shape_of, size_of, tensor
+from ..algebra.rules import axis_names, fresh_groups, from_groups
 from ..errors import ShapeError
-from ..factors import Factor, Group, Operator, Tensor, distinct, flatten, pytree, shape_of, size_of, tensor
 from ..layer import Layer, layer
-from ..rules import axis_names, fresh_groups, from_groups
 from ..samples import Example
 
 Numbers = int | tuple[int, ...]  # one for every axis of space

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from ..algebra.rules import diagonal, identity
 from ..errors import DTypeError
 from ..layer import check_axes, layer
-from ..rules import diagonal, identity
 from ..samples import Example, RandomKey
 from .elementwise import check_number
 

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ..algebra.rules import diagonal
+from ..algebra.rules import identity as identity_rule
 from ..layer import layer
-from ..rules import diagonal
-from ..rules import identity as identity_rule
 from . import accurate
 from .accurate import (
     decay,

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ..algebra.factors import Label, Slice, Tensor
+from ..algebra.rules import Rule, axis_names, fresh_groups, from_groups, total
 from ..errors import ShapeError
-from ..factors import Label, Slice, Tensor
 from ..layer import check_axis, layer
-from ..rules import Rule, axis_names, fresh_groups, from_groups, total
 from ..samples import Example
 from .accurate import sigmoid_derivative, silu_derivative, times_sigmoid
 from .elementwise import silu

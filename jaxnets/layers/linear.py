@@ -5,11 +5,11 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 from opt_einsum.parser import parse_einsum_input
 
+from ..algebra.factors import Label, Selection, Tensor
+from ..algebra.rules import axis_names, fresh_groups, from_groups
+from ..algebra.rules import einsum as einsum_rule
 from ..errors import ShapeError
-from ..factors import Label, Selection, Tensor
 from ..layer import check_range, layer
-from ..rules import axis_names, fresh_groups, from_groups
-from ..rules import einsum as einsum_rule
 from ..samples import Example
 
 

@@ -12,11 +12,11 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from ..algebra.factors import Group, Label, Operator, Tensor, by_rows, flatten, pytree, wide
+from ..algebra.jacobian import jacobian_of
+from ..algebra.rules import Rule, axis_names, diagonal, einsum, fresh_groups, from_groups, identity, scaled
 from ..errors import DTypeError, ShapeError
-from ..factors import Group, Label, Operator, Tensor, by_rows, flatten, pytree, wide
-from ..jacobian import jacobian_of
 from ..layer import check_axes, layer
-from ..rules import Rule, axis_names, diagonal, einsum, fresh_groups, from_groups, identity, scaled
 from ..samples import Example, Positive
 from .elementwise import check_number
 from .reduce import _scaled_squares

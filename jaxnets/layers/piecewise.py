@@ -3,10 +3,10 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ..algebra.factors import Tensor
+from ..algebra.rules import axis_names, diagonal, fresh_groups, from_groups
 from ..errors import ShapeError
-from ..factors import Tensor
 from ..layer import check_axis, layer
-from ..rules import axis_names, diagonal, fresh_groups, from_groups
 from ..samples import Example
 from .elementwise import check_number
 

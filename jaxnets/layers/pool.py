@@ -12,10 +12,10 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from ..algebra.factors import Label, Selection, Tensor, flatten
+from ..algebra.rules import axis_names, first_largest, fresh_groups, from_groups
 from ..errors import ShapeError
-from ..factors import Label, Selection, Tensor, flatten
 from ..layer import layer
-from ..rules import axis_names, first_largest, fresh_groups, from_groups
 from ..samples import Example
 from .conv import Numbers, per_axis
 

@@ -9,10 +9,10 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from ..algebra.factors import Tensor
+from ..algebra.rules import Rule, axis_names, fresh_groups, from_groups
 from ..errors import ShapeError
-from ..factors import Tensor
 from ..layer import check_axes, layer
-from ..rules import Rule, axis_names, fresh_groups, from_groups
 from .softmax import masked_rows, most_likely, others
 
 Axis = int | tuple[int, ...] | None

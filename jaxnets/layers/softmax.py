@@ -12,10 +12,10 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from ..algebra.factors import Group, Label, Operator, Tensor, by_rows, pytree, wide
+from ..algebra.rules import axis_names, first_largest, fresh_groups, from_groups
 from ..errors import ShapeError
-from ..factors import Group, Label, Operator, Tensor, by_rows, pytree, wide
 from ..layer import check_axes, layer
-from ..rules import axis_names, first_largest, fresh_groups, from_groups
 
 
 def most_likely(p):

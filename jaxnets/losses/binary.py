@@ -4,9 +4,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Num
 
+from ..algebra.rules import diagonal
 from ..layer import layer
 from ..layers.accurate import minus_abs, sigmoid_derivative
-from ..rules import diagonal
 from ..samples import Example, Positive, Signs, Unit
 from .common import as_real, check_fits, if_real, real_targets, times
 

@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 
+from ..algebra.rules import Rule, diagonal, einsum
 from ..errors import DTypeError, ShapeError
-from ..rules import Rule, diagonal, einsum
 
 
 def check_same_shape(loss: str, **arrays):

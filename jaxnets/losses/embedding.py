@@ -8,10 +8,10 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Num
 
+from ..algebra.rules import diagonal
 from ..errors import DTypeError, ShapeError
 from ..layer import layer
 from ..layers.elementwise import check_number
-from ..rules import diagonal
 from ..samples import Example, Signs
 from .common import as_real, check_same_shape, if_real, real_targets, rows
 

@@ -2,8 +2,8 @@
 
 import jax.numpy as jnp
 
+from ..algebra.factors import wide
 from ..errors import DTypeError
-from ..factors import wide
 from ..layers.reduce import mean
 from ..layers.reduce import sum as total
 from .common import check_fits

@@ -9,10 +9,10 @@ import optax
 from .. import data, spec
 from ..catalogue import LAYERS
 from ..checkpoint import config_of
-from ..display import plotting
 from ..errors import CheckpointError
 from ..evaluate import Evaluation
 from ..evaluate import evaluate as measure
+from ..formats import plotting
 from ..models import Model
 from ..train import restore
 from . import images, regression, spiral

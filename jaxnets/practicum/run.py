@@ -15,9 +15,9 @@ from rich.text import Text
 
 from .. import spec
 from ..data import Dataset
-from ..display import as_text
 from ..errors import ShapeError
 from ..evaluate import predict
+from ..formats import as_text
 from ..models import Model
 from ..train import Result, fit
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from .. import models
 from ..catalogue import LAYERS
-from ..display import plotting
+from ..formats import plotting
 from ..transforms import value_and_jacobian
 from .run import Report, spaces, table
 

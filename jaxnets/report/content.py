@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..algebra.jacobian import Jacobian, unit
 from ..compare import compare
 from ..diagram import diagram_of, modules_of
-from ..display import as_data
 from ..explain import explain_plan
+from ..formats import as_data
 from ..graph import Edge, Local, Node, read
-from ..jacobian import Jacobian, unit
 from ..layer import Layer
 from ..spec import Problem
 from ..tabulate import Block, Reading, real_inputs

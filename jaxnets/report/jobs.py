@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from ..display import for_json
+from ..formats import for_json
 from ..spec import Problem, preset, presets, problem
 from .content import comparisons, describe
 from .report import report

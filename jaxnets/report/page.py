@@ -3,7 +3,7 @@
 import json
 from importlib.resources import files
 
-from ..display import for_json
+from ..formats import for_json
 
 
 def page(data: dict) -> str:

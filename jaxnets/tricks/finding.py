@@ -11,7 +11,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from ..display import as_text, plotting
+from ..formats import as_text, plotting
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,7 +1,4 @@
-"""What people see: a word for the structure of a Jacobian, its formula in index notation, tables as text, pictures."""
-
-import dataclasses
-import math
+"""What a Jacobian says of itself: a word for its structure, and its formula in index notation."""
 
 from .factors import Label, Tensor, flatten
 from .terms import Term
@@ -34,37 +31,6 @@ def structure(term: Term) -> str:
 def formula(terms, names) -> str:
     """As `∂y[b,o]/∂x[b,i] = w[o,i]`."""
     return _Namer(terms, names).formula()
-
-
-def as_text(table, width: int) -> str:
-    """A rich renderable without colours."""
-    from rich.console import Console
-
-    console = Console(width=width, color_system=None)
-    with console.capture() as capture:
-        console.print(table)
-    return capture.get()
-
-
-def as_data(record):
-    """A record of records as dictionaries and lists for JSON, without the pictures in it."""
-    if isinstance(record, (list, tuple)):
-        return [as_data(one) for one in record]
-    if isinstance(record, dict):
-        return {key: as_data(value) for key, value in record.items()}
-    if not dataclasses.is_dataclass(record):
-        return record
-    fields = [f.name for f in dataclasses.fields(record) if not f.metadata.get("picture")]
-    return {name: as_data(getattr(record, name)) for name in fields}
-
-
-def for_json(x, otherwise=lambda number: None):
-    """The same data where numbers that JSON does not know, infinity and NaN, are what `otherwise` says."""
-    if isinstance(x, dict):
-        return {key: for_json(value, otherwise) for key, value in x.items()}
-    if isinstance(x, (list, tuple)):
-        return [for_json(value, otherwise) for value in x]
-    return otherwise(x) if isinstance(x, float) and not math.isfinite(x) else x
 
 
 class _Namer:
@@ -126,14 +92,3 @@ class _Namer:
             return scale + "1" if scale in ("", "−") else scale
         total = f"Σ_{''.join(names[label] for label in dict.fromkeys(inner))} " if inner else ""
         return f"{total}{scale}{'·' if scale not in ('', '−') else ''}{'·'.join(parts)}"
-
-
-def plotting():
-    """The module of pictures, which needs matplotlib."""
-    try:
-        import matplotlib  # noqa: F401
-
-        from . import plots
-    except ImportError:
-        raise ModuleNotFoundError("pictures need matplotlib: pip install 'jaxnets[plot]'") from None
-    return plots

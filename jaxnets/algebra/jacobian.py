@@ -7,8 +7,6 @@ concatenates factors; numbers are multiplied when somebody asks for numbers.
 """
 
 import math
-import os
-import re
 from dataclasses import replace
 from functools import reduce
 from typing import Any
@@ -17,10 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .display import formula, structure
-from .errors import JacobianTooLarge, ShapeError
+from ..errors import ShapeError
 from .factors import Label, Tensor, pytree
-from .html import Markup, code, figure, heat_map
+from .notation import formula, structure
+from .picture import Markup, code, figure, heat_map
+from .sizes import check_bytes, show_bytes
 from .terms import Term, compose, make_term, merged, tied
 
 SMALL = 1 << 20  # bytes
@@ -306,15 +305,6 @@ def jacobian_of(terms, out_shape, in_shape, dtype, names=("y", "x")) -> Jacobian
     return Jacobian(terms, tuple(out_shape), tuple(in_shape), jnp.dtype(dtype), names)
 
 
-def check_bytes(what: str, shape, dtype, limit: float | None, advice: str):
-    """JacobianTooLarge where an array exceeds `limit` bytes (default: half of the memory that is free now)."""
-    need = math.prod(shape) * jnp.dtype(dtype).itemsize
-    limit = available_memory() / 2 if limit is None else limit
-    if need > limit:
-        size = f"of shape {list(shape)} needs {show_bytes(need)}, the limit is {show_bytes(limit)}"
-        raise JacobianTooLarge(f"{what} {size}; {advice}")
-
-
 def _array(x) -> jax.Array:
     x = jnp.asarray(x)
     return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.result_type(float))
@@ -331,39 +321,6 @@ def _column(v) -> Jacobian:
     return jacobian_of([make_term(groups, (), [Tensor(v, groups, "v")])], v.shape, (), v.dtype, ("v", ""))
 
 
-def available_memory() -> float:
-    """Free bytes: on the default device where it tells, else of this machine or its control group."""
-    stats = jax.devices()[0].memory_stats()
-    if stats and "bytes_limit" in stats:
-        return stats["bytes_limit"] - stats["bytes_in_use"]
-    free = 1024 * _number("/proc/meminfo", r"MemAvailable:\s*(\d+)")
-    if free == math.inf and hasattr(os, "sysconf"):
-        free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min(free, _number("/sys/fs/cgroup/memory.max", r"(\d+)"))
-
-
-def _number(path: str, pattern: str) -> float:
-    """A number in a system file, infinity where there is none."""
-    try:
-        with open(path) as file:
-            match = re.search(pattern, file.read())
-    except OSError:
-        return math.inf
-    return float(match.group(1)) if match else math.inf
-
-
 def unit(shape, i, dtype) -> jax.Array:
     """An array of zeros, and 1 at its i-th entry."""
     return jnp.zeros(math.prod(shape), dtype).at[i].set(1).reshape(shape)
-
-
-def show_sizes(shape) -> str:
-    """As 48·64."""
-    return "·".join(map(str, shape)) or "1"
-
-
-def show_bytes(n: float) -> str:
-    if n == math.inf:
-        return "unlimited"
-    unit = 0 if n < 1000 else min(int(math.log10(n)) // 3, 4)
-    return f"{n / 1000**unit:.{0 if unit == 0 else 3}{'f' if unit == 0 else 'g'}} {('B', 'kB', 'MB', 'GB', 'TB')[unit]}"

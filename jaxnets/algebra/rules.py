@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .errors import ShapeError
+from ..errors import ShapeError
 from .factors import Factor, Group, Label, Slice, Tensor, flatten
 from .jacobian import Jacobian, jacobian_of
 from .terms import Unifier, make_term
