@@ -24,8 +24,8 @@ _HOME = {  # public name -> module that defines it, in floor order; layers and l
     ),
     "Jacobian": "algebra.jacobian",
     "rules": "algebra",  # the module itself: rules.einsum, rules.diagonal, …
-    **dict.fromkeys(["Layer", "layer"], "layer"),
-    "with_rules": "marker",
+    **dict.fromkeys(["Layer", "layer"], "layers.layer"),
+    "with_rules": "layers.marker",
     "LAYERS": "catalogue",
     "swish": "layers.elementwise",  # silu
     "multi_head_attention": "layers.attention",

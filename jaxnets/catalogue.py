@@ -11,8 +11,8 @@ import jaxnets.layers
 import jaxnets.losses  # noqa: F401  (both register their layers)
 
 from .algebra.jacobian import Jacobian
-from .layer import LAYERS, Layer, is_variadic
-from .samples import Example, Labels, Real
+from .layers.layer import LAYERS, Layer, is_variadic
+from .layers.samples import Example, Labels, Real
 
 SIZES = {"i": 5, "j": 4, "o": 3, "k": 6}
 

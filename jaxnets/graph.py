@@ -21,8 +21,8 @@ from jax.interpreters import ad
 
 from .algebra.jacobian import Jacobian
 from .algebra.rules import identity
-from .layer import Layer
-from .marker import arguments, bind, layer_p, product_p, with_rules
+from .layers.layer import Layer
+from .layers.marker import arguments, bind, layer_p, product_p, with_rules
 from .primitives import Bound, opaque_rules, rules_for
 
 INLINED = {"jit", "pjit", "closed_call", "core_call", "core_closed_call", "checkpoint", "remat", "remat2"}

@@ -15,7 +15,7 @@ from .algebra.jacobian import Jacobian
 from .eliminate import eliminate
 from .errors import DTypeError, RuleError, ShapeError
 from .graph import read
-from .layer import Layer, rounded_to, widened
+from .layers.layer import Layer, rounded_to, widened
 
 ON_OPAQUE = ("warn", "allow", "error")
 

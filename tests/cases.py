@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxnets
-from jaxnets.samples import Labels, Mask, Positive, Probabilities, RandomKey, Real, Signs, Unit
+from jaxnets.layers.samples import Labels, Mask, Positive, Probabilities, RandomKey, Real, Signs, Unit
 
 
 @dataclass(frozen=True, eq=False)

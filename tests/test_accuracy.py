@@ -13,8 +13,8 @@ from mpmath import mpf
 import jaxnets
 from benchmarks.accuracy import ORACLES, exact_results, layer_of, mp_complement, mp_softmax, rows, ulps
 from benchmarks.accuracy import sigmoid as mp_sigmoid
-from jaxnets.layer import layers_of
 from jaxnets.layers import elementwise, piecewise
+from jaxnets.layers.layer import layers_of
 
 DTYPES = ["float32", "float64"]
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import jaxnets
-from jaxnets.layer import layers_of
 from jaxnets.layers import elementwise, piecewise
+from jaxnets.layers.layer import layers_of
 
 INF, NAN = np.inf, np.nan
 DTYPES = ["float32", "float64"]

@@ -83,7 +83,7 @@ def test_every_layer_has_a_rule_and_a_docstring():
 def test_public_names_win_over_modules_of_the_same_name():
     import jaxnets.algebra.jacobian
     import jaxnets.compare
-    import jaxnets.layer
+    import jaxnets.layers.layer
     import jaxnets.tabulate
 
     for name in ("jacobian", "layer", "compare", "tabulate"):

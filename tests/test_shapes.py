@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import pytest
 
 import jaxnets
-from jaxnets.samples import Labels
+from jaxnets.layers.samples import Labels
 
 from .cases import CASES
 from .properties import close, nested, reals

@@ -12,8 +12,8 @@ import numpy as np
 from ..algebra.jacobian import Jacobian
 from ..catalogue import example
 from ..errors import DTypeError, RuleError
-from ..layer import Layer, is_variadic
-from ..samples import Labels, Mask, RandomKey, Real
+from ..layers.layer import Layer, is_variadic
+from ..layers.samples import Labels, Mask, RandomKey, Real
 from ..transforms import argument_names
 from .mistakes import is_real
 

@@ -18,8 +18,8 @@ from ..algebra.jacobian import Jacobian
 from ..algebra.rules import diagonal
 from ..algebra.sizes import check_bytes
 from ..errors import RuleError
-from ..layer import LAYERS
-from ..marker import with_rules
+from ..layers.layer import LAYERS
+from ..layers.marker import with_rules
 from ..transforms import loss_hessian, unwrapped
 from .rows import Rows, by_parameters, of_losses, quantity, wide
 

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from ..algebra.jacobian import Jacobian
-from ..marker import with_rules
+from ..layers.marker import with_rules
 from ..transforms import grad, jacobian
 from .rows import quantity
 

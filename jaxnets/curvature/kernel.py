@@ -17,7 +17,7 @@ from ..algebra.jacobian import Jacobian
 from ..algebra.sizes import check_bytes
 from ..algebra.terms import Term
 from ..errors import ShapeError
-from ..marker import with_rules
+from ..layers.marker import with_rules
 from .rows import Rows, by_parameters, only, quantity, wide
 
 OUTPUTS = ("full", "trace", "diagonal")

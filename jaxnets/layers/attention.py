@@ -8,11 +8,11 @@ from jaxtyping import Array, Bool, Float
 from ..algebra.factors import Tensor
 from ..algebra.rules import fresh_groups, from_groups
 from ..errors import ShapeError
-from ..layer import layer
-from ..samples import Example
 from .elementwise import check_number
+from .layer import layer
 from .linear import linear
 from .normalize import check_broadcasts, zero
+from .samples import Example
 from .softmax import SoftmaxOperator, softmax
 
 

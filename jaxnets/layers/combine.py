@@ -10,8 +10,8 @@ from jaxtyping import Array, Float
 from ..algebra.factors import Label, Slice
 from ..algebra.rules import axis_names, diagonal, fresh_groups, from_groups, identity, placed, regroup, scaled, sliced
 from ..errors import ShapeError
-from ..layer import check_axis, layer
-from ..samples import Example
+from .layer import check_axis, layer
+from .samples import Example
 
 
 @layer(plain=True)

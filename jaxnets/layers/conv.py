@@ -18,8 +18,8 @@ from jaxtyping import Array, Float
 from ..algebra.factors import Factor, Group, Operator, Tensor, distinct, flatten, pytree, shape_of, size_of, tensor
 from ..algebra.rules import axis_names, fresh_groups, from_groups
 from ..errors import ShapeError
-from ..layer import Layer, layer
-from ..samples import Example
+from .layer import Layer, layer
+from .samples import Example
 
 Numbers = int | tuple[int, ...]  # one for every axis of space
 Padding = str | int | tuple[int, ...] | tuple[tuple[int, int], ...]

@@ -6,9 +6,9 @@ from jaxtyping import Array, Float, Key
 
 from ..algebra.rules import diagonal, identity
 from ..errors import DTypeError
-from ..layer import check_axes, layer
-from ..samples import Example, RandomKey
 from .elementwise import check_number
+from .layer import check_axes, layer
+from .samples import Example, RandomKey
 
 
 @layer(example=Example((4, 5), RandomKey()))

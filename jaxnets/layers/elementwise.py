@@ -13,7 +13,6 @@ from jaxtyping import Array, Float
 
 from ..algebra.rules import diagonal
 from ..algebra.rules import identity as identity_rule
-from ..layer import layer
 from . import accurate
 from .accurate import (
     decay,
@@ -28,6 +27,7 @@ from .accurate import (
     tanh_squared,
     times_sigmoid,
 )
+from .layer import layer
 
 
 def check_number(layer: str, name: str, value) -> float:

@@ -7,10 +7,10 @@ from jaxtyping import Array, Float
 from ..algebra.factors import Label, Slice, Tensor
 from ..algebra.rules import Rule, axis_names, fresh_groups, from_groups, total
 from ..errors import ShapeError
-from ..layer import check_axis, layer
-from ..samples import Example
 from .accurate import sigmoid_derivative, silu_derivative, times_sigmoid
 from .elementwise import silu
+from .layer import check_axis, layer
+from .samples import Example
 
 
 def _halves(name, x, axis):

@@ -9,8 +9,8 @@ from ..algebra.factors import Label, Selection, Tensor
 from ..algebra.rules import axis_names, fresh_groups, from_groups
 from ..algebra.rules import einsum as einsum_rule
 from ..errors import ShapeError
-from ..layer import check_range, layer
-from ..samples import Example
+from .layer import check_range, layer
+from .samples import Example
 
 
 @layer(plain=True)

@@ -16,10 +16,10 @@ from ..algebra.factors import Group, Label, Operator, Tensor, by_rows, flatten, 
 from ..algebra.jacobian import jacobian_of
 from ..algebra.rules import Rule, axis_names, diagonal, einsum, fresh_groups, from_groups, identity, scaled
 from ..errors import DTypeError, ShapeError
-from ..layer import check_axes, layer
-from ..samples import Example, Positive
 from .elementwise import check_number
+from .layer import check_axes, layer
 from .reduce import _scaled_squares
+from .samples import Example, Positive
 
 
 @pytree("hat", "inverse")

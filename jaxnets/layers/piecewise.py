@@ -6,9 +6,9 @@ from jaxtyping import Array, Float
 from ..algebra.factors import Tensor
 from ..algebra.rules import axis_names, diagonal, fresh_groups, from_groups
 from ..errors import ShapeError
-from ..layer import check_axis, layer
-from ..samples import Example
 from .elementwise import check_number
+from .layer import check_axis, layer
+from .samples import Example
 
 
 def _limited(x, low, high):

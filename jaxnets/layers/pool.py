@@ -15,9 +15,9 @@ from jaxtyping import Array, Float
 from ..algebra.factors import Label, Selection, Tensor, flatten
 from ..algebra.rules import axis_names, first_largest, fresh_groups, from_groups
 from ..errors import ShapeError
-from ..layer import layer
-from ..samples import Example
 from .conv import Numbers, per_axis
+from .layer import layer
+from .samples import Example
 
 # --- windows ------------------------------------------------------------------------------------------------------
 

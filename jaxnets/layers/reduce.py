@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 from ..algebra.factors import Tensor
 from ..algebra.rules import Rule, axis_names, fresh_groups, from_groups
 from ..errors import ShapeError
-from ..layer import check_axes, layer
+from .layer import check_axes, layer
 from .softmax import masked_rows, most_likely, others
 
 Axis = int | tuple[int, ...] | None

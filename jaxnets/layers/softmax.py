@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float
 from ..algebra.factors import Group, Label, Operator, Tensor, by_rows, pytree, wide
 from ..algebra.rules import axis_names, first_largest, fresh_groups, from_groups
 from ..errors import ShapeError
-from ..layer import check_axes, layer
+from .layer import check_axes, layer
 
 
 def most_likely(p):

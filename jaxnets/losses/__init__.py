@@ -1,6 +1,6 @@
 """Losses: `(predictions, targets)`, per example, unreduced; `reduce` makes one number of them."""
 
-from ..layer import layers_of
+from ..layers.layer import layers_of
 from . import binary, classification, distribution, embedding, regression
 from .reduce import reduce as reduce
 

@@ -5,9 +5,9 @@ from jax import lax
 from jaxtyping import Array, Float, Num
 
 from ..algebra.rules import diagonal
-from ..layer import layer
 from ..layers.accurate import minus_abs, sigmoid_derivative
-from ..samples import Example, Positive, Signs, Unit
+from ..layers.layer import layer
+from ..layers.samples import Example, Positive, Signs, Unit
 from .common import as_real, check_fits, if_real, real_targets, times
 
 

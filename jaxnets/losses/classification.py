@@ -8,10 +8,10 @@ from jaxtyping import Array, Float, Int, Num
 from ..algebra.factors import Label, Selection, Tensor
 from ..algebra.rules import axis_names, einsum, fresh_groups, from_groups
 from ..errors import DTypeError, ShapeError
-from ..layer import check_range, layer
 from ..layers.elementwise import check_number
+from ..layers.layer import check_range, layer
+from ..layers.samples import Example, Labels
 from ..layers.softmax import LogSoftmaxOperator, SoftmaxOperator, SoftmaxRootOperator, log_softmax, others
-from ..samples import Example, Labels
 from .common import check_same_shape, is_real, rows, times
 
 

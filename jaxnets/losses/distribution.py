@@ -6,9 +6,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from ..algebra.rules import diagonal
-from ..layer import layer
 from ..layers.elementwise import check_number
-from ..samples import Example, Positive, Probabilities
+from ..layers.layer import layer
+from ..layers.samples import Example, Positive, Probabilities
 from .common import as_real, check_fits, check_same_shape, if_real, real_targets, rows, times
 
 

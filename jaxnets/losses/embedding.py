@@ -10,9 +10,9 @@ from jaxtyping import Array, Float, Num
 
 from ..algebra.rules import diagonal
 from ..errors import DTypeError, ShapeError
-from ..layer import layer
 from ..layers.elementwise import check_number
-from ..samples import Example, Signs
+from ..layers.layer import layer
+from ..layers.samples import Example, Signs
 from .common import as_real, check_same_shape, if_real, real_targets, rows
 
 

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..algebra.rules import diagonal, einsum, scaled
-from ..layer import layer
 from ..layers import accurate
 from ..layers.elementwise import check_number
+from ..layers.layer import layer
 from .common import check_same_shape, opposite
 
 

@@ -16,7 +16,7 @@ from ..diagram import diagram_of, modules_of
 from ..explain import explain_plan
 from ..formats import as_data
 from ..graph import Edge, Local, Node, read
-from ..layer import Layer
+from ..layers.layer import Layer
 from ..spec import Problem
 from ..tabulate import Block, Reading, real_inputs
 

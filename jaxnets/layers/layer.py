@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .algebra.factors import wide
-from .algebra.jacobian import Jacobian
-from .errors import DTypeError, RuleError, ShapeError
+from ..algebra.factors import wide
+from ..algebra.jacobian import Jacobian
+from ..errors import DTypeError, RuleError, ShapeError
 from .marker import bind
 from .samples import Example
 
