@@ -31,7 +31,7 @@ _HOME = {  # public name -> module that defines it, in floor order; layers and l
     "multi_head_attention": "layers.attention",
     "reduce": "losses.reduce",
     **dict.fromkeys(
-        ["dense", "grad", "hessian", "jacobian", "loss_hessian", "value_and_grad", "value_and_jacobian"], "transforms"
+        ["dense", "grad", "hessian", "jacobian", "loss_hessian", "value_and_grad", "value_and_jacobian"], "autodiff.transforms"
     ),
     "tabulate": "tabulate",
     "explain_plan": "explain",

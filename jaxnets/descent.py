@@ -12,9 +12,9 @@ from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jax.tree_util import keystr, tree_leaves_with_path
 
+from .autodiff.transforms import value_and_grad
 from .catalogue import LAYERS
 from .models import Model
-from .transforms import value_and_grad
 
 GRADIENTS: dict[str, Callable] = {"autodiff": jax.value_and_grad, "manual": value_and_grad}
 PATIENT = 0.25  # seconds that a call into the compiled loop may take before signals and progress are looked at

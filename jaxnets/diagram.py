@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import jax
 
+from .autodiff.graph import Node, read
 from .formats import as_data
-from .graph import Node, read
 from .tabulate import Block, Reading, real_inputs
 
 

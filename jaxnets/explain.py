@@ -9,10 +9,10 @@ from rich.text import Text
 
 from .algebra.contraction import Product, recording
 from .algebra.sizes import show_bytes
-from .eliminate import local_jacobians
+from .autodiff.eliminate import local_jacobians
+from .autodiff.plan import candidates, choose, measure, peak_bytes, show_node
+from .autodiff.transforms import trace
 from .formats import as_text
-from .plan import candidates, choose, measure, peak_bytes, show_node
-from .transforms import trace
 
 
 @dataclasses.dataclass(frozen=True)

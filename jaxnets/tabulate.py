@@ -14,10 +14,10 @@ from rich.text import Text
 from .algebra.jacobian import Jacobian
 from .algebra.picture import code, lines
 from .algebra.sizes import show_bytes, show_sizes
+from .autodiff.graph import Edge, Node, read
+from .autodiff.transforms import argument_names
 from .formats import as_data, as_text
-from .graph import Edge, Node, read
 from .html import THUMBNAIL, table
-from .transforms import argument_names
 
 WIDE = 130  # columns from which ∂y/∂x and ∂y/∂w stand side by side
 

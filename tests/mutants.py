@@ -24,9 +24,9 @@ import mpmath
 import numpy as np
 
 import jaxnets
-from jaxnets import primitives
 from jaxnets.algebra.factors import Operator, Selection, Slice
 from jaxnets.algebra.rules import first_largest, window
+from jaxnets.autodiff import primitives
 from jaxnets.layers.softmax import most_likely
 
 from . import (

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jaxnets
-from jaxnets.plan import Plan
+from jaxnets.autodiff.plan import Plan
 from tests.programs import attention, convnet, layers, mlp, r, residual
 
-elimination = importlib.import_module("jaxnets.eliminate")
+elimination = importlib.import_module("jaxnets.autodiff.eliminate")
 
 
 def compiled(f, *args):

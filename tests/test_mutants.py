@@ -3,7 +3,7 @@
 import pytest
 
 import jaxnets
-from jaxnets import primitives
+from jaxnets.autodiff import primitives
 
 from .mutants import run, targets
 

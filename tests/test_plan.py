@@ -13,9 +13,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import jaxnets
-from jaxnets.eliminate import local_jacobians
-from jaxnets.plan import choose, measure
-from jaxnets.transforms import trace
+from jaxnets.autodiff.eliminate import local_jacobians
+from jaxnets.autodiff.plan import choose, measure
+from jaxnets.autodiff.transforms import trace
 from tests.programs import attention, convnet, layers, mlp, r, residual
 from tests.test_eliminate import compiled, flops, net, scratch
 from tests.test_transforms import assert_same

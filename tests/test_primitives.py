@@ -10,7 +10,7 @@ from jax import lax
 from jax.extend.core import Primitive
 
 import jaxnets
-from jaxnets import primitives
+from jaxnets.autodiff import primitives
 from tests.programs import distinct, pos, r, tied_values
 
 A, B, P = r(3, 4), r(3, 4), pos(3, 4)

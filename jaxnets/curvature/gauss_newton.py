@@ -17,10 +17,10 @@ from ..algebra.factors import pytree
 from ..algebra.jacobian import Jacobian
 from ..algebra.rules import diagonal
 from ..algebra.sizes import check_bytes
+from ..autodiff.transforms import loss_hessian, unwrapped
 from ..errors import RuleError
 from ..layers.layer import LAYERS
 from ..layers.marker import with_rules
-from ..transforms import loss_hessian, unwrapped
 from .rows import Rows, by_parameters, of_losses, quantity, wide
 
 

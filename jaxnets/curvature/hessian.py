@@ -6,8 +6,8 @@ from typing import Any
 import jax
 
 from ..algebra.jacobian import Jacobian
+from ..autodiff.transforms import grad, jacobian
 from ..layers.marker import with_rules
-from ..transforms import grad, jacobian
 from .rows import quantity
 
 

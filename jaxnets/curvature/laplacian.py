@@ -16,9 +16,9 @@ import jax.numpy as jnp
 
 from ..algebra.jacobian import Jacobian
 from ..algebra.rules import diagonal, identity
+from ..autodiff.graph import Local, Node
+from ..autodiff.transforms import jacobian, trace
 from ..errors import ShapeError
-from ..graph import Local, Node
-from ..transforms import jacobian, trace
 from .rows import quantity
 
 Edges = dict[Node, Jacobian]  # the local Jacobians of a node by its parents

@@ -14,11 +14,11 @@ import jax.numpy as jnp
 from ..algebra.factors import flatten, size_of
 from ..algebra.jacobian import Jacobian
 from ..algebra.terms import Term
-from ..eliminate import local_jacobians
+from ..autodiff.eliminate import local_jacobians
+from ..autodiff.graph import Node
+from ..autodiff.plan import Edges, carry_out, cuts
+from ..autodiff.transforms import jacobian, trace
 from ..errors import ShapeError
-from ..graph import Node
-from ..plan import Edges, carry_out, cuts
-from ..transforms import jacobian, trace
 from .rows import quantity, squared_norms, wide
 
 KINDS = ("frobenius", "spectral")

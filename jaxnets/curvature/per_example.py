@@ -10,7 +10,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from ..transforms import dense
+from ..autodiff.transforms import dense
 from .rows import Rows, of_losses, quantity, squared_norms, wide
 
 

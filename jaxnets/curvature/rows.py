@@ -13,10 +13,10 @@ from jax.tree_util import tree_flatten, tree_unflatten
 
 from ..algebra.factors import pytree
 from ..algebra.jacobian import Jacobian
-from ..eliminate import eliminate
+from ..autodiff.eliminate import eliminate
+from ..autodiff.graph import Edge, Node
+from ..autodiff.transforms import trace
 from ..errors import ShapeError
-from ..graph import Edge, Node
-from ..transforms import trace
 
 
 @pytree("blocks")

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from ..algebra.factors import pytree
+from ..autodiff.transforms import grad
 from ..errors import ShapeError
-from ..transforms import grad
 from .gauss_newton import GaussNewton, gauss_newton
 from .rows import by_parameters, of_losses, only, quantity
 

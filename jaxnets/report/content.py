@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..algebra.jacobian import Jacobian, unit
+from ..autodiff.graph import Edge, Local, Node, read
 from ..compare import compare
 from ..diagram import diagram_of, modules_of
 from ..explain import explain_plan
 from ..formats import as_data
-from ..graph import Edge, Local, Node, read
 from ..layers.layer import Layer
 from ..spec import Problem
 from ..tabulate import Block, Reading, real_inputs

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..autodiff.transforms import grad
 from ..catalogue import LAYERS
-from ..transforms import grad
 
 POSITIONS = [*range(0, 20), *range(20, 88, 4), 88, 89, 90, 95, 100, 103, 104, 110, 150, 200, 500, 1000]
 DEFINITION, LAYER, LOG, EXACT = "exp(z) / Σ exp(z)", "jn.softmax(z)", "jn.log_softmax(z)", "float64"

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 
 import jax
 
-from .algebra.contraction import planning
-from .algebra.factors import flatten, size_of
-from .algebra.jacobian import Jacobian
+from ..algebra.contraction import planning
+from ..algebra.factors import flatten, size_of
+from ..algebra.jacobian import Jacobian
 from .graph import Node
 
 Edges = dict[Node, dict[Node, Jacobian]]  # edges[v][u] = ∂v/∂u

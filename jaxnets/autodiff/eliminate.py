@@ -3,11 +3,11 @@
 import warnings
 from dataclasses import replace
 
-from .algebra.factors import Opaque, Tensor, size_of
-from .algebra.jacobian import Jacobian, jacobian_of
-from .algebra.rules import fresh_groups, from_groups
+from ..algebra.factors import Opaque, Tensor, size_of
+from ..algebra.jacobian import Jacobian, jacobian_of
+from ..algebra.rules import fresh_groups, from_groups
+from ..errors import OpaqueError
 from .chunks import in_chunks
-from .errors import OpaqueError
 from .graph import Graph, Node
 from .plan import Edges, carry_out, choose
 

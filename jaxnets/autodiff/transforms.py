@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
 
-from .algebra.jacobian import Jacobian
+from ..algebra.jacobian import Jacobian
+from ..errors import DTypeError, RuleError, ShapeError
+from ..layers.layer import Layer, rounded_to, widened
 from .eliminate import eliminate
-from .errors import DTypeError, RuleError, ShapeError
 from .graph import read
-from .layers.layer import Layer, rounded_to, widened
 
 ON_OPAQUE = ("warn", "allow", "error")
 

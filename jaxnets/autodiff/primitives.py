@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .algebra.factors import Label, Opaque, Selection, Slice, Tensor
-from .algebra.rules import (
+from ..algebra.factors import Label, Opaque, Selection, Slice, Tensor
+from ..algebra.rules import (
     Rule,
     axis_names,
     diagonal,
@@ -25,9 +25,9 @@ from .algebra.rules import (
     sliced,
     transposed,
 )
-from .layers.conv import Axis, convolution_rules
-from .layers.elementwise import sigmoid_derivative
-from .layers.pool import largest, mean_rule, selection
+from ..layers.conv import Axis, convolution_rules
+from ..layers.elementwise import sigmoid_derivative
+from ..layers.pool import largest, mean_rule, selection
 
 # rule(y, *arguments, **parameters) -> a Rule (None: derivative 0) for every argument; of many outputs, a row for each
 RULES: dict[str, Callable] = {}

@@ -6,11 +6,11 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 
-from .algebra.contraction import planning
-from .algebra.factors import Label, Selection, Tensor, flatten, tensor
-from .algebra.jacobian import Jacobian, jacobian_of
-from .algebra.rules import fresh_groups, from_groups
-from .algebra.terms import Term
+from ..algebra.contraction import planning
+from ..algebra.factors import Label, Selection, Tensor, flatten, tensor
+from ..algebra.jacobian import Jacobian, jacobian_of
+from ..algebra.rules import fresh_groups, from_groups
+from ..algebra.terms import Term
 from .graph import Node
 from .plan import Edges, Plan, carry_out
 

@@ -19,10 +19,10 @@ from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import jaxprs_in_params, set_current_trace, take_current_trace
 from jax.interpreters import ad
 
-from .algebra.jacobian import Jacobian
-from .algebra.rules import identity
-from .layers.layer import Layer
-from .layers.marker import arguments, bind, layer_p, product_p, with_rules
+from ..algebra.jacobian import Jacobian
+from ..algebra.rules import identity
+from ..layers.layer import Layer
+from ..layers.marker import arguments, bind, layer_p, product_p, with_rules
 from .primitives import Bound, opaque_rules, rules_for
 
 INLINED = {"jit", "pjit", "closed_call", "core_call", "core_closed_call", "checkpoint", "remat", "remat2"}
