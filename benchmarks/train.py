@@ -18,8 +18,8 @@ from jax import lax
 
 import jaxnets as jn
 from jaxnets import data, models
+from jaxnets.learn.train import fit
 from jaxnets.practicum import RECIPES
-from jaxnets.train import fit
 
 from .harness import Disagreement, Missing, Result
 from .networks import affine

@@ -31,7 +31,8 @@ _HOME = {  # public name -> module that defines it, in floor order; layers and l
     "multi_head_attention": "layers.attention",
     "reduce": "losses.reduce",
     **dict.fromkeys(
-        ["dense", "grad", "hessian", "jacobian", "loss_hessian", "value_and_grad", "value_and_jacobian"], "autodiff.transforms"
+        ["dense", "grad", "hessian", "jacobian", "loss_hessian", "value_and_grad", "value_and_jacobian"],
+        "autodiff.transforms",
     ),
     "tabulate": "tabulate",
     "explain_plan": "explain",
@@ -49,13 +50,10 @@ _HOME = {  # public name -> module that defines it, in floor order; layers and l
     **dict.fromkeys(["jacobian_norm", "logdet"], "curvature.norms"),
     **dict.fromkeys(["influence", "laplace", "saliency"], "curvature.uses"),
     "natural_gradient": "curvature.natural_gradient",
-    "initializers": None,
-    "regularizers": None,
-    "models": None,
-    "data": None,
-    "parse": "spec",
-    **dict.fromkeys(["evaluate", "predict"], "evaluate"),
-    "fit": "train",
+    **dict.fromkeys(["data", "initializers", "models", "regularizers"], "learn"),  # modules themselves
+    "parse": "learn.spec",
+    **dict.fromkeys(["evaluate", "predict"], "learn.evaluate"),
+    "fit": "learn.train",
 }
 
 

@@ -272,7 +272,7 @@ def _input_shape(text: str | None) -> tuple[int, ...] | None:
 
 
 def _problem(command, text, abstract=False):
-    from .spec import problem
+    from .learn.spec import problem
 
     batch = 4 if command.batch is None else command.batch
     with _usage():
@@ -294,7 +294,7 @@ def _compare(command: Compare) -> int:
         raise _UsageError("compare: which MODEL or LAYER?  A preset, a description, the name of a layer, or all")
     _setup(command)
     from .catalogue import LAYERS
-    from .spec import presets
+    from .learn.spec import presets
 
     names = [*LAYERS, *presets()] if command.what == "all" else [command.what]
     ok, collected = True, []
@@ -392,8 +392,8 @@ def _report(command: Report) -> int:
 
 
 def _explore(command: Explore) -> int:
+    from .learn.spec import problem
     from .report.explorer import explore
-    from .spec import problem
 
     with _usage():
         problem(command.model, _input_shape(command.input), abstract=True)  # refused here, not in the browser

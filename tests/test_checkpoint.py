@@ -15,7 +15,7 @@ import pytest
 import safetensors.numpy
 
 from jaxnets import CheckpointError
-from jaxnets.checkpoint import ARRAYS, CONFIG, SUMS, _sums, checkpoints, config_of, load, save
+from jaxnets.learn.checkpoint import ARRAYS, CONFIG, SUMS, _sums, checkpoints, config_of, load, save
 
 pytestmark = pytest.mark.oldest
 
@@ -120,7 +120,7 @@ KILLS = '''
 """Children that save step after step are killed; after each of them, the folder is looked at."""
 import os, random, signal, sys, time
 import numpy as np
-from jaxnets.checkpoint import checkpoints, load, save
+from jaxnets.learn.checkpoint import checkpoints, load, save
 
 folder, LIKE = sys.argv[1], {"a": np.zeros(2000), "b": np.zeros((), np.int64)}
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxnets import DTypeError, ShapeError, data
-from jaxnets.data import Dataset, Statistics
+from jaxnets.learn.data import Dataset, Statistics
 
 pytestmark = pytest.mark.unoptimized
 

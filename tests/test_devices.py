@@ -20,10 +20,10 @@ jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
 import numpy as np, optax
 import jaxnets as jn
 from jaxnets import descent
-from jaxnets.checkpoint import checkpoints
+from jaxnets.learn.checkpoint import checkpoints
 from jaxnets.data import spiral
 from jaxnets.models import dropout, linear, plain, serial
-from jaxnets.train import fit
+from jaxnets.learn.train import fit
 
 model = serial(linear(5), plain("tanh"), dropout(0.2), linear(3), plain("log_softmax"))
 data = spiral(22)  # 66 examples: 4 steps of 16 an epoch, and 2 left over

@@ -10,9 +10,9 @@ from rich.console import Console
 
 import jaxnets as jn
 from jaxnets import ShapeError
-from jaxnets.data import Dataset
-from jaxnets.evaluate import Evaluation, evaluate, predict, score
-from jaxnets.models import Model, dropout, linear, mlp, nearest_neighbour, serial
+from jaxnets.learn.data import Dataset
+from jaxnets.learn.evaluate import Evaluation, evaluate, predict, score
+from jaxnets.learn.models import Model, dropout, linear, mlp, nearest_neighbour, serial
 
 pytestmark = pytest.mark.unoptimized
 

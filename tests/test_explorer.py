@@ -117,7 +117,7 @@ def network(dtype):
     """The model of the requests as plain `jax.numpy`, with its parameters and inputs."""
     import jax
 
-    from jaxnets.spec import problem
+    from jaxnets.learn.spec import problem
 
     with jax.enable_x64(dtype == "float64"):
         found = problem(MODEL["model"], (2,), 2, MODEL["seed"], dtype)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxnets import initializers
-from jaxnets.initializers import gain, kaiming_normal, kaiming_uniform, xavier_normal, xavier_uniform
+from jaxnets.learn.initializers import gain, kaiming_normal, kaiming_uniform, xavier_normal, xavier_uniform
 
 SHAPES = [((400, 300), 300, 400), ((40, 30, 5, 5), 30 * 25, 40 * 25)]  # [out, in, *kernel], fan in, fan out
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import jaxnets as jn
-from jaxnets import DTypeError, ShapeError, SpecError, models, spec
-from jaxnets.data import digits, split
+from jaxnets import DTypeError, ShapeError, SpecError, models
+from jaxnets.learn import spec
+from jaxnets.learn.data import digits, split
 
 pytestmark = [pytest.mark.oldest, pytest.mark.unoptimized]
 

@@ -13,7 +13,7 @@ import pytest
 import jaxnets as jn
 from jaxnets import html, plots
 from jaxnets.diagram import diagram
-from jaxnets.spec import problem
+from jaxnets.learn.spec import problem
 
 pytestmark = pytest.mark.newest
 X = jax.random.normal(jax.random.key(0), (3, 4))

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from jaxnets import CheckpointError, ShapeError, SpecError, parse, plots, practicum
-from jaxnets.data import Dataset
+from jaxnets.learn.data import Dataset
 from jaxnets.practicum import RECIPES, evaluate, space, train
 
 pytestmark = [pytest.mark.unoptimized, pytest.mark.newest]

@@ -11,12 +11,12 @@ import pytest
 
 import jaxnets as jn
 from jaxnets.errors import SpecError
+from jaxnets.learn.spec import Problem, problem
 from jaxnets.report.content import comparisons, describe
 from jaxnets.report.page import page
 from jaxnets.report.saturation import saturation
 from jaxnets.report.speed import tables
 from jaxnets.report.training import FRAMES, LEVELS, Training, replay
-from jaxnets.spec import Problem, problem
 
 pytestmark = pytest.mark.newest
 

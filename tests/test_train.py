@@ -20,13 +20,13 @@ import safetensors.numpy
 from jax.experimental.compilation_cache import compilation_cache
 
 import jaxnets as jn
-from jaxnets import descent
-from jaxnets.checkpoint import ARRAYS, CONFIG, SUMS, checkpoints, config_of
-from jaxnets.checkpoint import _sums as sums
-from jaxnets.data import Dataset, batches, spiral, split
-from jaxnets.evaluate import evaluate
-from jaxnets.models import Model, conv, dropout, linear, max_pool, plain, serial
-from jaxnets.train import fit, restore
+from jaxnets.learn import descent
+from jaxnets.learn.checkpoint import ARRAYS, CONFIG, SUMS, checkpoints, config_of
+from jaxnets.learn.checkpoint import _sums as sums
+from jaxnets.learn.data import Dataset, batches, spiral, split
+from jaxnets.learn.evaluate import evaluate
+from jaxnets.learn.models import Model, conv, dropout, linear, max_pool, plain, serial
+from jaxnets.learn.train import fit, restore
 
 pytestmark = pytest.mark.oldest
 

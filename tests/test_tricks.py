@@ -13,7 +13,7 @@ import optax
 import pytest
 
 from jaxnets import LAYERS, data, models
-from jaxnets.initializers import kaiming_normal
+from jaxnets.learn.initializers import kaiming_normal
 from jaxnets.tricks import TRICKS, restraint, run, signals, training
 from jaxnets.tricks.finding import Claim, Finding, Lines, Points, beats, number, show, verdict
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import optax
 
-from .. import data, spec
 from ..catalogue import LAYERS
-from ..checkpoint import config_of
 from ..errors import CheckpointError
-from ..evaluate import Evaluation
-from ..evaluate import evaluate as measure
 from ..formats import plotting
-from ..models import Model
-from ..train import restore
+from ..learn import data, spec
+from ..learn.checkpoint import config_of
+from ..learn.evaluate import Evaluation
+from ..learn.evaluate import evaluate as measure
+from ..learn.models import Model
+from ..learn.train import restore
 from . import images, regression, spiral
 from .run import Recipe, Report, Run
 from .space import space

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..curvature.uses import laplace
-from ..data import Dataset
-from ..evaluate import predict
+from ..learn.data import Dataset
+from ..learn.evaluate import predict
+from ..learn.models import Model
 from ..losses.regression import squared_error
-from ..models import Model
 from .run import Report, Run, nonlinearity, table
 
 MEMBERS, INTERVAL, WIDE = 5, (-1.0, 1.0), (-2.0, 2.0)

@@ -13,13 +13,13 @@ import optax
 from rich.table import Table
 from rich.text import Text
 
-from .. import spec
-from ..data import Dataset
 from ..errors import ShapeError
-from ..evaluate import predict
 from ..formats import as_text
-from ..models import Model
-from ..train import Result, fit
+from ..learn import spec
+from ..learn.data import Dataset
+from ..learn.evaluate import predict
+from ..learn.models import Model
+from ..learn.train import Result, fit
 
 
 @dataclasses.dataclass(frozen=True)

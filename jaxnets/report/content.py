@@ -17,7 +17,7 @@ from ..diagram import diagram_of, modules_of
 from ..explain import explain_plan
 from ..formats import as_data
 from ..layers.layer import Layer
-from ..spec import Problem
+from ..learn.spec import Problem
 from ..tabulate import Block, Reading, real_inputs
 
 CELLS = 12_000  # of all heat maps of a page

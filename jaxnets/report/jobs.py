@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from ..formats import for_json
-from ..spec import Problem, preset, presets, problem
+from ..learn.spec import Problem, preset, presets, problem
 from .content import comparisons, describe
 from .report import report
 from .training import SIZE, Training

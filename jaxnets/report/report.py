@@ -1,6 +1,6 @@
 """The whole page on a model."""
 
-from ..spec import Problem
+from ..learn.spec import Problem
 from .content import comparisons, describe
 from .page import page
 from .saturation import saturation

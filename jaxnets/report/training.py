@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from .. import data
 from ..autodiff.transforms import grad
 from ..catalogue import LAYERS
 from ..curvature.norms import jacobian_norm
 from ..errors import SpecError
-from ..spec import Problem, problem
+from ..learn import data
+from ..learn.spec import Problem, problem
 
 POINTS, CLASSES, SIZE, LEVELS = 60, 3, 40, 8
 RATE = 0.02

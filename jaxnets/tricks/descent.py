@@ -8,8 +8,8 @@ import numpy as np
 import optax
 
 from ..catalogue import LAYERS
-from ..data import Statistics, spiral, split, table
-from ..models import mlp
+from ..learn.data import Statistics, spiral, split, table
+from ..learn.models import mlp
 from .finding import Claim, Finding, Lines, Points, numbers, trick
 from .training import (
     ACCURACY,

@@ -7,7 +7,7 @@ import optax
 
 from ..autodiff.transforms import grad
 from ..catalogue import LAYERS
-from ..models import mlp
+from ..learn.models import mlp
 from .finding import Claim, Finding, Lines, numbers, trick
 from .training import ACCURACY, HELD_OUT, average_loss, epochs_to, panel, standardized_digits, starts, train
 

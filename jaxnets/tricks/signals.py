@@ -9,8 +9,8 @@ import optax
 
 from ..autodiff.transforms import grad, jacobian
 from ..catalogue import LAYERS
-from ..initializers import kaiming_normal
-from ..models import Model, mlp
+from ..learn.initializers import kaiming_normal
+from ..learn.models import Model, mlp
 from .finding import Claim, Finding, Lines, Points, numbers, trick
 from .training import ACCURACY, LOSS, panel, standardized_digits, starts, train
 

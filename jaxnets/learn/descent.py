@@ -12,8 +12,8 @@ from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jax.tree_util import keystr, tree_leaves_with_path
 
-from .autodiff.transforms import value_and_grad
-from .catalogue import LAYERS
+from ..autodiff.transforms import value_and_grad
+from ..catalogue import LAYERS
 from .models import Model
 
 GRADIENTS: dict[str, Callable] = {"autodiff": jax.value_and_grad, "manual": value_and_grad}

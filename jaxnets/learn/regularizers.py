@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 from jax.tree_util import keystr, tree_leaves_with_path
 
-from .algebra.factors import wide
-from .errors import DTypeError
+from ..algebra.factors import wide
+from ..errors import DTypeError
 
 
 def l1(params):

@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .catalogue import LAYERS
-from .errors import ShapeError
+from ..catalogue import LAYERS
+from ..errors import ShapeError
 from .initializers import kaiming_normal
 
 

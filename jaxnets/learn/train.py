@@ -16,10 +16,10 @@ import optax
 from jax.sharding import Mesh
 from jax.tree_util import keystr
 
+from ..errors import CheckpointError, NonFiniteError, ShapeError, TrainingInterrupted
 from . import checkpoint as checkpoints
 from .data import Dataset, order
 from .descent import GRADIENTS, Descent, Devices, Epoch, State, copied
-from .errors import CheckpointError, NonFiniteError, ShapeError, TrainingInterrupted
 from .evaluate import floating, score
 from .models import Model
 from .records import Records, exhausted, interrupts, progress_bar, since_best

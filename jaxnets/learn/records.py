@@ -13,10 +13,10 @@ from typing import Any
 import jax
 from jax.experimental.multihost_utils import sync_global_devices
 
+from ..errors import CheckpointError
+from ..files import aside
 from . import checkpoint
 from .descent import State
-from .errors import CheckpointError
-from .files import aside
 
 
 def since_best(history: list[dict]) -> int:

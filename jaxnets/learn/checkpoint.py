@@ -19,7 +19,7 @@ from jax.tree_util import keystr, tree_flatten_with_path
 from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save as bytes_of
 
-from .errors import CheckpointError
+from ..errors import CheckpointError
 
 ARRAYS, CONFIG, SUMS = "arrays.safetensors", "config.json", "SHA256SUMS"
 FORMAT = 1

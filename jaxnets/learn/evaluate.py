@@ -10,8 +10,8 @@ import numpy as np
 from rich.console import Group
 from rich.table import Table
 
+from ..errors import ShapeError
 from .data import Dataset
-from .errors import ShapeError
 from .models import Model
 
 

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .errors import DTypeError, ShapeError
-from .files import aside
+from ..errors import DTypeError, ShapeError
+from ..files import aside
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,9 +11,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..catalogue import LAYERS
+from ..errors import ShapeError, SpecError
 from . import data, models
-from .catalogue import LAYERS
-from .errors import ShapeError, SpecError
 from .models import Model
 
 MAX_FEATURES = 1_000_000
