@@ -244,7 +244,7 @@ def _print(*tables):
 
 
 def _print_json(data):
-    from .formats import for_json
+    from .show.formats import for_json
 
     print(json.dumps(for_json(data), ensure_ascii=False, indent=1, allow_nan=False))
 
@@ -283,7 +283,7 @@ def _shapes(command: Shapes) -> int:
     if not command.model:
         raise _UsageError("shapes: which MODEL?  A preset (mynet, spiral, digits, autoencoder) or a description")
     _setup(command)
-    from .tabulate import tabulate
+    from .show.tabulate import tabulate
 
     found = _problem(command, command.model, abstract=True)
     return _show(tabulate(found.loss if command.loss else found.network, found.params, found.x), command.json)
@@ -316,7 +316,7 @@ def _comparisons(command: Compare, name: str):
     import jax
 
     from .catalogue import LAYERS, example
-    from .compare import compare
+    from .show.compare import compare
 
     if name in LAYERS:
         if command.input is not None or command.batch is not None:

@@ -8,7 +8,7 @@ import pytest
 from jaxtyping import Array, Float, Int
 
 import jaxnets as jn
-from jaxnets.check import check_rule
+from jaxnets.show.check import check_rule
 from tests.test_layer import throw_away
 
 pytestmark = [pytest.mark.newest, pytest.mark.unoptimized]

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 import jaxnets as jn
-from jaxnets.compare import FULL_COLUMNS
+from jaxnets.show.compare import FULL_COLUMNS
 
 
 def with_rule(monkeypatch, layer, rule):
@@ -98,7 +98,7 @@ def test_empty_batch():
 
 def test_forward_columns_do_not_need_the_whole_basis():
     """Comparing 4,000 inputs takes chunks of the identity, not its 128 MB."""
-    from jaxnets.compare import _columns
+    from jaxnets.show.compare import _columns
 
     x = jnp.ones(4000)
     compiled = jax.jit(lambda x: _columns(lambda x: [jn.mean(x)], x, np.arange(4000))).lower(x).compile()

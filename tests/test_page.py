@@ -13,12 +13,12 @@ import pytest
 
 import jaxnets as jn
 from jaxnets import compare
-from jaxnets.formats import for_json
 from jaxnets.learn.spec import problem
 from jaxnets.report.content import describe
 from jaxnets.report.page import page as page_of
 from jaxnets.report.saturation import saturation
 from jaxnets.report.training import Training
+from jaxnets.show.formats import for_json
 
 pytestmark = [pytest.mark.newest, pytest.mark.unoptimized]
 

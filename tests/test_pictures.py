@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import jaxnets as jn
-from jaxnets import html, plots
-from jaxnets.diagram import diagram
 from jaxnets.learn.spec import problem
+from jaxnets.show import html, plots
+from jaxnets.show.diagram import diagram
 
 pytestmark = pytest.mark.newest
 X = jax.random.normal(jax.random.key(0), (3, 4))

@@ -82,9 +82,9 @@ def test_every_layer_has_a_rule_and_a_docstring():
 
 def test_public_names_win_over_modules_of_the_same_name():
     import jaxnets.algebra.jacobian
-    import jaxnets.compare
     import jaxnets.layers.layer
-    import jaxnets.tabulate
+    import jaxnets.show.compare
+    import jaxnets.show.tabulate
 
     for name in ("jacobian", "layer", "compare", "tabulate"):
         assert callable(getattr(jaxnets, name))

@@ -96,10 +96,10 @@ def test_a_folder_gets_picture_and_numbers(tmp_path):
 
 
 def test_without_matplotlib_it_says_what_to_install(monkeypatch, tmp_path):
-    import jaxnets.plots
+    import jaxnets.show.plots
 
     monkeypatch.delattr(jaxnets, "plots")
-    monkeypatch.setitem(sys.modules, "jaxnets.plots", None)
+    monkeypatch.setitem(sys.modules, "jaxnets.show.plots", None)
     for action in (made([1, 2, 3], [4, 5, 6]).figure, lambda: run("batch_size", output=tmp_path)):
         with pytest.raises(ModuleNotFoundError, match=r"jaxnets\[plot\]"):
             action()

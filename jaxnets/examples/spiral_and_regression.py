@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 import jaxnets as jn
-from jaxnets.formats import plotting
+from jaxnets.show.formats import plotting
 
 try:
     plots = plotting()

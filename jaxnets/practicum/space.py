@@ -7,8 +7,8 @@ import numpy as np
 
 from ..autodiff.transforms import value_and_jacobian
 from ..catalogue import LAYERS
-from ..formats import plotting
 from ..learn import models
+from ..show.formats import plotting
 from .run import Report, spaces, table
 
 POINTS, MAPS, SCALES, HIDDEN = 1000, 5, (1, 2, 3, 4, 5), (2, 5, 20, 100)

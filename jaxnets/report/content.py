@@ -12,13 +12,13 @@ import numpy as np
 
 from ..algebra.jacobian import Jacobian, unit
 from ..autodiff.graph import Edge, Local, Node, read
-from ..compare import compare
-from ..diagram import diagram_of, modules_of
-from ..explain import explain_plan
-from ..formats import as_data
 from ..layers.layer import Layer
 from ..learn.spec import Problem
-from ..tabulate import Block, Reading, real_inputs
+from ..show.compare import compare
+from ..show.diagram import diagram_of, modules_of
+from ..show.explain import explain_plan
+from ..show.formats import as_data
+from ..show.tabulate import Block, Reading, real_inputs
 
 CELLS = 12_000  # of all heat maps of a page
 ROWS, COLUMNS = 24, 32  # of one heat map, at most

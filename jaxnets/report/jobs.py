@@ -9,8 +9,8 @@ from typing import Any
 
 import jax
 
-from ..formats import for_json
 from ..learn.spec import Problem, preset, presets, problem
+from ..show.formats import for_json
 from .content import comparisons, describe
 from .report import report
 from .training import SIZE, Training

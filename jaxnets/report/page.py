@@ -3,7 +3,7 @@
 import json
 from importlib.resources import files
 
-from ..formats import for_json
+from ..show.formats import for_json
 
 
 def page(data: dict) -> str:

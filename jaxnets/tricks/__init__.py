@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from ..files import aside
-from ..formats import plotting
+from ..show.formats import plotting
 from . import descent, losses, restraint, signals
 from .finding import Finding, Trick
 

@@ -7,11 +7,11 @@ import jax
 from rich.table import Table
 from rich.text import Text
 
-from .algebra.contraction import Product, recording
-from .algebra.sizes import show_bytes
-from .autodiff.eliminate import local_jacobians
-from .autodiff.plan import candidates, choose, measure, peak_bytes, show_node
-from .autodiff.transforms import trace
+from ..algebra.contraction import Product, recording
+from ..algebra.sizes import show_bytes
+from ..autodiff.eliminate import local_jacobians
+from ..autodiff.plan import candidates, choose, measure, peak_bytes, show_node
+from ..autodiff.transforms import trace
 from .formats import as_text
 
 

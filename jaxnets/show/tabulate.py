@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .algebra.jacobian import Jacobian
-from .algebra.picture import code, lines
-from .algebra.sizes import show_bytes, show_sizes
-from .autodiff.graph import Edge, Node, read
-from .autodiff.transforms import argument_names
+from ..algebra.jacobian import Jacobian
+from ..algebra.picture import code, lines
+from ..algebra.sizes import show_bytes, show_sizes
+from ..autodiff.graph import Edge, Node, read
+from ..autodiff.transforms import argument_names
 from .formats import as_data, as_text
 from .html import THUMBNAIL, table
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..autodiff.graph import Edge, Node, read
+from ...autodiff.graph import Edge, Node, read
 
 PERMUTED, PATHS = 6, 6  # axes whose orders are all tried; uses of a value of which any may be missing
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import jax
 
-from .autodiff.graph import Node, read
+from ..autodiff.graph import Node, read
 from .formats import as_data
 from .tabulate import Block, Reading, real_inputs
 

@@ -11,10 +11,10 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from .algebra.jacobian import Jacobian, unit
-from .algebra.picture import code, lines
-from .algebra.sizes import show_bytes
-from .autodiff.transforms import dense, jacobian
+from ..algebra.jacobian import Jacobian, unit
+from ..algebra.picture import code, lines
+from ..algebra.sizes import show_bytes
+from ..autodiff.transforms import dense, jacobian
 from .formats import as_data, as_text
 from .html import THUMBNAIL, error_bar, table
 from .tabulate import real_inputs

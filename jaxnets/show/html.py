@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .algebra.picture import Markup, colour, escaped
+from ..algebra.picture import Markup, colour, escaped
 
 THUMBNAIL = 24, 24, 90  # rows, columns and width of a picture in a table
 FRAME = "border-collapse:collapse;font-size:90%"

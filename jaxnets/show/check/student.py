@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..algebra.jacobian import Jacobian
-from ..autodiff.transforms import argument_names
-from ..catalogue import example
-from ..errors import DTypeError, RuleError
-from ..layers.layer import Layer, is_variadic
-from ..layers.samples import Labels, Mask, RandomKey, Real
+from ...algebra.jacobian import Jacobian
+from ...autodiff.transforms import argument_names
+from ...catalogue import example
+from ...errors import DTypeError, RuleError
+from ...layers.layer import Layer, is_variadic
+from ...layers.samples import Labels, Mask, RandomKey, Real
 from .mistakes import is_real
 
 SIZES = {"own": (5, 3, 4, 6, 7, 2), "other": (3, 4, 2, 5, 6, 7), "square": (3,) * 6}  # of named axes

@@ -20,11 +20,11 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from PIL import Image
 
-from .algebra.jacobian import Jacobian
-from .algebra.picture import BLUE, ORANGE, WHITE
-from .algebra.sizes import show_sizes
+from ..algebra.jacobian import Jacobian
+from ..algebra.picture import BLUE, ORANGE, WHITE
+from ..algebra.sizes import show_sizes
+from ..files import aside
 from .diagram import diagram
-from .files import aside
 
 COLOURS = ("#0072B2", "#E69F00", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#009E73", "#F0E442")
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
