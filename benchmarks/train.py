@@ -18,8 +18,8 @@ from jax import lax
 
 import jaxnets as jn
 from jaxnets import data, models
+from jaxnets.course.practicum import RECIPES
 from jaxnets.learn.train import fit
-from jaxnets.practicum import RECIPES
 
 from .harness import Disagreement, Missing, Result
 from .networks import affine

@@ -366,7 +366,7 @@ def _space(command: Space) -> int:
 
 
 def _tricks(command: Tricks) -> int:
-    from .tricks import TRICKS, run
+    from .course.tricks import TRICKS, run
 
     collected = []
     with _usage():
@@ -436,7 +436,7 @@ def _write(path: Path, text: str) -> int:
 
 
 def _practicum():
-    from . import practicum
+    from .course import practicum
 
     return practicum
 

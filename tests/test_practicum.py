@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxnets import CheckpointError, ShapeError, SpecError, parse, practicum
+from jaxnets import CheckpointError, ShapeError, SpecError, parse
+from jaxnets.course import practicum
+from jaxnets.course.practicum import RECIPES, evaluate, space, train
 from jaxnets.learn.data import Dataset
-from jaxnets.practicum import RECIPES, evaluate, space, train
 from jaxnets.show import plots
 
 pytestmark = [pytest.mark.unoptimized, pytest.mark.newest]

@@ -13,9 +13,9 @@ import optax
 import pytest
 
 from jaxnets import LAYERS, data, models
+from jaxnets.course.tricks import TRICKS, restraint, run, signals, training
+from jaxnets.course.tricks.finding import Claim, Finding, Lines, Points, beats, number, show, verdict
 from jaxnets.learn.initializers import kaiming_normal
-from jaxnets.tricks import TRICKS, restraint, run, signals, training
-from jaxnets.tricks.finding import Claim, Finding, Lines, Points, beats, number, show, verdict
 
 pytestmark = [pytest.mark.unoptimized, pytest.mark.newest]
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from ..autodiff.transforms import value_and_jacobian
-from ..catalogue import LAYERS
-from ..learn import models
-from ..show.formats import plotting
+from ...autodiff.transforms import value_and_jacobian
+from ...catalogue import LAYERS
+from ...learn import models
+from ...show.formats import plotting
 from .run import Report, spaces, table
 
 POINTS, MAPS, SCALES, HIDDEN = 1000, 5, (1, 2, 3, 4, 5), (2, 5, 20, 100)

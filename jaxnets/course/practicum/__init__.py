@@ -6,15 +6,15 @@ from pathlib import Path
 
 import optax
 
-from ..catalogue import LAYERS
-from ..errors import CheckpointError
-from ..learn import data, spec
-from ..learn.checkpoint import config_of
-from ..learn.evaluate import Evaluation
-from ..learn.evaluate import evaluate as measure
-from ..learn.models import Model
-from ..learn.train import restore
-from ..show.formats import plotting
+from ...catalogue import LAYERS
+from ...errors import CheckpointError
+from ...learn import data, spec
+from ...learn.checkpoint import config_of
+from ...learn.evaluate import Evaluation
+from ...learn.evaluate import evaluate as measure
+from ...learn.models import Model
+from ...learn.train import restore
+from ...show.formats import plotting
 from . import images, regression, spiral
 from .run import Recipe, Report, Run
 from .space import space

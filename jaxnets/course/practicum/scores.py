@@ -6,9 +6,9 @@ from collections.abc import Mapping
 import jax
 from rich.table import Table
 
-from ..learn.evaluate import Evaluation, evaluate
-from ..learn.models import Model
-from ..learn.train import Result
+from ...learn.evaluate import Evaluation, evaluate
+from ...learn.models import Model
+from ...learn.train import Result
 from .run import Run, table
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from ..show.formats import as_text, plotting
+from ...show.formats import as_text, plotting
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -100,7 +100,7 @@ class Finding:
         from matplotlib import rc_context
         from matplotlib.figure import Figure
 
-        from ..show.plots import STYLE
+        from ...show.plots import STYLE
 
         across = 2 if len(self.panels) == 4 else len(self.panels)
         down = len(self.panels) // across
@@ -234,7 +234,7 @@ def listed(words) -> str:
 
 def _draw_lines(axes: "Axes", panel: Lines, contenders: list[str]) -> dict:
     """Draws the panel; gives, for the legend, a handle of every contender in it."""
-    from ..show.plots import COLOURS, LINES, MARKERS
+    from ...show.plots import COLOURS, LINES, MARKERS
 
     handles = {}
     for contender, values in panel.values.items():
@@ -258,7 +258,7 @@ def _draw_lines(axes: "Axes", panel: Lines, contenders: list[str]) -> dict:
 
 
 def _draw_points(axes: "Axes", panel: Points, values: Mapping[str, np.ndarray]) -> None:
-    from ..show.plots import COLOURS, MARKERS
+    from ...show.plots import COLOURS, MARKERS
 
     for place, own in enumerate(values.values()):
         if not np.isfinite(own).all():

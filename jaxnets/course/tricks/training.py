@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ..learn.data import Dataset, Statistics, digits, split
-from ..learn.models import Model
-from ..learn.train import fit
+from ...learn.data import Dataset, Statistics, digits, split
+from ...learn.models import Model
+from ...learn.train import fit
 from .finding import Lines
 
 LOSS, ACCURACY = "training loss", "training accuracy (%)"  # without penalty, without dropout

@@ -13,13 +13,13 @@ import optax
 from rich.table import Table
 from rich.text import Text
 
-from ..errors import ShapeError
-from ..learn import spec
-from ..learn.data import Dataset
-from ..learn.evaluate import predict
-from ..learn.models import Model
-from ..learn.train import Result, fit
-from ..show.formats import as_text
+from ...errors import ShapeError
+from ...learn import spec
+from ...learn.data import Dataset
+from ...learn.evaluate import predict
+from ...learn.models import Model
+from ...learn.train import Result, fit
+from ...show.formats import as_text
 
 
 @dataclasses.dataclass(frozen=True)

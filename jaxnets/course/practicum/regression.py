@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..curvature.uses import laplace
-from ..learn.data import Dataset
-from ..learn.evaluate import predict
-from ..learn.models import Model
-from ..losses.regression import squared_error
+from ...curvature.uses import laplace
+from ...learn.data import Dataset
+from ...learn.evaluate import predict
+from ...learn.models import Model
+from ...losses.regression import squared_error
 from .run import Report, Run, nonlinearity, table
 
 MEMBERS, INTERVAL, WIDE = 5, (-1.0, 1.0), (-2.0, 2.0)

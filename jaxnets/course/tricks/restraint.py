@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ..catalogue import LAYERS
-from ..learn import models, regularizers
-from ..learn.models import linear, mlp, plain, serial
+from ...catalogue import LAYERS
+from ...learn import models, regularizers
+from ...learn.models import linear, mlp, plain, serial
 from .finding import Claim, Finding, Lines, Points, trick
 from .training import ACCURACY, HELD_OUT, LOSS, panel, refit, standardized_digits, starts, train
 

@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import optax
 
-from ..catalogue import LAYERS
-from ..learn.data import Statistics, spiral, split, table
-from ..learn.models import mlp
+from ...catalogue import LAYERS
+from ...learn.data import Statistics, spiral, split, table
+from ...learn.models import mlp
 from .finding import Claim, Finding, Lines, Points, numbers, trick
 from .training import (
     ACCURACY,

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 from jax.scipy.ndimage import map_coordinates
 
-from ..learn import data
-from ..learn.data import Dataset
-from ..learn.evaluate import predict
+from ...learn import data
+from ...learn.data import Dataset
+from ...learn.evaluate import predict
 from .run import Report, Run
 from .scores import Scores, score_table
 

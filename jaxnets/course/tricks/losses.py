@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ..autodiff.transforms import grad
-from ..catalogue import LAYERS
-from ..learn.models import mlp
+from ...autodiff.transforms import grad
+from ...catalogue import LAYERS
+from ...learn.models import mlp
 from .finding import Claim, Finding, Lines, numbers, trick
 from .training import ACCURACY, HELD_OUT, average_loss, epochs_to, panel, standardized_digits, starts, train
 

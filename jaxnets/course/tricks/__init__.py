@@ -4,8 +4,8 @@ import json
 import os
 from pathlib import Path
 
-from ..files import aside
-from ..show.formats import plotting
+from ...files import aside
+from ...show.formats import plotting
 from . import descent, losses, restraint, signals
 from .finding import Finding, Trick
 

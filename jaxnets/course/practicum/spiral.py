@@ -5,8 +5,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from ..learn import models
-from ..learn.evaluate import predict
+from ...learn import models
+from ...learn.evaluate import predict
 from .run import Report, Run, nonlinearity
 from .scores import Scores, score_table
 

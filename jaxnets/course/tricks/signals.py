@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ..autodiff.transforms import grad, jacobian
-from ..catalogue import LAYERS
-from ..learn.initializers import kaiming_normal
-from ..learn.models import Model, mlp
+from ...autodiff.transforms import grad, jacobian
+from ...catalogue import LAYERS
+from ...learn.initializers import kaiming_normal
+from ...learn.models import Model, mlp
 from .finding import Claim, Finding, Lines, Points, numbers, trick
 from .training import ACCURACY, LOSS, panel, standardized_digits, starts, train
 
