@@ -1,86 +1,48 @@
 """Neural-network layers and losses as pure JAX functions, each with a hand-written, structured Jacobian.
 
-Public names are loaded when one of them is first used, so that `jaxnets --help` does not have to import JAX.
+The public names are those that the wings hand on: what their `__init__.py` imports.  They are loaded when one of them is
+first used, so that `jaxnets --help` does not have to import JAX.  Type checkers and editors read `__init__.pyi`.
 """
 
-import importlib
-import sys
-import types
+from importlib import import_module
+from importlib.metadata import version
+from types import ModuleType
 
-_HOME = {  # public name -> module that defines it, in floor order; layers and losses come from the catalogue
-    **dict.fromkeys(
-        [
-            "CheckpointError",
-            "DTypeError",
-            "JacobianTooLarge",
-            "NonFiniteError",
-            "OpaqueError",
-            "RuleError",
-            "ShapeError",
-            "SpecError",
-            "TrainingInterrupted",
-        ],
-        "errors",
-    ),
-    "Jacobian": "algebra.jacobian",
-    "rules": "algebra",  # the module itself: rules.einsum, rules.diagonal, …
-    **dict.fromkeys(["Layer", "layer"], "layers.layer"),
-    "with_rules": "layers.marker",
-    "LAYERS": "catalogue",
-    "swish": "layers.elementwise",  # silu
-    "multi_head_attention": "layers.attention",
-    "reduce": "losses.reduce",
-    **dict.fromkeys(
-        ["dense", "grad", "hessian", "jacobian", "loss_hessian", "value_and_grad", "value_and_jacobian"],
-        "autodiff.transforms",
-    ),
-    "tabulate": "show.tabulate",
-    "explain_plan": "show.explain",
-    "compare": "show.compare",
-    "check_rule": "show.check",
-    **dict.fromkeys(
-        ["clip_per_example", "gradient_noise_scale", "gradient_variance", "per_example_grad_norms", "per_example_grads"],
-        "curvature.per_example",
-    ),
-    **dict.fromkeys(["ntk", "ntk_vector_product"], "curvature.kernel"),
-    **dict.fromkeys(["GaussNewton", "fisher", "ggn", "ggn_diagonal", "ggn_vector_product"], "curvature.gauss_newton"),
-    **dict.fromkeys(["Kronecker", "kfac_factors"], "curvature.kfac"),
-    **dict.fromkeys(["hessian_diagonal", "hessian_vector_product"], "curvature.hessian"),
-    **dict.fromkeys(["divergence", "laplacian"], "curvature.laplacian"),
-    **dict.fromkeys(["jacobian_norm", "logdet"], "curvature.norms"),
-    **dict.fromkeys(["influence", "laplace", "saliency"], "curvature.uses"),
-    "natural_gradient": "curvature.natural_gradient",
-    **dict.fromkeys(["data", "initializers", "models", "regularizers"], "learn"),  # modules themselves
-    "parse": "learn.spec",
-    **dict.fromkeys(["evaluate", "predict"], "learn.evaluate"),
-    "fit": "learn.train",
+WINGS = ("errors", "algebra", "layers", "losses", "autodiff", "curvature", "learn", "show")  # in floor order
+MODULES = {  # modules that are public names themselves
+    "rules": "algebra.rules",
+    "data": "learn.data",
+    "initializers": "learn.initializers",
+    "models": "learn.models",
+    "regularizers": "learn.regularizers",
 }
 
 
-class _Package(types.ModuleType):
-    """Public names as properties: some are also names of modules, and the public name must win over the module."""
-
-    def __getattr__(self, name):
-        if not name.startswith("_") and name in self.LAYERS:
-            return self.LAYERS[name]
-        raise AttributeError(f"module 'jaxnets' has no attribute '{name}'")
-
-    def __dir__(self):
-        return [*_HOME, *self.LAYERS, *super().__dir__()]
+def _load() -> list[str]:
+    """Load all wings; their public names, which are then names of this module, too."""
+    found = {name: import_module(f"{__name__}.{home}") for name, home in MODULES.items()}
+    for wing in WINGS:
+        names = vars(import_module(f"{__name__}.{wing}")).items()
+        found |= {name: thing for name, thing in names if not name.startswith("_") and not isinstance(thing, ModuleType)}
+    globals().update(found)
+    return list(found)
 
 
-def _public(name: str, home: str | None) -> property:
-    def load(package):
-        module = importlib.import_module(f"{__name__}.{home or name}")
-        return getattr(module, name) if home else module
+def __getattr__(name: str):
+    if name == "__version__":
+        return version("jaxnets")
+    if name == "__all__":
+        return _load()
+    if name == "plots":  # not loaded with the others: it needs matplotlib
+        return import_module(f"{__name__}.show.plots")
+    if not name.startswith("_"):
+        known = _load()
+        if name in known:
+            return globals()[name]
+        if name in globals()["LAYERS"]:  # a layer of the user's own
+            return globals()["LAYERS"][name]
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
 
-    def leave_to_submodule(package, value):
-        if not isinstance(value, types.ModuleType):
-            raise AttributeError(f"jaxnets.{name} cannot be replaced")
 
-    return property(load, leave_to_submodule)
-
-
-for _name, _home in _HOME.items():
-    setattr(_Package, _name, _public(_name, _home))
-sys.modules[__name__].__class__ = _Package
+def __dir__() -> list[str]:
+    return sorted({*_load(), *globals()["LAYERS"], "plots", "__version__", "__doc__", "__name__", "__file__", "__path__"})

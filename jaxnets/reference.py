@@ -1,25 +1,17 @@
-"""The guide's pages, and the reference of all public names: made of their signatures and docstrings."""
+"""The reference of all public names, made of their signatures and docstrings: as Markdown and as a page."""
 
 import dataclasses
 import html
 import importlib
-import importlib.resources
 import inspect
 import re
 import types
 
 import jaxnets
 
-PAGES = ("start", "concepts", "your_own_layer", "recipes", "performance", "accuracy", "conventions")
 DATA = {"LAYERS": "Every layer and loss by its name: a dict, to which `layer` adds yours."}
 MODULE_PREFIX = re.compile(r"\b(?:[A-Za-z_]\w*\.)+(?=[A-Za-z_])")  # as in collections.abc.Callable
 TITLE = "jaxnets: API reference"
-
-
-def pages() -> dict[str, str]:
-    """The Markdown text of every page of the guide by its name, in the order in which they are read."""
-    folder = importlib.resources.files("jaxnets") / "guide"
-    return {name: (folder / f"{name}.md").read_text(encoding="utf-8") for name in PAGES}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,21 +37,21 @@ class Section:
 
 
 def sections() -> list[Section]:
-    """Every public name by the module that defines it: in floor order, then layers and losses family by family."""
-    from .catalogue import LAYERS  # brings JAX, which the pages do not need
-
+    """Every public name by the module that defines it: wing by wing in floor order, their files in order of the alphabet."""
     names: dict[types.ModuleType, list[Entry]] = {}
-    for name, home in jaxnets._HOME.items():
-        module = importlib.import_module(f"jaxnets.{home or name}")
-        public = {name: getattr(jaxnets, name)} if home else _defined(module, name)
+    for name in jaxnets.__all__:
+        value = getattr(jaxnets, name)
+        module = value if isinstance(value, types.ModuleType) else importlib.import_module(_home(value))
+        public = _defined(module, name) if value is module else {name: value}
         names.setdefault(module, []).extend(entry for pair in public.items() for entry in _entries(*pair))
-    for name, layer in LAYERS.items():
-        if layer.forward.__module__.startswith("jaxnets."):  # not those of users
-            names.setdefault(importlib.import_module(layer.forward.__module__), []).extend(_entries(name, layer))
-    return [
-        Section(module.__name__.removeprefix("jaxnets."), inspect.getdoc(module) or "", tuple(entries))
-        for module, entries in names.items()
-    ]
+    titles = {module.__name__.removeprefix("jaxnets."): module for module in names}
+    in_order = sorted(titles, key=lambda title: (jaxnets.WINGS.index(title.split(".")[0]), title))
+    return [Section(title, inspect.getdoc(titles[title]) or "", tuple(names[titles[title]])) for title in in_order]
+
+
+def _home(value) -> str:
+    """The name of the module that defines a public name."""
+    return jaxnets.Layer.__module__ if value is jaxnets.LAYERS else value.__module__
 
 
 def _defined(module, prefix: str) -> dict[str, object]:

@@ -29,20 +29,19 @@ from jaxnets.algebra.rules import first_largest, window
 from jaxnets.autodiff import primitives
 from jaxnets.layers.softmax import most_likely
 
-from . import (
-    properties,
+from . import properties
+from .autodiff import test_primitives as primitive_tests
+from .cases import CASES
+from .layers import (
     test_accuracy,
     test_activations,
     test_attention,
     test_conventions,
     test_convolution,
-    test_loss_hessian,
-    test_losses,
     test_normalize,
     test_reduce,
 )
-from . import test_primitives as primitive_tests
-from .cases import CASES
+from .losses import test_loss_hessian, test_losses
 from .properties import PROPERTIES, reference
 
 EXACT = (  # files of exact tables and tails

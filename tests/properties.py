@@ -418,8 +418,8 @@ PROPERTIES = [
     batch_is_loop, float32_is_rounded, half_precision_is_rounded, finite_differences, second_order, vmap_is_loop,
     eager_is_jit, curvature_is_dense,
 ]  # fmt: skip
-# Without `--all` tests/test_rules.py tries only these on every line, for they share what is compiled, and all on the first
-# line of a layer.
+# Without `--all` tests/layers/test_rules.py tries only these on every line, for they share what is compiled, and all on the
+# first line of a layer.
 CHEAP = [rule_is_autodiff, structure_is_as_claimed, batch_is_shared, finite_differences]
 # These tell of our code alone: one version of Python is enough, the one with this marker.
 OURS = {

@@ -1,7 +1,8 @@
-"""What the project promises of itself: floors, documentation that matches the code, a README whose example runs."""
+"""What the project promises of itself: wings, documentation that matches the code, a README whose example runs."""
 
 import ast
 import re
+from importlib import metadata
 from pathlib import Path
 
 import jax
@@ -12,15 +13,19 @@ from jaxnets.catalogue import catalogue
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "jaxnets"
-FLOORS = [  # a file may import only from its own floor and those below
-    {"errors", "files", "factors", "contraction", "terms", "display", "html", "jacobian", "rules", "samples"},
-    {"marker", "layer"},
-    {"layers", "losses", "primitives"},
-    {"graph", "plan", "chunks", "eliminate", "transforms"},
-    {"catalogue", "tabulate", "explain", "compare", "check", "diagram", "regularizers", "curvature"},
-    {"initializers", "models", "data", "spec"},
-    {"checkpoint", "evaluate", "descent", "records", "train"},
-    {"plots", "practicum", "tricks", "report", "examples", "reference", "cli", "__init__", "__main__"},
+FLOORS = [  # wings and single files: one may import only from itself and from those on lower floors
+    {"errors", "files", "guide"},
+    {"algebra"},
+    {"layers"},
+    {"losses"},
+    {"catalogue"},
+    {"autodiff"},
+    {"curvature"},
+    {"learn"},
+    {"show"},
+    {"course", "report", "reference"},
+    {"cli"},
+    {"__main__"},
 ]
 
 
@@ -28,29 +33,59 @@ def modules():
     return sorted(PACKAGE.rglob("*.py"))
 
 
-def floor(path):
-    name = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def wing(path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def floor(name: str) -> int:
     return next(i for i, names in enumerate(FLOORS) if name in names)
 
 
-def imports(path):
-    """The modules of the package that a file imports when it is loaded."""
+def imports(path, text):
+    """The wings that a file imports from, at its top or inside a function, by a statement or by `import_module`."""
     package = ("jaxnets", *path.relative_to(PACKAGE).parts[:-1])
-    for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.ImportFrom) and node.level:
-            parent = package[: len(package) - node.level + 1]
-            names = (node.module or "").split(".") if node.module else [node.names[0].name]
-            yield PACKAGE.joinpath(*parent[1:], names[0])
-        elif isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "jaxnets":
-            yield PACKAGE.joinpath(*node.module.split(".")[1:2])
+    for node in ast.walk(ast.parse(text)):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            start = package[: len(package) - node.level + 1] if node.level else ()
+            base = ".".join([*start, *([node.module] if node.module else [])])
+            names = [f"{base}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) == "import_module":
+            assert path.name in ("__init__.py", "reference.py"), f"{path.name} imports a module by its name"
+        yield from (name.split(".")[1] for name in names if name.startswith("jaxnets.") and name.count("."))
+
+
+def upward(path, text=None):
+    """What a file imports from its own floor or above, but for its own wing."""
+    own = wing(path)
+    return [name for name in imports(path, text or path.read_text()) if name != own and floor(name) >= floor(own)]
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_files_import_only_from_their_floor_and_below(path):
-    for target in imports(path):
-        assert floor(target if target.is_dir() else target.with_suffix(".py")) <= floor(path), (
-            f"{path.name} imports {target.name}"
-        )
+def test_files_import_only_from_their_own_wing_and_from_wings_below(path):
+    if path not in (PACKAGE / "__init__.py", PACKAGE / "reference.py"):  # they hand on and list the names of all
+        assert not upward(path)
+
+
+def test_an_upward_import_is_found_wherever_it_stands():
+    path = PACKAGE / "algebra" / "terms.py"
+    assert not upward(path, "from .factors import Label\nimport jax\nfrom ..errors import ShapeError")
+    assert upward(path, "from ..layers import relu") == ["layers"]
+    assert upward(path, "from .. import show") == ["show"]
+    assert upward(path, "def f():\n    from ..show.html import table") == ["show"]
+    assert upward(path, "def f():\n    import jaxnets.show.plots") == ["show"]
+    assert upward(PACKAGE / "report" / "page.py", "from ..course import tricks") == ["course"]
+
+
+def test_a_wing_says_what_it_is():
+    wings = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert wings == {*jaxnets.WINGS, "course", "report", "guide", "cli"} - {"errors"}
+    for name in wings:
+        face = (PACKAGE / name / "__init__.py").read_text()
+        assert ast.get_docstring(ast.parse(face)), name
+        assert len(face.splitlines()) <= 60, f"the face of {name} is too long to be read at a glance"
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -80,19 +115,13 @@ def test_every_layer_has_a_rule_and_a_docstring():
         assert "∂y" in layer.__doc__
 
 
-def test_public_names_win_over_modules_of_the_same_name():
-    import jaxnets.algebra.jacobian
-    import jaxnets.layers.layer
-    import jaxnets.show.compare
-    import jaxnets.show.tabulate
-
-    for name in ("jacobian", "layer", "compare", "tabulate"):
-        assert callable(getattr(jaxnets, name))
-    assert {"relu", "jacobian", "LAYERS"} <= set(dir(jaxnets))
+def test_no_public_name_is_also_the_name_of_a_module():
+    names = {path.stem for path in PACKAGE.iterdir()}
+    assert not names & set(jaxnets.__all__)
+    assert {"relu", "jacobian", "LAYERS", "plots"} <= set(dir(jaxnets))
+    assert jaxnets.__version__ == metadata.version("jaxnets")
     with pytest.raises(AttributeError, match="nonsense"):
         jaxnets.nonsense  # noqa: B018
-    with pytest.raises(AttributeError, match="cannot be replaced"):
-        jaxnets.jacobian = None
 
 
 @pytest.mark.newest

@@ -1,1 +1,29 @@
-"""What Jacobians are for: per-example gradients, kernels, Gauss-Newton and Fisher matrices, Hessians, Laplacians."""
+"""What Jacobians are for: per-example gradients, kernels, Gauss-Newton and Fisher matrices, Hessians, Laplacians.
+
+Every quantity is algebra on the rows of a Jacobian, which `rows` holds; none knows of any layer.
+"""
+
+from .gauss_newton import GaussNewton as GaussNewton
+from .gauss_newton import fisher as fisher
+from .gauss_newton import ggn as ggn
+from .gauss_newton import ggn_diagonal as ggn_diagonal
+from .gauss_newton import ggn_vector_product as ggn_vector_product
+from .hessian import hessian_diagonal as hessian_diagonal
+from .hessian import hessian_vector_product as hessian_vector_product
+from .kernel import ntk as ntk
+from .kernel import ntk_vector_product as ntk_vector_product
+from .kfac import Kronecker as Kronecker
+from .kfac import kfac_factors as kfac_factors
+from .laplacian import divergence as divergence
+from .laplacian import laplacian as laplacian
+from .natural_gradient import natural_gradient as natural_gradient
+from .norms import jacobian_norm as jacobian_norm
+from .norms import logdet as logdet
+from .per_example import clip_per_example as clip_per_example
+from .per_example import gradient_noise_scale as gradient_noise_scale
+from .per_example import gradient_variance as gradient_variance
+from .per_example import per_example_grad_norms as per_example_grad_norms
+from .per_example import per_example_grads as per_example_grads
+from .uses import influence as influence
+from .uses import laplace as laplace
+from .uses import saliency as saliency

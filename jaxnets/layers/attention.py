@@ -15,6 +15,8 @@ from .normalize import check_broadcasts, zero
 from .samples import Example
 from .softmax import SoftmaxOperator, softmax
 
+__all__ = ["attention", "multi_head_attention"]
+
 
 @layer(example=Example((2, 3, 4, 5), (2, 3, 6, 5), (2, 3, 6, 4), (4, 6), None, scale=1.0))
 def attention(

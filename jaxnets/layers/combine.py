@@ -13,6 +13,8 @@ from ..errors import ShapeError
 from .layer import check_axis, layer
 from .samples import Example
 
+__all__ = ["duplicate", "add", "subtract", "multiply", "maximum", "minimum", "concatenate", "stack", "split", "flatten"]
+
 
 @layer(plain=True)
 def duplicate(x: Float[Array, "..."], *, n: int = 2) -> tuple[Float[Array, "..."], ...]:

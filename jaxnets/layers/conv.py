@@ -21,6 +21,10 @@ from ..errors import ShapeError
 from .layer import Layer, layer
 from .samples import Example
 
+__all__ = [
+    "conv", "conv1d", "conv2d", "conv3d", "conv_transpose", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
+]  # fmt: skip
+
 Numbers = int | tuple[int, ...]  # one for every axis of space
 Padding = str | int | tuple[int, ...] | tuple[tuple[int, int], ...]
 

@@ -10,6 +10,8 @@ from .elementwise import check_number
 from .layer import check_axes, layer
 from .samples import Example, RandomKey
 
+__all__ = ["dropout"]
+
 
 @layer(example=Example((4, 5), RandomKey()))
 def dropout(

@@ -29,6 +29,11 @@ from .accurate import (
 )
 from .layer import layer
 
+__all__ = [
+    "identity", "tanh", "tanh_shrink", "sigmoid", "log_sigmoid", "softplus", "softsign", "elu", "selu", "celu", "silu",
+    "mish", "gelu", "swish",
+]  # fmt: skip
+
 
 def check_number(layer: str, name: str, value) -> float:
     """A number of the configuration as a float, which takes on the dtype of the arrays; TypeError where it is none."""

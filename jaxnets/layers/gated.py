@@ -12,6 +12,8 @@ from .elementwise import silu
 from .layer import check_axis, layer
 from .samples import Example
 
+__all__ = ["glu", "swiglu"]
+
 
 def _halves(name, x, axis):
     along = check_axis(name, x, axis)

@@ -285,16 +285,6 @@ def check_range(layer: str, name: str, indices, size: int, ignored: int | None =
         raise ValueError(f"{layer}: argument '{name}' has {known[wrong][0]}, expected 0 to {size - 1}")
 
 
-def layers_of(*modules) -> dict[str, Layer]:
-    """The layers that these modules define."""
-    return {
-        name: value
-        for module in modules
-        for name, value in vars(module).items()
-        if isinstance(value, Layer) and value.forward.__module__ == module.__name__
-    }
-
-
 def _frozen(value):
     """Lists of configuration as tuples, so that it can be hashed; numbers of NumPy as Python's, which widen no array."""
     if isinstance(value, (list, tuple)):

@@ -12,6 +12,8 @@ from ..errors import ShapeError
 from .layer import check_range, layer
 from .samples import Example
 
+__all__ = ["linear", "bilinear", "matmul", "einsum", "embedding"]
+
 
 @layer(plain=True)
 def linear(x: Float[Array, "... i"], w: Float[Array, "o i"], b: Float[Array, "o"] | None = None) -> Float[Array, "... o"]:

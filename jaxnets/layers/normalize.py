@@ -21,6 +21,8 @@ from .layer import check_axes, layer
 from .reduce import _scaled_squares
 from .samples import Example, Positive
 
+__all__ = ["layer_norm", "rms_norm", "group_norm", "instance_norm", "batch_norm", "standardize", "normalize"]
+
 
 @pytree("hat", "inverse")
 class NormalizeOperator(Operator):

@@ -10,6 +10,11 @@ from .elementwise import check_number
 from .layer import check_axis, layer
 from .samples import Example
 
+__all__ = [
+    "relu", "relu6", "hard_tanh", "clip", "leaky_relu", "prelu", "hard_sigmoid", "hard_swish", "soft_shrink",
+    "hard_shrink", "threshold",
+]  # fmt: skip
+
 
 def _limited(x, low, high):
     """x where it lies between the limits, of which each may be None."""

@@ -19,6 +19,8 @@ from .conv import Numbers, per_axis
 from .layer import layer
 from .samples import Example
 
+__all__ = ["max_pool", "adaptive_max_pool", "global_max_pool", "avg_pool", "adaptive_avg_pool", "global_avg_pool"]
+
 # --- windows ------------------------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,8 @@ from ..errors import ShapeError
 from .layer import check_axes, layer
 from .softmax import masked_rows, most_likely, others
 
+__all__ = ["sum", "mean", "max", "logsumexp", "l2_norm", "cosine_similarity"]
+
 Axis = int | tuple[int, ...] | None
 
 

@@ -17,6 +17,8 @@ from ..algebra.rules import axis_names, first_largest, fresh_groups, from_groups
 from ..errors import ShapeError
 from .layer import check_axes, layer
 
+__all__ = ["softmax", "softmin", "log_softmax"]
+
 
 def most_likely(p):
     """A mask of the first largest entry along the last axis."""

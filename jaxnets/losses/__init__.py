@@ -1,7 +1,8 @@
-"""Losses: `(predictions, targets)`, per example, unreduced; `reduce` makes one number of them."""
+"""Losses: `(predictions, targets)`, one loss per example, unreduced; `reduce` makes one number of them."""
 
-from ..layers.layer import layers_of
-from . import binary, classification, distribution, embedding, regression
+from .binary import *
+from .classification import *
+from .distribution import *
+from .embedding import *
 from .reduce import reduce as reduce
-
-globals().update(layers_of(binary, classification, distribution, embedding, regression))
+from .regression import *

@@ -10,6 +10,8 @@ from ..layers.layer import layer
 from ..layers.samples import Example, Positive, Signs, Unit
 from .common import as_real, check_fits, if_real, real_targets, times
 
+__all__ = ["binary_cross_entropy", "binary_cross_entropy_with_logits", "hinge", "soft_margin"]
+
 
 @layer(example=Example(Unit((4, 5)), Unit((4, 5))))
 def binary_cross_entropy(predictions: Float[Array, "..."], targets: Num[Array, "..."]) -> Float[Array, "..."]:

@@ -14,6 +14,8 @@ from ..layers.samples import Example, Labels
 from ..layers.softmax import LogSoftmaxOperator, SoftmaxOperator, SoftmaxRootOperator, log_softmax, others
 from .common import check_same_shape, is_real, rows, times
 
+__all__ = ["nll", "cross_entropy", "multi_class_hinge"]
+
 
 def _classes(loss, scores, labels, ignore_index=None):
     """The labels as int32, the number of classes where they are ignored or name no class; and where they are ignored."""

@@ -11,6 +11,8 @@ from ..layers.layer import layer
 from ..layers.samples import Example, Positive, Probabilities
 from .common import as_real, check_fits, check_same_shape, if_real, real_targets, rows, times
 
+__all__ = ["kl_divergence", "poisson_nll", "gaussian_nll"]
+
 
 @layer(example=Example(Probabilities((4, 6), log=True), Probabilities((4, 6))))
 def kl_divergence(

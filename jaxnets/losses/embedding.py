@@ -15,6 +15,8 @@ from ..layers.layer import layer
 from ..layers.samples import Example, Signs
 from .common import as_real, check_same_shape, if_real, real_targets, rows
 
+__all__ = ["cosine_embedding", "triplet", "margin_ranking"]
+
 
 def _signs(loss, x, targets):
     """Targets [...], 1 or −1, for vectors [..., i]."""

@@ -11,6 +11,8 @@ from ..layers.elementwise import check_number
 from ..layers.layer import layer
 from .common import check_same_shape, opposite
 
+__all__ = ["squared_error", "absolute_error", "huber", "smooth_l1", "log_cosh"]
+
 
 def _error(loss, predictions, targets):
     check_same_shape(loss, predictions=predictions, targets=targets)

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 import jaxnets
 
-from .cases import CASES, FIRST, line
-from .properties import CHEAP, OURS, PROPERTIES, dense, nested, reals, reference, same_blocks
+from ..cases import CASES, FIRST, line
+from ..properties import CHEAP, OURS, PROPERTIES, dense, nested, reals, reference, same_blocks
 
 pytestmark = pytest.mark.unoptimized
 

@@ -10,7 +10,7 @@ from mpmath import mpf
 import jaxnets as jn
 from benchmarks.accuracy import ulps
 
-from .cases import CASES
+from ..cases import CASES
 from .test_losses import TAILS
 
 INF, NAN = np.inf, np.nan

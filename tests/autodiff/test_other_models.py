@@ -16,7 +16,7 @@ import pytest
 
 import jaxnets
 from jaxnets.errors import ShapeError
-from tests.test_transforms import assert_same
+from tests.autodiff.test_transforms import assert_same
 
 pytestmark = [pytest.mark.newest, pytest.mark.unoptimized, pytest.mark.filterwarnings("ignore:.*derivative is opaque")]
 

@@ -222,7 +222,7 @@ CHILD = """
 import sys
 import jax, optax
 jax.config.update("jax_enable_x64", True)
-from tests.test_train import run
+from tests.learn.test_train import run
 from jaxnets.errors import TrainingInterrupted
 try:
     run(epochs=10**6, patience=None, checkpoint=sys.argv[1], log=sys.argv[1] + "/log", save_every=1)
@@ -234,7 +234,7 @@ except KeyboardInterrupt as interrupt:
 
 def test_ctrl_c_saves_and_the_rest_follows_to_the_same_bits(tmp_path, cache):
     command = [sys.executable, "-c", CHILD, str(tmp_path / "cut")]
-    surroundings = {"cwd": Path(__file__).parents[1], "env": {**os.environ, **cache}}
+    surroundings = {"cwd": Path(__file__).parents[2], "env": {**os.environ, **cache}}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **surroundings) as child:
         for _ in range(6000):
             if len(checkpoints(tmp_path / "cut")) > 1 or child.poll() is not None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import jaxnets
 from jaxnets.autodiff.plan import Plan
-from tests.programs import attention, convnet, layers, mlp, r, residual
+from tests.autodiff.programs import attention, convnet, layers, mlp, r, residual
 
 elimination = importlib.import_module("jaxnets.autodiff.eliminate")
 

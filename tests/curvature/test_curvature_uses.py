@@ -10,7 +10,7 @@ import pytest
 
 import jaxnets as jn
 
-from .properties import close, numbers
+from ..properties import close, numbers
 
 pytestmark = pytest.mark.newest
 

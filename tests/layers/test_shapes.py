@@ -15,8 +15,8 @@ import pytest
 import jaxnets
 from jaxnets.layers.samples import Labels
 
-from .cases import CASES
-from .properties import close, nested, reals
+from ..cases import CASES
+from ..properties import close, nested, reals
 
 pytestmark = [pytest.mark.unoptimized, pytest.mark.newest]
 LIMIT = 3000  # entries of a Jacobian: larger ones only take time

@@ -1,4 +1,4 @@
-"""`jaxnets.jacobian` and its kin against JAX's own transformations, over the programs of tests/programs.py."""
+"""`jaxnets.jacobian` and its kin against JAX's own transformations, over the programs of programs.py."""
 
 import functools
 import re
@@ -12,7 +12,7 @@ import pytest
 from jax import lax
 
 import jaxnets
-from tests.programs import OTHERS, PROGRAMS, STRUCTURED, layers, mlp, r
+from tests.autodiff.programs import OTHERS, PROGRAMS, STRUCTURED, layers, mlp, r
 
 pytestmark = [pytest.mark.unoptimized, pytest.mark.filterwarnings("ignore:.*derivative is opaque")]
 

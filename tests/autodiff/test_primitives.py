@@ -11,7 +11,7 @@ from jax.extend.core import Primitive
 
 import jaxnets
 from jaxnets.autodiff import primitives
-from tests.programs import distinct, pos, r, tied_values
+from tests.autodiff.programs import distinct, pos, r, tied_values
 
 A, B, P = r(3, 4), r(3, 4), pos(3, 4)
 UNIT = 0.9 * np.tanh(r(3, 4))  # in (−1, 1)

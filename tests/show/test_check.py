@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 
 import jaxnets as jn
 from jaxnets.show.check import check_rule
-from tests.test_layer import throw_away
+from tests.layers.test_layer import throw_away
 
 pytestmark = [pytest.mark.newest, pytest.mark.unoptimized]
 

@@ -16,9 +16,9 @@ import jaxnets
 from jaxnets.autodiff.eliminate import local_jacobians
 from jaxnets.autodiff.plan import choose, measure
 from jaxnets.autodiff.transforms import trace
-from tests.programs import attention, convnet, layers, mlp, r, residual
-from tests.test_eliminate import compiled, flops, net, scratch
-from tests.test_transforms import assert_same
+from tests.autodiff.programs import attention, convnet, layers, mlp, r, residual
+from tests.autodiff.test_eliminate import compiled, flops, net, scratch
+from tests.autodiff.test_transforms import assert_same
 
 pytestmark = pytest.mark.unoptimized
 

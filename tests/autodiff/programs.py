@@ -1,6 +1,6 @@
 """Plain JAX programs, a line each: what people write without knowing jaxnets.
 
-`tests/test_transforms.py` compares their Jacobians with those of `jax.jacrev`.  No layer of the package appears here.
+`test_transforms.py` compares their Jacobians with those of `jax.jacrev`.  No layer of the package appears here.
 Arrays are NumPy's, so that importing this file does not fix JAX's precision; `Program.arrays` converts them.
 """
 

@@ -17,8 +17,8 @@ from jax.flatten_util import ravel_pytree
 
 import jaxnets as jn
 
-from .properties import close, traces_of_hessians
-from .test_other_models import double, library, partition, split
+from ..autodiff.test_other_models import double, library, partition, split
+from ..properties import close, traces_of_hessians
 
 pytestmark = pytest.mark.unoptimized
 

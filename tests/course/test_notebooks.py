@@ -1,4 +1,4 @@
-"""The notebooks under jaxnets/examples/ run from top to bottom, and say which part of the course they carry out."""
+"""The notebooks under jaxnets/course/notebooks/ run from top to bottom, and say which part of the course they carry out."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ import jaxnets
 
 pytestmark = [pytest.mark.newest, pytest.mark.unoptimized]
 
-FOLDER = Path(jaxnets.__file__).parent / "examples"
+FOLDER = Path(jaxnets.__file__).parent / "course" / "notebooks"
 COURSE = {  # a notebook and the parts of the course that its headings name
     "gradient_descent_by_hand": [
         *("Lecture, A: parametrised models", "Lecture, A: loss", "Lecture, A: gradient descent"),

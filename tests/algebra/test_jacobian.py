@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 import jaxnets
-from tests.programs import clipped_gradient, r, spd
+from tests.autodiff.programs import clipped_gradient, r, spd
 
 W, V, SQUARE, BLOCKS = r(2, 3), r(3, 2), spd(3), r(4, 2, 3)
 IDS = np.array([3, 0, 0, 9])  # a repeated row, and one out of range

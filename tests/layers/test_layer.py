@@ -11,8 +11,8 @@ from jax import lax
 from jaxtyping import Array, Float
 
 import jaxnets
+from tests.autodiff.programs import r
 from tests.cases import FIRST
-from tests.programs import r
 
 pytestmark = pytest.mark.unoptimized
 

@@ -1,0 +1,104 @@
+"""What commands share: the options of a model, errors in one line, tables and JSON, files and folders."""
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Literal
+
+
+class UsageError(Exception):
+    """Bad input, said in one line."""
+
+
+@contextlib.contextmanager
+def usage_errors():
+    """Errors of the library about what it was given become a `UsageError`."""
+    from ..errors import DTypeError
+
+    try:
+        yield
+    except (ValueError, DTypeError, OverflowError, ModuleNotFoundError, OSError) as error:
+        raise UsageError(" ".join(str(error).split())) from None
+
+
+@dataclasses.dataclass
+class ModelOptions:
+    """A model with random numbers, on a batch of data."""
+
+    input: str | None = None
+    """Shape of one example of a described model, as 3x10x20.  Default: 8."""
+    batch: int | None = None
+    """Number of examples.  Default: 4."""
+    seed: int = 0
+    """Seed of parameters and data."""
+    dtype: Literal["float64", "float32"] = "float64"
+    """Floating-point type of parameters and data."""
+
+    def setup(self):
+        """JAX at the chosen precision."""
+        import jax
+
+        jax.config.update("jax_enable_x64", self.dtype == "float64")
+
+    def problem(self, text, abstract=False):
+        """The model that a text describes, with parameters and a batch of data; of shapes alone where it is abstract."""
+        from ..learn.spec import problem
+
+        batch = 4 if self.batch is None else self.batch
+        with usage_errors():
+            return problem(text, shape_of(self.input), batch, self.seed, self.dtype, abstract)
+
+
+def shape_of(text: str | None) -> tuple[int, ...] | None:
+    """The shape that a text like 3x10x20 means."""
+    if text is None:
+        return None
+    if not re.fullmatch(r"\d{1,6}(x\d{1,6})*", text) or "0" in text.split("x"):
+        raise UsageError(f"--input {text!r}: write a shape of positive sizes, as 3x10x20")
+    return tuple(int(n) for n in text.split("x"))
+
+
+def print_tables(*tables):
+    """Rich tables, as wide as the terminal; plain text of 160 columns where there is none."""
+    from rich.console import Console
+
+    console = Console() if sys.stdout.isatty() else Console(width=160)
+    for table in tables:
+        console.print(table)
+
+
+def print_json(data):
+    from ..show.formats import for_json
+
+    print(json.dumps(for_json(data), ensure_ascii=False, indent=1, allow_nan=False))
+
+
+def show(found, as_json: bool) -> int:
+    """Print what was found, and the exit status of a command that found it."""
+    if as_json:
+        print_json(found.to_json())
+    else:
+        print_tables(found)
+    return 0
+
+
+def free_folder(output: str | None, name: str) -> Path:
+    """The folder to write to: as asked, or the first that is free, so that nothing is overwritten."""
+    if output is not None:
+        return Path(output)
+    names = (f"{name}-{i}" if i > 1 else name for i in itertools.count(1))
+    return next(path for path in (Path("runs", name) for name in names) if not path.exists())
+
+
+def write(path: Path, text: str) -> int:
+    """Write a file whole or not at all, and tell its name."""
+    from ..files import aside
+
+    with usage_errors(), aside(path) as part:
+        Path(part).write_text(text, encoding="utf-8")
+    print(path)
+    return 0

@@ -1,0 +1,133 @@
+"""Commands about learning: `train`, `evaluate`, `space`, `tricks`."""
+
+import dataclasses
+import sys
+from typing import Literal
+
+import tyro
+
+from .common import UsageError, free_folder, print_json, print_tables, show, usage_errors
+
+
+@dataclasses.dataclass
+class Train:
+    """Train a network of the practicum; metrics, checkpoints and pictures go to a folder.
+
+    Exit status 1 where training meets NaN or infinity, 130 at Ctrl-C, which saves first.
+    """
+
+    task: tyro.conf.Positional[str] = ""
+    """spiral, regression, digits or mnist."""
+    output: str | None = None
+    """Folder to write to.  Default: runs/TASK, or the first of runs/TASK-2, runs/TASK-3, … that is free."""
+    model: str | None = None
+    """A description of another model: "linear(60) relu linear(3) log_softmax"."""
+    epochs: int | None = None
+    """Passes over the training set.  Default: the task's."""
+    batch_size: int | None = None
+    """Examples a step; 0 for all of them.  Default: the task's."""
+    learning_rate: float | None = None
+    """Learning rate at the beginning.  Default: the task's."""
+    gradient: Literal["autodiff", "manual"] = "autodiff"
+    """By jax.grad, or by the hand-written rules."""
+    seed: int = 0
+    """Seed of parameters, data, split, order and dropout."""
+    resume: bool = False
+    """Go on from the newest checkpoint in the folder."""
+    pictures: bool = True
+    """Make the pictures, which needs the extra plot."""
+    json: bool = False
+    """Print JSON instead of tables."""
+
+    def run(self) -> int:
+        from ..course import practicum
+        from ..errors import NonFiniteError
+
+        if not self.task:
+            raise UsageError(f"train: which TASK?  {', '.join(practicum.RECIPES)}")
+        if self.resume and self.output is None:
+            raise UsageError("train: --resume goes on in a folder: say which with --output")
+        options = dataclasses.asdict(self)
+        for name in ("task", "json", "output"):
+            del options[name]
+        try:
+            with usage_errors():
+                folder = free_folder(self.output, self.task)
+                report = practicum.train(self.task, output=folder, progress=sys.stderr.isatty(), **options)
+        except NonFiniteError as error:
+            print(f"jaxnets: {error}", file=sys.stderr)
+            return 1
+        return show(report, self.json)
+
+
+@dataclasses.dataclass
+class Evaluate:
+    """A trained classifier on the examples that its training held out: accuracy, confusion matrix, calibration."""
+
+    checkpoint: tyro.conf.Positional[str] = ""
+    """A folder that `jaxnets train` wrote, or one of its checkpoints."""
+    json: bool = False
+    """Print JSON instead of tables."""
+
+    def run(self) -> int:
+        from ..course import practicum
+
+        if not self.checkpoint:
+            raise UsageError("evaluate: which CHECKPOINT?  A folder that `jaxnets train` wrote")
+        with usage_errors():
+            return show(practicum.evaluate(self.checkpoint), self.json)
+
+
+@dataclasses.dataclass
+class Space:
+    """What random linear maps, tanh and random networks do to the plane."""
+
+    output: str | None = None
+    """Folder for the pictures.  Default: runs/space, or the first of runs/space-2, … that is free."""
+    seed: int = 0
+    """Seed of the points and maps."""
+    pictures: bool = True
+    """Make the pictures, which needs the extra plot."""
+    json: bool = False
+    """Print JSON instead of tables."""
+
+    def run(self) -> int:
+        from ..course import practicum
+
+        with usage_errors():
+            folder = free_folder(self.output, "space") if self.pictures else None
+            return show(practicum.space(folder, seed=self.seed), self.json)
+
+
+@dataclasses.dataclass
+class Tricks:
+    """The practical tricks, measured: a table, a picture and a finding each."""
+
+    name: tyro.conf.Positional[str] = "all"
+    """A trick by name, or all."""
+    output: str | None = None
+    """Folder for the pictures.  Default: runs/tricks, or the first of runs/tricks-2, … that is free."""
+    seeds: int = 5
+    """How often each is repeated."""
+    quick: bool = False
+    """Small networks and few epochs: does it run at all?"""
+    pictures: bool = True
+    """Make the pictures, which needs the extra plot."""
+    json: bool = False
+    """Print JSON instead of tables."""
+
+    def run(self) -> int:
+        from ..course.tricks import TRICKS, run
+
+        collected = []
+        with usage_errors():
+            folder = free_folder(self.output, "tricks") if self.pictures else None
+            for name in TRICKS if self.name == "all" else [self.name]:
+                finding = run(name, seeds=self.seeds, quick=self.quick, output=folder)
+                if self.json:
+                    collected.append(finding.to_json())
+                else:
+                    print_tables(finding, "")
+        if self.json:
+            print_json(collected)
+        return 0

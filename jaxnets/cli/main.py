@@ -1,0 +1,62 @@
+"""The table of commands, and what a command's end means: exit status, one line for bad input."""
+
+import contextlib
+import io
+import os
+import re
+import sys
+from typing import Annotated
+
+import tyro
+
+from .common import UsageError
+from .jacobians import Compare, Layers, Shapes
+from .learning import Evaluate, Space, Train, Tricks
+from .pages import Explore, Guide, Reference, Report
+
+ABOUT = "Neural-network layers and losses in JAX, each with a hand-written, structured Jacobian."
+
+Command = (
+    Annotated[Layers, tyro.conf.subcommand("layers")]
+    | Annotated[Shapes, tyro.conf.subcommand("shapes")]
+    | Annotated[Compare, tyro.conf.subcommand("compare")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Space, tyro.conf.subcommand("space")]
+    | Annotated[Tricks, tyro.conf.subcommand("tricks")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Explore, tyro.conf.subcommand("explore")]
+    | Annotated[Guide, tyro.conf.subcommand("guide")]
+    | Annotated[Reference, tyro.conf.subcommand("reference")]
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit status: 0, 1 for a failed comparison or training, 2 for bad input, 130 if
+    interrupted."""
+    try:
+        command = _parse(sys.argv[1:] if arguments is None else arguments)
+        return command.run()
+    except UsageError as error:
+        print(f"jaxnets: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stop:
+        if str(stop):  # training says where it saved its state
+            print(f"jaxnets: {stop}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output went away
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parse(arguments):
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(Command, prog="jaxnets", args=arguments, description=ABOUT)
+    except SystemExit as stop:
+        if not stop.code:
+            sys.exit(0)
+        words = re.sub(r"[│╭╮╰╯─]+|\x1b\[[\d;]*m", " ", said.getvalue()).split()
+        text = re.split(r" For full helptext| Argument helptext| Got errors", " ".join(words))[0]
+        raise UsageError(text.removeprefix("Parsing error ").removeprefix("Unrecognized options ")) from None

@@ -1,0 +1,88 @@
+"""Commands that make pages to read: `report`, `explore`, `guide`, `reference`."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from .common import ModelOptions, UsageError, print_tables, shape_of, usage_errors, write
+
+
+@dataclasses.dataclass
+class Report(ModelOptions):
+    """One self-contained page on a model: its graph, every module's formula, code and Jacobian, and how they compare."""
+
+    model: tyro.conf.Positional[str] = ""
+    """A preset (mynet, spiral, digits, autoencoder) or a description: "linear(60) relu linear(10) log_softmax"."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("report.html")
+    """File to write."""
+
+    def run(self) -> int:
+        if not self.model:
+            raise UsageError("report: which MODEL?  A preset (mynet, spiral, digits, autoencoder) or a description")
+        self.setup()
+        from ..report.report import report
+
+        return write(self.output, report(self.problem(self.model)))
+
+
+@dataclasses.dataclass
+class Explore:
+    """The same page in the browser, with live JAX behind it: other models, sizes and seeds, one training step at a time."""
+
+    model: tyro.conf.Positional[str] = "spiral"
+    """What to begin with: a preset or a description."""
+    input: str | None = None
+    """Shape of one example of a described model, as 3x10x20.  Default: 8."""
+    port: int = 0
+    """Port on 127.0.0.1.  Default: one that is free."""
+    browser: bool = True
+    """Open the page in a browser."""
+
+    def run(self) -> int:
+        from ..learn.spec import problem
+        from ..report.explorer import explore
+
+        with usage_errors():
+            problem(self.model, shape_of(self.input), abstract=True)  # refused here, not in the browser
+            explore(self.port, self.model, self.browser, self.input or "")
+        return 0
+
+
+@dataclasses.dataclass
+class Guide:
+    """The guide, a page at a time."""
+
+    page: tyro.conf.Positional[str] = ""
+    """A page by name.  Default: their names."""
+
+    def run(self) -> int:
+        from rich.markdown import Markdown
+
+        from ..guide import pages
+
+        known = pages()
+        if not self.page:
+            print_tables("pages: " + ", ".join(known))
+        elif self.page not in known:
+            raise UsageError(f"guide: no page '{self.page}'; pages: {', '.join(known)}")
+        else:
+            print_tables(Markdown(known[self.page]))
+        return 0
+
+
+@dataclasses.dataclass
+class Reference:
+    """Every public name with its signature and documentation."""
+
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    """HTML file to write.  Default: print as text."""
+
+    def run(self) -> int:
+        from ..reference import reference, reference_html
+
+        if self.output is not None:
+            return write(self.output, reference_html())
+        print(reference())
+        return 0

@@ -1,0 +1,10 @@
+"""The guide, a page of Markdown a file; every example in it runs as a test."""
+
+from importlib.resources import files
+
+PAGES = ("start", "concepts", "your_own_layer", "recipes", "performance", "accuracy", "conventions")
+
+
+def pages() -> dict[str, str]:
+    """The Markdown text of every page by its name, in the order in which they are read."""
+    return {name: (files(__name__) / f"{name}.md").read_text(encoding="utf-8") for name in PAGES}
