@@ -14,3 +14,6 @@ from .show import *
 from .show import plots as plots
 
 __version__: str
+WINGS: tuple[str, ...]
+
+def _load() -> list[str]: ...

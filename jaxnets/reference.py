@@ -39,7 +39,7 @@ class Section:
 def sections() -> list[Section]:
     """Every public name by the module that defines it: wing by wing in floor order, their files in order of the alphabet."""
     names: dict[types.ModuleType, list[Entry]] = {}
-    for name in jaxnets.__all__:
+    for name in jaxnets._load():
         value = getattr(jaxnets, name)
         module = value if isinstance(value, types.ModuleType) else importlib.import_module(_home(value))
         public = _defined(module, name) if value is module else {name: value}

@@ -4,8 +4,10 @@ import dataclasses
 import functools
 import inspect
 import operator
+import types
 import typing
 from collections.abc import Callable
+from typing import Generic, ParamSpec, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +19,8 @@ from ..errors import DTypeError, RuleError, ShapeError
 from .marker import bind
 from .samples import Example
 
+P = ParamSpec("P")
+R = TypeVar("R", covariant=True)
 LAYERS: dict[str, "Layer"] = {}
 
 
@@ -26,10 +30,10 @@ KINDS = {
 WORDS = {jnp.floating: "floating", jnp.bool_: "bool", jax.dtypes.prng_key: "a key of jax.random"}
 
 
-class Layer:
+class Layer(Generic[P, R]):
     """A forward function with its Jacobian rule.  Call it as the function; `rule` is None until `.jacobian` gave one."""
 
-    def __init__(self, forward: Callable, plain: bool = False, example: Example | None = None):
+    def __init__(self, forward: Callable[P, R], plain: bool = False, example: Example | None = None):
         functools.update_wrapper(self, forward)
         self.forward, self.name = forward if plain else in_float32(forward), forward.__name__
         self.plain, self.example = plain, example
@@ -57,11 +61,15 @@ class Layer:
         self.curvature = rule
         return rule
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         arrays, config = self.arguments(*args, **kwargs)
         given = tuple(a is not None for a in arrays)
         out = bind(self, [a for a in arrays if a is not None], given, config)
-        return tuple(out) if self.many_outputs else out[0]
+        return tuple(out) if self.many_outputs else out[0]  # type: ignore[return-value]
+
+    def __get__(self, instance, owner=None):
+        """As an attribute of a class, a layer is a method, like any function."""
+        return self if instance is None else types.MethodType(self, instance)
 
     def arguments(self, *args, **kwargs) -> tuple[list, tuple[tuple[str, typing.Any], ...]]:
         """The arguments as arrays that fit the annotations, and the whole configuration as pairs that can be hashed."""
@@ -199,6 +207,10 @@ class Layer:
         return f"<layer {self.name}>"
 
 
+@overload
+def layer(forward: Callable[P, R]) -> Layer[P, R]: ...
+@overload
+def layer(*, plain: bool = False, example: Example | None = None) -> Callable[[Callable[P, R]], Layer[P, R]]: ...
 def layer(forward: Callable | None = None, *, plain: bool = False, example: Example | None = None):
     """Make a layer of a pure function of arrays (positional) and static configuration (keyword-only).
 
