@@ -17,9 +17,9 @@ from .layers.samples import Example, Labels, Real
 SIZES = {"i": 5, "j": 4, "o": 3, "k": 6}
 
 
-def example(layer: Layer, key, dtype="float32") -> tuple[list, dict]:
+def example_arguments(layer: Layer, key, dtype="float32") -> tuple[list, dict]:
     """Arguments and configuration for a layer: those of its `Example`, else made from its annotations."""
-    kinds, config = shown(layer)
+    kinds, config = example_kinds(layer)
     arguments = []
     for i, kind in enumerate(kinds):
         normal = kind and jax.random.normal(jax.random.fold_in(key, i), kind.shape, dtype)
@@ -27,14 +27,14 @@ def example(layer: Layer, key, dtype="float32") -> tuple[list, dict]:
     return arguments, config
 
 
-def shown(layer: Layer) -> tuple[tuple, dict]:
+def example_kinds(layer: Layer) -> tuple[tuple, dict]:
     """The kinds of arguments and the whole configuration that show a layer."""
-    chosen = layer.example or Example(*_from_annotations(layer))
+    chosen = layer.example or Example(*_kinds_from_annotations(layer))
     defaults = {p.name: p.default for p in layer.signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
     return chosen.arguments, defaults | chosen.config
 
 
-def _from_annotations(layer: Layer):
+def _kinds_from_annotations(layer: Layer):
     """A kind for every argument: real numbers, integer labels where numbers may be labels, None where a mask may be."""
     parameters = [p for p in layer.signature.parameters.values() if p.kind is not p.KEYWORD_ONLY]
     names = [f"{p.name}{i}" for p in parameters for i in ((1, 2) if p.kind is p.VAR_POSITIONAL else ("",))]
@@ -49,7 +49,7 @@ def _from_annotations(layer: Layer):
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
+class LayerEntry:
     """One layer: what it computes, and the formula and structure of each of its Jacobians."""
 
     name: str
@@ -62,7 +62,7 @@ class Entry:
 class Catalogue:
     """All layers; prints as a table."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[LayerEntry, ...]
 
     def to_json(self) -> list:
         return [dataclasses.asdict(entry) for entry in self.entries]
@@ -81,8 +81,8 @@ def catalogue() -> Catalogue:
     """The layers with the formulae that their rules give, on examples that are only shapes."""
     entries = []
     for name, layer in LAYERS.items():
-        config = shown(layer)[1]
-        arguments = jax.eval_shape(lambda layer=layer: example(layer, jax.random.key(0))[0])
+        config = example_kinds(layer)[1]
+        arguments = jax.eval_shape(lambda layer=layer: example_arguments(layer, jax.random.key(0))[0])
         blocks: list[Jacobian] = []
 
         def rules(*arguments, layer=layer, blocks=blocks, config=config):
@@ -92,5 +92,5 @@ def catalogue() -> Catalogue:
 
         jax.eval_shape(rules, *arguments)
         summary = " ".join((layer.__doc__ or "").split("\n\n")[0].split())
-        entries.append(Entry(name, summary, tuple(j.formula for j in blocks), tuple(j.structure for j in blocks)))
+        entries.append(LayerEntry(name, summary, tuple(j.formula for j in blocks), tuple(j.structure for j in blocks)))
     return Catalogue(tuple(entries))

@@ -15,7 +15,7 @@ TITLE = "jaxnets: API reference"
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
+class NameEntry:
     """A public name: how it is written, how it is called, its docstring."""
 
     name: str
@@ -29,7 +29,7 @@ class Section:
 
     title: str
     docstring: str
-    entries: tuple[Entry, ...]
+    entries: tuple[NameEntry, ...]
 
     @property
     def anchor(self) -> str:
@@ -38,7 +38,7 @@ class Section:
 
 def sections() -> list[Section]:
     """Every public name by the module that defines it: wing by wing in floor order, their files in order of the alphabet."""
-    names: dict[types.ModuleType, list[Entry]] = {}
+    names: dict[types.ModuleType, list[NameEntry]] = {}
     for name in jaxnets._load():
         value = getattr(jaxnets, name)
         module = value if isinstance(value, types.ModuleType) else importlib.import_module(_home(value))
@@ -68,17 +68,17 @@ def _entries(name: str, value):
             yield _entry(f"{name}.{own}", getattr(value, own))
 
 
-def _entry(name: str, value) -> Entry:
+def _entry(name: str, value) -> NameEntry:
     if name in DATA:
-        return Entry(name, name, DATA[name])
+        return NameEntry(name, name, DATA[name])
     if isinstance(value, property):
-        return Entry(name, name, inspect.getdoc(value) or "")
+        return NameEntry(name, name, inspect.getdoc(value) or "")
     if isinstance(value, type) and issubclass(value, BaseException):
         signature = f"({value.__bases__[0].__name__})"
     else:
         signature = MODULE_PREFIX.sub("", str(inspect.signature(value))).removesuffix(" -> None")
         signature = signature.replace("(self, ", "(").replace("(self)", "()")
-    return Entry(name, name + signature, inspect.getdoc(value) or "")
+    return NameEntry(name, name + signature, inspect.getdoc(value) or "")
 
 
 def _blocks(docstring: str):

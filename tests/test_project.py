@@ -74,7 +74,7 @@ def test_an_upward_import_is_found_wherever_it_stands():
     assert not upward(path, "from .factors import Label\nimport jax\nfrom ..errors import ShapeError")
     assert upward(path, "from ..layers import relu") == ["layers"]
     assert upward(path, "from .. import show") == ["show"]
-    assert upward(path, "def f():\n    from ..show.html import table") == ["show"]
+    assert upward(path, "def f():\n    from ..show.html import html_table") == ["show"]
     assert upward(path, "def f():\n    import jaxnets.show.plots") == ["show"]
     assert upward(PACKAGE / "report" / "page.py", "from ..course import tricks") == ["course"]
 

@@ -46,11 +46,11 @@ class ModelOptions:
 
     def problem(self, text, abstract=False):
         """The model that a text describes, with parameters and a batch of data; of shapes alone where it is abstract."""
-        from ..learn.spec import problem
+        from ..learn.presets import make_problem
 
         batch = 4 if self.batch is None else self.batch
         with usage_errors():
-            return problem(text, shape_of(self.input), batch, self.seed, self.dtype, abstract)
+            return make_problem(text, shape_of(self.input), batch, self.seed, self.dtype, abstract)
 
 
 def shape_of(text: str | None) -> tuple[int, ...] | None:
@@ -72,12 +72,12 @@ def print_tables(*tables):
 
 
 def print_json(data):
-    from ..show.formats import for_json
+    from ..show.formats import replace_nonfinite
 
-    print(json.dumps(for_json(data), ensure_ascii=False, indent=1, allow_nan=False))
+    print(json.dumps(replace_nonfinite(data), ensure_ascii=False, indent=1, allow_nan=False))
 
 
-def show(found, as_json: bool) -> int:
+def print_result(found, as_json: bool) -> int:
     """Print what was found, and the exit status of a command that found it."""
     if as_json:
         print_json(found.to_json())

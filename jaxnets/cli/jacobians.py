@@ -5,7 +5,7 @@ import functools
 
 import tyro
 
-from .common import ModelOptions, UsageError, print_json, print_tables, show
+from .common import ModelOptions, UsageError, print_json, print_result, print_tables
 
 
 @dataclasses.dataclass
@@ -18,7 +18,7 @@ class Layers:
     def run(self) -> int:
         from ..catalogue import catalogue
 
-        return show(catalogue(), self.json)
+        return print_result(catalogue(), self.json)
 
 
 @dataclasses.dataclass
@@ -39,7 +39,7 @@ class Shapes(ModelOptions):
         from ..show.tabulate import tabulate
 
         found = self.problem(self.model, abstract=True)
-        return show(tabulate(found.loss if self.loss else found.network, found.params, found.x), self.json)
+        return print_result(tabulate(found.loss if self.loss else found.network, found.params, found.x), self.json)
 
 
 @dataclasses.dataclass
@@ -59,7 +59,7 @@ class Compare(ModelOptions):
             raise UsageError("compare: which MODEL or LAYER?  A preset, a description, the name of a layer, or all")
         self.setup()
         from ..catalogue import LAYERS
-        from ..learn.spec import presets
+        from ..learn.presets import presets
 
         names = [*LAYERS, *presets()] if self.what == "all" else [self.what]
         ok, collected = True, []
@@ -79,7 +79,7 @@ class Compare(ModelOptions):
     def comparisons(self, name: str):
         import jax
 
-        from ..catalogue import LAYERS, example
+        from ..catalogue import LAYERS, example_arguments
         from ..show.compare import compare
 
         if name in LAYERS:
@@ -88,7 +88,7 @@ class Compare(ModelOptions):
                     f"compare {name}: a layer by name has arguments of its own; --input and --batch are for models"
                 )
             layer = LAYERS[name]
-            arguments, config = example(layer, jax.random.key(self.seed), self.dtype)
+            arguments, config = example_arguments(layer, jax.random.key(self.seed), self.dtype)
             yield compare(functools.partial(layer, **config), *arguments, title=f"layer {name}")
             return
         found = self.problem(name)

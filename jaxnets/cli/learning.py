@@ -6,7 +6,7 @@ from typing import Literal
 
 import tyro
 
-from .common import UsageError, free_folder, print_json, print_tables, show, usage_errors
+from .common import UsageError, free_folder, print_json, print_result, print_tables, usage_errors
 
 
 @dataclasses.dataclass
@@ -57,7 +57,7 @@ class Train:
         except NonFiniteError as error:
             print(f"jaxnets: {error}", file=sys.stderr)
             return 1
-        return show(report, self.json)
+        return print_result(report, self.json)
 
 
 @dataclasses.dataclass
@@ -75,7 +75,7 @@ class Evaluate:
         if not self.checkpoint:
             raise UsageError("evaluate: which CHECKPOINT?  A folder that `jaxnets train` wrote")
         with usage_errors():
-            return show(practicum.evaluate(self.checkpoint), self.json)
+            return print_result(practicum.evaluate(self.checkpoint), self.json)
 
 
 @dataclasses.dataclass
@@ -96,7 +96,7 @@ class Space:
 
         with usage_errors():
             folder = free_folder(self.output, "space") if self.pictures else None
-            return show(practicum.space(folder, seed=self.seed), self.json)
+            return print_result(practicum.space(folder, seed=self.seed), self.json)
 
 
 @dataclasses.dataclass

@@ -22,9 +22,9 @@ class Report(ModelOptions):
         if not self.model:
             raise UsageError("report: which MODEL?  A preset (mynet, spiral, digits, autoencoder) or a description")
         self.setup()
-        from ..report.report import report
+        from ..report.report import report_html
 
-        return write(self.output, report(self.problem(self.model)))
+        return write(self.output, report_html(self.problem(self.model)))
 
 
 @dataclasses.dataclass
@@ -41,11 +41,11 @@ class Explore:
     """Open the page in a browser."""
 
     def run(self) -> int:
-        from ..learn.spec import problem
+        from ..learn.presets import make_problem
         from ..report.explorer import explore
 
         with usage_errors():
-            problem(self.model, shape_of(self.input), abstract=True)  # refused here, not in the browser
+            make_problem(self.model, shape_of(self.input), abstract=True)  # refused here, not in the browser
             explore(self.port, self.model, self.browser, self.input or "")
         return 0
 
@@ -60,9 +60,9 @@ class Guide:
     def run(self) -> int:
         from rich.markdown import Markdown
 
-        from ..guide import pages
+        from ..guide import page_texts
 
-        known = pages()
+        known = page_texts()
         if not self.page:
             print_tables("pages: " + ", ".join(known))
         elif self.page not in known:

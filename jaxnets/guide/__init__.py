@@ -5,6 +5,6 @@ from importlib.resources import files
 PAGES = ("start", "concepts", "your_own_layer", "recipes", "performance", "accuracy", "conventions")
 
 
-def pages() -> dict[str, str]:
+def page_texts() -> dict[str, str]:
     """The Markdown text of every page by its name, in the order in which they are read."""
     return {name: (files(__name__) / f"{name}.md").read_text(encoding="utf-8") for name in PAGES}

@@ -23,8 +23,8 @@ from ..errors import CheckpointError
 
 ARRAYS, CONFIG, SUMS = "arrays.safetensors", "config.json", "SHA256SUMS"
 FORMAT = 1
-MOST_CONFIG = 64 * 2**20  # bytes; a longer one is no configuration
-STEP = "step-{:010d}"
+MAX_CONFIG_BYTES = 64 * 2**20  # bytes; a longer one is no configuration
+FOLDER_NAME = "step-{:010d}"
 
 
 class Checkpoint(NamedTuple):
@@ -39,17 +39,17 @@ def save(folder: str | os.PathLike, tree, config: dict, step: int, keep: int = 3
     Raises CheckpointError where there is another checkpoint of this step, TypeError for what JSON does not know.
     """
     folder = Path(folder)
-    arrays = {name: _stored(leaf) for name, leaf in _named(tree).items()}
+    arrays = {name: _as_stored(leaf) for name, leaf in _leaves_by_name(tree).items()}
     config = {
         **config,
         "format": FORMAT,
         "jax": jax.__version__,
-        "prng": {name: str(jax.random.key_impl(leaf)) for name, leaf in _named(tree).items() if _is_key(leaf)},
+        "prng": {name: str(jax.random.key_impl(leaf)) for name, leaf in _leaves_by_name(tree).items() if _is_key(leaf)},
         "arrays": {name: [str(a.dtype), list(a.shape)] for name, a in arrays.items()},
     }
     contents = {ARRAYS: bytes_of(arrays), CONFIG: json.dumps(config, indent=1, allow_nan=False).encode()}
-    contents[SUMS] = _sums(contents)
-    final = folder / STEP.format(step)
+    contents[SUMS] = _checksums(contents)
+    final = folder / FOLDER_NAME.format(step)
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob(".*-aside"):  # by saves that were killed
         shutil.rmtree(left, ignore_errors=True)
@@ -85,9 +85,9 @@ def load(path: str | os.PathLike, like, whole: bool = True) -> Checkpoint:
     are verified before anything is read out of the files, and sizes before that.  Raises CheckpointError, with one line
     that says what is wrong.
     """
-    path = find(path)
-    wanted = _named(like)
-    size = sum(_bytes(leaf) for leaf in wanted.values())
+    path = find_checkpoint(path)
+    wanted = _leaves_by_name(like)
+    size = sum(_byte_count(leaf) for leaf in wanted.values())
     contents = _verified(path, size if whole else None)
     config = _config(path, contents[CONFIG])
     try:
@@ -99,23 +99,25 @@ def load(path: str | os.PathLike, like, whole: bool = True) -> Checkpoint:
         raise CheckpointError(f"{path}: {name} is {'missing' if name in wanted else 'not expected'}: of another model?")
     leaves = []
     for name, leaf in wanted.items():
-        expected, found = _form(leaf), (str(arrays[name].dtype), arrays[name].shape)
+        expected, found = _dtype_and_shape(leaf), (str(arrays[name].dtype), arrays[name].shape)
         if expected != found:
-            raise CheckpointError(f"{path}: {name} is {_said(found)}, expected {_said(expected)}: of another model?")
+            raise CheckpointError(
+                f"{path}: {name} is {_array_text(found)}, expected {_array_text(expected)}: of another model?"
+            )
         if _is_key(leaf):
-            leaves.append(_key(path, name, arrays[name], config, leaf))
+            leaves.append(_wrapped_key(path, name, arrays[name], config, leaf))
         else:
             leaves.append(arrays[name])
     return Checkpoint(jax.tree.unflatten(jax.tree.structure(like), leaves), config, path)
 
 
-def config_of(path: str | os.PathLike) -> dict:
+def read_config(path: str | os.PathLike) -> dict:
     """The description of a checkpoint, or of the newest of a folder of them; CheckpointError as in `load`."""
-    path = find(path)
+    path = find_checkpoint(path)
     return _config(path, _verified(path, None)[CONFIG])
 
 
-def find(path: str | os.PathLike) -> Path:
+def find_checkpoint(path: str | os.PathLike) -> Path:
     """The checkpoint at a path, or the newest of a folder of them."""
     path = Path(path)
     if not path.is_dir():
@@ -135,14 +137,14 @@ def _verified(path, size):
         file = path / name
         if not file.is_file():
             raise CheckpointError(f"{path}: no file {name}: incomplete, or no checkpoint")
-        most = MOST_CONFIG if name != ARRAYS else float("inf") if size is None else size + MOST_CONFIG
+        most = MAX_CONFIG_BYTES if name != ARRAYS else float("inf") if size is None else size + MAX_CONFIG_BYTES
         if file.stat().st_size > most:
             raise CheckpointError(f"{file}: {file.stat().st_size} bytes, expected at most {most}")
         try:
             contents[name] = file.read_bytes()
         except OSError as error:
             raise CheckpointError(f"{file}: {error.strerror}") from None
-    if contents[SUMS] != _sums(contents):
+    if contents[SUMS] != _checksums(contents):
         raise CheckpointError(f"{path}: corrupt: its checksums are not those of its files")
     return contents
 
@@ -160,11 +162,11 @@ def _config(path, content):
     return config
 
 
-def _sums(contents) -> bytes:
+def _checksums(contents) -> bytes:
     return "".join(f"{hashlib.sha256(contents[name]).hexdigest()}  {name}\n" for name in (ARRAYS, CONFIG)).encode()
 
 
-def _named(tree) -> dict:
+def _leaves_by_name(tree) -> dict:
     return {keystr(path): leaf for path, leaf in tree_flatten_with_path(tree)[0]}
 
 
@@ -172,7 +174,7 @@ def _is_key(leaf) -> bool:
     return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _stored(leaf):
+def _as_stored(leaf):
     """A NumPy array as safetensors takes it: rows one after the other, in the machine's order of bytes."""
     a = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
     return np.asarray(a, a.dtype.newbyteorder("="), order="C")
@@ -187,22 +189,22 @@ def _array(info, dtype):
     return np.frombuffer(info["data"], dtype).reshape(info["shape"]).copy()
 
 
-def _form(leaf):
+def _dtype_and_shape(leaf):
     """Dtype and shape as they are stored."""
     stored = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
     return str(stored.dtype), tuple(stored.shape)
 
 
-def _bytes(leaf) -> int:
-    dtype, shape = _form(leaf)
+def _byte_count(leaf) -> int:
+    dtype, shape = _dtype_and_shape(leaf)
     return int(np.prod(shape, dtype=object)) * jax.numpy.dtype(dtype).itemsize
 
 
-def _said(form) -> str:
+def _array_text(form) -> str:
     return f"{form[0]}[{','.join(map(str, form[1]))}]"
 
 
-def _key(path, name, data, config, like):
+def _wrapped_key(path, name, data, config, like):
     kind, expected = config["prng"].get(name), str(jax.random.key_impl(like))
     if kind != expected:
         raise CheckpointError(f"{path}: {name} is a key of {kind}, expected {expected}")

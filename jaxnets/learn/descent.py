@@ -17,7 +17,7 @@ from ..catalogue import LAYERS
 from .models import Model
 
 GRADIENTS: dict[str, Callable] = {"autodiff": jax.value_and_grad, "manual": value_and_grad}
-PATIENT = 0.25  # seconds that a call into the compiled loop may take before signals and progress are looked at
+SECONDS_PER_CALL = 0.25  # seconds that a call into the compiled loop may take before signals and progress are looked at
 
 
 class State(NamedTuple):
@@ -36,8 +36,8 @@ class Epoch(NamedTuple):
 
     x: Any
     y: Any
-    places: Any  # of the examples, in their order
-    first: Any  # the step that it begins with
+    indices: Any  # of the examples, in the order of the epoch
+    first_step: Any
 
 
 def objective(model: Model, loss: Callable, penalty: Callable | None = None) -> Callable:
@@ -57,17 +57,17 @@ class Devices:
     def __init__(self, mesh: Mesh | None):
         if mesh is not None:
             mesh = Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
-            self.everywhere = NamedSharding(mesh, PartitionSpec())
-            self.shared = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+            self.replicated = NamedSharding(mesh, PartitionSpec())
+            self.sharded = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
         self.mesh = mesh
 
-    def put(self, tree):
-        return tree if self.mesh is None else jax.device_put(tree, self.everywhere)
+    def replicate(self, tree):
+        return tree if self.mesh is None else jax.device_put(tree, self.replicated)
 
-    def share(self, batch):
-        return batch if self.mesh is None else lax.with_sharding_constraint(batch, self.shared)
+    def shard(self, batch):
+        return batch if self.mesh is None else lax.with_sharding_constraint(batch, self.sharded)
 
-    def local(self, tree):
+    def local_copy(self, tree):
         return tree if self.mesh is None else jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
 
 
@@ -81,22 +81,22 @@ class Descent:
 
     def __init__(self, model, loss, optimizer, gradient, penalty, batch, key, devices, classes):
         self.model, self.loss, self.penalty = model, loss, penalty
-        self.average = objective(model, loss, penalty)
-        self.differentiate = GRADIENTS[gradient](self.average, has_aux=True)
+        self.objective = objective(model, loss, penalty)
+        self.differentiate = GRADIENTS[gradient](self.objective, has_aux=True)
         self.optimizer = optax.with_extra_args_support(optimizer)
-        self.batch, self.key, self.devices, self.classes = batch, key, devices, classes
-        self.calls = 8  # steps a call, adapted to the time they take
-        self.loops: bool | None = None
-        self.many = jax.jit(self._many, donate_argnums=0)
-        self.one = jax.jit(self._step, donate_argnums=0)
+        self.batch_size, self.key, self.devices, self.classes = batch, key, devices, classes
+        self.steps_per_call = 8  # steps a call, adapted to the time they take
+        self.in_one_loop: bool | None = None
+        self.run_loop = jax.jit(self._loop, donate_argnums=0)
+        self.run_step = jax.jit(self._step, donate_argnums=0)
 
     def _batch(self, state, epoch):
         """Inputs and targets of a step, and its key."""
         x, y = epoch.x, epoch.y
-        if self.batch < len(x):
-            at = lax.dynamic_slice_in_dim(epoch.places, (state.step - epoch.first) * self.batch, self.batch)
+        if self.batch_size < len(x):
+            at = lax.dynamic_slice_in_dim(epoch.indices, (state.step - epoch.first_step) * self.batch_size, self.batch_size)
             x, y = x[at], y[at]
-        return self.devices.share(x), self.devices.share(y), jax.random.fold_in(self.key, state.step)
+        return self.devices.shard(x), self.devices.shard(y), jax.random.fold_in(self.key, state.step)
 
     def _step(self, state, epoch):
         batch = self._batch(state, epoch)
@@ -108,56 +108,56 @@ class Descent:
 
     def _update(self, state, value, gradient, batch):
         """New parameters and optimizer's state; some optimizers look at the loss too, or search along a line."""
-        more = {"value": value, "grad": gradient, "value_fn": lambda params: self.average(params, *batch)[0]}
+        more = {"value": value, "grad": gradient, "value_fn": lambda params: self.objective(params, *batch)[0]}
         updates, optimizer = self.optimizer.update(gradient, state.optimizer, state.params, **more)
         return optax.apply_updates(state.params, updates), optimizer
 
-    def _many(self, state, epoch, stop):
+    def _loop(self, state, epoch, stop):
         def goes_on(state):
             return (state.step < stop) & jnp.isfinite(state.loss)
 
-        return lax.while_loop(goes_on, lambda state: self.one(state, epoch), state)
+        return lax.while_loop(goes_on, lambda state: self.run_step(state, epoch), state)
 
-    def _run(self, state, epoch, stop):
-        if self.loops is None:
-            steps = str(self.one.trace(state, epoch).jaxpr)
-            self.loops = jax.default_backend() != "cpu" or "conv_general_dilated" not in steps
-        if self.loops:
-            return self.many(state, epoch, stop)
+    def _run_until(self, state, epoch, stop):
+        if self.in_one_loop is None:
+            steps = str(self.run_step.trace(state, epoch).jaxpr)
+            self.in_one_loop = jax.default_backend() != "cpu" or "conv_general_dilated" not in steps
+        if self.in_one_loop:
+            return self.run_loop(state, epoch, stop)
         for _ in range(stop - int(state.step)):
-            state = self.one(state, epoch)
+            state = self.run_step(state, epoch)
         return state
 
     def advance(self, state: State, epoch: Epoch, stop: int) -> tuple[State, str | None]:
         """The state at step `stop`, and None; or the last state in which all is finite, and what then is not."""
-        kept, before, started = copied(state), int(state.step), time.perf_counter()
-        state = self._run(state, epoch, stop)
+        kept, before, started = copy_tree(state), int(state.step), time.perf_counter()
+        state = self._run_until(state, epoch, stop)
         if bool(_finite(state)):
-            self._adapt(stop - before, time.perf_counter() - started)
+            self._adapt_steps_per_call(stop - before, time.perf_counter() - started)
             return state, None
         for at in range(before, stop):  # the same steps again, one by one
-            good = copied(kept)
-            kept = self._run(kept, epoch, at + 1)
+            good = copy_tree(kept)
+            kept = self._run_until(kept, epoch, at + 1)
             if not bool(_finite(kept)):
-                return good, self._first_bad(good, epoch)
+                return good, self._first_nonfinite(good, epoch)
         raise RuntimeError(f"step {stop}: training met NaN or ∞ that did not come back when its steps were repeated")
 
-    def _adapt(self, steps, seconds):
+    def _adapt_steps_per_call(self, steps, seconds):
         if jax.process_count() > 1:  # whose clocks differ, but whose calls must not
             return
-        if steps == self.calls and seconds < PATIENT / 2:
-            self.calls *= 2
-        elif seconds > 2 * PATIENT:
-            self.calls = max(1, self.calls // 2)
+        if steps == self.steps_per_call and seconds < SECONDS_PER_CALL / 2:
+            self.steps_per_call *= 2
+        elif seconds > 2 * SECONDS_PER_CALL:
+            self.steps_per_call = max(1, self.steps_per_call // 2)
 
-    def _first_bad(self, state, epoch) -> str:
+    def _first_nonfinite(self, state, epoch) -> str:
         """The first tensor of a step that is not finite, in the order in which they are computed."""
         found: list[tuple[str, int]] = []
 
         @jax.jit
         def count(state, epoch):
             counts = []
-            for name, tree in self._tensors(state, epoch):
+            for name, tree in self._named_tensors(state, epoch):
                 for path, leaf in tree_leaves_with_path(tree):
                     if _is_floating(leaf):
                         found.append((f"{name}{keystr(path)} {list(leaf.shape)}", leaf.size))
@@ -170,7 +170,7 @@ class Descent:
                 return f"{name} is NaN or infinite in {bad} of {size} entries"
         return "the sum of the losses is NaN or infinite"
 
-    def _tensors(self, state, epoch) -> Iterator[tuple[str, Any]]:
+    def _named_tensors(self, state, epoch) -> Iterator[tuple[str, Any]]:
         batch = x, y, key = self._batch(state, epoch)
         yield "the inputs", x
         yield "the targets", y
@@ -193,7 +193,7 @@ class Descent:
 
 
 @jax.jit
-def copied(tree):
+def copy_tree(tree):
     return jax.tree.map(jnp.copy, tree)
 
 

@@ -28,9 +28,9 @@ def predict(model: Model, params, x, batch_size: int = 1024) -> np.ndarray:
     x = np.asarray(x)
     if x.ndim < 2:
         raise ShapeError(f"predict: argument 'x' has shape {x.shape}, expected (examples, ...)")
-    parts = [np.asarray(_predictions(model, params, part))[:count] for part, count in _parts(x, batch_size)]
+    parts = [np.asarray(_predictions(model, params, part))[:count] for part, count in _padded_parts(x, batch_size)]
     if not parts:
-        one = jax.ShapeDtypeStruct((1, *x.shape[1:]), floating(params))
+        one = jax.ShapeDtypeStruct((1, *x.shape[1:]), floating_dtype(params))
         found = jax.eval_shape(model.apply, params, one)
         return np.zeros((0, *found.shape[1:]), found.dtype)
     return np.concatenate(parts)
@@ -38,16 +38,16 @@ def predict(model: Model, params, x, batch_size: int = 1024) -> np.ndarray:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _predictions(model, params, x):
-    return model.apply(params, x.astype(floating(params)))
+    return model.apply(params, x.astype(floating_dtype(params)))
 
 
-def floating(params):
+def floating_dtype(params):
     """The dtype of the floating parameters; JAX's default where there is none."""
     found = [leaf.dtype for leaf in jax.tree.leaves(params) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     return jnp.result_type(*found) if found else jnp.result_type(float)
 
 
-def _parts(x, batch_size):
+def _padded_parts(x, batch_size):
     """Parts of one size, the last one filled with copies of its first example, and how many are its own."""
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -133,7 +133,7 @@ def _calibration(predictions, right, bins):
     return np.stack([*(s / np.maximum(count, 1) for s in sums), count], 1), error
 
 
-def score(model: Model, params, data: Dataset, loss) -> dict:
+def validation_metrics(model: Model, params, data: Dataset, loss) -> dict:
     """Average loss, and accuracy where there are labels: what training shows of a validation set after an epoch."""
     found = evaluate(model, params, data, loss)
     return {"loss": found.loss} | ({} if found.accuracy is None else {"accuracy": found.accuracy})

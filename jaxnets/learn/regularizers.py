@@ -16,7 +16,7 @@ def l1(params):
     >>> jn.regularizers.l1({"w": jnp.array([1.0, -2.0])})
     Array(3., dtype=float32)
     """
-    return sum(jnp.sum(w * jnp.sign(w)) for w in _leaves("l1", params))
+    return sum(jnp.sum(w * jnp.sign(w)) for w in _floating_leaves("l1", params))
 
 
 def l2(params):
@@ -28,10 +28,10 @@ def l2(params):
     >>> jn.regularizers.l2({"w": jnp.array([1.0, -2.0])})
     Array(2.5, dtype=float32)
     """
-    return sum(jnp.sum(jnp.square(w)) for w in _leaves("l2", params)) / 2
+    return sum(jnp.sum(jnp.square(w)) for w in _floating_leaves("l2", params)) / 2
 
 
-def _leaves(name, params):
+def _floating_leaves(name, params):
     found = []
     for path, leaf in tree_leaves_with_path(params):
         try:

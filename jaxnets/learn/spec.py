@@ -1,39 +1,33 @@
-"""Models from words, and the presets of the command line."""
+"""Models from words."""
 
-import dataclasses
-import functools
 import inspect
 import re
 from collections.abc import Callable
 from difflib import get_close_matches
-from typing import Any
-
-import jax
-import jax.numpy as jnp
 
 from ..catalogue import LAYERS
 from ..errors import ShapeError, SpecError
-from . import data, models
+from . import models
 from .models import Model
 
 MAX_FEATURES = 1_000_000
 MAX_DEPTH = 100  # of residual in residual
 
 
-def _whole(least, most):
+def _integer_between(least, most):
     return lambda text: int(float(text)) if text.isdecimal() and least <= float(text) <= most else None
 
 
-def _rate(text):
+def _fraction(text):
     return float(text) if float(text) <= 1 else None
 
 
-FEATURES, SIZE = _whole(1, MAX_FEATURES), _whole(1, 1000)
+FEATURES, SIZE = _integer_between(1, MAX_FEATURES), _integer_between(1, 1000)
 WORDS: dict[str, tuple[Callable[..., Model], str, tuple[Callable, ...]]] = {  # builder, how to write it, its numbers
     "linear": (models.linear, f"linear(FEATURES), with FEATURES from 1 to {MAX_FEATURES}", (FEATURES,)),
     "conv": (models.conv, "conv(CHANNELS) or conv(CHANNELS, SIZE), with an odd SIZE", (FEATURES, SIZE)),
     "max_pool": (models.max_pool, "max_pool(SIZE)", (SIZE,)),
-    "dropout": (models.dropout, "dropout(RATE), with RATE from 0 to 1", (_rate,)),
+    "dropout": (models.dropout, "dropout(RATE), with RATE from 0 to 1", (_fraction,)),
 }
 _TOKEN = re.compile(r"\s*([A-Za-z_]\w*|\d+(?:\.\d+)?(?:e-?\d+)?|[(),])", re.ASCII)
 
@@ -55,7 +49,7 @@ def parse(text: str) -> Model:
             raise SpecError(f"model '{text}': cannot read '{text[position:].strip()}'")
         tokens.append(match.group(1))
         position = match.end()
-    found, rest = _words(tokens, text)
+    found, rest = _parse_words(tokens, text)
     if rest:
         raise SpecError(f"model '{text}': unexpected '{rest[0]}'")
     if not found:
@@ -63,17 +57,17 @@ def parse(text: str) -> Model:
     return models.serial(*found)
 
 
-def _words(tokens, text, depth=0):
+def _parse_words(tokens, text, depth=0):
     if depth > MAX_DEPTH:
         raise SpecError(f"model: residual(…) is nested too deeply, more than {MAX_DEPTH} times")
     found = []
     while tokens and tokens[0] not in (")", ","):
         word, tokens = tokens[0], tokens[1:]
         if word in WORDS:
-            model, tokens = _with_numbers(word, tokens, text)
+            model, tokens = _parse_numbers(word, tokens, text)
             found.append(model)
         elif word == "residual":
-            inner, rest = _words(tokens[1:], text, depth + 1) if tokens[:1] == ["("] else ([], [])
+            inner, rest = _parse_words(tokens[1:], text, depth + 1) if tokens[:1] == ["("] else ([], [])
             if not inner or rest[:1] != [")"]:
                 raise SpecError(f"model '{text}': write residual(WORDS)")
             found.append(models.residual(*inner))
@@ -90,7 +84,7 @@ def _words(tokens, text, depth=0):
     return found, tokens
 
 
-def _with_numbers(word, tokens, text):
+def _parse_numbers(word, tokens, text):
     """`WORD ( NUMBER , NUMBER )` and what follows; numbers at the end may be missing, not all."""
     build, usage, readers = WORDS[word]
     end = tokens.index(")") if ")" in tokens else 0
@@ -115,85 +109,3 @@ def unary_layers() -> list[str]:
         if required == [inspect.Parameter.POSITIONAL_OR_KEYWORD] and not (layer.many_outputs or reduces or layer.random):
             names.append(name)
     return names
-
-
-@dataclasses.dataclass(frozen=True)
-class Preset:
-    """A model with inputs and targets to show it on: `data(key, batch)` gives `(x, targets, what it is)`."""
-
-    model: Model
-    data: Callable[[Any, int], tuple[Any, Any, str]]
-    loss: Callable[[Any, Any], Any]  # of predictions and targets, per example
-
-
-def presets() -> dict[str, Callable[[], Preset]]:
-    nll, squared = LAYERS["nll"], LAYERS["squared_error"]
-    return {
-        "mynet": lambda: Preset(
-            parse("flatten linear(60) relu linear(40) relu linear(10) log_softmax"), data.noise((3, 10, 20), 10), nll
-        ),
-        "spiral": lambda: Preset(models.mlp(100, 3), data.first(data.spiral), nll),
-        "digits": lambda: Preset(models.mlp(48, 24, 10), data.first(data.digits), nll),
-        "autoencoder": lambda: Preset(models.autoencoder(64, 32, 8), data.itself(data.digits), squared),
-    }
-
-
-def preset(text: str, input_shape: tuple[int, ...] | None) -> Preset:
-    """A preset by name, or a description with random inputs of `input_shape` (default: 8 features)."""
-    known = presets()
-    if text in known:
-        if input_shape is not None:
-            raise SpecError(f"model '{text}' has its own input; --input is for descriptions")
-        return known[text]()
-    if re.fullmatch(r"\s*\w+\s*", text) and text.strip() not in (*WORDS, "residual", *unary_layers()):
-        raise SpecError(
-            f"unknown model '{text}'; presets: {', '.join(known)}; or describe one: \"linear(60) relu linear(10)\""
-        )
-    model, shape = parse(text), input_shape or (8,)
-    out = model.output_shape(shape)
-    return Preset(model, data.noise(shape, None, out), LAYERS["squared_error"])
-
-
-@dataclasses.dataclass(frozen=True)
-class Problem:
-    """A model with parameters and a batch: `network(params, x)` and its average `loss(params, x)` at fixed targets.
-
-    `params` are shapes alone where they were asked for `abstract`.  `source` tells what x is.
-    """
-
-    title: str
-    model: Model
-    params: Any
-    x: Any
-    network: Callable[[Any, Any], Any]
-    loss: Callable[[Any, Any], Any]
-    source: str
-
-
-def problem(
-    text: str,
-    input_shape: tuple[int, ...] | None = None,
-    batch: int = 4,
-    seed: int = 0,
-    dtype: str = "float32",
-    abstract: bool = False,
-) -> Problem:
-    """A preset or a described model on a batch of its data.
-
-    Raises SpecError for a text that is no model, ShapeError that names the module that does not fit, ValueError for sizes.
-    """
-    chosen = preset(text, input_shape)
-    keys = jax.random.split(jax.random.key(seed))
-    x, targets, source = chosen.data(keys[0], batch)
-    x = x.astype(dtype)
-    targets = targets.astype(dtype) if jnp.issubdtype(targets.dtype, jnp.floating) else targets
-    make = functools.partial(chosen.model.init, input_shape=x.shape[1:], dtype=jnp.dtype(dtype))
-    params = jax.eval_shape(make, keys[1]) if abstract else make(keys[1])
-
-    def network(params, x):
-        return chosen.model.apply(params, x)
-
-    def loss(params, x):
-        return LAYERS["mean"](chosen.loss(network(params, x), targets))
-
-    return Problem(text, chosen.model, params, x, network, loss, source)

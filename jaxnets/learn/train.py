@@ -19,8 +19,8 @@ from jax.tree_util import keystr
 from ..errors import CheckpointError, NonFiniteError, ShapeError, TrainingInterrupted
 from . import checkpoint as checkpoints
 from .data import Dataset, order
-from .descent import GRADIENTS, Descent, Devices, Epoch, State, copied
-from .evaluate import floating, score
+from .descent import GRADIENTS, Descent, Devices, Epoch, State, copy_tree
+from .evaluate import floating_dtype, validation_metrics
 from .models import Model
 from .records import Records, exhausted, interrupts, progress_bar, since_best
 from .spec import parse
@@ -95,24 +95,29 @@ def fit(
     (6, True)
     """
     batch = data.size if batch_size is None else batch_size
-    _check(data, validation, epochs, batch, gradient, patience, save_every, keep, mesh, resume and checkpoint is None)
+    _check_arguments(
+        data, validation, epochs, batch, gradient, patience, save_every, keep, mesh, resume and checkpoint is None
+    )
     devices = Devices(mesh)
     key = jax.random.key(0) if key is None else key
     make, shuffling, dropping = jax.random.split(key, 3)
     params = model.init(make, data.shape, jnp.result_type(float)) if params is None else params
-    x, y = _inputs(data, floating(params))
+    x, y = _training_arrays(data, floating_dtype(params))
     _check_model(model, loss, params, x, y, data)
     records = Records(
         Path(log) if log else None,
         Path(checkpoint) if checkpoint else None,
         keep,
-        {**(config or {}), "run": _run(model, data, batch, gradient, shuffle, key, patience) if checkpoint else None},
+        {
+            **(config or {}),
+            "run": _run_description(model, data, batch, gradient, shuffle, key, patience) if checkpoint else None,
+        },
     )
     best = None if patience is None else params
-    total = np.zeros((), jnp.promote_types(floating(params), jnp.float32))
+    total = np.zeros((), jnp.promote_types(floating_dtype(params), jnp.float32))
     zero = State(params, jax.jit(optimizer.init)(params), np.int32(0), total, np.int32(0), best)
     state, history = records.begin(zero, resume)
-    state, x, y = devices.put(copied(state)), devices.put(x), devices.put(y)
+    state, x, y = devices.replicate(copy_tree(state)), devices.replicate(x), devices.replicate(y)
     descent = Descent(model, loss, optimizer, gradient, penalty, batch, dropping, devices, data.classes)
     per_epoch, started = data.size // batch, time.perf_counter()
     with interrupts() as interrupted, progress_bar(progress, epochs * per_epoch, batch, bool(data.classes)) as show:
@@ -126,13 +131,15 @@ def fit(
                 break
             begun, first = time.perf_counter(), int(state.step)
             places = order(shuffling, number, data.size) if shuffle else jnp.arange(data.size, dtype=jnp.int32)
-            epoch, last = Epoch(x, y, devices.put(places), number * per_epoch), (number + 1) * per_epoch
+            epoch, last = Epoch(x, y, devices.replicate(places), number * per_epoch), (number + 1) * per_epoch
             while (step := int(state.step)) < last:
-                stop = min(last, step + descent.calls, (step // save_every + 1) * save_every if save_every else last)
+                stop = min(
+                    last, step + descent.steps_per_call, (step // save_every + 1) * save_every if save_every else last
+                )
                 state, problem = descent.advance(state, epoch, stop)
                 if problem:
                     raise NonFiniteError(f"step {int(state.step) + 1}: {problem}{records.at_end(state, history)}")
-                show(state, epoch.first)
+                show(state, epoch.first_step)
                 if stop < last:
                     if save_every and stop % save_every == 0:
                         records.save(state, history)
@@ -143,22 +150,22 @@ def fit(
                 metrics["accuracy"] = int(state.correct) / (per_epoch * batch)
             metrics |= {"seconds": round(seconds, 4), "examples_per_second": round((last - first) * batch / seconds, 1)}
             if validation is not None:
-                found = score(model, devices.local(state.params), validation, loss)
+                found = validation_metrics(model, devices.local_copy(state.params), validation, loss)
                 if not math.isfinite(found["loss"]):
                     raise NonFiniteError(f"step {last}: the loss of the validation set is {found['loss']}")
-                show(state, epoch.first, found)
+                show(state, epoch.first_step, found)
                 metrics |= {f"validation_{name}": value for name, value in found.items()}
             history.append(metrics)
             records.note(metrics)
             if patience is not None and since_best(history) == 0:
-                state = state._replace(best=copied(state.params))
-            state = state._replace(loss=devices.put(zero.loss), correct=devices.put(zero.correct))
+                state = state._replace(best=copy_tree(state.params))
+            state = state._replace(loss=devices.replicate(zero.loss), correct=devices.replicate(zero.correct))
             if save_every is None or last % save_every == 0 or number + 1 == epochs or exhausted(history, patience):
                 records.save(state, history)
             if after_epoch is not None:
-                after_epoch(number + 1, devices.local(state.params), metrics)
+                after_epoch(number + 1, devices.local_copy(state.params), metrics)
             saved_if_interrupted(state)
-    params = devices.local(state.params if patience is None else state.best)
+    params = devices.local_copy(state.params if patience is None else state.best)
     stopped = "patience" if exhausted(history, patience) else "epochs"
     return Result(params, history, int(state.step), stopped, time.perf_counter() - started)
 
@@ -169,7 +176,7 @@ def restore(path: str | os.PathLike) -> tuple[Model, Any, dict]:
     The parameters are those of `Result`: of the best epoch where `patience` was given.  The model is made of its name by
     `parse`.  Raises CheckpointError as in `checkpoint.load`, SpecError where the name describes no model.
     """
-    config = checkpoints.config_of(path)
+    config = checkpoints.read_config(path)
     try:
         run, dtypes = config["run"], {name: dtype for name, (dtype, _) in config["arrays"].items()}
         model = parse(run["model"])
@@ -185,7 +192,7 @@ def restore(path: str | os.PathLike) -> tuple[Model, Any, dict]:
 # --- arguments ----------------------------------------------------------------------------------------------------
 
 
-def _check(data, validation, epochs, batch, gradient, patience, save_every, keep, mesh, nowhere):
+def _check_arguments(data, validation, epochs, batch, gradient, patience, save_every, keep, mesh, nowhere):
     counts = {"epochs": epochs, "patience": patience, "save_every": save_every, "keep": keep}
     for name, count in counts.items():
         if count is None and name in ("patience", "save_every"):
@@ -209,7 +216,7 @@ def _check(data, validation, epochs, batch, gradient, patience, save_every, keep
         )
 
 
-def _inputs(data, dtype):
+def _training_arrays(data, dtype):
     y = data.y.astype(np.int32) if data.classes is not None else data.y.astype(dtype)
     return jnp.asarray(data.x, dtype), jnp.asarray(y)
 
@@ -228,7 +235,7 @@ def _check_model(model, loss, params, x, y, data):
         raise ShapeError(f"fit: loss has shape {values.shape} for 2 examples, expected one or several numbers an example")
 
 
-def _run(model, data, batch, gradient, shuffle, key, patience) -> dict:
+def _run_description(model, data, batch, gradient, shuffle, key, patience) -> dict:
     """What must be the same for a run to go on to the same bits."""
     content = hashlib.sha256(np.ascontiguousarray(data.x).data)
     content.update(np.ascontiguousarray(data.y).data)

@@ -13,39 +13,39 @@ import numpy as np
 from ..algebra.jacobian import Jacobian, unit
 from ..autodiff.graph import Edge, Local, Node, read
 from ..layers.layer import Layer
-from ..learn.spec import Problem
+from ..learn.presets import Problem
 from ..show.compare import compare
 from ..show.diagram import diagram_of, modules_of
 from ..show.explain import explain_plan
 from ..show.formats import as_data
-from ..show.tabulate import Block, Reading, real_inputs
+from ..show.tabulate import Block, LocalJacobians, function_of_real_leaves
 
-CELLS = 12_000  # of all heat maps of a page
-ROWS, COLUMNS = 24, 32  # of one heat map, at most
+MAX_CELLS = 12_000  # of all heat maps of a page
+MAX_ROWS, MAX_COLUMNS = 24, 32  # of one heat map, at most
 DIGITS = 6
 
 
 def describe(problem: Problem) -> dict[str, Any]:
     """The model's diagram, its modules with their Jacobians, and the orders of multiplication."""
-    words: dict[str, Any] = {}
+    description: dict[str, Any] = {}
 
     def run(params, x):
         """All numbers from one compiled program; the words are found while JAX traces it."""
-        call, leaves, names, weights = real_inputs(problem.loss, (params, x))
+        call, leaves, names, weights = function_of_real_leaves(problem.loss, (params, x))
         graph = read(lambda *leaves: jax.tree.leaves(call(leaves)), leaves, names, curved=True)
         nodes = graph.between()
-        reading = Reading(nodes, graph.outputs, weights)
-        room = _room(sum(len(pairs) for pairs in reading.pairs.values()))
-        words["diagram"] = diagram_of(reading).to_json()
-        words["chain"], words["note"] = reading.chain, reading.note
-        words["modules"] = [_module(node, reading) for node in modules_of(nodes)]
-        return [[_corners(node, edge, j, *room) for edge, j in reading.pairs[node]] for node in modules_of(nodes)]
+        jacobians = LocalJacobians(nodes, graph.outputs, weights)
+        size = _heat_map_size(sum(len(pairs) for pairs in jacobians.pairs.values()))
+        description["diagram"] = diagram_of(jacobians).to_json()
+        description["chain"], description["note"] = jacobians.chain, jacobians.note
+        description["modules"] = [_module(node, jacobians) for node in modules_of(nodes)]
+        return [[_shown_corner(node, edge, j, *size) for edge, j in jacobians.pairs[node]] for node in modules_of(nodes)]
 
     corners = jax.device_get(jax.jit(run)(problem.params, problem.x))
-    for module, found in zip(words["modules"], corners, strict=True):
+    for module, found in zip(description["modules"], corners, strict=True):
         for block, corner in zip(module["jacobians"], found, strict=True):
-            block.update(_cells(**corner))
-    return {"title": problem.title, "about": about(problem), **words, "plans": _plans(problem)}
+            block.update(_heat_map_data(**corner))
+    return {"title": problem.title, "about": description_of(problem), **description, "plans": _plans(problem)}
 
 
 def comparisons(problem: Problem, timed: bool = True) -> list[dict]:
@@ -54,7 +54,7 @@ def comparisons(problem: Problem, timed: bool = True) -> list[dict]:
     return [compare(f, problem.params, problem.x, title=title, timed=timed).to_json() for title, f in functions.items()]
 
 
-def about(problem: Problem) -> dict[str, str]:
+def description_of(problem: Problem) -> dict[str, str]:
     """What was computed, and where."""
     device = jax.devices()[0]
     count = sum(leaf.size for leaf in jax.tree.leaves(problem.params))
@@ -68,10 +68,10 @@ def about(problem: Problem) -> dict[str, str]:
     }
 
 
-def _room(jacobians: int) -> tuple[int, int]:
+def _heat_map_size(jacobians: int) -> tuple[int, int]:
     """Rows and columns of a heat map, so that all of them have their share of the cells."""
-    rows = int(min(ROWS, max(4, (CELLS / max(1, jacobians) * ROWS / COLUMNS) ** 0.5)))
-    return rows, rows * COLUMNS // ROWS
+    rows = int(min(MAX_ROWS, max(4, (MAX_CELLS / max(1, jacobians) * MAX_ROWS / MAX_COLUMNS) ** 0.5)))
+    return rows, rows * MAX_COLUMNS // MAX_ROWS
 
 
 def _plans(problem: Problem) -> list[dict]:
@@ -82,7 +82,7 @@ def _plans(problem: Problem) -> list[dict]:
     ]
 
 
-def _module(node: Node, reading: Reading) -> dict[str, Any]:
+def _module(node: Node, jacobians: LocalJacobians) -> dict[str, Any]:
     layer = node.layer
     return {
         "name": node.name,
@@ -91,7 +91,7 @@ def _module(node: Node, reading: Reading) -> dict[str, Any]:
         "forward": _source(layer.forward) if layer else "",
         "rule": _source(layer.rule) if layer else "",
         "file": _file(layer) if layer else "",
-        "jacobians": [_words(reading.block(edge, j), j) for edge, j in reading.pairs[node]],
+        "jacobians": [_block_data(jacobians.block(edge, j), j) for edge, j in jacobians.pairs[node]],
     }
 
 
@@ -111,20 +111,22 @@ def _file(layer: Layer) -> str:
     return f"{'/'.join(path.parts[-3:])}:{code.co_firstlineno}"
 
 
-def _words(block: Block, j: Jacobian) -> dict[str, Any]:
+def _block_data(block: Block, j: Jacobian) -> dict[str, Any]:
     out, inp = j.block_shape
     return {**as_data(block), "output": list(out), "input": list(inp), "example": j.apart}
 
 
-def _corners(node: Node, edge: Edge, j: Jacobian, rows: int, columns: int) -> dict[str, jax.Array]:
+def _shown_corner(node: Node, edge: Edge, j: Jacobian, rows: int, columns: int) -> dict[str, jax.Array]:
     """The corner of a local Jacobian that is shown, by hand and by autodiff, and where structure allows numbers at all."""
     found = {"values": j.corner(rows, columns), "possible": j.possible(rows, columns)}
     if node.local is not None and node.local.forward is not None:
-        found["autodiff"] = _autodiff(node.local, node.local.forward, node.edges.index(edge), *found["values"].shape)
+        found["autodiff"] = _corner_by_autodiff(
+            node.local, node.local.forward, node.edges.index(edge), *found["values"].shape
+        )
     return found
 
 
-def _autodiff(local: Local, forward: Callable, place: int, rows: int, columns: int) -> jax.Array:
+def _corner_by_autodiff(local: Local, forward: Callable, place: int, rows: int, columns: int) -> jax.Array:
     """The corner from `jax.vjp` of the forward function alone, by the value at this place."""
 
     def along(x):
@@ -138,7 +140,7 @@ def _autodiff(local: Local, forward: Callable, place: int, rows: int, columns: i
     return jax.lax.map(row, jnp.arange(rows))
 
 
-def _cells(values: np.ndarray, possible: np.ndarray, autodiff: np.ndarray | None = None) -> dict[str, Any]:
+def _heat_map_data(values: np.ndarray, possible: np.ndarray, autodiff: np.ndarray | None = None) -> dict[str, Any]:
     """The numbers of a heat map, rounded; autodiff's and the differences where they differ, as [row, column, number]."""
     shown = [[_rounded(x) for x in row] for row in values]
     found: dict[str, Any] = {"values": shown, "possible": ["".join("01"[int(x)] for x in row) for row in possible]}

@@ -21,11 +21,11 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs
 
-from .worker import START_S, Job, Jobs, Refusal, Worker, run
+from .worker import START_S, Job, Jobs, Refusal, Worker, run_job
 
 CONNECTIONS = 128
-BODY = 16 * 1024
-ERROR, SHOWN = 3000, 60  # characters of an error, and of a value in it
+MAX_BODY = 16 * 1024
+MAX_ERROR, MAX_VALUE = 3000, 60  # characters of an error, and of a value in it
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
     "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -65,11 +65,11 @@ class Explorer:
         limit_s: float = 60,
         waiting: int = 16,
         patience_s: float = 10,
-        jobs: Jobs = run,
+        jobs: Jobs = run_job,
     ):
         self.token = secrets.token_urlsafe(16)
         self.patience_s = patience_s
-        self._first: Job = {"model": model, "input": input_shape, "batch": 4, "dtype": "float64", "seed": 0}
+        self._first_problem: Job = {"model": model, "input": input_shape, "batch": 4, "dtype": "float64", "seed": 0}
         self._limits = (jobs, limit_s, waiting)
         self._page: str | None = None
         self._page_lock = threading.Lock()
@@ -78,13 +78,13 @@ class Explorer:
         self.url = f"http://{self.hosts[0]}/?token={self.token}"
 
     def start(self):
-        self.work = Worker(*self._limits)
+        self.worker = Worker(*self._limits)
         threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True).start()
 
     def stop(self):
         self._server.shutdown()
         self._server.server_close()
-        self.work.stop()
+        self.worker.stop()
 
     def __enter__(self):
         self.start()
@@ -97,15 +97,15 @@ class Explorer:
         """Computed when it is first asked for."""
         with self._page_lock:
             if self._page is None:
-                live = {"token": self.token, **self._first}
-                self._page = self.work({"job": "page", **self._first, "live": live}, START_S)
+                live = {"token": self.token, **self._first_problem}
+                self._page = self.worker({"job": "page", **self._first_problem, "live": live}, START_S)
             return self._page
 
 
 # --- what a request may hold ----------------------------------------------------------------------------------------
 
 
-def _whole(least: int, most: int):
+def _integer_between(least: int, most: int):
     expected = f"a whole number from {least} to {most:,}"
     return expected, lambda value: type(value) is int and least <= value <= most
 
@@ -128,22 +128,22 @@ def _is_shape(value) -> bool:
 
 
 Check = tuple[str, Callable[[Any], bool]]  # what is expected, and whether a value is that
-PROBLEM: dict[str, Check] = {
+PROBLEM_FIELDS: dict[str, Check] = {
     "model": (
         f"a text of at most {MODEL_CHARACTERS:,} characters",
         lambda value: isinstance(value, str) and len(value) <= MODEL_CHARACTERS,
     ),
     "input": (f"a shape like 2 or 1x8x8, of at most {INPUT_NUMBERS:,} numbers and 8 axes, or nothing", _is_shape),
-    "batch": _whole(1, 64),
+    "batch": _integer_between(1, 64),
     "dtype": _one_of("float32", "float64"),
-    "seed": _whole(0, 2**31 - 1),
+    "seed": _integer_between(0, 2**31 - 1),
 }
-TRAIN = {**PROBLEM, "action": _one_of("reset", "step"), "steps": _whole(1, 50)}
-OPTIONAL = {"steps"}
-FIELDS = {"/model": PROBLEM, "/compare": PROBLEM, "/train": TRAIN}
+TRAIN_FIELDS = {**PROBLEM_FIELDS, "action": _one_of("reset", "step"), "steps": _integer_between(1, 50)}
+OPTIONAL_FIELDS = {"steps"}
+FIELDS_BY_PATH = {"/model": PROBLEM_FIELDS, "/compare": PROBLEM_FIELDS, "/train": TRAIN_FIELDS}
 
 
-def _fields(body: bytes, known: dict[str, Check]) -> Job:
+def _checked_fields(body: bytes, known: dict[str, Check]) -> Job:
     """The JSON object in a body; raises Refusal that names the field which does not fit."""
     try:
         found = json.loads(body.decode())
@@ -152,20 +152,20 @@ def _fields(body: bytes, known: dict[str, Check]) -> Job:
     if not isinstance(found, dict):
         raise Refusal(400, "the body is not a JSON object")
     if unknown := found.keys() - known.keys():
-        raise Refusal(400, f"unknown field {_shown(min(unknown))}; known: {', '.join(known)}")
+        raise Refusal(400, f"unknown field {_value_text(min(unknown))}; known: {', '.join(known)}")
     for name, (expected, fits) in known.items():
         if name not in found:
-            if name not in OPTIONAL:
+            if name not in OPTIONAL_FIELDS:
                 raise Refusal(400, f"{name}: missing, expected {expected}")
         elif not fits(found[name]):
-            raise Refusal(400, f"{name}: expected {expected}, got {_shown(found[name])}")
+            raise Refusal(400, f"{name}: expected {expected}, got {_value_text(found[name])}")
     return found
 
 
-def _shown(value) -> str:
+def _value_text(value) -> str:
     if isinstance(value, (dict, list)):
         return "an object" if isinstance(value, dict) else "a list"
-    return json.dumps(value, ensure_ascii=False)[:SHOWN]
+    return json.dumps(value, ensure_ascii=False)[:MAX_VALUE]
 
 
 # --- HTTP -----------------------------------------------------------------------------------------------------------
@@ -197,7 +197,7 @@ class _Server(socketserver.ThreadingTCPServer):
         """A client that broke off is none of our concern."""
 
 
-class _Request(io.RawIOBase):
+class _RequestReader(io.RawIOBase):
     """What a client sends, until its time is over: a byte now and then does not buy more."""
 
     def __init__(self, connection: socket.socket, patience_s: float):
@@ -224,7 +224,7 @@ class _Handler(BaseHTTPRequestHandler):
         super().setup()
         self.explorer = self.server.explorer
         self.rfile.close()
-        self.rfile = io.BufferedReader(_Request(self.connection, self.explorer.patience_s))
+        self.rfile = io.BufferedReader(_RequestReader(self.connection, self.explorer.patience_s))
 
     def finish(self):
         super().finish()
@@ -277,11 +277,11 @@ class _Handler(BaseHTTPRequestHandler):
         return "text/html", self.explorer.page()
 
     def _post(self):
-        if self.path not in FIELDS:
+        if self.path not in FIELDS_BY_PATH:
             raise Refusal(404, "no such page")
         self._check_token(self._header("X-Token"))
-        fields = _fields(self._body(), FIELDS[self.path])
-        return "application/json", self.explorer.work({"job": self.path[1:], **fields})
+        fields = _checked_fields(self._body(), FIELDS_BY_PATH[self.path])
+        return "application/json", self.explorer.worker({"job": self.path[1:], **fields})
 
     def _header(self, name: str) -> str:
         """A header that may come once; "" where it does not."""
@@ -307,8 +307,8 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refusal(411, "Content-Length is missing; a body in chunks is not read")
         if not re.fullmatch(r"\d{1,18}", length, re.ASCII):
             raise Refusal(400, "Content-Length is not a number")
-        if int(length) > BODY:
-            raise Refusal(413, f"the body has more than {BODY:,} bytes")
+        if int(length) > MAX_BODY:
+            raise Refusal(413, f"the body has more than {MAX_BODY:,} bytes")
         body = self.rfile.read(int(length))
         if len(body) < int(length):
             raise Refusal(400, "the body is shorter than Content-Length")
@@ -316,7 +316,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _refuse(self, refusal: Refusal):
         line = " ".join(refusal.text.split())
-        self._send(refusal.status, "application/json", json.dumps({"error": line[:ERROR]}))
+        self._send(refusal.status, "application/json", json.dumps({"error": line[:MAX_ERROR]}))
 
     def _send(self, status: int, kind: str, text: str):
         content = text.encode(errors="replace")

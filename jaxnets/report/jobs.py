@@ -9,17 +9,17 @@ from typing import Any
 
 import jax
 
-from ..learn.spec import Problem, preset, presets, problem
-from ..show.formats import for_json
+from ..learn.presets import Problem, find_preset, make_problem, presets
+from ..show.formats import replace_nonfinite
 from .content import comparisons, describe
-from .report import report
-from .training import SIZE, Training
+from .report import report_html
+from .training import SIZE, SpiralTraining
 
-MODULES = 64
-PARAMETERS = 200_000
-NUMBERS = 8_000_000  # in all values of a model on a batch together
-DENSE = 20_000_000  # numbers in one array of autodiff
-COLUMNS = 256  # of a Jacobian that forward mode makes at a time
+MAX_MODULES = 64
+MAX_PARAMETERS = 200_000
+MAX_VALUES = 8_000_000  # in all values of a model on a batch together
+MAX_DENSE = 20_000_000  # numbers in one array of autodiff
+FORWARD_COLUMNS = 256  # of a Jacobian that forward mode makes at a time
 
 Job = dict[str, Any]
 State = bytes | None  # what a training has come to, for the step that follows
@@ -32,7 +32,7 @@ def _start(job: Job, state: State) -> tuple[str, State]:
 
 def _page(job: Job, state: State) -> tuple[str, State]:
     """The page in HTML; it asks for the comparisons itself, which take longest."""
-    return report(_problem(job), job["live"]), state
+    return report_html(_problem(job), job["live"]), state
 
 
 def _model(job: Job, state: State) -> tuple[str, State]:
@@ -42,11 +42,11 @@ def _model(job: Job, state: State) -> tuple[str, State]:
 def _compare(job: Job, state: State) -> tuple[str, State]:
     found = _problem(job)
     outputs = jax.eval_shape(found.network, found.params, found.x).size
-    largest = max(_sizes(found.params) + _sizes(found.x) + _values(found.network, found.params, found.x))
-    cells = max(outputs, COLUMNS) * max(outputs, largest)
-    if cells > DENSE:
+    largest = max(_leaf_sizes(found.params) + _leaf_sizes(found.x) + _value_sizes(found.network, found.params, found.x))
+    cells = max(outputs, FORWARD_COLUMNS) * max(outputs, largest)
+    if cells > MAX_DENSE:
         raise ValueError(
-            f"batch: the comparison would need arrays of {cells:,} numbers, at most {DENSE:,}; take fewer examples or a "
+            f"batch: the comparison would need arrays of {cells:,} numbers, at most {MAX_DENSE:,}; take fewer examples or a "
             "smaller model"
         )
     return _json({"comparisons": comparisons(found)}), state
@@ -54,34 +54,34 @@ def _compare(job: Job, state: State) -> tuple[str, State]:
 
 def _train(job: Job, state: State) -> tuple[str, State]:
     of, now = pickle.loads(state) if state else (None, None)
-    if job["action"] == "step" and of != _lesson(job):
+    if job["action"] == "step" and of != _training_key(job):
         raise ValueError("train: this model's training has not begun; reset it first")
-    training, beginning = _training(*_lesson(job))
+    training, beginning = _training(*_training_key(job))
     if job["action"] == "reset":
         training.state = beginning
         answer = {"replay": training.replay()}
     else:
         training.state = now
         answer = {"frame": training.step(job.get("steps", 1))}
-    return _json(answer), pickle.dumps((_lesson(job), jax.device_get(training.state)))
+    return _json(answer), pickle.dumps((_training_key(job), jax.device_get(training.state)))
 
 
 JOBS = {"start": _start, "page": _page, "model": _model, "compare": _compare, "train": _train}
 
 
 def _json(data: dict) -> str:
-    return json.dumps(for_json(data, str), allow_nan=False)
+    return json.dumps(replace_nonfinite(data, str), allow_nan=False)
 
 
-def _lesson(job: Job) -> tuple[str, str, int, str]:
+def _training_key(job: Job) -> tuple[str, str, int, str]:
     """What a training depends on."""
     return job["model"], job["input"], job["seed"], job["dtype"]
 
 
 @functools.lru_cache(maxsize=1)
-def _training(model: str, shape: str, seed: int, dtype: str) -> tuple[Training, Any]:
+def _training(model: str, shape: str, seed: int, dtype: str) -> tuple[SpiralTraining, Any]:
     """A training, for what it has compiled, and its state at the beginning."""
-    training = Training(_problem({"model": model, "input": shape, "batch": 1, "seed": seed, "dtype": dtype}))
+    training = SpiralTraining(_problem({"model": model, "input": shape, "batch": 1, "seed": seed, "dtype": dtype}))
     _check_sizes(model, (2,), SIZE**2)  # it is drawn at all points of a grid at once
     return training, training.state
 
@@ -89,30 +89,30 @@ def _training(model: str, shape: str, seed: int, dtype: str) -> tuple[Training, 
 def _problem(job: Job) -> Problem:
     shape = tuple(map(int, job["input"].split("x"))) if job["input"] else None
     _check_sizes(job["model"], shape, job["batch"])
-    return problem(job["model"], shape, job["batch"], job["seed"], job["dtype"])
+    return make_problem(job["model"], shape, job["batch"], job["seed"], job["dtype"])
 
 
 def _check_sizes(text: str, shape: tuple[int, ...] | None, batch: int):
     """Refuse a described model that is too large, before anything of its size is made."""
-    if (modules := len(re.findall(r"[A-Za-z_]\w*", text))) > MODULES:
-        raise ValueError(f"model: {modules} modules, at most {MODULES}")
-    model = preset(text, shape).model
+    if (modules := len(re.findall(r"[A-Za-z_]\w*", text))) > MAX_MODULES:
+        raise ValueError(f"model: {modules} modules, at most {MAX_MODULES}")
+    model = find_preset(text, shape).model
     if text in presets():
         return
     shape = shape or (8,)
     params = jax.eval_shape(lambda key: model.init(key, shape), jax.random.key(0))
-    if (count := sum(_sizes(params))) > PARAMETERS:
-        raise ValueError(f"model: {count:,} parameters, at most {PARAMETERS:,}")
+    if (count := sum(_leaf_sizes(params))) > MAX_PARAMETERS:
+        raise ValueError(f"model: {count:,} parameters, at most {MAX_PARAMETERS:,}")
     x = jax.ShapeDtypeStruct((batch, *shape), "float32")
-    if (count := sum(_values(model.apply, params, x))) > NUMBERS:
-        raise ValueError(f"batch: {count:,} numbers in the values of the model, at most {NUMBERS:,}")
+    if (count := sum(_value_sizes(model.apply, params, x))) > MAX_VALUES:
+        raise ValueError(f"batch: {count:,} numbers in the values of the model, at most {MAX_VALUES:,}")
 
 
-def _sizes(tree) -> list[int]:
+def _leaf_sizes(tree) -> list[int]:
     return [leaf.size for leaf in jax.tree.leaves(tree)]
 
 
-def _values(function, params, x) -> list[int]:
+def _value_sizes(function, params, x) -> list[int]:
     """How many numbers every value on the way through a function has."""
     steps: list[Any] = jax.make_jaxpr(function)(params, x).eqns
     return [math.prod(y.aval.shape) for step in steps for y in step.outvars]

@@ -3,14 +3,14 @@
 import json
 from importlib.resources import files
 
-from ..show.formats import for_json
+from ..show.formats import replace_nonfinite
 
 
-def page(data: dict) -> str:
+def page_html(data: dict) -> str:
     """The page that shows `data`: its style and script inside, no request to anywhere; NaN and infinity as texts."""
     here = files(__package__)
     # Within a script element HTML knows only "<": escaped, no text in the data can end it.
-    text = json.dumps(for_json(data, str), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(replace_nonfinite(data, str), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     whole = here.joinpath("page.html").read_text(encoding="utf-8")
     parts = {"/*STYLE*/": here.joinpath("page.css"), "/*SCRIPT*/": here.joinpath("page.js")}
     for mark, file in parts.items():

@@ -1,18 +1,18 @@
 """The whole page on a model."""
 
-from ..learn.spec import Problem
+from ..learn.presets import Problem
 from .content import comparisons, describe
-from .page import page
+from .page import page_html
 from .saturation import saturation
-from .speed import tables
+from .speed import benchmark_tables
 from .training import replay
 
 
-def report(problem: Problem, live: dict | None = None) -> str:
+def report_html(problem: Problem, live: dict | None = None) -> str:
     """One self-contained HTML page on a model and a batch, from `spec.problem`.
 
     A `live` page has a server behind it, which gives it the comparisons later: they take longest.
     """
     compared = {"live": live, "comparisons": None} if live else {"comparisons": comparisons(problem)}
-    parts = {"saturation": saturation(), "replay": replay(problem), "benchmarks": tables()}
-    return page({**describe(problem), **compared, **parts})
+    parts = {"saturation": saturation(), "replay": replay(problem), "benchmarks": benchmark_tables()}
+    return page_html({**describe(problem), **compared, **parts})

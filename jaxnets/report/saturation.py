@@ -17,20 +17,24 @@ DEFINITION, LAYER, LOG, EXACT = "exp(z) / Σ exp(z)", "jn.softmax(z)", "jn.log_s
 def saturation() -> dict[str, Any]:
     """Probabilities, logarithms and gradients at logits [t, 0, 0] in float32, and in float64 as the reference."""
     softmax, log_softmax = LAYERS["softmax"], LAYERS["log_softmax"]
-    by_definition, by_layer = _log(_definition), _log(softmax)
-    probabilities = {DEFINITION: _values(_definition), LAYER: _values(softmax), EXACT: _values(softmax, "float64")}
+    by_definition, by_layer = _log(_softmax_by_definition), _log(softmax)
+    probabilities = {
+        DEFINITION: _at_positions(_softmax_by_definition),
+        LAYER: _at_positions(softmax),
+        EXACT: _at_positions(softmax, "float64"),
+    }
     logarithms = {
-        f"log({DEFINITION})": _values(by_definition),
-        f"log({LAYER})": _values(by_layer),
-        LOG: _values(log_softmax),
-        EXACT: _values(log_softmax, "float64"),
+        f"log({DEFINITION})": _at_positions(by_definition),
+        f"log({LAYER})": _at_positions(by_layer),
+        LOG: _at_positions(log_softmax),
+        EXACT: _at_positions(log_softmax, "float64"),
     }
     slopes = {
-        f"jax.grad of log({DEFINITION})": _values(_slope(jax.grad, by_definition)),
-        f"jax.grad of log({LAYER})": _values(_slope(jax.grad, by_layer)),
-        "jax.grad of jax.nn.log_softmax": _values(_slope(jax.grad, jax.nn.log_softmax)),
-        "jn.grad of jn.log_softmax": _values(_slope(grad, log_softmax)),
-        EXACT: _values(_slope(grad, log_softmax), "float64"),
+        f"jax.grad of log({DEFINITION})": _at_positions(_gradient_of_first(jax.grad, by_definition)),
+        f"jax.grad of log({LAYER})": _at_positions(_gradient_of_first(jax.grad, by_layer)),
+        "jax.grad of jax.nn.log_softmax": _at_positions(_gradient_of_first(jax.grad, jax.nn.log_softmax)),
+        "jn.grad of jn.log_softmax": _at_positions(_gradient_of_first(grad, log_softmax)),
+        EXACT: _at_positions(_gradient_of_first(grad, log_softmax), "float64"),
     }
     panels = [
         (
@@ -65,7 +69,7 @@ def saturation() -> dict[str, Any]:
     }
 
 
-def _definition(z):
+def _softmax_by_definition(z):
     return jnp.exp(z) / jnp.sum(jnp.exp(z))
 
 
@@ -73,12 +77,12 @@ def _log(probabilities: Callable) -> Callable:
     return lambda z: jnp.log(probabilities(z))
 
 
-def _slope(differentiate: Callable, function: Callable) -> Callable:
+def _gradient_of_first(differentiate: Callable, function: Callable) -> Callable:
     """∂ log p₁ / ∂z."""
     return lambda z: differentiate(lambda z: function(z)[0])(z)
 
 
-def _values(function: Callable, dtype: str = "float32") -> np.ndarray:
+def _at_positions(function: Callable, dtype: str = "float32") -> np.ndarray:
     """[position, class], six digits of them."""
     logits = np.zeros((len(POSITIONS), 3))
     logits[:, 0] = POSITIONS

@@ -5,7 +5,7 @@ import re
 from importlib.resources import files
 
 
-def tables() -> list[dict]:
+def benchmark_tables() -> list[dict]:
     """Every table of the guide's page on performance that `python -m benchmarks report` wrote, with the line above it that
     tells where it was measured."""
     text = files("jaxnets").joinpath("guide", "performance.md").read_text(encoding="utf-8")

@@ -14,7 +14,7 @@ from ..catalogue import LAYERS
 from ..curvature.norms import jacobian_norm
 from ..errors import SpecError
 from ..learn import data
-from ..learn.spec import Problem, problem
+from ..learn.presets import Problem, make_problem
 
 POINTS, CLASSES, SIZE, LEVELS = 60, 3, 40, 8
 RATE = 0.02
@@ -22,19 +22,19 @@ STEPS, FRAMES = 400, 24
 SPIRAL = "spiral"
 
 
-class Training:
+class SpiralTraining:
     """Full-batch Adam on a spiral of 60 points an arm, with hand-written gradients.
 
     Raises SpecError where the model does not make 3 log-probabilities of 2 numbers.
     """
 
-    def __init__(self, found: Problem):
-        self.model, self.dtype = found.model, found.x.dtype
-        given = found.x.shape[1:]
-        made = found.model.output_shape(given)
+    def __init__(self, problem: Problem):
+        self.model, self.dtype = problem.model, problem.x.dtype
+        given = problem.x.shape[1:]
+        made = problem.model.output_shape(given)
         if (given, made) != ((2,), (CLASSES,)):
             raise SpecError(
-                f"model '{found.title}' maps {list(given)} to {list(made)}; "
+                f"model '{problem.title}' maps {list(given)} to {list(made)}; "
                 f"to learn the spiral it must map [2] to [{CLASSES}] log-probabilities: give it the input 2, and end it "
                 f"with linear({CLASSES}) log_softmax"
             )
@@ -45,7 +45,7 @@ class Training:
         ticks = np.linspace(-half, half, SIZE)
         self.grid = jnp.asarray(np.stack(np.meshgrid(ticks, ticks), -1).reshape(-1, 2), self.dtype)
         self.optimizer = optax.adam(RATE)
-        self.state: Any = (0, found.params, self.optimizer.init(found.params))
+        self.state: Any = (0, problem.params, self.optimizer.init(problem.params))
 
     def loss(self, params):
         return LAYERS["mean"](LAYERS["nll"](self.model.apply(params, self.x), jnp.asarray(self.points.y)))
@@ -60,9 +60,9 @@ class Training:
         return step
 
     @functools.cached_property
-    def _look(self):
+    def _measure(self):
         @jax.jit
-        def look(params):
+        def measure(params):
             norms = jacobian_norm(lambda x: self.model.apply(params, x), layers=True)(self.x)
             predictions = self.model.apply(params, self.x)
             return (
@@ -72,10 +72,10 @@ class Training:
                 OrderedDict((name, norm.mean()) for name, norm in norms.items()),
             )
 
-        return look
+        return measure
 
     def step(self, count: int = 1) -> dict:
-        """Go on by some steps, and look."""
+        """Go on by some steps, and measure."""
         number, params, moments = self.state
         for _ in range(count):
             params, moments = self._step(params, moments)
@@ -88,7 +88,7 @@ class Training:
         `regions`: for every point of the grid, from the bottom row up, a character 48 + 8·class + level, the level from 0
         (a third each) to 7 (certain).  `norms`: the mean Frobenius norm of every layer's Jacobian by its input.
         """
-        loss, predictions, grid, norms = jax.device_get(self._look(self.state[1]))
+        loss, predictions, grid, norms = jax.device_get(self._measure(self.state[1]))
         likeliest = grid.argmax(1)
         sure = (np.exp(grid.max(1).astype(np.float64)) - 1 / CLASSES) / (1 - 1 / CLASSES)
         level = np.clip(np.nan_to_num(sure) * LEVELS, 0, LEVELS - 1).astype(int)
@@ -106,7 +106,7 @@ class Training:
         found = [self.frame()]
         for before, after in zip(shown, shown[1:], strict=False):
             found.append(self.step(after - before))
-        norms = jax.eval_shape(self._look, self.state[1])[-1]
+        norms = jax.eval_shape(self._measure, self.state[1])[-1]
         return {
             "model": self.model.name,
             "about": f"{self.points.name}, {self.points.size} points; Adam, learning rate {RATE}, all points in every step",
@@ -120,10 +120,10 @@ class Training:
         }
 
 
-def replay(found: Problem) -> dict[str, Any]:
+def replay(problem: Problem) -> dict[str, Any]:
     """The model's training on the spiral or, where it does not fit, that of the spiral's own network."""
     try:
-        training = Training(found)
+        training = SpiralTraining(problem)
     except SpecError:
-        training = Training(problem(SPIRAL, dtype=str(found.x.dtype)))
+        training = SpiralTraining(make_problem(SPIRAL, dtype=str(problem.x.dtype)))
     return training.replay(STEPS, FRAMES)

@@ -91,7 +91,7 @@ class Worker:
     def _start(self):
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs, self._jobs), daemon=True)
+        self._process = context.Process(target=_serve_jobs, args=(theirs, self._jobs), daemon=True)
         self._process.start()
         theirs.close()  # so that the end of the process is the end of the pipe
         self._ready = False
@@ -111,7 +111,7 @@ class Worker:
 # --- in the worker's process ----------------------------------------------------------------------------------------
 
 
-def _work(connection: Connection, jobs: Jobs):
+def _serve_jobs(connection: Connection, jobs: Jobs):
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the explorer, which then ends this process
     try:
         while True:
@@ -129,7 +129,7 @@ def _outcome(jobs: Jobs, job: Job, state: bytes | None) -> tuple[int, str, bytes
         return 500, f"{job['job']}: {type(error).__name__}: {error}", None
 
 
-def run(job: Job, state: bytes | None) -> tuple[str, bytes | None]:
+def run_job(job: Job, state: bytes | None) -> tuple[str, bytes | None]:
     """The explorer's jobs, by name, at the precision that they ask for."""
     import jax
 

@@ -16,8 +16,8 @@ from ..algebra.picture import code, lines
 from ..algebra.sizes import show_bytes
 from ..autodiff.transforms import dense, jacobian
 from .formats import as_data, as_text
-from .html import THUMBNAIL, error_bar, table
-from .tabulate import real_inputs
+from .html import THUMBNAIL, error_bar, html_table
+from .tabulate import function_of_real_leaves
 
 # Largest error that passes, relative to the largest entry of a row: against autodiff, and against finite differences.
 TOLERANCE = {"float64": (1e-10, 1e-6), "float32": (5e-5, 1e-4), "bfloat16": (5e-2, 5e-2), "float16": (1e-2, 1e-2)}
@@ -88,7 +88,7 @@ class Comparison:
             ]
             for block in self.blocks
         ]
-        return table(self.title, columns, rows, self._notes())
+        return html_table(self.title, columns, rows, self._notes())
 
     def __rich_console__(self, console, options):
         grid = Table(title=Text(self.title), title_justify="left")
@@ -158,7 +158,7 @@ def compare(function: Callable, *args, title: str | None = None, timed: bool = T
     >>> found.ok, [block.structure for block in found.blocks]
     (True, ['rank-1 update'])
     """
-    call, leaves, names, _ = real_inputs(function, args)
+    call, leaves, names, _ = function_of_real_leaves(function, args)
     if not leaves:
         raise ValueError("compare: no argument holds a real array")
     blocks: list[BlockReport] = []

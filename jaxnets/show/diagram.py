@@ -8,7 +8,7 @@ import jax
 
 from ..autodiff.graph import Node, read
 from .formats import as_data
-from .tabulate import Block, Reading, real_inputs
+from .tabulate import Block, LocalJacobians, function_of_real_leaves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,37 +60,37 @@ def diagram(function: Callable, *args, abstract: bool = True) -> Diagram:
     found: list[Diagram] = []
 
     def run(*args):
-        call, leaves, names, weights = real_inputs(function, args)
+        call, leaves, names, weights = function_of_real_leaves(function, args)
         graph = read(lambda *leaves: jax.tree.leaves(call(leaves)), leaves, names)
-        found.append(diagram_of(Reading(graph.between(), graph.outputs, weights)))
+        found.append(diagram_of(LocalJacobians(graph.between(), graph.outputs, weights)))
         return graph.values
 
     jax.eval_shape(run, *args) if abstract else run(*args)
     return found[0]
 
 
-def diagram_of(reading: Reading) -> Diagram:
+def diagram_of(jacobians: LocalJacobians) -> Diagram:
     """The diagram of a graph that was read."""
-    nodes = reading.nodes
-    places = _places(reading)
+    nodes = jacobians.nodes
+    places = _places(jacobians)
     items: list[Item] = []
     index: dict[Node, int] = {}
     modules = {node: i for i, node in enumerate(modules_of(nodes))}
     for node in sorted(nodes, key=lambda node: places[node][::-1]):
         index[node] = len(items)
-        items.append(Item(_kind(node, reading.weights), node.name, node.shape, *places[node], modules.get(node)))
+        items.append(Item(_kind(node, jacobians.weights), node.name, node.shape, *places[node], modules.get(node)))
     arrows = []
     for node in nodes:
-        for edge, j in reading.pairs[node]:
-            block = reading.block(edge, j)
+        for edge, j in jacobians.pairs[node]:
+            block = jacobians.block(edge, j)
             arrows.append(Arrow(index[edge.parent], index[node], block, _gradient(block.dims)))
     last = max(row for _, row in places.values())
-    for o, end in enumerate(reading.outputs):
+    for o, end in enumerate(jacobians.outputs):
         if end is not None:
-            label = "y" if len(reading.outputs) == 1 else f"y{o}"
+            label = "y" if len(jacobians.outputs) == 1 else f"y{o}"
             items.append(Item("output", label, end.shape, o, last + 1, None))
             arrows.append(Arrow(index[end], len(items) - 1, None, ""))
-    return Diagram(tuple(items), tuple(arrows), reading.note)
+    return Diagram(tuple(items), tuple(arrows), jacobians.note)
 
 
 def modules_of(nodes: list[Node]) -> list[Node]:
@@ -111,19 +111,19 @@ def _gradient(dims: str) -> str:
     return f"[1×{inp}] = [1×{out}]·[{out}×{inp}]"
 
 
-def _places(reading: Reading) -> dict[Node, tuple[float, int]]:
+def _places(jacobians: LocalJacobians) -> dict[Node, tuple[float, int]]:
     """Column and row of every node: a row below what it is made of, in the column of its first parent where that is free.
 
     Weights, and what is made of weights alone, stand to the left of the first node that uses them.
     """
-    nodes = reading.nodes
+    nodes = jacobians.nodes
     users: dict[Node, list[Node]] = {}
     for node in nodes:
-        for edge, _ in reading.pairs[node]:
+        for edge, _ in jacobians.pairs[node]:
             users.setdefault(edge.parent, []).append(node)
     row: dict[Node, int] = {}
     for node in nodes:
-        parents = [edge.parent for edge, _ in reading.pairs[node] if not reading.is_weight(edge.parent)]
+        parents = [edge.parent for edge, _ in jacobians.pairs[node] if not jacobians.is_weight(edge.parent)]
         row[node] = 1 + max((row[parent] for parent in parents), default=-1)
     taken: set[tuple[float, int]] = set()
     places: dict[Node, tuple[float, int]] = {}
@@ -135,10 +135,10 @@ def _places(reading: Reading) -> dict[Node, tuple[float, int]]:
         places[node] = (column, row)
 
     for node in nodes:
-        if not reading.is_weight(node):
-            parents = [edge.parent for edge, _ in reading.pairs[node] if edge.parent in places]
+        if not jacobians.is_weight(node):
+            parents = [edge.parent for edge, _ in jacobians.pairs[node] if edge.parent in places]
             put(node, places[parents[0]][0] if parents else 0, row[node], 1)
     for node in reversed(nodes):
-        if reading.is_weight(node):
+        if jacobians.is_weight(node):
             put(node, -1, min((places[user][1] for user in users.get(node, ()) if user in places), default=0), -1)
     return places

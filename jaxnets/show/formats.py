@@ -26,16 +26,16 @@ def as_data(record):
     return {name: as_data(getattr(record, name)) for name in fields}
 
 
-def for_json(x, otherwise=lambda number: None):
-    """The same data where numbers that JSON does not know, infinity and NaN, are what `otherwise` says."""
+def replace_nonfinite(x, replacement=lambda number: None):
+    """The same data where numbers that JSON does not know, infinity and NaN, are what `replacement` says."""
     if isinstance(x, dict):
-        return {key: for_json(value, otherwise) for key, value in x.items()}
+        return {key: replace_nonfinite(value, replacement) for key, value in x.items()}
     if isinstance(x, (list, tuple)):
-        return [for_json(value, otherwise) for value in x]
-    return otherwise(x) if isinstance(x, float) and not math.isfinite(x) else x
+        return [replace_nonfinite(value, replacement) for value in x]
+    return replacement(x) if isinstance(x, float) and not math.isfinite(x) else x
 
 
-def plotting():
+def import_plots():
     """The module of pictures, which needs matplotlib."""
     try:
         import matplotlib  # noqa: F401

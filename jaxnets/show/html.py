@@ -9,7 +9,7 @@ FRAME = "border-collapse:collapse;font-size:90%"
 CELL = "text-align:left;vertical-align:top;padding:.3em .7em;border-bottom:1px solid #8886"
 
 
-def table(title: str, columns, rows, notes=()) -> Markup:
+def html_table(title: str, columns, rows, notes=()) -> Markup:
     """A table of cells that are texts or Markup, and lines below it."""
     head = "".join(f'<th style="{CELL}">{escaped(name)}</th>' for name in columns)
     body = "".join("<tr>" + "".join(f'<td style="{CELL}">{escaped(c)}</td>' for c in row) + "</tr>" for row in rows)

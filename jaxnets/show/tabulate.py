@@ -17,7 +17,7 @@ from ..algebra.sizes import show_bytes, show_sizes
 from ..autodiff.graph import Edge, Node, read
 from ..autodiff.transforms import argument_names
 from .formats import as_data, as_text
-from .html import THUMBNAIL, table
+from .html import THUMBNAIL, html_table
 
 WIDE = 130  # columns from which ∂y/∂x and ∂y/∂w stand side by side
 
@@ -92,7 +92,7 @@ class Tabulation:
             for row in self.rows
             for i, block in enumerate(row.states + row.weights)
         ]
-        return table("∂(output y of a layer) / ∂(its input x, its weights w)", columns, rows, self._notes())
+        return html_table("∂(output y of a layer) / ∂(its input x, its weights w)", columns, rows, self._notes())
 
     def to_json(self) -> dict:
         return as_data(self)
@@ -110,15 +110,15 @@ def tabulate(function: Callable, *args, abstract: bool = True) -> Tabulation:
     >>> table.chain, [row.layer for row in table.rows]
     ('[10×10]·[10×60]', ['linear', 'log_softmax'])
     """
-    made: list[Node] = []
+    nodes_so_far: list[Node] = []
     found: list[Tabulation] = []
 
     def run(*args):
-        call, leaves, names, weights = real_inputs(function, args)
+        call, leaves, names, weights = function_of_real_leaves(function, args)
         try:
-            graph = read(lambda *leaves: jax.tree.leaves(call(leaves)), leaves, names, made.append)
+            graph = read(lambda *leaves: jax.tree.leaves(call(leaves)), leaves, names, nodes_so_far.append)
         except Exception:
-            found.append(_describe(made, made, weights))
+            found.append(_describe(nodes_so_far, nodes_so_far, weights))
             raise
         found.append(_describe(graph.between(), graph.outputs, weights))
         return graph.values
@@ -132,7 +132,7 @@ def tabulate(function: Callable, *args, abstract: bool = True) -> Tabulation:
     return found[0]
 
 
-def real_inputs(function, args):
+def function_of_real_leaves(function, args):
     """How to call the function on the real leaves of its arguments, these leaves, their names, and which are weights."""
     names = argument_names(function, args, range(len(args)))
     paths, tree = tree_flatten_with_path(args)
@@ -150,7 +150,7 @@ def real_inputs(function, args):
     return call, leaves, labels, weights
 
 
-class Reading:
+class LocalJacobians:
     """The local Jacobians of some nodes of a graph, parents first: which are by weights, which axis is batch.
 
     `weights`: the names of the inputs that are weights.
@@ -158,54 +158,56 @@ class Reading:
 
     def __init__(self, nodes: list[Node], outputs, weights: set[str]):
         self.nodes, self.outputs, self.weights = nodes, outputs, weights
-        self.fixed: dict[Node, bool] = {}  # whether a node is made of weights alone
+        self.made_of_weights: dict[Node, bool] = {}  # whether a node is made of weights alone
         self.pairs: dict[Node, list[tuple[Edge, Jacobian]]] = {}
         for node in nodes:
             if node.edges:
-                self.fixed[node] = all(self.is_weight(edge.parent) for edge in node.edges)
+                self.made_of_weights[node] = all(self.is_weight(edge.parent) for edge in node.edges)
             self.pairs[node] = [(edge, j) for edge in node.edges if (j := edge.jacobian()) is not None]
-        self.path = _longest_path({node: self.side(node, False) for node in nodes}, outputs)
-        self.batch = _batch_size(self.path)
+        self.longest_path = _longest_path({node: self.jacobians_by(node, weights=False) for node in nodes}, outputs)
+        self.batch_size = _batch_size(self.longest_path)
 
     def is_weight(self, node: Node) -> bool:
-        return self.fixed.get(node, node.name in self.weights)
+        return self.made_of_weights.get(node, node.name in self.weights)
 
-    def side(self, node: Node, weights: bool) -> list[tuple[Edge, Jacobian]]:
+    def jacobians_by(self, node: Node, weights: bool) -> list[tuple[Edge, Jacobian]]:
         """Its Jacobians by weights, or those by states."""
         return [(edge, j) for edge, j in self.pairs[node] if self.is_weight(edge.parent) == weights]
 
     def block(self, edge: Edge, j: Jacobian) -> Block:
-        inp = _per_example(j.in_shape, self.batch) if j.batched else j.in_shape
-        dims = f"[{show_sizes(_per_example(j.out_shape, self.batch))}×{show_sizes(inp)}]"
+        inp = _per_example(j.in_shape, self.batch_size) if j.batched else j.in_shape
+        dims = f"[{show_sizes(_per_example(j.out_shape, self.batch_size))}×{show_sizes(inp)}]"
         formula = dataclasses.replace(j, names=("y", edge.argument)).formula
         return Block(edge.argument, dims, formula, j.structure, j.nbytes, j.dense_nbytes, j.outline())
 
     @property
     def chain(self) -> str:
         """The dimensions along the longest way, whose inner ones cancel."""
-        return "·".join(f"[{_size(j.out_shape, self.batch)}×{_size(j.in_shape, self.batch)}]" for j in self.path)
+        return "·".join(
+            f"[{_size(j.out_shape, self.batch_size)}×{_size(j.in_shape, self.batch_size)}]" for j in self.longest_path
+        )
 
     @property
     def note(self) -> str:
         """Which axis is batch, in words."""
-        if not self.path:
+        if not self.longest_path:
             return ""
-        if self.batch is None:
+        if self.batch_size is None:
             return "no axis is batch: every output may depend on every input"
         return (
-            f"axis 0 is batch, of size {self.batch}: example b depends on example b alone, so dims are per example; "
+            f"axis 0 is batch, of size {self.batch_size}: example b depends on example b alone, so dims are per example; "
             "stored and dense are for the whole batch"
         )
 
 
 def _describe(nodes, outputs, weights) -> Tabulation:
-    reading = Reading(nodes, outputs, weights)
+    jacobians = LocalJacobians(nodes, outputs, weights)
 
     def blocks(node, weights):
-        return tuple(reading.block(*pair) for pair in reading.side(node, weights))
+        return tuple(jacobians.block(*pair) for pair in jacobians.jacobians_by(node, weights))
 
     rows = tuple(Row(node.name, node.shape, blocks(node, False), blocks(node, True)) for node in nodes if node.edges)
-    return Tabulation(rows, reading.chain, reading.note)
+    return Tabulation(rows, jacobians.chain, jacobians.note)
 
 
 def _longest_path(states, outputs) -> list[Jacobian]:

@@ -17,7 +17,7 @@ from markdown_it import MarkdownIt
 
 import jaxnets
 from benchmarks import report
-from jaxnets.guide import pages
+from jaxnets.guide import page_texts
 from jaxnets.reference import reference, reference_html
 
 pytestmark = pytest.mark.newest
@@ -41,10 +41,10 @@ def stripped(text):
     return [line.rstrip() for line in text.splitlines()]
 
 
-@pytest.mark.parametrize("name", [name for name, text in pages().items() if BLOCK.search(text)])
+@pytest.mark.parametrize("name", [name for name, text in page_texts().items() if BLOCK.search(text)])
 def test_code_of_a_page_runs_and_prints_what_the_page_shows(name, as_users):
     namespace = {"__name__": name}
-    for code, shown in BLOCK.findall(pages()[name]):
+    for code, shown in BLOCK.findall(page_texts()[name]):
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             exec(compile(code, f"{name}.md", "exec"), namespace)
@@ -81,11 +81,11 @@ def test_every_public_function_has_an_example():
 
 
 def test_every_page_is_read_and_listed():
-    assert set(pages()) == {path.stem for path in (PACKAGE / "guide").glob("*.md")}
-    for name, text in pages().items():
+    assert set(page_texts()) == {path.stem for path in (PACKAGE / "guide").glob("*.md")}
+    for name, text in page_texts().items():
         assert text.startswith("# ")
         assert f"(jaxnets/guide/{name}.md)" in (ROOT / "README.md").read_text()
-        assert name == "start" or f"({name}.md)" in pages()["start"]
+        assert name == "start" or f"({name}.md)" in page_texts()["start"]
 
 
 @pytest.mark.parametrize("path", [ROOT / "README.md", *sorted((PACKAGE / "guide").glob("*.md"))], ids=lambda p: p.name)

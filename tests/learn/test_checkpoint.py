@@ -15,7 +15,7 @@ import pytest
 import safetensors.numpy
 
 from jaxnets import CheckpointError
-from jaxnets.learn.checkpoint import ARRAYS, CONFIG, SUMS, _sums, checkpoints, config_of, load, save
+from jaxnets.learn.checkpoint import ARRAYS, CONFIG, SUMS, _checksums, checkpoints, load, read_config, save
 
 pytestmark = pytest.mark.oldest
 
@@ -59,7 +59,7 @@ def test_every_dtype_shape_and_container_comes_back(tmp_path):
         found = load(where, tree)
         assert_same(found.tree, tree)
         assert found.path == path
-        assert found.config == config_of(where)
+        assert found.config == read_config(where)
         assert found.config["note"] == "∂y/∂x"
         assert found.config["deep"] == [1, {"a": None}]
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree["optimizer"])
@@ -221,7 +221,7 @@ def forged(path, **contents):
     """Other contents with the right checksums."""
     for name, content in contents.items():
         (path / {"arrays": ARRAYS, "config": CONFIG}[name]).write_bytes(content)
-    (path / SUMS).write_bytes(_sums({name: (path / name).read_bytes() for name in (ARRAYS, CONFIG)}))
+    (path / SUMS).write_bytes(_checksums({name: (path / name).read_bytes() for name in (ARRAYS, CONFIG)}))
     return path
 
 
@@ -236,7 +236,7 @@ def test_no_bit_flip_loads(saved):
         refused(saved)
         if i % 10 == 0:
             with pytest.raises(CheckpointError):
-                config_of(saved)
+                read_config(saved)
         (saved / name).write_bytes(contents[name])
     load(saved, LIKE)
 

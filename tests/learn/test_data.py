@@ -437,34 +437,3 @@ def test_batches_are_the_order_cut_in_parts():
 def test_a_batch_is_part_of_the_data(size):
     with pytest.raises(ValueError, match=f"batch_size must be 1 to 50, got {size}"):
         data.batches(jax.random.key(0), 0, 50, size)
-
-
-# --- what presets show their models on ----------------------------------------------------------------------------
-
-
-def test_a_preset_shows_its_own_examples():
-    made = data.spiral(20)
-    x, y, source = data.first(lambda: made)(jax.random.key(0), 30)
-    places = [int(np.flatnonzero((made.x == row).all(1) & (made.y == label))[0]) for row, label in zip(x, y, strict=True)]
-    assert len(set(places)) >= 28  # the three arms meet at 0
-    assert source == "30 of 60 examples of a spiral with 3 arms"
-    x, targets, _ = data.itself(lambda: made)(jax.random.key(0), 5)
-    np.testing.assert_array_equal(x, targets)
-
-
-def test_noise_has_the_shapes_asked_for():
-    x, y, _ = data.noise((2, 3), 4)(jax.random.key(0), 50)
-    assert x.shape == (50, 2, 3)
-    assert set(np.unique(y)) == {0, 1, 2, 3}
-    x, y, _ = data.noise((2,), None, (3, 4))(jax.random.key(0), 5)
-    assert y.shape == (5, 3, 4)
-    assert (x.reshape(-1) != y.reshape(-1)[: x.size]).all()
-
-
-@pytest.mark.parametrize("size", [0, -1, 2000])
-def test_batches_of_presets_are_of_a_possible_size(size):
-    with pytest.raises(ValueError, match="batch must be"):
-        data.first(data.digits)(jax.random.key(0), size)
-    if size < 1:
-        with pytest.raises(ValueError, match="batch must be"):
-            data.noise((2,))(jax.random.key(0), size)

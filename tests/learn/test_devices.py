@@ -19,10 +19,10 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
 import numpy as np, optax
 import jaxnets as jn
-from jaxnets import descent
+from jaxnets.learn import descent
 from jaxnets.learn.checkpoint import checkpoints
-from jaxnets.data import spiral
-from jaxnets.models import dropout, linear, plain, serial
+from jaxnets.learn.data import spiral
+from jaxnets.learn.models import dropout, linear, plain, serial
 from jaxnets.learn.train import fit
 
 model = serial(linear(5), plain("tanh"), dropout(0.2), linear(3), plain("log_softmax"))
@@ -45,11 +45,11 @@ def same(found, expected):
 """
 
 EIGHT = """
-programs, step = [], descent.Descent._run
+programs, step = [], descent.Descent._run_until
 
 def spy(self, *arguments):
     if not programs:
-        program = self.many.lower(*arguments).compile().as_text()
+        program = self.run_loop.lower(*arguments).compile().as_text()
         programs.append((program, jax.tree.leaves(arguments[0]), jax.jit(self._batch)(*arguments[:2])[:2]))
     return step(self, *arguments)
 
@@ -57,9 +57,9 @@ assert len(jax.devices()) == 8
 alone, meshes = {}, {"autodiff": jax.make_mesh((8,), ("batch",)), "manual": jax.make_mesh((4, 2), ("a", "b"))}
 for gradient, mesh in meshes.items():
     alone[gradient] = run(gradient=gradient)
-    descent.Descent._run = spy
+    descent.Descent._run_until = spy
     many = run(gradient=gradient, mesh=mesh)
-    descent.Descent._run = step
+    descent.Descent._run_until = step
     same(many, alone[gradient])
     text, state, batch = programs.pop()
     assert "all-reduce" in text

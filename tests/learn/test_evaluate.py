@@ -11,7 +11,7 @@ from rich.console import Console
 import jaxnets as jn
 from jaxnets import ShapeError
 from jaxnets.learn.data import Dataset
-from jaxnets.learn.evaluate import Evaluation, evaluate, predict, score
+from jaxnets.learn.evaluate import Evaluation, evaluate, predict, validation_metrics
 from jaxnets.learn.models import Model, dropout, linear, mlp, nearest_neighbour, serial
 
 pytestmark = pytest.mark.unoptimized
@@ -143,7 +143,7 @@ def test_the_loss_is_the_average():
     logits, labels, data = classified(20)
     expected = np.mean(np.log(np.exp(logits).sum(1)) - logits[range(20), labels])
     assert evaluate(given((4,)), {}, data, jn.cross_entropy).loss == pytest.approx(expected, rel=1e-12)
-    found = score(given((4,)), {}, data, jn.cross_entropy)
+    found = validation_metrics(given((4,)), {}, data, jn.cross_entropy)
     assert found == {"loss": pytest.approx(expected), "accuracy": (logits.argmax(1) == labels).mean()}
 
 
@@ -153,7 +153,7 @@ def test_numbers_have_a_loss_and_no_classes():
     found = evaluate(given((3,)), {}, data, jn.squared_error)
     expected = np.mean((data.x - data.y) ** 2)
     assert found == Evaluation(20, pytest.approx(expected, rel=1e-12))
-    assert score(given((3,)), {}, data, jn.squared_error) == {"loss": found.loss}
+    assert validation_metrics(given((3,)), {}, data, jn.squared_error) == {"loss": found.loss}
     assert evaluate(given((3,)), {}, data) == Evaluation(20, None)
 
 

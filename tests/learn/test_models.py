@@ -369,22 +369,3 @@ def test_shapes_that_do_not_fit_are_named():
         made("max_pool(5)", (1, 4, 4))
     with pytest.raises(ShapeError, match="must be odd"):
         models.conv(3, 2)
-
-
-@pytest.mark.parametrize("name", ["mynet", "spiral", "digits", "autoencoder"])
-def test_presets_run(name):
-    preset = spec.preset(name, None)
-    x, targets, source = preset.data(jax.random.key(0), 5)
-    params = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), abstract(preset.model, x.shape[1:], x.dtype))
-    losses = jax.jit(lambda params: preset.loss(preset.model.apply(params, x), targets))(params)
-    assert len(losses) == 5
-    assert jnp.isfinite(losses).all()
-    assert source
-
-
-def test_mynet_is_the_lecture_network():
-    preset = spec.preset("mynet", None)
-    x, _, _ = preset.data(jax.random.key(0), 2)
-    params = abstract(preset.model, x.shape[1:])
-    assert x.shape == (2, 3, 10, 20)
-    assert [p["w"].shape for p in params if p] == [(60, 600), (40, 60), (10, 40)]

@@ -1,4 +1,4 @@
-"""Training: the numbers of plain loops, the same bits after any interruption, errors that say where, nothing copied."""
+"""Training: the numbers of plain loops, the same bits after any interruption, errors that say where, nothing copy_tree."""
 
 import dataclasses
 import json
@@ -21,8 +21,8 @@ from jax.experimental.compilation_cache import compilation_cache
 
 import jaxnets as jn
 from jaxnets.learn import descent
-from jaxnets.learn.checkpoint import ARRAYS, CONFIG, SUMS, checkpoints, config_of
-from jaxnets.learn.checkpoint import _sums as sums
+from jaxnets.learn.checkpoint import ARRAYS, CONFIG, SUMS, checkpoints, read_config
+from jaxnets.learn.checkpoint import _checksums as sums
 from jaxnets.learn.data import Dataset, batches, spiral, split
 from jaxnets.learn.evaluate import evaluate
 from jaxnets.learn.models import Model, conv, dropout, linear, max_pool, plain, serial
@@ -212,7 +212,7 @@ def test_where_calls_into_the_program_end_changes_nothing(whole, tmp_path):
 
 def test_a_finished_run_can_be_prolonged(whole, tmp_path):
     run(checkpoint=tmp_path, epochs=2, config={"why": "short"})
-    assert config_of(tmp_path)["why"] == "short"
+    assert read_config(tmp_path)["why"] == "short"
     run(checkpoint=tmp_path, resume=True, save_every=7)
     assert newest(tmp_path) == newest(whole[1])
     assert [int(path.name[5:]) for path in checkpoints(tmp_path)] == [21, 28, 30]
@@ -447,14 +447,14 @@ def test_nan_is_met_at_its_step_and_the_last_good_state_is_kept(tmp_path, name):
 
 
 def test_the_loop_ends_at_the_first_bad_loss(monkeypatch):
-    ends, run = [], descent.Descent._run
+    ends, run = [], descent.Descent._run_until
 
     def spy(self, *arguments):
         state = run(self, *arguments)
         ends.append(int(state.step))
         return state
 
-    monkeypatch.setattr(descent.Descent, "_run", spy)
+    monkeypatch.setattr(descent.Descent, "_run_until", spy)
     with pytest.raises(jn.NonFiniteError):
         fit(CURVE, jn.squared_error, spoilt(POINTS, "x", np.nan), INFINITE_AT_9, epochs=1, batch_size=4, shuffle=False)
     assert ends == [3, 1, 2, 3]  # all six, which end at the third; then one by one
@@ -488,8 +488,8 @@ def test_a_step_copies_neither_its_state_nor_the_data(monkeypatch, batch_size):
     def spy(self, state, *others):
         found = advance(self, jax.tree.map(jnp.copy, state) if not seen else state, *others)
         if not seen:
-            program = self.many.lower(state, *others) if self.loops else self.one.lower(state, *others[:-1])
-            seen.append((self.loops, state, program.compile().memory_analysis()))
+            program = self.run_loop.lower(state, *others) if self.in_one_loop else self.run_step.lower(state, *others[:-1])
+            seen.append((self.in_one_loop, state, program.compile().memory_analysis()))
         return found
 
     monkeypatch.setattr(descent.Descent, "advance", spy)

@@ -117,10 +117,10 @@ def network(dtype):
     """The model of the requests as plain `jax.numpy`, with its parameters and inputs."""
     import jax
 
-    from jaxnets.learn.spec import problem
+    from jaxnets.learn.presets import make_problem
 
     with jax.enable_x64(dtype == "float64"):
-        found = problem(MODEL["model"], (2,), 2, MODEL["seed"], dtype)
+        found = make_problem(MODEL["model"], (2,), 2, MODEL["seed"], dtype)
     return found.params, found.x, lambda params, x: jax.nn.log_softmax(x @ params[0]["w"].T + params[0]["b"])
 
 

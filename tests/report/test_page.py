@@ -13,12 +13,12 @@ import pytest
 
 import jaxnets as jn
 from jaxnets import compare
-from jaxnets.learn.spec import problem
+from jaxnets.learn.presets import make_problem
 from jaxnets.report.content import describe
-from jaxnets.report.page import page as page_of
+from jaxnets.report.page import page_html
 from jaxnets.report.saturation import saturation
-from jaxnets.report.training import Training
-from jaxnets.show.formats import for_json
+from jaxnets.report.training import SpiralTraining
+from jaxnets.show.formats import replace_nonfinite
 
 pytestmark = [pytest.mark.newest, pytest.mark.unoptimized]
 
@@ -31,7 +31,7 @@ TABLES = [{"measured": "Measured on a cpu", "columns": ["network", "ratio"], "ro
 
 @pytest.fixture(scope="module")
 def asked():
-    return problem("linear(12) relu residual(tanh) linear(3) log_softmax", (2,), dtype="float64")
+    return make_problem("linear(12) relu residual(tanh) linear(3) log_softmax", (2,), dtype="float64")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def compared(asked):
 
 @pytest.fixture(scope="module")
 def data(asked, compared):
-    parts = {"saturation": saturation(), "replay": Training(asked).replay(20, 5), "benchmarks": TABLES}
+    parts = {"saturation": saturation(), "replay": SpiralTraining(asked).replay(20, 5), "benchmarks": TABLES}
     return {**describe(asked), "comparisons": [compared.to_json()], **parts}
 
 
@@ -59,7 +59,7 @@ def show(browser, data, tmp_path):
         tab.on("console", lambda message: message.type == "error" and problems.append(message.text))
         tab.on("request", lambda request: request.url.startswith("file://") or problems.append(request.url))
         file = tmp_path / "page.html"
-        file.write_text(page_of(found), encoding="utf-8")
+        file.write_text(page_html(found), encoding="utf-8")
         tab.goto(file.as_uri())
         return tab
 
@@ -113,7 +113,7 @@ def test_a_page_is_one_small_file(data):
     sources = [files("jaxnets.report").joinpath(name).read_text(encoding="utf-8") for name in names]
     assert sum(len(text.encode()) for text in sources) < 60_000
     assert not any(word in text for text in sources for word in ("innerHTML", "outerHTML", "document.write", "eval("))
-    html = page_of(data)
+    html = page_html(data)
     assert len(html.encode()) < 400_000
     assert not re.findall(r"(?:src|href)=\"(?!#|data:,)[^\"]*\"| on\w+=\"|@import|url\(\"", html)
 
@@ -312,7 +312,7 @@ def test_training_is_replayed(show, data, asked):
 
     do = {name: tab.locator(f"[data-do='{name}']") for name in ("play", "back", "step", "reset")}
     shown = {layer: float(norm) for layer, norm in values(tab, "#training figure:nth-child(3)").items()}
-    (first, last), x = ([asked.params[i] for i in (0, 3)], Training(asked).x)
+    (first, last), x = ([asked.params[i] for i in (0, 3)], SpiralTraining(asked).x)
     alive = (x @ first["w"].T + first["b"] > 0).sum(1)
     norms = {"linear": jnp.linalg.norm(first["w"]), "relu": jnp.sqrt(alive).mean(), "linear 2": jnp.linalg.norm(last["w"])}
     for layer, norm in norms.items():
@@ -414,7 +414,7 @@ class Server:
     def __call__(self, route):
         request = route.request
         if request.method == "GET":
-            return route.fulfill(body=page_of(self.data), content_type="text/html; charset=utf-8")
+            return route.fulfill(body=page_html(self.data), content_type="text/html; charset=utf-8")
         path, body = request.url.removeprefix(LIVE), request.post_data_json
         assert request.headers["x-token"] == "secret" and request.headers["content-type"] == "application/json"
         self.asked.append((path, body))
@@ -429,7 +429,7 @@ class Server:
             "compare": {"comparisons": self.data["comparisons"]},
             "train": {"frame": frame} if body.get("action") == "step" else {"replay": self.replay},
         }
-        return route.fulfill(body=json.dumps(for_json(answers[path], str)))
+        return route.fulfill(body=json.dumps(replace_nonfinite(answers[path], str)))
 
 
 @pytest.fixture

@@ -11,19 +11,19 @@ import pytest
 
 import jaxnets as jn
 from jaxnets.errors import SpecError
-from jaxnets.learn.spec import Problem, problem
+from jaxnets.learn.presets import Problem, make_problem
 from jaxnets.report.content import comparisons, describe
-from jaxnets.report.page import page
+from jaxnets.report.page import page_html
 from jaxnets.report.saturation import saturation
-from jaxnets.report.speed import tables
-from jaxnets.report.training import FRAMES, LEVELS, Training, replay
+from jaxnets.report.speed import benchmark_tables
+from jaxnets.report.training import FRAMES, LEVELS, SpiralTraining, replay
 
 pytestmark = pytest.mark.newest
 
 
 @pytest.fixture(scope="module")
 def network():
-    return problem("linear(30) residual(linear(30) relu) linear(3) log_softmax", (2,), 3, dtype="float64")
+    return make_problem("linear(30) residual(linear(30) relu) linear(3) log_softmax", (2,), 3, dtype="float64")
 
 
 @pytest.fixture(scope="module")
@@ -108,13 +108,13 @@ def test_modules_tell_their_code_and_documentation(described):
 
 
 def test_many_modules_share_the_room():
-    deep = describe(problem(" ".join(["linear(30) tanh"] * 12), (30,), 2))
+    deep = describe(make_problem(" ".join(["linear(30) tanh"] * 12), (30,), 2))
     cells = sum(np.size(block["values"]) for module in deep["modules"] for block in module["jacobians"])
     assert 6_000 < cells < 13_000
 
 
 def test_comparisons_are_those_of_compare():
-    small = problem("linear(2)", (2,), 2)
+    small = make_problem("linear(2)", (2,), 2)
     found = comparisons(small, timed=False)
     direct = jn.compare(small.loss, small.params, small.x, timed=False)
     assert [c["ok"] for c in found] == [True, True] and [c["title"] for c in found] == ["the network", "its average loss"]
@@ -140,7 +140,7 @@ def test_saturation_is_what_float32_does():
 
 
 def test_the_training_is_adams():
-    training = Training(problem("linear(5) tanh linear(3) log_softmax", (2,), 3, dtype="float64"))
+    training = SpiralTraining(make_problem("linear(5) tanh linear(3) log_softmax", (2,), 3, dtype="float64"))
     params, x, y = training.state[1], training.x, jnp.asarray(training.points.y)
 
     def forward(p, x):
@@ -174,18 +174,18 @@ def test_a_replay_learns_and_a_model_that_does_not_fit_is_told(network):
     assert 10 < len(frames) <= FRAMES and frames[0]["step"] == 0 and frames[-1]["accuracy"] > 0.95
     assert len(frames[0]["norms"]) == len(found["layers"])
     with pytest.raises(SpecError, match=r"maps \[8\] to \[4\].*linear\(3\) log_softmax"):
-        Training(problem("linear(4)", (8,)))
+        SpiralTraining(make_problem("linear(4)", (8,)))
 
 
 def test_the_benchmark_tables_are_those_of_the_guide():
-    found = tables()
+    found = benchmark_tables()
     assert found and all(len(row) == len(table["columns"]) for table in found for row in table["rows"])
     assert all(table["measured"].startswith("Measured on ") for table in found)
 
 
 def test_the_page_holds_its_data_and_cannot_be_broken_out_of():
     data = {"title": "</script><script>alert(1)</script>__DATA__", "numbers": [1.5, float("nan"), float("-inf")]}
-    text = page(data)
+    text = page_html(data)
     held = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S).group(1)
     assert json.loads(held) == {**data, "numbers": [1.5, "nan", "-inf"]}
     assert "alert(1)</script>" not in text

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import jaxnets as jn
-from jaxnets.learn.spec import problem
+from jaxnets.learn.presets import make_problem
 from jaxnets.show import html, plots
 from jaxnets.show.diagram import diagram
 
@@ -122,7 +122,7 @@ def test_pictures_inside_jit_and_of_shapes_alone_show_structure():
 
 def test_names_are_escaped():
     assert html.escaped("<b>&") == "&lt;b&gt;&amp;"
-    assert "<script" not in html.table("<script>", ["<script>"], [["<script>"]], ["<script>"])
+    assert "<script" not in html.html_table("<script>", ["<script>"], [["<script>"]], ["<script>"])
     j = jn.jacobian(jn.relu)(X)
     strange = type(j)(j.terms, j.out_shape, j.in_shape, j.dtype, ("<i>", "x"))
     assert "<i>" not in strange._repr_html_()
@@ -130,7 +130,7 @@ def test_names_are_escaped():
 
 @pytest.fixture(scope="module")
 def small():
-    return problem("linear(6) residual(linear(6) tanh) linear(2)", (4,), 3)
+    return make_problem("linear(6) residual(linear(6) tanh) linear(2)", (4,), 3)
 
 
 def test_tables_have_a_picture_a_jacobian(small):

@@ -15,10 +15,10 @@ import numpy as np
 import optax
 
 import jaxnets as jn
-from jaxnets.show.formats import plotting
+from jaxnets.show.formats import import_plots
 
 try:
-    plots = plotting()
+    plots = import_plots()
 except ModuleNotFoundError as error:
     plots = None
     print(error)

@@ -9,12 +9,12 @@ import optax
 from ...catalogue import LAYERS
 from ...errors import CheckpointError
 from ...learn import data, spec
-from ...learn.checkpoint import config_of
+from ...learn.checkpoint import read_config
 from ...learn.evaluate import Evaluation
 from ...learn.evaluate import evaluate as measure
 from ...learn.models import Model
 from ...learn.train import restore
-from ...show.formats import plotting
+from ...show.formats import import_plots
 from . import images, regression, spiral
 from .run import Recipe, Report, Run
 from .space import space
@@ -57,7 +57,7 @@ def train(
         raise ValueError(f"train: learning_rate must be positive and finite, got {rate}")
     if resume and output is None:
         raise ValueError("train: resume needs output, the folder to go on from")
-    plots = plotting() if pictures and output is not None else None
+    plots = import_plots() if pictures and output is not None else None
     chosen = recipe.model if model is None else model
     network = spec.parse(chosen) if isinstance(chosen, str) else chosen
     training, held_out = recipe.data(seed)
@@ -77,7 +77,7 @@ def evaluate(checkpoint) -> Evaluation:
     """
     path = Path(checkpoint)
     path = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-    config = config_of(path)
+    config = read_config(path)
     task, seed = config.get("task"), config.get("seed")
     known = [name for name, recipe in RECIPES.items() if recipe.study is not regression.study]
     if task not in known or not isinstance(seed, int):

@@ -8,7 +8,7 @@ import numpy as np
 from ...autodiff.transforms import value_and_jacobian
 from ...catalogue import LAYERS
 from ...learn import models
-from ...show.formats import plotting
+from ...show.formats import import_plots
 from .run import Report, spaces, table
 
 POINTS, MAPS, SCALES, HIDDEN = 1000, 5, (1, 2, 3, 4, 5), (2, 5, 20, 100)
@@ -19,7 +19,7 @@ def space(output=None, *, seed: int = 0) -> Report:
 
     `output`: the folder of its pictures, linear_maps.png, tanh.png and networks.png; None: none are made.
     """
-    plots = None if output is None else plotting()
+    plots = None if output is None else import_plots()
     rng = np.random.default_rng(seed)
     x, maps = rng.standard_normal((POINTS, 2)), rng.standard_normal((MAPS, 2, 2))
     singular = np.linalg.svd(maps, compute_uv=False)

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from ...files import aside
-from ...show.formats import plotting
+from ...show.formats import import_plots
 from . import descent, losses, restraint, signals
 from .finding import Finding, Trick
 
@@ -37,7 +37,7 @@ def run(name: str, *, seeds: int = 5, quick: bool = False, output: str | os.Path
         raise ValueError(f"run: unknown trick {name!r}; known: {', '.join(TRICKS)}")
     if not isinstance(seeds, int) or seeds < 2:
         raise ValueError(f"run: seeds must be an integer of at least 2, for a spread between them, got {seeds!r}")
-    plots = plotting() if output is not None else None  # where it is missing, known before the work is done
+    plots = import_plots() if output is not None else None  # where it is missing, known before the work is done
     finding = TRICKS[name].measure(min(seeds, 2) if quick else seeds, quick)
     if plots is not None and output is not None:
         plots.save(finding.figure(), Path(output, f"{name}.png"))

@@ -11,7 +11,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from ...show.formats import as_text, plotting
+from ...show.formats import as_text, import_plots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -96,7 +96,7 @@ class Finding:
 
     def figure(self) -> "Figure":
         """The panels side by side, in two rows where there are four.  Needs the extra `plot`, or ModuleNotFoundError."""
-        plotting()
+        import_plots()
         from matplotlib import rc_context
         from matplotlib.figure import Figure
 

@@ -8,11 +8,11 @@ import jax
 from rich.table import Table
 from rich.text import Text
 
-from ..formats import as_data, as_text, for_json
-from ..html import table
+from ..formats import as_data, as_text, replace_nonfinite
+from ..html import html_table
+from .hand_written import HandWrittenRule, hand_written_rule
 from .judge import Finding, Judge
 from .mistakes import is_real
-from .student import Student, student
 
 COLUMNS = ("Jacobian", "finding", "entry", "given", "right")
 
@@ -30,7 +30,7 @@ class RuleReport:
 
     def to_json(self) -> dict:
         """Numbers that JSON lacks are texts."""
-        return {"ok": self.ok, **for_json(as_data(self), str)}
+        return {"ok": self.ok, **replace_nonfinite(as_data(self), str)}
 
     def _rows(self):
         for f in self.findings:
@@ -52,7 +52,7 @@ class RuleReport:
         yield Text(self._note())
 
     def _repr_html_(self):
-        return table(f"the Jacobians of {self.title}", COLUMNS, self._rows(), [self._note()])
+        return html_table(f"the Jacobians of {self.title}", COLUMNS, self._rows(), [self._note()])
 
     def __str__(self):
         return as_text(self, 120)
@@ -79,29 +79,29 @@ def check_rule(my_layer: Callable, *args, jacobian: Callable | None = None, **co
     >>> wrong.ok, wrong.findings[0].diagnosis
     (False, 'wrong sign')
     """
-    rule = student(my_layer, jacobian, config)
+    rule = hand_written_rule(my_layer, jacobian, config)
     with jax.enable_x64(True):
-        sets = rule.argument_sets(args)
-        first = sets["own"]
-        real = [k for k, x in enumerate(first) if is_real(x)]
+        argument_sets = rule.argument_sets(args)
+        own_arguments = argument_sets["own"]
+        real = [k for k, x in enumerate(own_arguments) if is_real(x)]
         if not real:
             raise ValueError("check_rule: no argument holds a real array")
-        names = rule.names(len(first))
-        outputs = rule.forward(*first)
-        count = rule.miscount(outputs, first)
+        names = rule.names(len(own_arguments))
+        outputs = rule.forward(*own_arguments)
+        count = rule.wrong_count(outputs, own_arguments)
         if count:
             whole = f"∂y/∂({', '.join(names)})"
             return RuleReport(rule.name, (Finding(whole, *count),))
         oracle = _oracle(rule, real)
         findings = []
         for o, k in itertools.product(range(len(outputs)), real):
-            judge = Judge(rule, oracle, sets, o, k, names, real.index(k))
+            judge = Judge(rule, oracle, argument_sets, o, k, names, real.index(k))
             label = f"∂y{o if len(outputs) > 1 else ''}/∂{names[k]}"
             findings.append(dataclasses.replace(judge.finding(), name=label))
     return RuleReport(rule.name, tuple(findings))
 
 
-def _oracle(rule: Student, real) -> Callable:
+def _oracle(rule: HandWrittenRule, real) -> Callable:
     """Autodiff's answers, compiled once for every set of sizes: outputs, and by jacfwd and jacrev [output][argument]."""
 
     def run(*args):

@@ -56,28 +56,28 @@ class Trial:
         return tuple(None if x is None else x.shape for x in self.args)
 
     @property
-    def fits(self) -> bool:
+    def has_right_shape(self) -> bool:
         return self.given is not None and self.given.shape == self.truth.shape
 
     @property
-    def wrong(self) -> np.ndarray:
-        return ~self.equal(self.given, self.truth)
+    def wrong_entries(self) -> np.ndarray:
+        return ~self.agree(self.given, self.truth)
 
     @property
-    def bad(self) -> bool:
-        return not self.fits or bool(self.wrong.any())
+    def is_wrong(self) -> bool:
+        return not self.has_right_shape or bool(self.wrong_entries.any())
 
-    def equal(self, a, b) -> np.ndarray:
+    def agree(self, a, b) -> np.ndarray:
         """Which entries agree; where autodiff has no finite answer, everything does."""
         scale = max(1.0, float(np.max(np.abs(b), initial=0, where=np.isfinite(b))))
         with np.errstate(invalid="ignore"):
             return (np.abs(a - b) <= self.tolerance * scale) | ~np.isfinite(self.truth)
 
-    def holds(self, candidate) -> bool:
+    def is_right(self, candidate) -> bool:
         """Whether this array is the right answer."""
-        return candidate.shape == self.truth.shape and bool(self.equal(candidate, self.truth).all())
+        return candidate.shape == self.truth.shape and bool(self.agree(candidate, self.truth).all())
 
-    def again(self, outputs, args) -> np.ndarray | None:
+    def given_for(self, outputs, args) -> np.ndarray | None:
         """What the rule gives for other arrays, None where it does not take them."""
         try:
             return self.judge.rule.given(self.judge.o, self.judge.k, outputs, args)
@@ -86,12 +86,12 @@ class Trial:
 
     def finding(self, diagnosis, sentence, chosen=None) -> Finding:
         """With the worst entry, of the chosen ones."""
-        if not self.fits:
+        if not self.has_right_shape:
             return Finding("", diagnosis, sentence, where=self.where)
         with np.errstate(invalid="ignore"):
             gap = np.abs(self.given - self.truth)
         gap = np.where(np.isfinite(self.given), gap, np.inf)
-        gap = np.where(self.wrong if chosen is None else chosen, gap, -1)
+        gap = np.where(self.wrong_entries if chosen is None else chosen, gap, -1)
         index = np.unravel_index(int(gap.argmax()), gap.shape)
         numbers = float(self.given[index]), float(self.truth[index])
         return Finding("", diagnosis, sentence, tuple(map(int, index)), *numbers, self.where)
@@ -100,43 +100,43 @@ class Trial:
 class Judge:
     """Finds what there is to say of the Jacobian of output o by argument k."""
 
-    def __init__(self, rule, oracle, sets, o, k, names, place):
-        self.rule, self.oracle, self.sets, self.o, self.k, self.names = rule, oracle, sets, o, k, names
-        self.place = place  # among the real arguments
+    def __init__(self, rule, oracle, argument_sets, o, k, names, real_index):
+        self.rule, self.oracle, self.argument_sets, self.o, self.k, self.names = rule, oracle, argument_sets, o, k, names
+        self.real_index = real_index  # among the real arguments
         self.random = np.random.default_rng(k)
-        self.side = ""  # which derivative it takes at kinks, where it is not autodiff's
+        self.side_at_kinks = ""  # which derivative it takes at kinks, where it is not autodiff's
 
     def finding(self) -> Finding:
-        own = self.sets["own"]
+        own = self.argument_sets["own"]
         x = own[self.k]
-        trials = [self.trial(args, self.sizes(args)) for args in self.sets.values()]
-        trials.append(self.trial(self.moved(self.random.normal(size=x.shape)), self.sizes(own)))
-        for check in (self._ordinary, self._kinks, self._tails, self._digits):
+        trials = [self.make_trial(args, self.shape_text(args)) for args in self.argument_sets.values()]
+        trials.append(self.make_trial(self.with_argument(self.random.normal(size=x.shape)), self.shape_text(own)))
+        for check in (self._at_ordinary_points, self._at_kinks, self._at_large_numbers, self._in_single_precision):
             found = check(trials)
             if found:
                 return found
-        return Finding("", CORRECT, f"{CORRECT}; at kinks it takes {self.side}" if self.side else CORRECT)
+        return Finding("", CORRECT, f"{CORRECT}; at kinks it takes {self.side_at_kinks}" if self.side_at_kinks else CORRECT)
 
-    def sizes(self, args) -> str:
+    def shape_text(self, args) -> str:
         return f"{self.names[self.k]} {list(args[self.k].shape)}"
 
-    def moved(self, value) -> list:
+    def with_argument(self, value) -> list:
         """The first arguments, with another value of the one that is judged."""
-        args = list(self.sets["own"])
+        args = list(self.argument_sets["own"])
         args[self.k] = jnp.asarray(value, args[self.k].dtype)
         return args
 
-    def filled(self, values) -> Iterator[list]:
+    def filled_with(self, values) -> Iterator[list]:
         """Arguments whose judged one is made of these values, as often as it takes for all of them."""
-        shape = self.sets["own"][self.k].shape
+        shape = self.argument_sets["own"][self.k].shape
         size = math.prod(shape)
         shuffled = self.random.permutation(np.resize(values, max(len(values), size)))
         for start in range(0, len(shuffled), max(size, 1)):
-            yield self.moved(np.resize(shuffled[start : start + size], shape) if size else np.zeros(shape))
+            yield self.with_argument(np.resize(shuffled[start : start + size], shape) if size else np.zeros(shape))
 
-    def trial(self, args, where) -> Trial:
+    def make_trial(self, args, where) -> Trial:
         outputs, *answers = self.oracle(*args)
-        forward, reverse = (np.asarray(answer[self.o][self.place], np.float64) for answer in answers)
+        forward, reverse = (np.asarray(answer[self.o][self.real_index], np.float64) for answer in answers)
         trial = Trial(self, args, outputs, forward, where)
         if outputs[self.o].dtype != jnp.float64:
             trial.tolerance = ROUGH
@@ -148,38 +148,38 @@ class Judge:
                 trial.given = given.astype(np.float64)
         except Exception as error:
             trial.failure = error
-        if trial.fits:  # where the two differ, the one that agrees is believed
-            trial.truth = np.where(trial.equal(trial.given, reverse), reverse, forward)
+        if trial.has_right_shape:  # where the two differ, the one that agrees is believed
+            trial.truth = np.where(trial.agree(trial.given, reverse), reverse, forward)
         return trial
 
-    def _ordinary(self, trials) -> Finding | None:
+    def _at_ordinary_points(self, trials) -> Finding | None:
         """Random points."""
-        bad = [t for t in trials if t.bad and not (t.given is None and t.failure is None and t.holds(0 * t.truth))]
+        bad = [t for t in trials if t.is_wrong and not (t.given is None and t.failure is None and t.is_right(0 * t.truth))]
         if not bad:
             return None
         first = bad[0]
         if first.given is None and first.failure is None:
             return first.finding("no rule", f"no rule: its Jacobian is None, but y depends on {self.names[self.k]}")
-        broken = next((t for t in bad if _not_finite(t) is not None), None)
+        broken = next((t for t in bad if _nonfinite_entries(t) is not None), None)
         if broken:
-            return broken.finding("not finite", "NaN or infinite", _not_finite(broken))
+            return broken.finding("not finite", "NaN or infinite", _nonfinite_entries(broken))
         for hypothesis in HYPOTHESES:
             found = hypothesis(self, bad)
             if found:
                 diagnosis, words = found
-                shown = next((t for t in bad if t.fits), first)
+                shown = next((t for t in bad if t.has_right_shape), first)
                 return shown.finding(diagnosis, f"{diagnosis}: {words}" if words else diagnosis)
         if first.failure:
             error = first.failure
             return first.finding("error", f"the rule raised {type(error).__name__}: {error}")
-        if not first.fits:
+        if not first.has_right_shape:
             got = f"{list(first.given.shape)}, expected {list(first.truth.shape)}: the axes of y, then those of the input"
             return first.finding("wrong shape", f"wrong shape: {got}")
         right = len(trials) - len(bad)
         rest = f", right for other sizes or values: {right} of {len(trials)} points" if right else ""
-        return first.finding("wrong", f"wrong in {first.wrong.sum()} of {first.wrong.size} entries{rest}")
+        return first.finding("wrong", f"wrong in {first.wrong_entries.sum()} of {first.wrong_entries.size} entries{rest}")
 
-    def _kinks(self, trials) -> Finding | None:
+    def _at_kinks(self, trials) -> Finding | None:
         """Points where a derivative may not exist."""
         words = "wrong at the kink, right elsewhere: the derivative there lies between the one-sided ones"
         found = (
@@ -187,74 +187,76 @@ class Judge:
         )
         return next(filter(None, found), None)
 
-    def _tails(self, trials) -> Finding | None:
+    def _at_large_numbers(self, trials) -> Finding | None:
         """Large numbers."""
         words = "wrong for large numbers, right elsewhere"
-        found = (self._between_sides(args, "wrong", words, "for large numbers") for args in self.filled(TAILS))
+        found = (self._between_sides(args, "wrong", words, "for large numbers") for args in self.filled_with(TAILS))
         return next(filter(None, found), None)
 
     def _between_sides(self, args, diagnosis, words, when) -> Finding | None:
         """Where autodiff does not agree, the one-sided differences decide; they also see autodiff's own mistakes."""
-        trial = self.trial(args, self._values(args))
+        trial = self.make_trial(args, self._values_text(args))
         if trial.failure:
             return trial.finding("error", f"the rule raised {type(trial.failure).__name__} {when}: {trial.failure}")
-        if not trial.fits or (not trial.bad and np.isfinite(trial.given).all() and np.isfinite(trial.truth).all()):
+        if not trial.has_right_shape or (
+            not trial.is_wrong and np.isfinite(trial.given).all() and np.isfinite(trial.truth).all()
+        ):
             return None
-        left, right = self._one_sided(args)
+        left, right = self._one_sided_differences(args)
         low, high = np.minimum(left, right), np.maximum(left, right)
         scale = ROUGH * max(1.0, float(np.max(np.abs(trial.truth), initial=0, where=np.isfinite(trial.truth))))
         known = np.isfinite(left) & np.isfinite(right)
         count = trial.given.ndim - args[self.k].ndim
         flat = (*trial.given.shape[:count], math.prod(args[self.k].shape))
         given = np.concatenate([trial.given.reshape(flat), trial.given.reshape(flat).sum(-1, keepdims=True)], -1)
-        doubtful = (trial.wrong | ~np.isfinite(trial.truth)).reshape(flat)
+        doubtful = (trial.wrong_entries | ~np.isfinite(trial.truth)).reshape(flat)
         with np.errstate(invalid="ignore"):
             outside = known & ~((given >= low - scale) & (given <= high + scale))
         outside[..., :-1] &= doubtful
         entries = outside[..., :-1].reshape(trial.given.shape)
         undefined = entries & ~np.isfinite(trial.given)
         if undefined.any():
-            return self._bracketed(trial, undefined, left, right, "not finite", f"NaN or infinite {when}")
+            return self._finding_with_bracket(trial, undefined, left, right, "not finite", f"NaN or infinite {when}")
         if entries.any():
-            return self._bracketed(trial, entries, left, right, diagnosis, words)
+            return self._finding_with_bracket(trial, entries, left, right, diagnosis, words)
         if outside[..., -1].any():
             row = tuple(map(int, np.argwhere(outside[..., -1])[0]))
             total, least, most = (a[(*row, -1)] for a in (given, low, high))
             moved = f"the row {list(row)} sums to {total:.4g}, but moving all of the input together changes y by "
-            return trial.finding(diagnosis, f"{diagnosis}: {moved.replace('-', '−')}{_between(least, most)}")
+            return trial.finding(diagnosis, f"{diagnosis}: {moved.replace('-', '−')}{_range_text(least, most)}")
         jump = known & (high - low > scale)
         if jump[..., :-1][doubtful].any():
             sides = {"the left-hand derivative": left, "the right-hand derivative": right}
-            taken = (name for name, a in sides.items() if _near(given, a, scale)[jump].all())
-            self.side = next(taken, "a number between the one-sided derivatives")
+            taken = (name for name, a in sides.items() if _is_close(given, a, scale)[jump].all())
+            self.side_at_kinks = next(taken, "a number between the one-sided derivatives")
         return None
 
-    def _bracketed(self, trial, chosen, left, right, diagnosis, words) -> Finding:
+    def _finding_with_bracket(self, trial, chosen, left, right, diagnosis, words) -> Finding:
         found = trial.finding(diagnosis, words, chosen)
         count = trial.given.ndim - trial.args[self.k].ndim
         place = int(np.ravel_multi_index(found.index[count:], trial.given.shape[count:])) if found.index[count:] else 0
         sides = [float(a[(*found.index[:count], place)]) for a in (left, right)]
         return dataclasses.replace(
             found,
-            sentence=f"{words}; {_between(*sides)} here",
+            sentence=f"{words}; {_range_text(*sides)} here",
             right=min(max(found.given if math.isfinite(found.given) else sum(sides) / 2, min(sides)), max(sides)),
         )
 
     def _points_of_kinks(self) -> Iterator[list]:
-        x = self.sets["own"][self.k]
-        yield from self.filled(KINKS)
-        yield self.moved(self.random.integers(0, 2, x.shape))
-        yield self.moved(np.zeros(x.shape))
-        for other in self.sets["own"][: self.k] + self.sets["own"][self.k + 1 :]:
+        x = self.argument_sets["own"][self.k]
+        yield from self.filled_with(KINKS)
+        yield self.with_argument(self.random.integers(0, 2, x.shape))
+        yield self.with_argument(np.zeros(x.shape))
+        for other in self.argument_sets["own"][: self.k] + self.argument_sets["own"][self.k + 1 :]:
             if is_real(other) and other.shape == x.shape:
-                yield self.moved(np.where(self.random.integers(0, 2, x.shape), other, x))
+                yield self.with_argument(np.where(self.random.integers(0, 2, x.shape), other, x))
 
-    def _values(self, args) -> str:
+    def _values_text(self, args) -> str:
         values = np.unique(np.asarray(args[self.k]))
         numbers = ", ".join(f"{v:.3g}" for v in values).replace("-", "−")
         return f"{self.names[self.k]} of {numbers}" if len(values) <= len(KINKS) else f"ties in {self.names[self.k]}"
 
-    def _one_sided(self, args) -> tuple[np.ndarray, np.ndarray]:
+    def _one_sided_differences(self, args) -> tuple[np.ndarray, np.ndarray]:
         """Differences to the left and right along each entry of the input, and along all of them: [*y, entries + 1]."""
         x = args[self.k]
         along = np.concatenate([np.eye(x.size), np.ones((1, x.size))]).reshape(-1, *x.shape)
@@ -270,13 +272,13 @@ class Judge:
         at = values[..., count : count + 1]
         return (at - values[..., :count]) / STEP, (values[..., count + 1 :] - at) / STEP
 
-    def _digits(self, trials) -> Finding | None:
+    def _in_single_precision(self, trials) -> Finding | None:
         """Saturated functions in single precision, against autodiff in double."""
-        for args in self.filled(STEEP):
+        for args in self.filled_with(STEEP):
             x = args[self.k]
-            args = self.moved(x * self.random.uniform(0.97, 1.03, x.shape))  # without ties
+            args = self.with_argument(x * self.random.uniform(0.97, 1.03, x.shape))  # without ties
             with jax.enable_x64(False):
-                single = [_single(a) for a in args]
+                single = [_as_single(a) for a in args]
                 try:
                     found = self.rule.given(self.o, self.k, self.rule.forward(*single), single)
                 except Exception:
@@ -284,7 +286,7 @@ class Judge:
             if found is None:
                 return None
             rounded = [x.astype(jnp.float64) if is_real(x) else a for a, x in zip(args, single, strict=True)]
-            exact = self.trial(rounded, f"{self.names[self.k]} up to {max(STEEP):.0f}, float32")
+            exact = self.make_trial(rounded, f"{self.names[self.k]} up to {max(STEEP):.0f}, float32")
             axes = tuple(range(found.ndim - args[self.k].ndim, found.ndim))
             exact.given = found.astype(np.float64)
             with np.errstate(invalid="ignore"):
@@ -297,26 +299,26 @@ class Judge:
         return None
 
 
-def _not_finite(trial) -> np.ndarray | None:
+def _nonfinite_entries(trial) -> np.ndarray | None:
     """Entries that are not finite where autodiff's are."""
-    if not trial.fits:
+    if not trial.has_right_shape:
         return None
     found = ~np.isfinite(trial.given) & np.isfinite(trial.truth)
     return found if found.any() else None
 
 
-def _single(x):
+def _as_single(x):
     """In single precision, as a layer gets it without x64."""
     if x is None or not jnp.issubdtype(x.dtype, jnp.number):
         return x
     return jnp.asarray(np.asarray(x), jnp.float32 if is_real(x) else jnp.int32)
 
 
-def _near(a, b, scale) -> np.ndarray:
+def _is_close(a, b, scale) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         return np.abs(a - b) <= scale
 
 
-def _between(a, b) -> str:
+def _range_text(a, b) -> str:
     low, high = (f"{number:.3g}".replace("-", "−") for number in sorted((a + 0.0, b + 0.0)))
     return low if low == high else f"{low} to {high}"

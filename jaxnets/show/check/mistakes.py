@@ -17,36 +17,38 @@ import numpy as np
 
 from ...autodiff.graph import Edge, Node, read
 
-PERMUTED, PATHS = 6, 6  # axes whose orders are all tried; uses of a value of which any may be missing
+MAX_PERMUTED_AXES, MAX_USES = 6, 6  # axes whose orders are all tried; uses of a value of which any may be missing
 
 
 def is_real(x) -> bool:
     return x is not None and jnp.issubdtype(x.dtype, jnp.floating)
 
 
-def _made_right(trials, transform, partly=False) -> bool:
-    """Whether a transform makes the Jacobian right at all points; with `partly`, at all where it can be applied."""
+def _becomes_right(trials, transform, where_possible=False) -> bool:
+    """Whether a transform makes the Jacobian right at all points; with `where_possible`, at all where it can be applied."""
     found = [(t, transform(t)) for t in trials]
-    applied = [t.holds(candidate) for t, candidate in found if candidate is not None]
-    return bool(applied) and all(applied) and (partly or len(applied) == len(trials))
+    applied = [t.is_right(candidate) for t, candidate in found if candidate is not None]
+    return bool(applied) and all(applied) and (where_possible or len(applied) == len(trials))
 
 
-def _sign(judge, trials):
-    right = _made_right(trials, lambda t: None if t.given is None else -t.given)
+def _wrong_sign(judge, trials):
+    right = _becomes_right(trials, lambda t: None if t.given is None else -t.given)
     return ("wrong sign", "right when negated") if right else None
 
 
-def _factor(judge, trials):
-    if any(not t.fits or not np.isfinite(t.truth).all() or not t.truth.any() for t in trials):
+def _constant_factor(judge, trials):
+    if any(not t.has_right_shape or not np.isfinite(t.truth).all() or not t.truth.any() for t in trials):
         return None
     factors = [float(np.vdot(t.given, t.truth) / np.vdot(t.truth, t.truth)) for t in trials]
     by_sizes: dict[tuple, float] = {}
     for t, c in zip(trials, factors, strict=True):
         same = math.isclose(by_sizes.setdefault(t.sizes, c), c, rel_tol=1e-6)  # a factor that varies is none
-        if abs(c) < 1e-6 or not same or not t.holds(t.given / c):
+        if abs(c) < 1e-6 or not same or not t.is_right(t.given / c):
             return None
-    words = f"{_number(factors[0])} times the right Jacobian"
-    others = [f"{_number(c)} for {t.where}" for t, c in zip(trials, factors, strict=True) if not math.isclose(c, factors[0])]
+    words = f"{_factor_text(factors[0])} times the right Jacobian"
+    others = [
+        f"{_factor_text(c)} for {t.where}" for t, c in zip(trials, factors, strict=True) if not math.isclose(c, factors[0])
+    ]
     if others:
         words += f" for {trials[0].where}, {others[0]}"
     inverse = 1 / abs(factors[0])
@@ -55,7 +57,7 @@ def _factor(judge, trials):
     return "constant factor", words
 
 
-def _number(c: float) -> str:
+def _factor_text(c: float) -> str:
     simple = Fraction(c).limit_denominator(100)
     return (str(simple) if math.isclose(simple, c, rel_tol=1e-9) else f"{c:.4g}").replace("-", "−")
 
@@ -68,9 +70,9 @@ def _transposed_argument(judge, trials):
         for a, b in itertools.combinations(range(array.ndim), 2):
 
             def swapped(t, j=j, a=a, b=b):
-                return t.again(t.outputs, [*t.args[:j], jnp.swapaxes(t.args[j], a, b), *t.args[j + 1 :]])
+                return t.given_for(t.outputs, [*t.args[:j], jnp.swapaxes(t.args[j], a, b), *t.args[j + 1 :]])
 
-            if _made_right(trials, swapped, partly=True):
+            if _becomes_right(trials, swapped, where_possible=True):
                 name = judge.names[j]
                 return "transposed", f"axes {a} and {b} of {name} are swapped; right with them the other way round"
     return None
@@ -84,7 +86,7 @@ def _transposed(judge, trials):
         found = t.given.transpose((*range(count, t.truth.ndim), *range(count)))
         return found if found.shape == t.truth.shape else None
 
-    right = _made_right(trials, turned, partly=True)
+    right = _becomes_right(trials, turned, where_possible=True)
     return ("transposed", "output axes come first, ∂y[out]/∂x[in] is J[out, in]") if right else None
 
 
@@ -95,21 +97,21 @@ def _another_argument(judge, trials):
             def other(t, j=j):
                 args = list(t.args)
                 args[j], args[judge.k] = args[judge.k], args[j]
-                return t.again(t.outputs, args)
+                return t.given_for(t.outputs, args)
 
-            if _made_right(trials, other):
+            if _becomes_right(trials, other):
                 return "another argument", f"{judge.names[judge.k]} and {name} are mixed up"
     return None
 
 
-def _other_order(judge, trials, within=False):
-    """Right with its axes in another order; `within` leaves those of the output first."""
+def _axes_in_another_order(judge, trials, outputs_first=False):
+    """Right with its axes in another order; `outputs_first` leaves those of the output first."""
     some = next((t for t in reversed(trials) if t.given is not None and t.given.ndim == t.truth.ndim), None)
-    if some is None or some.truth.ndim > PERMUTED:
+    if some is None or some.truth.ndim > MAX_PERMUTED_AXES:
         return None
     count = some.truth.ndim - some.args[judge.k].ndim
     for order in itertools.permutations(range(some.truth.ndim)):
-        if within and set(order[:count]) != set(range(count)):
+        if outputs_first and set(order[:count]) != set(range(count)):
             continue
 
         def turned(t, order=order):
@@ -118,7 +120,7 @@ def _other_order(judge, trials, within=False):
             found = t.given.transpose(order)
             return found if found.shape == t.truth.shape else None
 
-        if some.holds(some.given.transpose(order)) and _made_right(trials, turned, partly=True):
+        if some.is_right(some.given.transpose(order)) and _becomes_right(trials, turned, where_possible=True):
             return "wrong axis", f"right with its axes in the order {list(order)}"
     return None
 
@@ -134,14 +136,14 @@ def _along_another_axis(judge, trials):
             def swap(array):
                 return jnp.swapaxes(array, a, b) if array is not None and array.shape == shape else array
 
-            found = t.again(tuple(map(swap, t.outputs)), [swap(x) for x in t.args])
+            found = t.given_for(tuple(map(swap, t.outputs)), [swap(x) for x in t.args])
             if found is None or found.ndim != t.truth.ndim:
                 return None
             count = t.truth.ndim - len(shape)
             found = np.swapaxes(found, count + a, count + b)
             return np.swapaxes(found, a, b) if t.outputs[judge.o].shape == shape else found
 
-        if _made_right(trials, swapped):
+        if _becomes_right(trials, swapped):
             return "wrong axis", f"it goes along axis {a} where axis {b} is right, or the other way round"
     return None
 
@@ -152,7 +154,7 @@ def _unsummed(judge, trials):
     if not extra or extra < 0:
         return None
     for axes in itertools.combinations(range(trials[0].given.ndim), extra):
-        if _made_right(trials, lambda t, axes=axes: None if t.given is None else t.given.sum(axes)):
+        if _becomes_right(trials, lambda t, axes=axes: None if t.given is None else t.given.sum(axes)):
             sizes = " and ".join(f"{a} of size {trials[0].given.shape[a]}" for a in axes)
             return "missing sum over paths", f"right once axis {sizes} is summed"
     return None
@@ -164,27 +166,27 @@ def _only_diagonal(judge, trials):
         return None
     whole = np.diag(t.given.ravel()).reshape(t.truth.shape)
     words = f"{list(t.given.shape)} is the diagonal of the Jacobian {list(t.truth.shape)}"
-    return ("wrong shape", words) if t.holds(whole) else None
+    return ("wrong shape", words) if t.is_right(whole) else None
 
 
 def _missing_paths(judge, trials):
     """A part of the sum over all ways from the input to the output."""
-    if any(not t.fits for t in trials):
+    if any(not t.has_right_shape for t in trials):
         return None
     alike = [t for t in trials if t.sizes == trials[0].sizes]
-    matrices, links, nodes = _links(judge, trials[0])
+    matrices, links, nodes = _local_jacobians(judge, trials[0])
     found: dict[Any, str] = {}
     for i, t in enumerate(alike):
         parts = {
             key: words
             for key, words, part in _partial_sums(judge, t, matrices(*t.args), links, nodes)
-            if t.equal(t.given, part.reshape(t.truth.shape)).all()
+            if t.agree(t.given, part.reshape(t.truth.shape)).all()
         }
         found = parts if i == 0 else {key: words for key, words in found.items() if key in parts}
     return ("missing sum over paths", next(iter(found.values()))) if found else None
 
 
-def _links(judge, t):
+def _local_jacobians(judge, t):
     """The local Jacobians of the forward function, by term: a function that gives their matrices, their ends, all values."""
     links: list[tuple[Node, Edge]] = []
     nodes: list[Node] = []
@@ -211,13 +213,13 @@ def _partial_sums(judge, t, matrices, ends, nodes) -> Iterator[tuple[Any, str, n
     if not nodes:
         return
     links = [(node, edge, np.asarray(matrix)) for (node, edge), matrix in zip(ends, matrices, strict=True)]
-    parts = _shares(links, nodes)
+    parts = _contributions(links, nodes)
     links = [link for link, part in zip(links, parts, strict=True) if np.abs(part).max(initial=0) > t.tolerance]
-    parts = _shares(links, nodes)
+    parts = _contributions(links, nodes)
     whole = t.truth.reshape(math.prod(nodes[-1].shape), -1)
     for number, node in enumerate(nodes):
         uses = [i for i, (_, edge, _) in enumerate(links) if edge.parent is node]
-        if not 1 < len(uses) <= PATHS:
+        if not 1 < len(uses) <= MAX_USES:
             continue
         for count in range(1, len(uses)):
             for missing in itertools.combinations(range(len(uses)), count):
@@ -227,7 +229,7 @@ def _partial_sums(judge, t, matrices, ends, nodes) -> Iterator[tuple[Any, str, n
                 yield (number, missing), words, whole - sum(parts[uses[i]] for i in missing)
 
 
-def _shares(links, nodes) -> list[np.ndarray]:
+def _contributions(links, nodes) -> list[np.ndarray]:
     """What each link between values adds to the Jacobian of the last one by the first, as matrices."""
 
     def size(node):
@@ -243,9 +245,9 @@ def _shares(links, nodes) -> list[np.ndarray]:
     return [ahead[node] @ matrix @ behind[edge.parent] for node, edge, matrix in links]
 
 
-def _structure(judge, trials):
+def _wrong_structure(judge, trials):
     """Entries off the diagonal of two axes: zero where the derivative is not, or the other way round."""
-    if any(not t.fits for t in trials):
+    if any(not t.has_right_shape for t in trials):
         return None
     count = trials[0].truth.ndim - trials[0].args[judge.k].ndim
     for a, b in itertools.product(range(count), range(trials[0].truth.ndim - count)):
@@ -256,7 +258,7 @@ def _structure(judge, trials):
 
         if any(t.truth.shape[a] != t.truth.shape[count + b] for t in trials):
             continue
-        if any((t.wrong & ~off(t)).any() for t in trials):
+        if any((t.wrong_entries & ~off(t)).any() for t in trials):
             continue
         axes = f"axis {a} of y and axis {b} of {judge.names[judge.k]}"
         if all(not t.given[off(t)].any() for t in trials):
@@ -268,16 +270,16 @@ def _structure(judge, trials):
 
 
 HYPOTHESES = (
-    _sign,
-    _factor,
+    _wrong_sign,
+    _constant_factor,
     _transposed_argument,
-    functools.partial(_other_order, within=True),
+    functools.partial(_axes_in_another_order, outputs_first=True),
     _transposed,
     _another_argument,
-    _other_order,
+    _axes_in_another_order,
     _along_another_axis,
     _unsummed,
     _only_diagonal,
     _missing_paths,
-    _structure,
+    _wrong_structure,
 )

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...algebra.jacobian import Jacobian
 from ...autodiff.transforms import argument_names
-from ...catalogue import example
+from ...catalogue import example_arguments
 from ...errors import DTypeError, RuleError
 from ...layers.layer import Layer, is_variadic
 from ...layers.samples import Labels, Mask, RandomKey, Real
@@ -21,7 +21,7 @@ SIZES = {"own": (5, 3, 4, 6, 7, 2), "other": (3, 4, 2, 5, 6, 7), "square": (3,) 
 LEADING = {"own": (4, 5), "other": (2, 3), "square": (3, 3)}
 
 
-def student(function, jacobian, config) -> "Student":
+def hand_written_rule(function, jacobian, config) -> "HandWrittenRule":
     if not callable(function):
         raise TypeError(f"check_rule: my_layer must be callable, got {type(function).__name__}")
     if jacobian is None and not isinstance(function, Layer):
@@ -29,10 +29,10 @@ def student(function, jacobian, config) -> "Student":
         raise TypeError(f"check_rule: '{name}' is no layer: pass jacobian=, a function that gives its Jacobian")
     if jacobian is not None and not callable(jacobian):
         raise TypeError(f"check_rule: jacobian must be callable, got {type(jacobian).__name__}")
-    return Student(function, jacobian, config)
+    return HandWrittenRule(function, jacobian, config)
 
 
-class Student:
+class HandWrittenRule:
     """A forward function of arrays, with outputs in a tuple, and the Jacobians that somebody wrote for it."""
 
     def __init__(self, function, jacobian, config):
@@ -62,7 +62,7 @@ class Student:
         rows = found if len(outputs) > 1 else (found,)
         return [row if isinstance(row, tuple) else (row,) for row in rows]
 
-    def miscount(self, outputs, args) -> tuple[str, str] | None:
+    def wrong_count(self, outputs, args) -> tuple[str, str] | None:
         """A finding where there is no rule, or where it has not one Jacobian an argument."""
         if not self.by_hand and self.layer.rule is None:
             return "no rule", f"no rule: define one with @{self.name}.jacobian"
@@ -108,11 +108,11 @@ class Student:
         if self.layer is None:
             raise ValueError(f"check_rule: pass the arguments of '{self.name}' to judge its Jacobian with")
         if self.layer.example:
-            made, config = example(self.layer, jax.random.key(0), "float64")
+            made, config = example_arguments(self.layer, jax.random.key(0), "float64")
             self.config = config | self.config
             return {"own": self._checked(made)}
-        sets = {name: self._checked(list(self._made(name))) for name in SIZES}
-        return {name: found for name, found in sets.items() if name == "own" or self._fits(found)}
+        sets = {name: self._checked(list(self._from_annotations(name))) for name in SIZES}
+        return {name: found for name, found in sets.items() if name == "own" or self._accepts(found)}
 
     def _checked(self, args) -> list:
         if self.layer:
@@ -128,7 +128,7 @@ class Student:
         except (TypeError, ValueError):
             raise DTypeError(f"check_rule: argument {i} of '{self.name}' is no array: {type(value).__name__}") from None
 
-    def _fits(self, args) -> bool:
+    def _accepts(self, args) -> bool:
         """Whether the function takes arguments of these sizes: some have sizes of their own."""
         try:
             jax.eval_shape(self.forward, *args)
@@ -136,7 +136,7 @@ class Student:
             return False
         return True
 
-    def _made(self, sizes) -> Iterator:
+    def _from_annotations(self, sizes) -> Iterator:
         """An array an argument: real numbers, integers, a mask, a key, or None where it may be left out."""
         known: dict[str, int] = {}
         fresh = iter(SIZES[sizes] * 4)

@@ -1,0 +1,140 @@
+"""The presets of the command line, and a model with parameters on a batch of data."""
+
+import dataclasses
+import functools
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..catalogue import LAYERS
+from ..errors import SpecError
+from . import data, models
+from .models import Model
+from .spec import WORDS, parse, unary_layers
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """A model with inputs and targets to show it on: `data(key, batch)` gives `(x, targets, what it is)`."""
+
+    model: Model
+    data: Callable[[Any, int], tuple[Any, Any, str]]
+    loss: Callable[[Any, Any], Any]  # of predictions and targets, per example
+
+
+def presets() -> dict[str, Callable[[], Preset]]:
+    nll, squared = LAYERS["nll"], LAYERS["squared_error"]
+    return {
+        "mynet": lambda: Preset(
+            parse("flatten linear(60) relu linear(40) relu linear(10) log_softmax"), noise_batch((3, 10, 20), 10), nll
+        ),
+        "spiral": lambda: Preset(models.mlp(100, 3), labelled_batch(data.spiral), nll),
+        "digits": lambda: Preset(models.mlp(48, 24, 10), labelled_batch(data.digits), nll),
+        "autoencoder": lambda: Preset(models.autoencoder(64, 32, 8), reconstruction_batch(data.digits), squared),
+    }
+
+
+def find_preset(text: str, input_shape: tuple[int, ...] | None) -> Preset:
+    """A preset by name, or a description with random inputs of `input_shape` (default: 8 features)."""
+    known = presets()
+    if text in known:
+        if input_shape is not None:
+            raise SpecError(f"model '{text}' has its own input; --input is for descriptions")
+        return known[text]()
+    if re.fullmatch(r"\s*\w+\s*", text) and text.strip() not in (*WORDS, "residual", *unary_layers()):
+        raise SpecError(
+            f"unknown model '{text}'; presets: {', '.join(known)}; or describe one: \"linear(60) relu linear(10)\""
+        )
+    model, shape = parse(text), input_shape or (8,)
+    out = model.output_shape(shape)
+    return Preset(model, noise_batch(shape, None, out), LAYERS["squared_error"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """A model with parameters and a batch: `network(params, x)` and its average `loss(params, x)` at fixed targets.
+
+    `params` are shapes alone where they were asked for `abstract`.  `source` tells what x is.
+    """
+
+    title: str
+    model: Model
+    params: Any
+    x: Any
+    network: Callable[[Any, Any], Any]
+    loss: Callable[[Any, Any], Any]
+    source: str
+
+
+def make_problem(
+    text: str,
+    input_shape: tuple[int, ...] | None = None,
+    batch: int = 4,
+    seed: int = 0,
+    dtype: str = "float32",
+    abstract: bool = False,
+) -> Problem:
+    """A preset or a described model on a batch of its data.
+
+    Raises SpecError for a text that is no model, ShapeError that names the module that does not fit, ValueError for sizes.
+    """
+    chosen = find_preset(text, input_shape)
+    keys = jax.random.split(jax.random.key(seed))
+    x, targets, source = chosen.data(keys[0], batch)
+    x = x.astype(dtype)
+    targets = targets.astype(dtype) if jnp.issubdtype(targets.dtype, jnp.floating) else targets
+    make = functools.partial(chosen.model.init, input_shape=x.shape[1:], dtype=jnp.dtype(dtype))
+    params = jax.eval_shape(make, keys[1]) if abstract else make(keys[1])
+
+    def network(params, x):
+        return chosen.model.apply(params, x)
+
+    def loss(params, x):
+        return LAYERS["mean"](chosen.loss(network(params, x), targets))
+
+    return Problem(text, chosen.model, params, x, network, loss, source)
+
+
+# --- batches to show a model on: functions of a key and a batch size ----------------------------------------------
+
+
+def labelled_batch(load):
+    """A random batch of a data set, with its labels."""
+
+    def batch(key, size):
+        data = load()
+        if not 0 < size <= data.size:
+            raise ValueError(f"batch must be 1 to {data.size} for {data.name}, got {size}")
+        chosen = np.asarray(jax.random.choice(key, data.size, (size,), replace=False))
+        source = f"{size} of {data.size} examples of {data.name}"
+        return jnp.asarray(data.x[chosen], jnp.result_type(float)), jnp.asarray(data.y[chosen]), source
+
+    return batch
+
+
+def reconstruction_batch(load):
+    """A random batch of a data set, to be reproduced."""
+
+    def batch(key, size):
+        x, _, name = labelled_batch(load)(key, size)
+        return x, x, name
+
+    return batch
+
+
+def noise_batch(shape, classes=None, target_shape=()):
+    """Normal inputs [batch, *shape] with random labels, or normal targets [batch, *target_shape]."""
+
+    def batch(key, size):
+        if size < 1:
+            raise ValueError(f"batch must be at least 1, got {size}")
+        x = jax.random.normal(key, (size, *shape))
+        if classes is None:
+            return x, jax.random.normal(jax.random.fold_in(key, 1), (size, *target_shape)), "normal noise"
+        return x, jax.random.randint(jax.random.fold_in(key, 1), (size,), 0, classes), "normal noise"
+
+    return batch
