@@ -13,7 +13,7 @@ import time
 import jax
 from rich.console import Console
 
-from jaxnets.files import aside
+from jaxnets.files import written_atomically
 
 from .harness import Disagreement, environment, table
 from .report import RESULTS, report
@@ -53,7 +53,7 @@ def run(modules: dict, quick: bool, scale: int) -> bool:
             print(f"not written, contenders disagree: {error}", file=sys.stderr)
             agreed = False
         console.print(getattr(module, "table", table)(module.__doc__, results))
-        with aside(path) as part:  # after every question: a run that is stopped keeps what it found
+        with written_atomically(path) as part:  # after every question: a run that is stopped keeps what it found
             part.write_text(json.dumps({"environment": about, "results": found}, indent=1))
     print(f"written: {path}")
     return agreed

@@ -23,7 +23,7 @@ def example_arguments(layer: Layer, key, dtype="float32") -> tuple[list, dict]:
     arguments = []
     for i, kind in enumerate(kinds):
         normal = kind and jax.random.normal(jax.random.fold_in(key, i), kind.shape, dtype)
-        arguments.append(kind and kind.of(normal))
+        arguments.append(kind and kind.from_normal(normal))
     return arguments, config
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 @contextmanager
-def aside(path: str | os.PathLike) -> Iterator[Path]:
+def written_atomically(path: str | os.PathLike) -> Iterator[Path]:
     """A path to write to, which is renamed to `path` in the end: a reader never finds half a file.
 
     Missing folders are made.  Where writing fails, what was at `path` stays and nothing is left beside it.

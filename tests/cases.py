@@ -56,7 +56,7 @@ class Case:
     @property
     def real(self):
         """The positions of the arguments that may be differentiated."""
-        return tuple(i for i, a in enumerate(self.arguments) if a is not None and a.real)
+        return tuple(i for i, a in enumerate(self.arguments) if a is not None and a.differentiable)
 
     def values(self, dtype="float64", draw=0):
         """The arguments as arrays; another `draw` gives other numbers."""
@@ -92,22 +92,22 @@ def _drawn(case, draw):
     with jax.ensure_compile_time_eval():
         for kind, size in zip(case.arguments, sizes, strict=True):
             values, pool = pool[:size], pool[size:]
-            arrays.append(kind and kind.of(jax.device_put(values.reshape(kind.shape))))
+            arrays.append(kind and kind.from_normal(jax.device_put(values.reshape(kind.shape))))
     return arrays
 
 
 class Inner(Unit):
     """Far from 0 and 1, where differences at a fixed step see nothing of a logarithm."""
 
-    def of(self, normal):
-        return super().of(normal / 3)
+    def from_normal(self, normal):
+        return super().from_normal(normal / 3)
 
 
 class Even(Probabilities):
     """None near 0, for the same reason."""
 
-    def of(self, normal):
-        return super().of(normal / 3)
+    def from_normal(self, normal):
+        return super().from_normal(normal / 3)
 
 
 def line(name, arguments, structure, config=None, **claims):

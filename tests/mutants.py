@@ -27,7 +27,7 @@ import jaxnets
 from jaxnets.algebra.factors import Operator, Selection, Slice
 from jaxnets.algebra.rules import first_largest, window
 from jaxnets.autodiff import primitives
-from jaxnets.layers.softmax import most_likely
+from jaxnets.layers.softmax import most_likely_mask
 
 from . import properties
 from .autodiff import test_primitives as primitive_tests
@@ -52,7 +52,7 @@ EXACT = (  # files of exact tables and tails
 # --- what is mutated ----------------------------------------------------------------------------------------------
 
 
-KINDS = {"rule": "rule", "curvature": "hessian"}  # what functions a layer has beside its forward, and their names here
+KINDS = {"rule": "rule", "hessian_rule": "hessian"}  # what functions a layer has beside its forward, and their names here
 
 
 @dataclass(frozen=True)
@@ -112,10 +112,10 @@ def targets() -> list[Target]:
         ),
         *helpers(),
         helper(window, "concatenate", "split"),
-        helper(most_likely, "softmax", "log_softmax"),
+        helper(most_likely_mask, "softmax", "log_softmax"),
         helper(first_largest, "softmax", "log_softmax", "global_max_pool"),
-        *methods(Selection, ["contract", "tensor"], "nll", "embedding"),
-        *methods(Slice, ["contract", "tensor"], "concatenate", "split"),
+        *methods(Selection, ["contract", "as_tensor"], "nll", "embedding"),
+        *methods(Slice, ["contract", "as_tensor"], "concatenate", "split"),
     ]
 
 
@@ -134,7 +134,7 @@ def helpers() -> list[Target]:
     forwards = set().union(*(reach(inspect.unwrap(layer.forward)) for _, layer in layers))
     known: dict[Any, list[str]] = {}
     for name, layer in layers:
-        for rule in filter(None, (layer.rule, layer.curvature)):
+        for rule in filter(None, (layer.rule, layer.hessian_rule)):
             for found in reach(rule) - forwards:
                 known.setdefault(found, []).append(name)
     made = []
@@ -181,7 +181,8 @@ SWAPPED = {
     ast.Lt: [ast.LtE, ast.Gt], ast.LtE: [ast.Lt, ast.GtE], ast.Gt: [ast.GtE, ast.Lt], ast.GtE: [ast.Gt, ast.LtE],
     ast.Eq: [ast.NotEq], ast.NotEq: [ast.Eq], ast.Is: [ast.IsNot], ast.IsNot: [ast.Is],
 }  # fmt: skip
-NAMING = {"axis_names", "_names", "_replace"}  # calls that give axes their letters in formulae: no number depends on them
+# Calls that give axes their letters in formulae: no number depends on them.
+NAMING = {"axis_names", "_channel_axis_names", "_replace"}
 # Functions whose arguments may change places.
 SYMMETRIC = {"maximum", "minimum", "max", "min", "add", "multiply", "hypot", "total"}
 
@@ -439,7 +440,7 @@ BOTH_FORMS = "both forms agree at the boundary"
 ONCE = "no array with a label twice gets here"
 EQUIVALENT = {
     ("rule of mean", "y.size / x.size if x.size else 1.0 → y.size / x.size if x.size else 0.0"): "an empty Jacobian is 0",
-    ("rule of sum", "_mask('sum', x, where).astype(x.dtype) → _mask('sum', x, where)"): PROMOTED,
+    ("rule of sum", "_full_mask('sum', x, where).astype(x.dtype) → _full_mask('sum', x, where)"): PROMOTED,
     ("rule of log_softmax", "jnp.broadcast_to(where, x.shape).astype(y.dtype) → jnp.broadcast_to(where, x.shape)"): PROMOTED,
     ("rule of logsumexp", "total > 0 → total > 1"): "the largest entry counts as 1, so it is 0 or at least 1",
     ("rule of matmul", "f'...{n}k' if n else 'k' → f'...{n}k'"): "a vector has no leading axes",
@@ -472,21 +473,21 @@ EQUIVALENT = {
     ("primitive dynamic_slice", "jnp.clip(start, 0, n - size) → jnp.clip(0, start, n - size)"): CLIP,
     ("primitive gather", "fresh_groups(indices.shape[:-1], start=x.ndim) → fresh_groups(indices.shape[:-1])"): LABELS,
     ("primitive gather", "jnp.clip(index, 0, x.shape[a] - 1) → jnp.clip(0, index, x.shape[a] - 1)"): CLIP,
-    ("row_rule", "wide(_rows(p, axes)) → _rows(p, axes)"): "a rule gets 16-bit arguments as float32",
+    ("row_rule", "at_least_float32(_as_rows(p, axes)) → _as_rows(p, axes)"): "a rule gets 16-bit arguments as float32",
     ("SoftmaxOperator.off_diagonal", "(..., :, None) → (..., None)"): "the same index",
     ("SoftmaxRootOperator.root", "jnp.where(self.p > 0, self.p, 1) → jnp.where(self.p > 0, self.p, 0)"): NOT_CHOSEN,
-    ("_beyond", "(~_within(x, lambd)).astype(x.dtype) → ~_within(x, lambd)"): PROMOTED,
-    ("_exponential_slope", "jnp.where(x > 0, 0, x) → jnp.where(x > 1, 0, x)"): NOT_CHOSEN,
-    ("_exponential_slope", "jnp.where(x > 0, 0, x) → jnp.where(x > 0, 1, x)"): NOT_CHOSEN,
-    ("_looked_up", "jnp.take(x, table, first + 2 * a, mode='fill', fill_value=0) → jnp.take(x, table, first + 2 * a, "
+    ("_shrink_rule", "(~_within(x, lambd)).astype(x.dtype) → ~_within(x, lambd)"): PROMOTED,
+    ("_exponential_linear_rule", "jnp.where(x > 0, 0, x) → jnp.where(x > 1, 0, x)"): NOT_CHOSEN,
+    ("_exponential_linear_rule", "jnp.where(x > 0, 0, x) → jnp.where(x > 0, 1, x)"): NOT_CHOSEN,
+    ("_take_tables", "jnp.take(x, table, first + 2 * a, mode='fill', fill_value=0) → jnp.take(x, table, first + 2 * a, "
      "fill_value=0)"): "filling is the default",
     ("mean_rule", "x.ndim + y.ndim + a → x.ndim + y.ndim - a"): LABELS,
     ("mean_rule", "x.ndim + y.ndim → x.ndim - y.ndim"): LABELS,
-    ("_through_half", "tuple(out) → out"): "relabelled into a tuple",
+    ("_half_rule", "tuple(out) → out"): "relabelled into a tuple",
     ("distance", "jnp.where(x == x, far, 0) → jnp.where(x == x, far, 1)"): "NaN and any number make NaN",
     ("first_largest", "jnp.arange(x.shape[-1], dtype=jnp.int32) → jnp.arange(x.shape[-1])"): "wider integers for places",
     ("bounded", "jnp.clip(x, -limit, limit) → jnp.clip(-limit, x, limit)"): CLIP,
-    ("_inside", "(~outside).astype(x.dtype) → ~outside"): PROMOTED,
+    ("_clip_rule", "(~outside).astype(x.dtype) → ~outside"): PROMOTED,
     ("_RowOperator.array", "jnp.eye(self.p.shape[-1], dtype=bool) → jnp.eye(self.p.shape[-1])"): PROMOTED,
     ("rule of instance_norm", "tuple(range(2, x.ndim)) → range(2, x.ndim)"): "a range serves as well",
     ("rule of prelu", "jnp.where(x > 0, 0, x) → jnp.where(x >= 0, 0, x)"): "x is 0 there",
@@ -497,21 +498,22 @@ EQUIVALENT = {
     ("rule of binary_cross_entropy_with_logits", "jnp.where(x > 0, x, 0) → jnp.where(x >= 0, x, 0)"): BOTH_FORMS,
     ("rule of poisson_nll", "jnp.where(t > 1, t, 1) → jnp.where(t >= 1, t, 1)"): BOTH_FORMS,
     ("rule of poisson_nll", "jnp.where(t > 1, t, 1) → jnp.where(t > 0, t, 1)"): "up to 1 the approximation is not used",
-    ("rule of triplet", "rows(by_anchor, 'a', 'i') → rows(by_anchor, 'i', 'a')"): LETTERS,
-    ("rule of triplet", "rows(by_positive, 'p', 'i') → rows(by_positive, 'i', 'p')"): LETTERS,
-    ("rule of triplet", "rows(by_negative, 'n', 'i') → rows(by_negative, 'i', 'n')"): LETTERS,
+    ("rule of triplet", "gradient_rule(by_anchor, 'a', 'i') → gradient_rule(by_anchor, 'i', 'a')"): LETTERS,
+    ("rule of triplet", "gradient_rule(by_positive, 'p', 'i') → gradient_rule(by_positive, 'i', 'p')"): LETTERS,
+    ("rule of triplet", "gradient_rule(by_negative, 'n', 'i') → gradient_rule(by_negative, 'i', 'n')"): LETTERS,
     ("rule of huber", "jnp.clip(predictions - targets, -delta, delta) → jnp.clip(-delta, predictions - targets, delta)"):
      CLIP,
-    ("ByKernel.contract", "set(inp) <= x.labels → set(inp) < x.labels"): "x has its channels beside them",
-    ("ByKernel.contract", "set(out) <= x.labels → set(out) < x.labels"): "x has its channels beside them",
-    ("ByKernel.contract", "set(keep) → keep"): SAME_SET,
+    ("ConvolutionByKernel.contract", "set(inp) <= x.labels → set(inp) < x.labels"): "x has its channels beside them",
+    ("ConvolutionByKernel.contract", "set(out) <= x.labels → set(out) < x.labels"): "x has its channels beside them",
+    ("ConvolutionByKernel.contract", "set(keep) → keep"): SAME_SET,
     ("Selection.contract", "set(keep) → keep"): SAME_SET,
-    ("Selection.contract", "set(target) & index.labels or len(flatten(self.axes)) != len(self.labels) → "
-     "set(target) & index.labels and len(flatten(self.axes)) != len(self.labels)"): ONCE,
-    ("Selection.contract", "zeros.at[_wrapless(i)].add(a, mode='drop') → zeros.at[_wrapless(i)].add(a)"):
+    ("Selection.contract", "set(target) & index.labels or len(labels_of(self.axes)) != len(self.labels) → "
+     "set(target) & index.labels and len(labels_of(self.axes)) != len(self.labels)"): ONCE,
+    ("Selection.contract", "zeros.at[_negatives_out_of_range(i)].add(a, mode='drop') → "
+     "zeros.at[_negatives_out_of_range(i)].add(a)"):
      "dropping is the default",
     ("Slice.contract", "set(keep) → keep"): SAME_SET,
-    ("Slice.tensor", "hit.astype(jnp.float32) → hit"): PROMOTED,
+    ("Slice.as_tensor", "hit.astype(jnp.float32) → hit"): PROMOTED,
 }  # fmt: skip
 
 

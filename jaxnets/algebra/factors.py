@@ -34,16 +34,16 @@ def shape_of(groups) -> tuple[int, ...]:
     return tuple(size_of(group) for group in groups)
 
 
-def flatten(groups) -> Group:
+def labels_of(groups) -> Group:
     return tuple(label for group in groups for label in group)
 
 
-def distinct(groups) -> list[Label]:
+def distinct_labels(groups) -> list[Label]:
     """Every label of the groups once, in order."""
-    return list(dict.fromkeys(flatten(groups)))
+    return list(dict.fromkeys(labels_of(groups)))
 
 
-def wide(x):
+def at_least_float32(x):
     """float16 and bfloat16 as float32: sums and long products need it."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
@@ -71,22 +71,22 @@ class Factor:
         raise NotImplementedError
 
     def contract(self, x: "Tensor", keep) -> "Tensor | None":
-        """Product with a stored array, summed over what is not in `keep`, or None where only `tensor()` will do."""
+        """Product with a stored array, summed over what is not in `keep`, or None where only `as_tensor()` will do."""
         return None
 
     @property
     def labels(self) -> set[Label]:
-        return set(flatten(self.axes))
+        return set(labels_of(self.axes))
 
     @property
-    def work(self) -> int:
+    def multiplies_per_vector(self) -> int:
         """Multiplications of its product with one vector."""
         return size_of(self.labels)
 
     def relabel(self, rename):
         return dataclasses.replace(self, axes=tuple(rename(group) for group in self.axes))  # type: ignore[type-var]
 
-    def tensor(self) -> "Tensor":
+    def as_tensor(self) -> "Tensor":
         """The factor as a stored array."""
         raise NotImplementedError
 
@@ -100,15 +100,15 @@ class Tensor(Factor):
     name: str = "A"
     kind = "dense"
 
-    def tensor(self):
+    def as_tensor(self):
         return self
 
     def formula(self, show) -> str:
         return self.name + show(self.axes)
 
-    def flat(self) -> tuple[jax.Array, list[Label]]:
+    def array_and_labels(self) -> tuple[jax.Array, list[Label]]:
         """The array with one axis a label; labels that repeat are taken on their diagonal."""
-        labels = list(flatten(self.axes))
+        labels = list(labels_of(self.axes))
         if self.value.shape != shape_of(self.axes):
             raise ValueError(
                 f"a factor holds an array of shape {self.value.shape} where its labels say {shape_of(self.axes)}; "
@@ -121,22 +121,22 @@ class Tensor(Factor):
             labels = [label for i, label in enumerate(labels) if i not in (first, second)] + [repeated]
         return array, labels
 
-    def aligned(self, labels) -> jax.Array:
+    def aligned_to(self, labels) -> jax.Array:
         """The array with these axes in this order, of size 1 along labels that it does not have."""
-        array, own = self.flat()
+        array, own = self.array_and_labels()
         array = array.transpose([own.index(label) for label in labels if label in own])
         return lax.expand_dims(array, [i for i, label in enumerate(labels) if label not in own])
 
-    def arranged(self, labels) -> jax.Array:
+    def broadcast_to(self, labels) -> jax.Array:
         """The array with these axes in this order, repeated along labels that it does not have."""
-        return jnp.broadcast_to(self.aligned(labels), [label.size for label in labels])
+        return jnp.broadcast_to(self.aligned_to(labels), [label.size for label in labels])
 
-    def summed(self, keep) -> "Tensor":
+    def summed_except(self, keep) -> "Tensor":
         """Sum over the labels that are not in `keep`."""
         if self.labels <= set(keep):
             return self
-        array, labels = self.flat()
-        array = wide(array).sum(tuple(i for i, label in enumerate(labels) if label not in keep))
+        array, labels = self.array_and_labels()
+        array = at_least_float32(array).sum(tuple(i for i, label in enumerate(labels) if label not in keep))
         return tensor(array, [label for label in labels if label in keep], self.name)
 
 
@@ -152,8 +152,8 @@ class Operator(Factor):
     `push` takes `[n, *shared, *inputs]` to `[n, *shared, *outputs]`; `pull` goes back.
     """
 
-    shared: int
-    outputs: int
+    shared_rank: int
+    output_rank: int
 
     def push(self, x) -> jax.Array:
         raise NotImplementedError
@@ -162,32 +162,32 @@ class Operator(Factor):
         raise NotImplementedError
 
     @property
-    def work(self):
+    def multiplies_per_vector(self):
         """Of a map that takes a few passes over its input and its output; others say how many it takes."""
-        shared, out, inp = map(flatten, self.parts())
+        shared, out, inp = map(labels_of, self.axes_by_role())
         return 4 * size_of(shared) * (size_of(out) + size_of(inp))
 
-    def parts(self):
-        stop = self.shared + self.outputs
-        return self.axes[: self.shared], self.axes[self.shared : stop], self.axes[stop:]
+    def axes_by_role(self):
+        stop = self.shared_rank + self.output_rank
+        return self.axes[: self.shared_rank], self.axes[self.shared_rank : stop], self.axes[stop:]
 
     def contract(self, x, keep):
-        shared = self.parts()[0]
-        if len(flatten(self.axes)) != len(self.labels):
+        shared = self.axes_by_role()[0]
+        if len(labels_of(self.axes)) != len(self.labels):
             return None
-        for source, target, apply in self.ways():
-            own, new = set(flatten(source)), set(flatten(target))
+        for source, target, apply in self.directions():
+            own, new = set(labels_of(source)), set(labels_of(target))
             if not own & set(keep) and not new & x.labels:  # along labels that it does not have x is constant
-                extra = [label for label in distinct(x.axes) if label not in self.labels]
-                array = x.arranged([*extra, *flatten(shared), *flatten(source)])
+                extra = [label for label in distinct_labels(x.axes) if label not in self.labels]
+                array = x.broadcast_to([*extra, *labels_of(shared), *labels_of(source)])
                 array = apply(array.reshape(size_of(extra), *shape_of(shared), *shape_of(source)))
-                labels = [*extra, *flatten(shared), *flatten(target)]
+                labels = [*extra, *labels_of(shared), *labels_of(target)]
                 return tensor(array.reshape([label.size for label in labels]), labels)
         return None
 
-    def ways(self):
+    def directions(self):
         """From which axes to which others products go, and by what."""
-        _, out, inp = self.parts()
+        _, out, inp = self.axes_by_role()
         return (inp, out, self.push), (out, inp, self.pull)
 
     @property
@@ -196,7 +196,7 @@ class Operator(Factor):
 
     def array(self, forward: bool | None = None) -> jax.Array:
         """[*shared, *outputs, *inputs], from the images of the unit vectors of one side (by default the narrower)."""
-        shared, out, inp = map(shape_of, self.parts())
+        shared, out, inp = map(shape_of, self.axes_by_role())
         forward = math.prod(inp) <= math.prod(out) if forward is None else forward
         side, apply = (inp, self.push) if forward else (out, self.pull)
         basis = jnp.eye(math.prod(side), dtype=self.dtype).reshape(-1, *(1,) * len(shared), *side)
@@ -205,11 +205,11 @@ class Operator(Factor):
             return jnp.moveaxis(images, 0, -1).reshape(*shared, *out, *inp)
         return jnp.moveaxis(images, 0, len(shared)).reshape(*shared, *out, *inp)
 
-    def tensor(self):
+    def as_tensor(self):
         return Tensor(self.array(), self.axes, self.kind)
 
 
-def by_rows(apply):
+def applied_to_rows(apply):
     """Decorates `push` or `pull` of an operator on rows, the last axis of its arrays: it gets them as [shared, 1, n].
 
     And what they are multiplied by as [shared, many, n]: with `many` in front, Σ p·x is wrong in compiled code of jaxlib
@@ -238,8 +238,8 @@ class Selection(Factor):
     kind = "selection"
 
     @property
-    def work(self):
-        return size_of(flatten(self.axes[:-1]))
+    def multiplies_per_vector(self):
+        return size_of(labels_of(self.axes[:-1]))
 
     @property
     def size(self) -> int:
@@ -248,39 +248,39 @@ class Selection(Factor):
     def formula(self, show) -> str:
         return f"δ({show(self.axes[-1:])[1:-1]}, {self.name}{show(self.axes[:-1])})"
 
-    def tensor(self):
+    def as_tensor(self):
         hit = jnp.expand_dims(self.index, -1) == jnp.arange(self.size)
         return Tensor(hit.astype(jnp.float32), self.axes, "δ")
 
     def contract(self, x, keep):
         index = Tensor(self.index, self.axes[:-1])
         target, keep = self.axes[-1], set(keep)
-        if set(target) & index.labels or len(flatten(self.axes)) != len(self.labels):
+        if set(target) & index.labels or len(labels_of(self.axes)) != len(self.labels):
             return None
-        extra = [label for label in distinct(x.axes) if label not in self.labels]
-        common = [label for label in flatten(index.axes) if label in x.labels]
+        extra = [label for label in distinct_labels(x.axes) if label not in self.labels]
+        common = [label for label in labels_of(index.axes) if label in x.labels]
         if set(target) <= x.labels and not set(target) & keep:  # gather
-            own = [label for label in flatten(index.axes) if label not in common]
-            array = x.arranged([*common, *target, *extra])
+            own = [label for label in labels_of(index.axes) if label not in common]
+            array = x.broadcast_to([*common, *target, *extra])
             array = array.reshape(size_of(common), self.size, size_of(extra))
-            ids = index.arranged([*common, *own]).reshape(size_of(common), size_of(own))
-            array = jax.vmap(lambda a, i: a.at[_wrapless(i)].get(mode="fill", fill_value=0))(array, ids)
+            ids = index.broadcast_to([*common, *own]).reshape(size_of(common), size_of(own))
+            array = jax.vmap(lambda a, i: a.at[_negatives_out_of_range(i)].get(mode="fill", fill_value=0))(array, ids)
             labels = [*common, *own, *extra]
         elif not set(target) & x.labels:  # scatter
-            dropped = [label for label in flatten(index.axes) if label not in keep]
-            kept = [label for label in flatten(index.axes) if label in keep]
-            array = x.arranged([*kept, *dropped, *extra])
+            dropped = [label for label in labels_of(index.axes) if label not in keep]
+            kept = [label for label in labels_of(index.axes) if label in keep]
+            array = x.broadcast_to([*kept, *dropped, *extra])
             array = array.reshape(size_of(kept), size_of(dropped), size_of(extra))
-            ids = index.arranged([*kept, *dropped]).reshape(size_of(kept), size_of(dropped))
+            ids = index.broadcast_to([*kept, *dropped]).reshape(size_of(kept), size_of(dropped))
             zeros = jnp.zeros((self.size, size_of(extra)), array.dtype)
-            array = jax.vmap(lambda a, i: zeros.at[_wrapless(i)].add(a, mode="drop"))(array, ids)
+            array = jax.vmap(lambda a, i: zeros.at[_negatives_out_of_range(i)].add(a, mode="drop"))(array, ids)
             labels = [*kept, *target, *extra]
         else:
             return None
         return tensor(array.reshape([label.size for label in labels]), labels)
 
 
-def _wrapless(index):
+def _negatives_out_of_range(index):
     """Negative indices count from the end in JAX; here they select nothing."""
     return jnp.where(index < 0, jnp.iinfo(jnp.int32).max, index.astype(jnp.int32))
 
@@ -295,7 +295,7 @@ class Slice(Factor):
     kind = "selection"
 
     @property
-    def work(self):
+    def multiplies_per_vector(self):
         return size_of(self.axes[1])
 
     def formula(self, show) -> str:
@@ -305,7 +305,7 @@ class Slice(Factor):
         step = "" if self.stride == 1 else f"{self.stride}·"
         return f"δ({big}, {step}{small}{f' + {self.start}' if self.start else ''})"
 
-    def tensor(self):
+    def as_tensor(self):
         small, big = shape_of(self.axes)
         hit = jnp.arange(big) == (self.start + self.stride * jnp.arange(small))[:, None]
         return Tensor(hit.astype(jnp.float32), self.axes, "δ")
@@ -314,8 +314,8 @@ class Slice(Factor):
         small, big = self.axes
         for source, target in ((big, small), (small, big)):
             if set(source) <= x.labels and not set(source) & set(keep) and not set(target) & x.labels:
-                extra = [label for label in distinct(x.axes) if label not in source]
-                array = x.arranged([*extra, *source]).reshape(size_of(extra), size_of(source))
+                extra = [label for label in distinct_labels(x.axes) if label not in source]
+                array = x.broadcast_to([*extra, *source]).reshape(size_of(extra), size_of(source))
                 stop = self.start + self.stride * (size_of(small) - 1) + 1
                 if source is big:
                     array = lax.slice(array, (0, self.start), (len(array), stop), (1, self.stride))
@@ -340,8 +340,8 @@ class Opaque(Operator):
     output: int
     axes: tuple[Group, ...]
     name: str = "opaque"
-    shared: int = 0
-    outputs: int = 0
+    shared_rank: int = 0
+    output_rank: int = 0
     out_shared: tuple[int, ...] = ()
     in_shared: tuple[int, ...] = ()
     one_way: str = ""  # "push" where JAX cannot transpose (a while loop), "pull" where it cannot push (custom_vjp)
@@ -361,15 +361,15 @@ class Opaque(Operator):
         operands = [*self.operands[: self.argument], x, *self.operands[self.argument + 1 :]]
         return self.function(*operands)[self.output]
 
-    def ways(self):
-        push, pull = super().ways()
+    def directions(self):
+        push, pull = super().directions()
         return {"push": (push,), "pull": (pull,)}.get(self.one_way, (push, pull))
 
     def array(self, forward=None):
         return super().array(self.one_way == "push" if self.one_way else forward)
 
-    def _along(self, transform, x, source, target):
-        n = self.shared
+    def _apply_to_many(self, transform, x, source, target):
+        n = self.shared_rank
         x = jnp.moveaxis(x, range(1, n + 1), [1 + i for i in source])
         y = jax.vmap(transform)(x) if len(x) != 1 else transform(x[0])[None]
         return jnp.moveaxis(y, [1 + i for i in target], range(1, n + 1))
@@ -377,9 +377,9 @@ class Opaque(Operator):
     def push(self, x):
         primal = self.operands[self.argument]
         linear = jax.linearize(self._function, primal)[1]
-        return self._along(linear, x.astype(primal.dtype), self.in_shared, self.out_shared)
+        return self._apply_to_many(linear, x.astype(primal.dtype), self.in_shared, self.out_shared)
 
     def pull(self, x):
         primal = self.operands[self.argument]
         y, vjp = jax.vjp(self._function, primal)
-        return self._along(lambda ct: vjp(ct)[0], x.astype(y.dtype), self.out_shared, self.in_shared)
+        return self._apply_to_many(lambda ct: vjp(ct)[0], x.astype(y.dtype), self.out_shared, self.in_shared)

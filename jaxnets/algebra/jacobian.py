@@ -20,9 +20,9 @@ from .factors import Label, Tensor, pytree
 from .notation import formula, structure
 from .picture import Markup, code, figure, heat_map
 from .sizes import check_bytes, show_bytes
-from .terms import Term, compose, make_term, merged, tied
+from .terms import Term, compose, diagonal_part, make_term, merged_terms, traced_out
 
-SMALL = 1 << 20  # bytes
+SMALL_BYTES = 1 << 20  # bytes
 
 
 @pytree("terms")
@@ -57,17 +57,17 @@ class Jacobian:
 
     def __matmul__(self, other):
         if not isinstance(other, Jacobian):
-            v = _array(other)
+            v = _as_floating(other)
             if v.shape != self.in_shape:
                 raise ShapeError(f"J @ v: v has shape {v.shape}, the input of J has shape {self.in_shape}")
-            return replace(self @ _column(v), dtype=jnp.result_type(v, self.dtype)).dense(limit=math.inf)
+            return replace(self @ _as_column(v), dtype=jnp.result_type(v, self.dtype)).dense(limit=math.inf)
         if self.in_shape != other.out_shape:
             raise ShapeError(f"A @ B: the input of A has shape {self.in_shape}, the output of B {other.out_shape}")
         terms = [compose(a, b) for a in self.terms for b in other.terms]
         return jacobian_of(terms, self.out_shape, other.in_shape, other.dtype, (self.names[0], other.names[1]))
 
     def __rmatmul__(self, other):
-        u = _array(other)
+        u = _as_floating(other)
         if u.shape != self.out_shape:
             raise ShapeError(f"u @ J: u has shape {u.shape}, the output of J has shape {self.out_shape}")
         return self.T @ u
@@ -91,7 +91,7 @@ class Jacobian:
     def __mul__(self, scale):
         if isinstance(scale, (int, float)):
             return replace(self, terms=tuple(replace(t, scale=t.scale * scale) for t in self.terms))
-        scale = _array(scale)
+        scale = _as_floating(scale)
         if scale.shape != ():
             raise ShapeError(f"scale * J: scale has shape {scale.shape}, a scalar was expected")
         return replace(self, terms=tuple(replace(t, factors=(*t.factors, Tensor(scale, (), "c"))) for t in self.terms))
@@ -109,7 +109,7 @@ class Jacobian:
 
     def reduced(self) -> "Jacobian":
         """The same Jacobian with inner sums carried out and terms of equal structure added."""
-        return replace(self, terms=tuple(merged(self.terms)))
+        return replace(self, terms=tuple(merged_terms(self.terms)))
 
     # arrays
 
@@ -120,7 +120,7 @@ class Jacobian:
         free now; `math.inf` for no limit).
         """
         self._check_size(self.shape, limit)
-        return self._total([term.dense() for term in self.terms], self.shape)
+        return self._summed([term.dense() for term in self.terms], self.shape)
 
     def matrix(self, limit: float | None = None) -> jax.Array:
         """`dense()` with the output and the input flattened to one axis each."""
@@ -146,21 +146,24 @@ class Jacobian:
             )
         shape = self.out_shape + self.in_shape[1:]
         self._check_size(shape, limit)
-        return self._total([replace(t, inp=t.inp[1:]).dense() for t in self.terms], shape)
+        return self._summed([replace(t, inp=t.inp[1:]).dense() for t in self.terms], shape)
 
     def diagonal(self, axes: tuple[int, ...] | None = None) -> jax.Array:
         """∂y[i]/∂x[i] for every index i of these axes (default: of all), `[*other outputs, *other inputs, *axes]`.
 
         Raises ShapeError where output and input differ along them.
         """
-        return self._tied("diagonal", axes, False)
+        axes = self._checked_pairs("diagonal", axes)
+        shape = (*self._shape_without(axes), *(self.out_shape[a] for a in axes))
+        return self._summed([diagonal_part(term, axes).dense() for term in self.terms], shape)
 
     def trace(self, axes: tuple[int, ...] | None = None) -> jax.Array:
         """Σ_i ∂y[i]/∂x[i] over the indices of these axes (default: of all), `[*other outputs, *other inputs]`.
 
         Raises ShapeError where output and input differ along them.
         """
-        return self._tied("trace", axes, True)
+        axes = self._checked_pairs("trace", axes)
+        return self._summed([traced_out(term, axes).dense() for term in self.terms], self._shape_without(axes))
 
     def sparsity(self, limit: float | None = None) -> jax.Array:
         """Which entries of `dense()` may differ from zero, whatever the numbers: False is zero by structure alone.
@@ -171,9 +174,9 @@ class Jacobian:
         Array([[ True, False],
                [False,  True]], dtype=bool)
         """
-        return self._generic().dense(limit) != 0
+        return self._with_arbitrary_numbers().dense(limit) != 0
 
-    def _generic(self) -> "Jacobian":
+    def _with_arbitrary_numbers(self) -> "Jacobian":
         """The same structure with arbitrary positive numbers; those that it has need not be known."""
         draw = np.random.default_rng(0)
 
@@ -191,34 +194,38 @@ class Jacobian:
         """
         out, inp = map(math.prod, self.block_shape)
         rows, columns = min(rows, out), min(columns, inp)
-        if math.prod(self.shape) * self.dtype.itemsize <= SMALL:
+        if math.prod(self.shape) * self.dtype.itemsize <= SMALL_BYTES:
             return self.matrix()[:rows, :columns]
 
         if rows <= columns:
-            return jax.lax.map(
-                lambda i: (unit(self.out_shape, i, self.dtype) @ self).reshape(-1)[:columns], jnp.arange(rows)
-            )
-        return jax.lax.map(lambda i: (self @ unit(self.in_shape, i, self.dtype)).reshape(-1)[:rows], jnp.arange(columns)).T
+            return jax.lax.map(lambda i: self._row(i)[:columns], jnp.arange(rows))
+        return jax.lax.map(lambda i: self._column(i)[:rows], jnp.arange(columns)).T
+
+    def _row(self, i) -> jax.Array:
+        return (unit_array(self.out_shape, i, self.dtype) @ self).reshape(-1)
+
+    def _column(self, i) -> jax.Array:
+        return (self @ unit_array(self.in_shape, i, self.dtype)).reshape(-1)
 
     def possible(self, rows: int = 32, columns: int = 32) -> jax.Array:
         """The part of `sparsity()` that `corner` shows."""
-        return self._generic().corner(rows, columns) != 0
+        return self._with_arbitrary_numbers().corner(rows, columns) != 0
 
     @property
-    def apart(self) -> bool:
+    def examples_are_independent(self) -> bool:
         """Whether it is shown an example at a time: batched, and not a vector by a vector, whose entries are features."""
         return self.batched and len(self.out_shape + self.in_shape) > 2
 
     @property
     def block_shape(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Output and input of one example where examples are apart, else of everything."""
-        return (self.out_shape[1:], self.in_shape[1:]) if self.apart else (self.out_shape, self.in_shape)
+        return (self.out_shape[1:], self.in_shape[1:]) if self.examples_are_independent else (self.out_shape, self.in_shape)
 
     def outline(self) -> "Jacobian":
         """The same Jacobian with shapes in place of real numbers: enough for words and for the picture of its structure."""
 
         def shape(leaf):
-            known = not jnp.issubdtype(leaf.dtype, jnp.floating) and _is_known(leaf)
+            known = not jnp.issubdtype(leaf.dtype, jnp.floating) and _holds_numbers(leaf)
             return leaf if known else jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
 
         return replace(self, terms=jax.tree.map(shape, self.terms))
@@ -229,28 +236,31 @@ class Jacobian:
         Where numbers are not known (inside `jit`, or of an `outline`) only the structure is shown.
         """
         leaves = jax.tree.leaves(self.terms)
-        if not all(_is_known(leaf) for leaf in leaves if not jnp.issubdtype(leaf.dtype, jnp.floating)):
+        if not all(_holds_numbers(leaf) for leaf in leaves if not jnp.issubdtype(leaf.dtype, jnp.floating)):
             return Markup()
         with jax.ensure_compile_time_eval():
             possible = np.asarray(self.possible(rows, columns))
-            values = np.asarray(self.corner(rows, columns)) if all(map(_is_known, leaves)) else None
+            values = np.asarray(self.corner(rows, columns)) if all(map(_holds_numbers, leaves)) else None
         whole = "×".join(str(math.prod(side)) for side in self.block_shape)
         shown = "×".join(map(str, possible.shape))
-        words = f"{self.names[0]} by {self.names[1]}, {'an example, ' * self.apart}{whole}"
+        words = f"{self.names[0]} by {self.names[1]}, {'an example, ' * self.examples_are_independent}{whole}"
         return heat_map(values, possible, words + (f", the first {shown}" if shown != whole else ""), width)
 
-    def _tied(self, name, axes, summed):
+    def _checked_pairs(self, name, axes) -> tuple[int, ...]:
+        """These axes, counted from 0; ShapeError unless output and input both have them, in the same size."""
         out, inp = self.out_shape, self.in_shape
         if axes is None and len(out) != len(inp):
             raise ShapeError(f"{name}: output {out} and input {inp} differ")
-        axes = range(len(out)) if axes is None else [a + len(out) if a < 0 else a for a in axes]
+        axes = tuple(range(len(out))) if axes is None else tuple(a + len(out) if a < 0 else a for a in axes)
         if any(not 0 <= a < min(len(out), len(inp)) or out[a] != inp[a] for a in axes):
-            raise ShapeError(f"{name}: output {out} and input {inp} differ along axes {tuple(axes)}")
-        rest = [n for side in (out, inp) for a, n in enumerate(side) if a not in axes]
-        shape = (*rest, *([] if summed else [out[a] for a in axes]))
-        return self._total([tied(term, axes, summed).dense() for term in self.terms], shape)
+            raise ShapeError(f"{name}: output {out} and input {inp} differ along axes {axes}")
+        return axes
 
-    def _total(self, arrays, shape):
+    def _shape_without(self, axes) -> tuple[int, ...]:
+        """The output's shape, then the input's, both without these axes."""
+        return tuple(n for side in (self.out_shape, self.in_shape) for a, n in enumerate(side) if a not in axes)
+
+    def _summed(self, arrays, shape):
         total = reduce(jnp.add, arrays) if arrays else jnp.zeros(shape)
         return total.astype(self.dtype)
 
@@ -298,29 +308,29 @@ class Jacobian:
 
 def jacobian_of(terms, out_shape, in_shape, dtype, names=("y", "x")) -> Jacobian:
     """A Jacobian from terms; terms over an empty axis are zero and left out."""
-    labels = [set(t.external).union(*(f.labels for f in t.factors)) for t in terms]
+    labels = [set(t.external_labels).union(*(f.labels for f in t.factors)) for t in terms]
     terms = tuple(t for t, own in zip(terms, labels, strict=True) if all(label.size for label in own))
     if 0 in out_shape or 0 in in_shape:
         terms = ()
     return Jacobian(terms, tuple(out_shape), tuple(in_shape), jnp.dtype(dtype), names)
 
 
-def _array(x) -> jax.Array:
+def _as_floating(x) -> jax.Array:
     x = jnp.asarray(x)
     return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.result_type(float))
 
 
-def _is_known(leaf) -> bool:
+def _holds_numbers(leaf) -> bool:
     """Whether it holds numbers, which shapes and what is traced do not."""
     return isinstance(leaf, (jax.Array, np.ndarray)) and not isinstance(leaf, jax.core.Tracer)
 
 
-def _column(v) -> Jacobian:
+def _as_column(v) -> Jacobian:
     """v as the Jacobian of a function of nothing."""
     groups = tuple((Label(i, n),) for i, n in enumerate(v.shape))
     return jacobian_of([make_term(groups, (), [Tensor(v, groups, "v")])], v.shape, (), v.dtype, ("v", ""))
 
 
-def unit(shape, i, dtype) -> jax.Array:
+def unit_array(shape, i, dtype) -> jax.Array:
     """An array of zeros, and 1 at its i-th entry."""
     return jnp.zeros(math.prod(shape), dtype).at[i].set(1).reshape(shape)

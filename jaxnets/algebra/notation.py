@@ -1,12 +1,12 @@
 """What a Jacobian says of itself: a word for its structure, and its formula in index notation."""
 
-from .factors import Label, Tensor, flatten
+from .factors import Label, Tensor, labels_of
 from .terms import Term
 
 
 def structure(term: Term) -> str:
     """A short word for what the labels and factors of a term say."""
-    out, inp = set(flatten(term.out)), set(flatten(term.inp))
+    out, inp = set(labels_of(term.out)), set(labels_of(term.inp))
     shared = out & inp
     special = {f.kind for f in term.factors if not isinstance(f, Tensor)}
     if special == {"selection"} and all(f.kind == "selection" for f in term.factors):
@@ -18,7 +18,7 @@ def structure(term: Term) -> str:
             return "diagonal"
         if term.factors or term.scale != 1:
             return "scaled identity" if out else "scalar"
-        return "identity" if flatten(term.out) == flatten(term.inp) else "permutation"
+        return "identity" if labels_of(term.out) == labels_of(term.inp) else "permutation"
     if not term.factors:
         return "broadcast" if inp < out else "sum" if out < inp else "ones"
     if len(term.factors) > 1:
@@ -38,9 +38,9 @@ class _Namer:
 
     def __init__(self, terms: tuple[Term, ...], names: tuple[str, str]):
         self.names = names
-        sizes = [[label.size for label in flatten(t.out) + flatten(t.inp)] for t in terms]
+        sizes = [[label.size for label in labels_of(t.out) + labels_of(t.inp)] for t in terms]
         self.terms = [t for t, own in zip(terms, sizes, strict=True) if own == sizes[0]]
-        self.strange = len(terms) - len(self.terms)  # terms whose axes are split in another way
+        self.unlike_terms = len(terms) - len(self.terms)  # terms whose axes are split in another way
         self.letters: list[str] = []  # one for every label position of the output, then of the input
 
     def formula(self) -> str:
@@ -55,32 +55,32 @@ class _Namer:
             texts = ["".join(next(letters) for _ in group) or "0" for group in groups]
             sides.append(f"[{','.join(texts)}]" if texts else "")
         text = " + ".join(self.product(term) for term in self.terms).replace("+ −", "− ")
-        return f"∂{y}{sides[0]}/∂{x}{sides[1]} = {text}{' + …' if self.strange else ''}"
+        return f"∂{y}{sides[0]}/∂{x}{sides[1]} = {text}{' + …' if self.unlike_terms else ''}"
 
     def name_positions(self):
-        rows = [flatten(t.out) + flatten(t.inp) for t in self.terms]
-        count = len(flatten(self.terms[0].out))
+        rows = [labels_of(t.out) + labels_of(t.inp) for t in self.terms]
+        count = len(labels_of(self.terms[0].out))
         for position in range(len(rows[0])):
             shared = next((p for p in range(position) if all(row[p] == row[position] for row in rows)), None)
             if shared is not None and position >= count:
                 self.letters.append(self.letters[shared])
             else:
                 hint = rows[0][position].name if rows[0].index(rows[0][position]) == position else ""
-                self.letters.append(self.fresh(hint, self.letters))
+                self.letters.append(self.fresh_letter(hint, self.letters))
 
-    def fresh(self, hint, used) -> str:
+    def fresh_letter(self, hint, used) -> str:
         pool = [hint, *"ijklmnopqrstuvwxyz"] if hint else "ijklmnopqrstuvwxyz"
         return next((n for n in pool if n not in used), f"i{len(used)}")
 
     def product(self, term: Term) -> str:
         names: dict[Label, str] = {}
         parts = []
-        for label, letter in zip(flatten(term.out) + flatten(term.inp), self.letters, strict=True):
+        for label, letter in zip(labels_of(term.out) + labels_of(term.inp), self.letters, strict=True):
             if names.setdefault(label, letter) != letter:
                 parts.append(f"δ({names[label]},{letter})")
-        inner = [label for f in term.factors for label in flatten(f.axes) if label not in names]
+        inner = [label for f in term.factors for label in labels_of(f.axes) if label not in names]
         for label in dict.fromkeys(inner):
-            names[label] = self.fresh(label.name, [*self.letters, *names.values()])
+            names[label] = self.fresh_letter(label.name, [*self.letters, *names.values()])
 
         def show(groups):
             texts = ["".join(names[label] for label in group) or "0" for group in groups]

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ..errors import ShapeError
-from .factors import Factor, Group, Label, Slice, Tensor, flatten
+from .factors import Factor, Group, Label, Slice, Tensor, labels_of
 from .jacobian import Jacobian, jacobian_of
 from .terms import Unifier, make_term
 
@@ -98,7 +98,7 @@ def regroup(y, x) -> Jacobian | None:
     inp = fresh_groups(x.shape, names)
     out = fresh_groups(y.shape, start=len(inp))
     unifier = Unifier(len(inp) + len(out))
-    if not unifier.unify(flatten(inp), flatten(out)):
+    if not unifier.unify(labels_of(inp), labels_of(out)):
         return None
     return jacobian_of([make_term(map(unifier.resolve, out), map(unifier.resolve, inp), ())], y.shape, x.shape, x.dtype)
 

@@ -24,13 +24,13 @@ def available_memory() -> float:
     stats = jax.devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats["bytes_in_use"]
-    free = 1024 * _number("/proc/meminfo", r"MemAvailable:\s*(\d+)")
+    free = 1024 * _number_in_file("/proc/meminfo", r"MemAvailable:\s*(\d+)")
     if free == math.inf and hasattr(os, "sysconf"):
         free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min(free, _number("/sys/fs/cgroup/memory.max", r"(\d+)"))
+    return min(free, _number_in_file("/sys/fs/cgroup/memory.max", r"(\d+)"))
 
 
-def _number(path: str, pattern: str) -> float:
+def _number_in_file(path: str, pattern: str) -> float:
     """A number in a system file, infinity where there is none."""
     try:
         with open(path) as file:

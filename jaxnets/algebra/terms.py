@@ -8,8 +8,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .contraction import add, contract, fused, scaled, with_deltas
-from .factors import Factor, Group, Label, Selection, Slice, Tensor, distinct, flatten, pytree, shape_of, size_of, tensor
+from .contraction import contract, scaled_tensor, sum_of_tensors, with_deltas, with_fused_labels
+from .factors import (
+    Factor,
+    Group,
+    Label,
+    Selection,
+    Slice,
+    Tensor,
+    distinct_labels,
+    labels_of,
+    pytree,
+    shape_of,
+    size_of,
+    tensor,
+)
 
 
 @pytree("factors")
@@ -22,36 +35,36 @@ class Term:
     scale: float = 1.0
 
     @property
-    def external(self) -> list[Label]:
+    def external_labels(self) -> list[Label]:
         """The labels of output and input, each once."""
-        return distinct(self.out + self.inp)
+        return distinct_labels(self.out + self.inp)
 
     @property
-    def signature(self):
+    def label_pattern(self):
         """Two terms with the same signature share labels in the same way: their arrays can be added."""
         return tuple(tuple((label.id, label.size) for label in group) for group in self.out + self.inp)
 
     @property
-    def stored(self) -> bool:
+    def is_stored(self) -> bool:
         """No factor is a map without an array."""
         return all(isinstance(f, Tensor) for f in self.factors)
 
     @property
-    def full(self) -> bool:
+    def is_one_full_array(self) -> bool:
         """One array over all external labels: other terms can be added into it at no further memory."""
-        return len(self.factors) == 1 and self.stored and self.factors[0].labels == set(self.external)
+        return len(self.factors) == 1 and self.is_stored and self.factors[0].labels == set(self.external_labels)
 
-    def array(self) -> Tensor:
+    def as_tensor(self) -> Tensor:
         """One stored array over (some of) the external labels."""
-        return contract(self.factors, self.external, self.scale)
+        return contract(self.factors, self.external_labels, self.scale)
 
     def reduced(self, fully=False) -> "Term":
         """Sum over the internal labels; `fully` also multiplies what is left into one array."""
-        external, scale, factors = set(self.external), self.scale, list(self.factors)
+        external, scale, factors = set(self.external_labels), self.scale, list(self.factors)
         stored = [f for f in factors if isinstance(f, Tensor)]
         if scale != 1 and stored:  # the smallest array takes the scale: everything after is larger
             smallest = min(stored, key=lambda f: size_of(f.labels))
-            factors[factors.index(smallest)] = scaled(smallest, scale)
+            factors[factors.index(smallest)] = scaled_tensor(smallest, scale)
             scale = 1.0
         groups = [[f] for f in factors]
         for label in set().union(*(f.labels for f in factors)) - external:
@@ -65,13 +78,13 @@ class Term:
             return alone or (not fully and all(isinstance(f, (Selection, Slice)) for f in group))
 
         factors = [f for g in groups for f in (g if done(g) else [contract(g, external)])]
-        while pair := _inside_another(factors):  # costs nothing: absorb it
+        while pair := _absorbable_pair(factors):  # costs nothing: absorb it
             factors = [f for f in factors if f not in pair] + [contract(pair, external)]
         return replace(self, factors=tuple(factors), scale=scale)
 
-    def spread(self, out, inp) -> Tensor | None:
+    def with_labels(self, out, inp) -> Tensor | None:
         """The same map with these labels, a Kronecker delta where they share less; None where they share more."""
-        ours, theirs = flatten(self.out) + flatten(self.inp), flatten(out) + flatten(inp)
+        ours, theirs = labels_of(self.out) + labels_of(self.inp), labels_of(out) + labels_of(inp)
         if [label.size for label in ours] != [label.size for label in theirs]:
             return None
         source = dict(zip(theirs, ours, strict=True))
@@ -79,20 +92,20 @@ class Term:
             return None
         first = {old: new for new, old in reversed(source.items())}
         repeats = [(first[old], new) for new, old in source.items() if first[old] != new]
-        value = self.array().relabel(lambda group: tuple(first[label] for label in group))
+        value = self.as_tensor().relabel(lambda group: tuple(first[label] for label in group))
         return with_deltas(value, list(source), repeats)
 
     def dense(self) -> jax.Array:
         """The array with an axis for every axis of output and input."""
-        labels = iter([label._replace(id=i) for i, label in enumerate(flatten(self.out) + flatten(self.inp))])
+        labels = iter([label._replace(id=i) for i, label in enumerate(labels_of(self.out) + labels_of(self.inp))])
         out, inp = ([tuple(next(labels) for _ in group) for group in side] for side in (self.out, self.inp))
-        value = self.spread(out, inp)
+        value = self.with_labels(out, inp)
         assert value is not None  # labels that are all different share least
-        array = value.arranged(flatten(out) + flatten(inp))
+        array = value.broadcast_to(labels_of(out) + labels_of(inp))
         return array.reshape(shape_of(self.out) + shape_of(self.inp))
 
 
-def _inside_another(factors):
+def _absorbable_pair(factors):
     """Two stored arrays of which one has no label of its own, or None."""
     stored = [f for f in factors if isinstance(f, Tensor)]
     return next(((f, g) for f in stored for g in stored if f is not g and f.labels <= g.labels), None)
@@ -112,7 +125,7 @@ def make_term(out, inp, factors, scale=1.0) -> Term:
     return Term(out, inp, tuple(f.relabel(rename) for f in factors), float(scale))
 
 
-def _shifted(term: Term, by: int) -> Term:
+def _with_shifted_ids(term: Term, by: int) -> Term:
     def rename(group):
         return tuple(label._replace(id=label.id + by) for label in group)
 
@@ -124,8 +137,9 @@ def _shifted(term: Term, by: int) -> Term:
     )
 
 
-def _highest(term: Term) -> int:
-    return max([label.id for label in term.external] + [label.id for f in term.factors for label in f.labels], default=-1)
+def _highest_id(term: Term) -> int:
+    inner = [label for f in term.factors for label in f.labels]
+    return max((label.id for label in [*term.external_labels, *inner]), default=-1)
 
 
 class Unifier:
@@ -144,7 +158,7 @@ class Unifier:
                 result += (label,)
         return result
 
-    def fresh(self, size, name) -> Label:
+    def fresh_label(self, size, name) -> Label:
         self.next_id += 1
         return Label(self.next_id, size, name)
 
@@ -164,36 +178,36 @@ class Unifier:
             big, small = (x, y) if x.size > y.size else (y, x)
             if big.size % small.size:
                 return False
-            self.known[big] = (self.fresh(big.size // small.size, ""), self.fresh(small.size, ""))
+            self.known[big] = (self.fresh_label(big.size // small.size, ""), self.fresh_label(small.size, ""))
 
 
 def compose(a: Term, b: Term) -> Term:
     """The term of a·b: the input labels of a become the output labels of b."""
-    b = _shifted(b, _highest(a) + 1)
-    unifier = Unifier(_highest(b))
+    b = _with_shifted_ids(b, _highest_id(a) + 1)
+    unifier = Unifier(_highest_id(b))
     for axis, (left, right) in enumerate(zip(a.inp, b.out, strict=True)):
         if not unifier.unify(left, right):
-            return compose(_fused(a, axis), _transposed(_fused(_transposed(b), axis)))
+            return compose(_with_fused_axis(a, axis), _transposed_term(_with_fused_axis(_transposed_term(b), axis)))
     out, inp = tuple(map(unifier.resolve, a.out)), tuple(map(unifier.resolve, b.inp))
     factors = [f.relabel(unifier.resolve) for f in a.factors + b.factors]
     scale = a.scale * b.scale
-    used = set(flatten(out + inp)).union(*(f.labels for f in factors))
-    for label in set(flatten(map(unifier.resolve, a.inp))) - used:  # summed, and nothing depends on it
+    used = set(labels_of(out + inp)).union(*(f.labels for f in factors))
+    for label in set(labels_of(map(unifier.resolve, a.inp))) - used:  # summed, and nothing depends on it
         scale *= label.size
     return make_term(out, inp, factors, scale)
 
 
-def _transposed(term: Term) -> Term:
+def _transposed_term(term: Term) -> Term:
     return replace(term, out=term.inp, inp=term.out)
 
 
-def _fused(term: Term, axis: int) -> Term:
+def _with_fused_axis(term: Term, axis: int) -> Term:
     """The same term with a single label of its own on that input axis."""
     group = term.inp[axis]
-    taken = set(flatten(term.out)) | {label for i, g in enumerate(term.inp) if i != axis for label in g}
+    taken = set(labels_of(term.out)) | {label for i, g in enumerate(term.inp) if i != axis for label in g}
     if not group or (len(group) == 1 and group[0] not in taken):
         return term
-    next_id, own, factors = _highest(term), [], list(term.factors)
+    next_id, own, factors = _highest_id(term), [], list(term.factors)
     for label in group:
         next_id += 1
         fresh = label._replace(id=next_id)
@@ -206,59 +220,70 @@ def _fused(term: Term, axis: int) -> Term:
     touched = [f for f in factors if f.labels & set(own)]
     product = contract(touched, taken | set(own))
     whole = Label(next_id + 1, math.prod(label.size for label in own))
-    factors = [f for f in factors if f not in touched] + [fused(product, own, whole)]
+    factors = [f for f in factors if f not in touched] + [with_fused_labels(product, own, whole)]
     return replace(term, inp=(*term.inp[:axis], (whole,), *term.inp[axis + 1 :]), factors=tuple(factors))
 
 
-def tied(term: Term, axes, summed: bool) -> Term:
-    """The term with its output and its input index set equal along these axes: summed, or as the last input axes."""
-    unifier = Unifier(_highest(term))
-    for axis in axes:
-        if not unifier.unify(term.out[axis], term.inp[axis]):
-            return tied(_transposed(_fused(_transposed(_fused(term, axis)), axis)), axes, summed)
-    out, inp = ([unifier.resolve(group) for a, group in enumerate(side) if a not in axes] for side in (term.out, term.inp))
-    common = [unifier.resolve(term.out[axis]) for axis in axes]
-    factors, scale = [f.relabel(unifier.resolve) for f in term.factors], term.scale
-    if not summed:
-        return make_term(out, [*inp, *common], factors, scale)
-    for label in set(flatten(common)) - set(flatten([*out, *inp])).union(*(f.labels for f in factors)):
+def diagonal_part(term: Term, axes) -> Term:
+    """The term where output and input have the same index along these axes, which become the last input axes."""
+    out, inp, common, factors = _with_equal_indices(term, axes)
+    return make_term(out, [*inp, *common], factors, term.scale)
+
+
+def traced_out(term: Term, axes) -> Term:
+    """The term where output and input have the same index along these axes, summed over these indices."""
+    out, inp, common, factors = _with_equal_indices(term, axes)
+    scale = term.scale
+    for label in set(labels_of(common)) - set(labels_of([*out, *inp])).union(*(f.labels for f in factors)):
         scale *= label.size  # nothing depends on it
     return make_term(out, inp, factors, scale)
 
 
-def _sum(a: Term, b: Term) -> Term:
+def _with_equal_indices(term: Term, axes):
+    """The other output axes, the other input axes, the axes that both now share, and the factors."""
+    unifier = Unifier(_highest_id(term))
+    for axis in axes:
+        if not unifier.unify(term.out[axis], term.inp[axis]):
+            single = _transposed_term(_with_fused_axis(_transposed_term(_with_fused_axis(term, axis)), axis))
+            return _with_equal_indices(single, axes)
+    out, inp = ([unifier.resolve(group) for a, group in enumerate(side) if a not in axes] for side in (term.out, term.inp))
+    common = [unifier.resolve(term.out[axis]) for axis in axes]
+    return out, inp, common, [f.relabel(unifier.resolve) for f in term.factors]
+
+
+def _sum_of_terms(a: Term, b: Term) -> Term:
     """Two reduced terms of equal signature with at most one factor each, as one."""
     if not a.factors and not b.factors:
         return replace(a, scale=a.scale + b.scale)
-    same = dict(zip(b.external, a.external, strict=True))  # equal but for the names
+    same = dict(zip(b.external_labels, a.external_labels, strict=True))  # equal but for the names
     b = replace(a, factors=tuple(f.relabel(lambda g: tuple(same[x] for x in g)) for f in b.factors), scale=b.scale)
-    return replace(a, factors=(add(a.array(), b.array()),), scale=1.0)
+    return replace(a, factors=(sum_of_tensors(a.as_tensor(), b.as_tensor()),), scale=1.0)
 
 
-MANY_TERMS = 8
+MAX_FACTORED_TERMS = 8
 
 
-def merged(terms: Sequence[Term]) -> list[Term]:
+def merged_terms(terms: Sequence[Term]) -> list[Term]:
     """Reduced terms; those that can be are added into one stored array that is there anyway."""
     terms = [term.reduced() for term in terms]
     if len(terms) == 1:
         return terms
-    if len(terms) > MANY_TERMS:
+    if len(terms) > MAX_FACTORED_TERMS:
         terms = [term.reduced(fully=True) for term in terms]
     single: dict[Any, Term] = {}
     others: list[Term] = []
     for term in terms:
-        if len(term.factors) > 1 or not term.stored:
+        if len(term.factors) > 1 or not term.is_stored:
             others.append(term)
         else:
-            key = term.signature
-            single[key] = _sum(single[key], term) if key in single else term
+            key = term.label_pattern
+            single[key] = _sum_of_terms(single[key], term) if key in single else term
     result: list[Term] = []
-    for term in sorted([*single.values(), *others], key=lambda term: (-len(term.external), len(term.factors))):
-        host = next((host for host in result if host.full), None)
-        value = host and term.spread(host.out, host.inp)
+    for term in sorted([*single.values(), *others], key=lambda term: (-len(term.external_labels), len(term.factors))):
+        host = next((host for host in result if host.is_one_full_array), None)
+        value = host and term.with_labels(host.out, host.inp)
         if host and value:
-            result[result.index(host)] = replace(host, factors=(add(host.array(), value),), scale=1.0)
+            result[result.index(host)] = replace(host, factors=(sum_of_tensors(host.as_tensor(), value),), scale=1.0)
         else:
             result.append(term)
     return result

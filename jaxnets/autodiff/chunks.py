@@ -7,49 +7,55 @@ import jax
 import jax.numpy as jnp
 
 from ..algebra.contraction import planning
-from ..algebra.factors import Label, Selection, Tensor, flatten, tensor
+from ..algebra.factors import Label, Selection, Tensor, labels_of, tensor
 from ..algebra.jacobian import Jacobian, jacobian_of
 from ..algebra.rules import fresh_groups, from_groups
 from ..algebra.terms import Term
 from .graph import Node
-from .plan import Edges, Plan, carry_out
+from .plan import Edges, Plan, remaining_edges
 
 
-def in_chunks(edges: Edges, plan: Plan, size: int) -> Edges:
-    """As `carry_out`, some rows at a time, or columns for a forward sweep: along the longest axis that is not shared."""
+def remaining_edges_in_chunks(edges: Edges, plan: Plan, size: int) -> Edges:
+    """What `remaining_edges` gives, computed for some rows at a time, or some columns where the sweep is forward.
+
+    Chunks are taken along the longest axis that output and input do not share.
+    """
     forward, inner = plan.name == "forward", set(plan.order)
     with planning():
-        structure = carry_out(edges, plan.order)
+        structure = remaining_edges(edges, plan.order)
     result: Edges = {sink: {} for sink in structure}
     for end in {u: None for row in structure.values() for u in row} if forward else structure:
         if forward:
             kept = {v: {u: j for u, j in row.items() if u in inner or u is end} for v, row in edges.items()}
-            axis = _own_axis([row[end].T for row in structure.values() if end in row], size)
+            axis = _longest_unshared_axis([row[end].T for row in structure.values() if end in row], size)
         else:
             kept = {v: row for v, row in edges.items() if v in inner or v is end}
-            axis = _own_axis(list(structure[end].values()), size)
-        found = carry_out(kept, plan.order) if axis is None else _chunked(kept, plan.order, end, forward, axis, max(size, 2))
+            axis = _longest_unshared_axis(list(structure[end].values()), size)
+        if axis is None:
+            found = remaining_edges(kept, plan.order)
+        else:
+            found = _loop_over_chunks(kept, plan.order, end, forward, axis, max(size, 2))
         for sink, row in found.items():
             result[sink] |= row
     return result
 
 
-def _own_axis(blocks: list[Jacobian], size: int) -> int | None:
+def _longest_unshared_axis(blocks: list[Jacobian], size: int) -> int | None:
     """The longest output axis that no term shares with its input, if it is longer than a chunk."""
     shape = blocks[0].out_shape if blocks else ()
     free = [
         a
         for a, n in enumerate(shape)
-        if n > max(size, 2) and not any(set(t.out[a]) & set(flatten(t.inp)) for j in blocks for t in j.terms)
+        if n > max(size, 2) and not any(set(t.out[a]) & set(labels_of(t.inp)) for j in blocks for t in j.terms)
     ]
     return max(free, key=lambda a: shape[a], default=None)
 
 
-def _chunked(edges: Edges, order: list[Node], end: Node, forward: bool, axis: int, size: int) -> Edges:
+def _loop_over_chunks(edges: Edges, order: list[Node], end: Node, forward: bool, axis: int, size: int) -> Edges:
     """The edges that are left, from a loop over chunks of one axis of an output or an input."""
     users = {v for v, row in edges.items() if end in row} if forward else set(edges[end])
     first = next((i for i, node in enumerate(order) if node in users), len(order))
-    edges, order = carry_out(edges, order[:first]), order[first:]  # these products are the same for all chunks
+    edges, order = remaining_edges(edges, order[:first]), order[first:]  # these products are the same for all chunks
     outside = {id(leaf) for row in edges.values() for leaf in jax.tree.leaves(list(row.values()))}
     whole = end.shape[axis]
     piece = Node("chunk", (*end.shape[:axis], size, *end.shape[axis + 1 :]), end.dtype)
@@ -62,8 +68,8 @@ def _chunked(edges: Edges, order: list[Node], end: Node, forward: bool, axis: in
         places = start + jnp.arange(size)  # those beyond the end select nothing
         chosen = from_groups(out, inp, Selection(places, (out[axis], inp[axis])))(piece, end)
         more = {end: {piece: chosen.T}} if forward else {piece: {end: chosen}}
-        for v, row in carry_out({**edges, **more}, [end, *order]).items():
-            made.extend((v, u, _flat(j.T if forward else j)) for u, j in row.items())
+        for v, row in remaining_edges({**edges, **more}, [end, *order]).items():
+            made.extend((v, u, _with_axis_per_label(j.T if forward else j)) for u, j in row.items())
         return [[leaf for leaf in jax.tree.leaves(j) if id(leaf) not in outside] for _, _, j in made]
 
     chunks = jax.lax.map(run, size * jnp.arange(-(-whole // size)))
@@ -71,7 +77,7 @@ def _chunked(edges: Edges, order: list[Node], end: Node, forward: bool, axis: in
     for (v, u, j), arrays in zip(made, chunks, strict=True):
         stacked = iter(arrays)
         terms = [
-            _joined(term, axis, whole, lambda leaf, new=stacked: None if id(leaf) in outside else next(new))
+            _term_of_all_chunks(term, axis, whole, lambda leaf, new=stacked: None if id(leaf) in outside else next(new))
             for term in j.terms
         ]
         j = jacobian_of(terms, end.shape, j.in_shape, j.dtype)
@@ -80,16 +86,17 @@ def _chunked(edges: Edges, order: list[Node], end: Node, forward: bool, axis: in
     return result
 
 
-def _flat(jacobian: Jacobian) -> Jacobian:
+def _with_axis_per_label(jacobian: Jacobian) -> Jacobian:
     """The Jacobian carried out, its arrays with one axis a label."""
-    terms = [
-        replace(term, factors=tuple(tensor(*f.flat(), f.name) if isinstance(f, Tensor) else f for f in term.factors))
-        for term in jacobian.reduced().terms
-    ]
-    return replace(jacobian, terms=tuple(terms))
+
+    def flat(factor):
+        return tensor(*factor.array_and_labels(), factor.name) if isinstance(factor, Tensor) else factor
+
+    terms = tuple(replace(term, factors=tuple(map(flat, term.factors))) for term in jacobian.reduced().terms)
+    return replace(jacobian, terms=terms)
 
 
-def _joined(term: Term, axis: int, whole: int, stacked: Callable) -> Term:
+def _term_of_all_chunks(term: Term, axis: int, whole: int, stacked: Callable) -> Term:
     """The term of all chunks: `stacked(leaf)` is an array of it from all of them, None where it is the same for all."""
     (label,) = term.out[axis]
 

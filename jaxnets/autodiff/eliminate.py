@@ -7,38 +7,43 @@ from ..algebra.factors import Opaque, Tensor, size_of
 from ..algebra.jacobian import Jacobian, jacobian_of
 from ..algebra.rules import fresh_groups, from_groups
 from ..errors import OpaqueError
-from .chunks import in_chunks
+from .chunks import remaining_edges_in_chunks
 from .graph import Graph, Node
-from .plan import Edges, carry_out, choose
+from .plan import Edges, choose_plan, remaining_edges
 
 
 def eliminate(
-    graph: Graph, on_opaque: str = "allow", order: str = "auto", chunk_size: int | None = None, small: bool = True
+    graph: Graph,
+    on_opaque: str = "allow",
+    order: str = "auto",
+    chunk_size: int | None = None,
+    sum_where_smaller: bool = True,
 ) -> list[list[Jacobian]]:
     """∂output/∂input for every output and every input of a graph.
 
-    Last sums are left to whoever asks for numbers; with `small` they are carried out where that leaves less to store.
+    The last sums are left to whoever asks for numbers.  With `sum_where_smaller` they are carried out where that leaves less
+    to store.
     """
     edges, nodes, sinks = local_jacobians(graph, on_opaque)
-    plan = choose(edges, nodes, [sink for sink in sinks if sink in edges], order)
-    done = in_chunks(edges, plan, chunk_size) if chunk_size else carry_out(edges, plan.order)
+    plan = choose_plan(edges, nodes, [sink for sink in sinks if sink in edges], order)
+    done = remaining_edges_in_chunks(edges, plan, chunk_size) if chunk_size else remaining_edges(edges, plan.order)
     found = [[done.get(sink, {}).get(x) or zero(sink, x) for x in graph.inputs] for sink in sinks]
-    return [list(map(_small, row)) for row in found] if small else found
+    return [list(map(_summed_where_smaller, row)) for row in found] if sum_where_smaller else found
 
 
-def _small(jacobian: Jacobian) -> Jacobian:
+def _summed_where_smaller(jacobian: Jacobian) -> Jacobian:
     """Last sums carried out where they leave less to store, as with a bias of images."""
 
     def stores(term):
         return max((size_of(f.labels) for f in term.factors if isinstance(f, Tensor)), default=0)
 
-    terms = [term.reduced() if size_of(term.external) < stores(term) else term for term in jacobian.terms]
+    terms = [term.reduced() if size_of(term.external_labels) < stores(term) else term for term in jacobian.terms]
     return replace(jacobian, terms=tuple(terms))
 
 
 def local_jacobians(graph: Graph, on_opaque: str = "allow") -> tuple[Edges, list[Node], list[Node]]:
     """The local Jacobians between inputs and outputs, the nodes there, and a node for every output."""
-    nodes = graph.between()
+    nodes = graph.topological_nodes()
     sinks = [Node("output", v.shape, v.dtype) for v in graph.values]
     wanted = set(graph.inputs)
     useful: set[Node] = set()
@@ -50,7 +55,7 @@ def local_jacobians(graph: Graph, on_opaque: str = "allow") -> tuple[Edges, list
         incoming: dict[Node, Jacobian] = {}
         for edge in node.edges:
             if edge.parent in useful and (local := edge.jacobian()) is not None:
-                _report(local, node, edge, on_opaque)
+                _report_opaque(local, node, edge, on_opaque)
                 incoming[edge.parent] = incoming[edge.parent] + local if edge.parent in incoming else local
         if incoming:
             edges[node] = incoming
@@ -74,10 +79,10 @@ def zero(y, x) -> Jacobian:
 _warned: dict = {}  # Python's memory of the places that were warned of
 
 
-def _report(jacobian: Jacobian, node: Node, edge, on_opaque: str):
+def _report_opaque(jacobian: Jacobian, node: Node, edge, on_opaque: str):
     if on_opaque == "allow":
         return
-    if any(isinstance(f, Opaque) and not f.shared for term in jacobian.terms for f in term.factors):
+    if any(isinstance(f, Opaque) and not f.shared_rank for term in jacobian.terms for f in term.factors):
         text = f"{node.name} at {node.source} has no structured Jacobian rule: its derivative is opaque"
         if on_opaque == "error":
             raise OpaqueError(text)

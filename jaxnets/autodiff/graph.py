@@ -22,8 +22,8 @@ from jax.interpreters import ad
 from ..algebra.jacobian import Jacobian
 from ..algebra.rules import identity
 from ..layers.layer import Layer
-from ..layers.marker import arguments, bind, layer_p, product_p, with_rules
-from .primitives import Bound, opaque_rules, rules_for
+from ..layers.marker import bind, layer_p, product_p, with_absent_arguments, with_rules
+from .primitives import BoundPrimitive, opaque_rules, rules_for
 
 INLINED = {"jit", "pjit", "closed_call", "core_call", "core_closed_call", "checkpoint", "remat", "remat2"}
 
@@ -38,7 +38,7 @@ class Edge:
 
 
 @dataclass(eq=False, repr=False)
-class Local:
+class LocalFunction:
     """What made a node, for second derivatives: `push(point, tangents)` is its derivative at a point, along tangents.
 
     `point` and the tangents belong to `parents`, the values it was made of that depend on the inputs.  `forward(*point)` is
@@ -60,7 +60,7 @@ class Node:
     dtype: object
     edges: list[Edge] = field(default_factory=list)
     source: str = ""
-    local: Local | None = None  # of graphs that are read with `curved`
+    local: LocalFunction | None = None  # of graphs that are read with `second_order`
     layer: Layer | None = None  # None for a primitive of JAX
 
 
@@ -72,7 +72,7 @@ class Graph:
     outputs: list[Node | None]
     values: list[jax.Array]
 
-    def between(self) -> list[Node]:
+    def topological_nodes(self) -> list[Node]:
         """The nodes from inputs to outputs, every node after its parents."""
         order: list[Node] = []
         seen: set[Node] = set()
@@ -88,30 +88,30 @@ class Graph:
         return order
 
 
-def read(function, values, names, watch=None, curved=False) -> Graph:
+def read_graph(function, values, names, on_node=None, second_order=False) -> Graph:
     """Run `function(*values)` (flat arrays to flat arrays) and record what depends on the values.
 
-    `watch(node)` is called for every node as it is made, so that a reader sees the part before an error.  With `curved`
-    nodes also tell their second derivatives.
+    `on_node(node)` is called for every node as it is made, so that a reader sees the part before an error.  With
+    `second_order` the nodes also hold what their second derivatives need.
     """
     inputs = [Node(name, x.shape, x.dtype) for name, x in zip(names, values, strict=True)]
     try:
-        found = _run(function, values, inputs, watch, curved)
+        found = _traced_outputs(function, values, inputs, on_node, second_order)
     except _ComplexValueError:
-        found = _unread(function, values, inputs)
+        found = _opaque_outputs(function, values, inputs)
     return Graph(inputs, [node for _, node in found], [value for value, _ in found])
 
 
-def _run(function, values, inputs, watch, curved):
+def _traced_outputs(function, values, inputs, on_node, second_order):
     """The outputs, each with its node."""
     with take_current_trace() as parent:
-        trace = _GraphTrace(parent, watch, curved)
+        trace = _GraphTrace(parent, on_node, second_order)
         with set_current_trace(trace):
             outputs = function(*(_GraphTracer(trace, x, node) for x, node in zip(values, inputs, strict=True)))
-        return [trace.split(x) for x in outputs]
+        return [trace.value_and_node(x) for x in outputs]
 
 
-def _unread(function, values, inputs):
+def _opaque_outputs(function, values, inputs):
     """The whole function as one opaque node an output: complex numbers on the way have no real Jacobians."""
 
     def call(*xs):
@@ -123,7 +123,7 @@ def _unread(function, values, inputs):
     except jax.errors.ConcretizationTypeError:
         pass  # control flow on values: keep the function with what it closes over
     else:
-        call, operands = _Program(closed.jaxpr, len(closed.consts)), [*closed.consts, *values]
+        call, operands = _JaxprFunction(closed.jaxpr, len(closed.consts)), [*closed.consts, *values]
     skipped = len(operands) - len(values)
     rules = opaque_rules("complex", call, operands, outputs, "")
     found: list[tuple] = []
@@ -132,25 +132,25 @@ def _unread(function, values, inputs):
             Edge(parent, parent.name, functools.partial(rule, y, x))
             for rule, x, parent in zip(row[skipped:], values, inputs, strict=True)
         ]
-        local = _local(lambda *xs, o=o: call(*operands[:skipped], *xs)[o], values, inputs)
+        local = _local_function(lambda *xs, o=o: call(*operands[:skipped], *xs)[o], values, inputs)
         found.append((y, Node("complex", y.shape, y.dtype, edges, local=local) if _is_real(y) else None))
     return found
 
 
-def _local(function, values, nodes) -> Local:
+def _local_function(function, values, nodes) -> LocalFunction:
     """Of a function of these values, some of which depend on the inputs."""
     places = [i for i, node in enumerate(nodes) if node is not None]
 
     def forward(*point):
-        return function(*_replaced(values, places, point))
+        return function(*_with_replaced(values, places, point))
 
     def push(point, tangents):
         return jax.jvp(with_rules(forward), tuple(point), tuple(tangents))[1]
 
-    return Local(push, forward, [nodes[i] for i in places], [jnp.asarray(values[i]) for i in places])
+    return LocalFunction(push, forward, [nodes[i] for i in places], [jnp.asarray(values[i]) for i in places])
 
 
-class _Program:
+class _JaxprFunction:
     """A jaxpr as a function of its constants and arguments."""
 
     def __init__(self, jaxpr, constants: int):
@@ -160,22 +160,22 @@ class _Program:
         return core.eval_jaxpr(self.jaxpr, operands[: self.constants], *operands[self.constants :])
 
 
-def _replaced(values, places, new) -> list:
+def _with_replaced(values, places, new) -> list:
     """The values with those at some places replaced."""
     changed = dict(zip(places, new, strict=True))
     return [changed.get(i, value) for i, value in enumerate(values)]
 
 
-def _evaluator(closed):
+def _jaxpr_evaluator(closed):
     """A closed jaxpr as a function of trees with these leaves, to its flat outputs."""
     return lambda *args: core.eval_jaxpr(closed.jaxpr, closed.consts, *jax.tree.leaves(args))
 
 
-def _along(rule, values, places, output):
+def _custom_jvp_push(rule, values, places, output):
     """The derivative of one output by the rule of a custom_jvp, as `Local.push`."""
 
     def push(point, tangents):
-        return rule(_replaced(values, places, point), list(tangents))[output]
+        return rule(_with_replaced(values, places, point), list(tangents))[output]
 
     return push
 
@@ -200,20 +200,20 @@ class _GraphTracer(core.Tracer):
 
 
 class _GraphTrace(core.Trace):
-    def __init__(self, parent, watch, curved):
+    def __init__(self, parent, on_node, second_order):
         super().__init__()
-        self.parent, self.watch, self.curved, self.requires_low = parent, watch, curved, False
+        self.parent, self.on_node, self.second_order, self.requires_low = parent, on_node, second_order, False
 
-    def split(self, x):
+    def value_and_node(self, x):
         """The value, and its node or None."""
         return (x.value, x.node) if isinstance(x, _GraphTracer) and x._trace is self else (x, None)
 
     def stage_value(self, x):
-        value, node = self.split(x)
+        value, node = self.value_and_node(x)
         return self.parent.stage_value(value) if node is None else x
 
     def process_primitive(self, primitive, tracers, params, /):
-        values, nodes = [list(side) for side in zip(*map(self.split, tracers), strict=True)] or [[], []]
+        values, nodes = [list(side) for side in zip(*map(self.value_and_node, tracers), strict=True)] or [[], []]
         if not any(nodes):
             with set_current_trace(self.parent):
                 return primitive.bind(*values, **params)
@@ -229,8 +229,10 @@ class _GraphTrace(core.Trace):
             made = self.layer_nodes(nodes, values, outputs, **params)
         elif primitive is product_p and not any(nodes[1:]) and not params["maps"]:
             j = jax.tree.unflatten(params["tree"], values[1:])
-            call = Bound(primitive, params)
-            made = self.nodes(primitive.name, nodes, outputs, lambda: [[j.T if params["pull"] else j]], None, call, values)
+            call = BoundPrimitive(primitive, params)
+            made = self.make_nodes(
+                primitive.name, nodes, outputs, lambda: [[j.T if params["pull"] else j]], None, call, values
+            )
         else:
             made = self.primitive_nodes(primitive, nodes, values, outputs, params)
         return made if primitive.multiple_results else made[0]
@@ -241,7 +243,7 @@ class _GraphTrace(core.Trace):
 
     def process_custom_jvp_call(self, primitive, function, jvp, tracers, /, *, symbolic_zeros):
         """The author's rule is a linear function of tangents: its graph is the graph of the derivative."""
-        values, nodes = zip(*map(self.split, tracers), strict=True)
+        values, nodes = zip(*map(self.value_and_node, tracers), strict=True)
         if not any(nodes):
             return self.rebind(primitive, values, subfuns=(function, jvp), symbolic_zeros=symbolic_zeros)
 
@@ -252,28 +254,30 @@ class _GraphTrace(core.Trace):
         places = [i for i, node in enumerate(nodes) if node is not None]
 
         def rule(values, moving):
-            return jvp.call_wrapped(*values, *_replaced(tangents, places, moving))
+            return jvp.call_wrapped(*values, *_with_replaced(tangents, places, moving))
 
         with set_current_trace(self.parent):
             tangents = [tangent(value, node) for value, node in zip(values, nodes, strict=True)]
-            if self.curved:  # the rule can be called once, and is needed again
+            if self.second_order:  # the rule can be called once, and is needed again
                 closed = jax.make_jaxpr(rule)(values, [tangents[i] for i in places])
-                rule = _evaluator(closed)
+                rule = _jaxpr_evaluator(closed)
         with set_current_trace(self):
             out = rule(values, [_GraphTracer(self, tangents[i], nodes[i]) for i in places])
-        primals, moved = out[: len(out) // 2], [self.split(t)[1] for t in out[len(out) // 2 :]]
-        if self.curved:
+        primals, moved = out[: len(out) // 2], [self.value_and_node(t)[1] for t in out[len(out) // 2 :]]
+        if self.second_order:
             point, parents = [values[i] for i in places], [nodes[i] for i in places]
             for o, node in enumerate(moved):
                 if node is not None:
-                    push = _along(rule, values, places, len(primals) + o)
+                    push = _custom_jvp_push(rule, values, places, len(primals) + o)
                     edge = Edge(node, "t", functools.partial(identity, node, node))
-                    moved[o] = Node("custom_jvp", node.shape, node.dtype, [edge], local=Local(push, None, parents, point))
+                    moved[o] = Node(
+                        "custom_jvp", node.shape, node.dtype, [edge], local=LocalFunction(push, None, parents, point)
+                    )
         return [p if node is None else _GraphTracer(self, p, node) for p, node in zip(primals, moved, strict=True)]
 
     def process_custom_vjp_call(self, primitive, function, fwd, bwd, tracers, /, *, out_trees, symbolic_zeros):
         """The author's pullback is known by its products alone: an opaque edge."""
-        values, nodes = zip(*map(self.split, tracers), strict=True)
+        values, nodes = zip(*map(self.value_and_node, tracers), strict=True)
         if not any(nodes):
             subfuns = (function, fwd, bwd)
             return self.rebind(primitive, values, subfuns=subfuns, out_trees=out_trees, symbolic_zeros=symbolic_zeros)
@@ -294,7 +298,7 @@ class _GraphTrace(core.Trace):
         def call_bwd(operands, cotangents):
             pulled = pull(*operands[: count[0]], *cotangents)
             pulled = pulled[0] if isinstance(pulled[0], (list, tuple)) else pulled  # from jax 0.12 on: and logs
-            return (*[None] * sum(count), *(None if _is_zero(x) else x for x in pulled))
+            return (*[None] * sum(count), *(None if _is_symbolic_zero(x) else x for x in pulled))
 
         call.defvjp(lambda *operands: (call(*operands), operands), call_bwd)
         operands = [*residuals, *outputs, *values]
@@ -302,42 +306,42 @@ class _GraphTrace(core.Trace):
 
         @functools.cache
         def table():
-            return self.blocks(opaque_rules("custom_vjp", call, operands, outputs, "pull"), operands, outputs, all_nodes)
+            return self.jacobians(opaque_rules("custom_vjp", call, operands, outputs, "pull"), operands, outputs, all_nodes)
 
-        return self.nodes("custom_vjp", all_nodes, outputs, table, call=call, values=operands)
+        return self.make_nodes("custom_vjp", all_nodes, outputs, table, call=call, values=operands)
 
     def rebind(self, primitive, values, **params):
         """A call with its own derivative rule that depends on nothing tracked here: leave it to the trace below."""
         return primitive.bind_with_trace(self.parent, values, tuple(jax.typeof(x) for x in values), params)
 
-    def layer_nodes(self, nodes, values, outputs, *, layer, given, config):
-        args = arguments(values, given)
-        places = [i for i, there in enumerate(given) if there]
+    def layer_nodes(self, nodes, values, outputs, *, layer, present, config):
+        args = with_absent_arguments(values, present)
+        places = [i for i, there in enumerate(present) if there]
         table = functools.cache(lambda: [[row[i] for i in places] for row in layer.jacobians(outputs, args, config)])
         every = layer.argument_names(len(args))
         names = [every[i] for i in places]
 
         def call(*xs):
-            return bind(layer, xs, given, config)
+            return bind(layer, xs, present, config)
 
-        return self.nodes(layer.name, nodes, outputs, table, names, call, values, layer)
+        return self.make_nodes(layer.name, nodes, outputs, table, names, call, values, layer)
 
     def primitive_nodes(self, primitive, nodes, values, outputs, params):
         @functools.cache
         def table():
             arrays = [jnp.asarray(value) for value in values]
-            return self.blocks(rules_for(primitive, params, arrays, outputs, _one_way(params)), arrays, outputs, nodes)
+            return self.jacobians(rules_for(primitive, params, arrays, outputs, _one_way(params)), arrays, outputs, nodes)
 
-        return self.nodes(primitive.name, nodes, outputs, table, call=Bound(primitive, params), values=values)
+        return self.make_nodes(primitive.name, nodes, outputs, table, call=BoundPrimitive(primitive, params), values=values)
 
-    def blocks(self, rules, values, outputs, nodes):
+    def jacobians(self, rules, values, outputs, nodes):
         """∂output/∂value for every output and every tracked value."""
         return [
             [None if rule is None or node is None else rule(y, x) for rule, x, node in zip(row, values, nodes, strict=True)]
             for y, row in zip(outputs, rules, strict=True)
         ]
 
-    def nodes(self, name, parents, outputs, table, arguments=None, call=None, values=(), layer=None):
+    def make_nodes(self, name, parents, outputs, table, arguments=None, call=None, values=(), layer=None):
         """For every real output a tracer, with an edge to every parent that is tracked; `call(*values)` made them."""
         arguments = arguments or [f"x{i + 1}" for i in range(len(parents))]
         made, source = [], _user_line()
@@ -352,10 +356,10 @@ class _GraphTrace(core.Trace):
                 for i, (parent, argument) in enumerate(zip(parents, arguments, strict=True))
                 if parent is not None
             ]
-            local = _local(lambda *xs, o=o: call(*xs)[o], values, parents) if self.curved and call else None
+            local = _local_function(lambda *xs, o=o: call(*xs)[o], values, parents) if self.second_order and call else None
             node = Node(name, y.shape, y.dtype, edges, source, local, layer)
-            if self.watch:
-                self.watch(node)
+            if self.on_node:
+                self.on_node(node)
             made.append(_GraphTracer(self, y, node))
         return made
 
@@ -376,7 +380,7 @@ def _is_real(x) -> bool:
     return jnp.issubdtype(jnp.result_type(x), jnp.floating)
 
 
-def _is_zero(x) -> bool:
+def _is_symbolic_zero(x) -> bool:
     return isinstance(x, (SymbolicZero, ad.Zero))
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import jax
 
 from ..algebra.contraction import planning
-from ..algebra.factors import flatten, size_of
+from ..algebra.factors import labels_of, size_of
 from ..algebra.jacobian import Jacobian
 from .graph import Node
 
@@ -33,7 +33,7 @@ class Plan:
     cost: int = 0
 
 
-def choose(edges: Edges, nodes: list[Node], sinks: list[Node], order: str = "auto") -> Plan:
+def choose_plan(edges: Edges, nodes: list[Node], sinks: list[Node], order: str = "auto") -> Plan:
     """The order that is asked for, or the cheapest one, by multiplications counted on shapes alone.
 
     `nodes` are all but the sinks, every one after its parents; those without edges of their own are the inputs.  Raises
@@ -44,30 +44,30 @@ def choose(edges: Edges, nodes: list[Node], sinks: list[Node], order: str = "aut
     inner = [node for node in nodes if node in edges]
     if order != "auto" or sum(math.prod(sink.shape) for sink in sinks) == 1:
         return Plan("forward", inner) if order == "forward" else Plan("reverse", inner[::-1])
-    plans = candidates(edges, nodes, sinks)
+    plans = candidate_plans(edges, nodes, sinks)
     for plan in plans:
-        measure(edges, plan)
+        measure_plan(edges, plan)
     least = min(plan.cost for plan in plans)
     return next(plan for plan in plans if plan.cost <= 1.02 * least)
 
 
-def candidates(edges: Edges, nodes: list[Node], sinks: list[Node]) -> list[Plan]:
+def candidate_plans(edges: Edges, nodes: list[Node], sinks: list[Node]) -> list[Plan]:
     """Reverse, forward, and the order that meets at narrow nodes where that pays."""
     inner = [node for node in nodes if node in edges]
-    mixed = meeting(edges, nodes, sinks)
+    mixed = meeting_plan(edges, nodes, sinks)
     return [Plan("reverse", inner[::-1]), Plan("forward", inner), *([mixed] if mixed else [])]
 
 
-def measure(edges: Edges, plan: Plan):
+def measure_plan(edges: Edges, plan: Plan):
     """Note what a plan costs, the last sums of every edge that is left included."""
     with planning() as meter:
-        for row in carry_out(edges, plan.order).values():
+        for row in remaining_edges(edges, plan.order).values():
             for jacobian in row.values():
                 jacobian.reduced()
     plan.multiplies, plan.cost = meter.multiplies, meter.cost
 
 
-def steps(edges: Edges, order: list[Node]) -> Iterator[Edges]:
+def elimination_steps(edges: Edges, order: list[Node]) -> Iterator[Edges]:
     """Eliminate the nodes in this order: the edges after every step.
 
     The last products are left to whoever asks for numbers, and a local Jacobian keeps its factors: what it is multiplied
@@ -99,9 +99,9 @@ def steps(edges: Edges, order: list[Node]) -> Iterator[Edges]:
         yield edges
 
 
-def carry_out(edges: Edges, order: list[Node]) -> Edges:
+def remaining_edges(edges: Edges, order: list[Node]) -> Edges:
     """The edges that are left when the nodes have been eliminated in this order."""
-    *_, left = steps(edges, order)
+    *_, left = elimination_steps(edges, order)
     return left
 
 
@@ -113,7 +113,7 @@ def peak_bytes(edges: Edges, order: list[Node]) -> int:
     """The most bytes that products store at one time, beside the arrays of the local Jacobians."""
     local, peak = {id(leaf) for leaf, _ in _leaves(edges)}, 0
     with planning():
-        for left in steps(edges, order):
+        for left in elimination_steps(edges, order):
             stored = {id(leaf): math.prod(leaf.shape) * dtype.itemsize for leaf, dtype in _leaves(left)}
             peak = max(peak, sum(size for key, size in stored.items() if key not in local))
     return peak
@@ -126,20 +126,21 @@ def _leaves(edges: Edges):
             yield from ((leaf, jacobian.dtype) for leaf in jax.tree.leaves(jacobian.terms))
 
 
-JOINTS = 12  # places where sweeps may meet: planning takes their number cubed
+MAX_MEETING_PLACES = 12  # places where sweeps may meet: planning takes their number cubed
 
 
-def meeting(edges: Edges, nodes: list[Node], sinks: list[Node]) -> Plan | None:
+def meeting_plan(edges: Edges, nodes: list[Node], sinks: list[Node]) -> Plan | None:
     """The cheapest order whose sweeps meet at narrow nodes that all paths run through; None where one sweep is cheapest.
 
     By dynamic programming: between two places lies a sweep from either, or a third place.
     """
     order = [*nodes, *sinks]
-    places = [-1, *cuts(edges, nodes, sinks), len(nodes)]  # the inputs, the nodes that all paths run through, the outputs
+    # The places are those of the inputs, of the nodes that all paths run through, and of the outputs.
+    places = [-1, *bottlenecks(edges, nodes, sinks), len(nodes)]
     inputs = [node for node in order[: places[1]] if node not in edges]
-    batch = _batch(edges, order)
-    widths = [_size(part) / batch for part in (inputs, *([order[i]] for i in places[1:-1]), sinks)]
-    column = [0, *itertools.accumulate(sum(map(_work, edges.get(node, {}).values())) for node in order)]
+    batch = _batch_size(edges, order)
+    widths = [_entry_count(part) / batch for part in (inputs, *([order[i]] for i in places[1:-1]), sinks)]
+    column = [0, *itertools.accumulate(sum(map(_multiplies_per_vector, edges.get(node, {}).values())) for node in order)]
     work = [column[min(i, len(nodes) - 1) + 1] for i in places]  # to multiply one column from the inputs to this place
 
     @functools.cache
@@ -154,12 +155,12 @@ def meeting(edges: Edges, nodes: list[Node], sinks: list[Node]) -> Plan | None:
         (_, first, met), (_, second, more), node = best(a, k), best(k, b), order[places[k]]
         return joins[k], [*first, *second, node], [*met, node, *more]
 
-    joints = _joints(widths, work, batch)
+    joints = _meeting_places(widths, work, batch)
     _, found, meets = best(0, len(places) - 1)
     return Plan(f"meeting at {', '.join(map(show_node, meets))}", found) if meets else None
 
 
-def cuts(edges: Edges, nodes: list[Node], sinks: list[Node]) -> list[int]:
+def bottlenecks(edges: Edges, nodes: list[Node], sinks: list[Node]) -> list[int]:
     """Where in `nodes` those stand that all paths from before run through."""
     place = {node: i for i, node in enumerate(nodes)}
     reach = [0] * len(nodes)
@@ -170,25 +171,25 @@ def cuts(edges: Edges, nodes: list[Node], sinks: list[Node]) -> list[int]:
     return [i for i, node in enumerate(nodes) if i and node in edges and farthest[i] <= i]
 
 
-def _joints(widths, work, batch: int) -> list[int]:
+def _meeting_places(widths, work, batch: int) -> list[int]:
     """The places where sweeps may meet: all of a few, else the narrowest that are narrower than those around them.
 
     What comes entry by entry from the place before is no place of its own.
     """
     rows = range(1, len(widths) - 1)
     found = [i for i in rows if widths[i] != widths[i - 1] or work[i] - work[i - 1] > widths[i] * batch]
-    if len(found) > JOINTS:
+    if len(found) > MAX_MEETING_PLACES:
         runs = [list(places) for _, places in itertools.groupby(range(len(widths)), key=lambda i: widths[i])]
         triples = zip(runs, runs[1:], runs[2:], strict=False)
         found = [b[0] for a, b, c in triples if widths[a[0]] > widths[b[0]] < widths[c[0]]]
-    return sorted(sorted(found, key=lambda i: widths[i])[:JOINTS])
+    return sorted(sorted(found, key=lambda i: widths[i])[:MAX_MEETING_PLACES])
 
 
-def _batch(edges: Edges, order: list[Node]) -> int:
+def _batch_size(edges: Edges, order: list[Node]) -> int:
     """How many examples every node holds: the size of the axes that all local Jacobians on the way share."""
     axes: dict[Node, dict[int, int]] = {}  # of every node the axes that are axes of the first input, and which
     for node in order:
-        known = [_followed(j, axes[u]) for u, j in edges.get(node, {}).items() if axes.get(u) is not None]
+        known = [_axes_followed(j, axes[u]) for u, j in edges.get(node, {}).items() if axes.get(u) is not None]
         if known:
             axes[node] = {a: b for a, b in known[0].items() if all(other.get(a) == b for other in known)}
         elif not axes:
@@ -196,7 +197,7 @@ def _batch(edges: Edges, order: list[Node]) -> int:
     return math.prod(order[-1].shape[a] for a in axes.get(order[-1], {})) if order else 1
 
 
-def _followed(jacobian: Jacobian, axes: dict[int, int]) -> dict[int, int]:
+def _axes_followed(jacobian: Jacobian, axes: dict[int, int]) -> dict[int, int]:
     """Which axes of the output share their index with one of these axes of the input."""
     pairs = [
         {a: b for b in axes for a, group in enumerate(term.out) if group and group == term.inp[b]} for term in jacobian.terms
@@ -204,16 +205,16 @@ def _followed(jacobian: Jacobian, axes: dict[int, int]) -> dict[int, int]:
     return {a: axes[b] for a, b in pairs[0].items() if all(other.get(a) == b for other in pairs)} if pairs else {}
 
 
-def _work(jacobian: Jacobian) -> int:
+def _multiplies_per_vector(jacobian: Jacobian) -> int:
     """Multiplications of a product with one column."""
     total = 0
     for term in jacobian.terms:
-        shared = set(flatten(term.out)) & set(flatten(term.inp))
-        total += sum(factor.work * size_of(shared - factor.labels) for factor in term.factors)
+        shared = set(labels_of(term.out)) & set(labels_of(term.inp))
+        total += sum(factor.multiplies_per_vector * size_of(shared - factor.labels) for factor in term.factors)
     return total
 
 
-def _size(nodes) -> int:
+def _entry_count(nodes) -> int:
     return sum(math.prod(node.shape) for node in nodes)
 
 

@@ -25,9 +25,9 @@ from ..algebra.rules import (
     sliced,
     transposed,
 )
-from ..layers.conv import Axis, convolution_rules
+from ..layers.conv import ConvAxis, convolution_rules
 from ..layers.elementwise import sigmoid_derivative
-from ..layers.pool import largest, mean_rule, selection
+from ..layers.pool import largest_in_windows, mean_rule, selection_rule
 
 # rule(y, *arguments, **parameters) -> a Rule (None: derivative 0) for every argument; of many outputs, a row for each
 RULES: dict[str, Callable] = {}
@@ -38,8 +38,8 @@ ELEMENTWISE = {
     "integer_pow", "lgamma", "log", "log1p", "log2", "max", "min", "one_minus_square", "polygamma", "pow",
     "regularized_incomplete_beta", "rem", "rsqrt", "sin", "sinh", "sqrt", "square", "tan", "zeta",
 }  # fmt: skip
-CONSTANT = {"ceil", "floor", "is_finite", "nextafter", "round", "sign", "stop_gradient"}
-SAME = {"convert_element_type", "copy", "name", "optimization_barrier", "real", "reduce_precision"}
+WITHOUT_DERIVATIVE = {"ceil", "floor", "is_finite", "nextafter", "round", "sign", "stop_gradient"}
+LIKE_IDENTITY = {"convert_element_type", "copy", "name", "optimization_barrier", "real", "reduce_precision"}
 
 
 def primitive(*names):
@@ -53,28 +53,28 @@ def primitive(*names):
 
 def rules_for(prim, params, arguments, outputs, one_way="") -> list[list[Rule | None]]:
     """For every output, a rule an argument.  `one_way`: see `Opaque`."""
-    if prim.name in CONSTANT:
+    if prim.name in WITHOUT_DERIVATIVE:
         return [[None] * len(arguments)] * len(outputs)
-    if prim.name in SAME and len(outputs) == 1:
+    if prim.name in LIKE_IDENTITY and len(outputs) == 1:
         return [[identity] * len(arguments)]
     if prim.name in RULES:
         found = RULES[prim.name](outputs if prim.multiple_results else outputs[0], *arguments, **params)
         if found is not None:
             return list(found) if prim.multiple_results else [list(found)]
     if prim.name in ELEMENTWISE:
-        return [[_elementwise(prim, params, arguments, i) for i in range(len(arguments))]]
-    shared = SHARED.get(prim.name, lambda i, x, y, params: ())
-    function = Bound(prim, params)
+        return [[_elementwise_rule(prim, params, arguments, i) for i in range(len(arguments))]]
+    shared = UNMIXED_AXES.get(prim.name, lambda i, x, y, params: ())
+    function = BoundPrimitive(prim, params)
     one_way = "push" if prim.name == "while" else one_way
-    inert = INERT.get(prim.name, lambda params: ())(params)
+    inert = INERT_OPERANDS.get(prim.name, lambda params: ())(params)
 
     def rule(i, x, o, y):
-        return None if i in inert else _opaque(prim.name, function, arguments, i, o, shared(i, x, y, params), one_way)
+        return None if i in inert else _opaque_rule(prim.name, function, arguments, i, o, shared(i, x, y, params), one_way)
 
     return [[rule(i, x, o, y) for i, x in enumerate(arguments)] for o, y in enumerate(outputs)]
 
 
-def _elementwise(prim, params, arguments, i) -> Rule:
+def _elementwise_rule(prim, params, arguments, i) -> Rule:
     """∂y[...]/∂x_i[...] from JAX's own derivative of the primitive, along the vector of ones."""
 
     def rule(y, x):
@@ -88,14 +88,14 @@ def _elementwise(prim, params, arguments, i) -> Rule:
     return rule
 
 
-class Bound:
+class BoundPrimitive:
     """A primitive with its parameters, as a function from operands to a list of outputs."""
 
     def __init__(self, prim, params):
         self.prim, self.params = prim, params
 
     def __eq__(self, other):
-        return isinstance(other, Bound) and self.prim is other.prim and self.params == other.params
+        return isinstance(other, BoundPrimitive) and self.prim is other.prim and self.params == other.params
 
     def __hash__(self):
         return hash(self.prim)
@@ -105,7 +105,7 @@ class Bound:
         return out if self.prim.multiple_results else [out]
 
 
-def _opaque(name, function, arguments, i, o, shared, one_way) -> Rule:
+def _opaque_rule(name, function, arguments, i, o, shared, one_way) -> Rule:
     """`shared`: pairs of (output axis, input axis) along which nothing mixes."""
 
     def rule(y, x):
@@ -127,42 +127,42 @@ def _opaque(name, function, arguments, i, o, shared, one_way) -> Rule:
 def opaque_rules(name, function, arguments, outputs, one_way) -> list[list[Rule]]:
     """Rules without structure for a function that is no primitive, from operands to a list of outputs."""
     arity, count = len(arguments), len(outputs)
-    return [[_opaque(name, function, arguments, i, o, (), one_way) for i in range(arity)] for o in range(count)]
+    return [[_opaque_rule(name, function, arguments, i, o, (), one_way) for i in range(arity)] for o in range(count)]
 
 
 # Primitives that are linear maps or windows along some axes only: (argument, its shape, output, parameters) to the pairs
 # of axes along which nothing mixes.
 
 
-def _all_but(axis_name):
+def _unmixed_but_one(axis_name):
     def shared(i, x, y, params):
         return [(a, a) for a in range(len(x.shape)) if a != params[axis_name] % len(x.shape)]
 
     return shared
 
 
-def _unmoved(window_dimensions, window_strides, padding, base_dilation=(), **_):
+def _axes_without_windows(window_dimensions, window_strides, padding, base_dilation=(), **_):
     """The axes along which windows are single places."""
     plain = zip(window_dimensions, window_strides, padding, base_dilation or (1,) * len(padding), strict=True)
     return [a for a, (w, s, p, d) in enumerate(plain) if (w, s, tuple(p), d) == (1, 1, (0, 0), 1)]
 
 
-def _window(i, x, y, params):
-    return [(a, a) for a in _unmoved(**params)]
+def _unmixed_by_windows(i, x, y, params):
+    return [(a, a) for a in _axes_without_windows(**params)]
 
 
-def _rest_of(axes_name):
+def _unmixed_but_several(axes_name):
     def shared(i, x, y, params):
         return list(enumerate(a for a in range(len(x.shape)) if a not in params[axes_name]))
 
     return shared
 
 
-SHARED = {
-    **dict.fromkeys(["cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"], _all_but("axis")),
-    "sort": _all_but("dimension"),
-    **dict.fromkeys(["reduce_window_sum", "reduce_window_max", "reduce_window_min"], _window),
-    "reduce_prod": _rest_of("axes"),
+UNMIXED_AXES = {
+    **dict.fromkeys(["cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"], _unmixed_but_one("axis")),
+    "sort": _unmixed_but_one("dimension"),
+    **dict.fromkeys(["reduce_window_sum", "reduce_window_max", "reduce_window_min"], _unmixed_by_windows),
+    "reduce_prod": _unmixed_but_several("axes"),
 }
 
 
@@ -172,7 +172,7 @@ def _solver_operands(params):
     return range(lengths.matvec, lengths.matvec + lengths.vecmat + lengths.solve + lengths.transpose_solve)
 
 
-INERT = {"custom_linear_solve": _solver_operands}  # operands that carry no derivative
+INERT_OPERANDS = {"custom_linear_solve": _solver_operands}  # operands that carry no derivative
 
 
 # Arithmetic.
@@ -239,20 +239,20 @@ def _(y, x, w, *, window_strides, padding, lhs_dilation, rhs_dilation, dimension
     if more["batch_group_count"] != 1:
         return None
     numbers = zip(window_strides, rhs_dilation, lhs_dilation, padding, strict=True)
-    grid = tuple(Axis(stride, dilation, spread, low) for stride, dilation, spread, (low, _) in numbers)
+    axes = tuple(ConvAxis(stride, dilation, spread, low) for stride, dilation, spread, (low, _) in numbers)
     of_x, of_w, of_y = dimension_numbers
     arrays = y.transpose(of_y), x.transpose(of_x), w.transpose(of_w)
-    by_x, by_w, _ = convolution_rules(*arrays, grid, feature_group_count)
+    by_x, by_w, _ = convolution_rules(*arrays, axes, feature_group_count)
     return rearranged(by_x, of_y, of_x), rearranged(by_w, of_y, of_w)
 
 
-def _pool(rule) -> Callable:
+def _window_rule(rule) -> Callable:
     """The rule of windows over the last axes, given x, y and the table of windows along each, for windows over any axes."""
 
     def by_window(y, x, *, window_dimensions, window_strides, padding, base_dilation, window_dilation):
         if any(n != 1 for n in base_dilation):
             return None
-        lead = _unmoved(window_dimensions, window_strides, padding)
+        lead = _axes_without_windows(window_dimensions, window_strides, padding)
         order = [*lead, *(a for a in range(x.ndim) if a not in lead)]
         tables = []
         for a in order[len(lead) :]:
@@ -263,13 +263,13 @@ def _pool(rule) -> Callable:
     return by_window
 
 
-def _extreme(sign: int) -> Callable:
+def _extremum_rule(sign: int) -> Callable:
     """Of equal entries the first, as in JAX; NaN is beyond all numbers."""
-    return _pool(lambda y, x, tables: selection(x, largest(sign * x, tables)[1], len(tables)))
+    return _window_rule(lambda y, x, tables: selection_rule(x, largest_in_windows(sign * x, tables)[1], len(tables)))
 
 
-RULES["reduce_window_max"], RULES["reduce_window_min"] = _extreme(1), _extreme(-1)
-RULES["reduce_window_sum"] = _pool(lambda y, x, tables: mean_rule(y, x, tables, [np.ones(len(t)) for t in tables]))
+RULES["reduce_window_max"], RULES["reduce_window_min"] = _extremum_rule(1), _extremum_rule(-1)
+RULES["reduce_window_sum"] = _window_rule(lambda y, x, tables: mean_rule(y, x, tables, [np.ones(len(t)) for t in tables]))
 
 
 # Axes.
@@ -361,7 +361,7 @@ def _(y, x, *, start_indices, strides, **_):
     return (sliced(dict(enumerate(zip(start_indices, strides, strict=True)))),)
 
 
-def _entries(x, places) -> Rule:
+def _entries_rule(x, places) -> Rule:
     """The rule of x at some places along each axis of `places`, `{axis: index}`."""
     inp = fresh_groups(x.shape, axis_names(x.ndim))
     out, factors = list(inp), []
@@ -373,7 +373,7 @@ def _entries(x, places) -> Rule:
 
 @primitive("rev")
 def _(y, x, *, dimensions):
-    return (_entries(x, {axis: jnp.arange(x.shape[axis])[::-1] for axis in dimensions}),)
+    return (_entries_rule(x, {axis: jnp.arange(x.shape[axis])[::-1] for axis in dimensions}),)
 
 
 @primitive("pad")
@@ -389,7 +389,7 @@ def _(y, x, value, *, padding_config):
 def _(y, x, *starts, slice_sizes, **_):
     rows = enumerate(zip(starts, slice_sizes, x.shape, strict=False))
     places = {a: jnp.clip(start, 0, n - size) + jnp.arange(size) for a, (start, size, n) in rows if size != n}
-    return _entries(x, places), *[None] * len(starts)
+    return _entries_rule(x, places), *[None] * len(starts)
 
 
 @primitive("gather")

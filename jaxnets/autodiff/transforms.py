@@ -13,9 +13,9 @@ from jax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_unf
 
 from ..algebra.jacobian import Jacobian
 from ..errors import DTypeError, RuleError, ShapeError
-from ..layers.layer import Layer, rounded_to, widened
+from ..layers.layer import Layer, args_at_least_float32, sixteen_bit_dtype
 from .eliminate import eliminate
-from .graph import read
+from .graph import read_graph
 
 ON_OPAQUE = ("warn", "allow", "error")
 
@@ -46,7 +46,7 @@ def _prepare(name, function, argnums, args, kwargs):
     chosen = tuple(i % len(args) for i in chosen)
     tree = args[chosen[0]] if isinstance(argnums, int) else tuple(args[i] for i in chosen)
     paths, treedef = tree_flatten_with_path(tree)
-    label = argument_names(function, args, chosen)
+    label = parameter_names(function, args, chosen)
     leaves, names = [], []
     for path, leaf in paths:
         prefix = label[0] if isinstance(argnums, int) else label[path[0].idx]
@@ -68,7 +68,7 @@ def _prepare(name, function, argnums, args, kwargs):
     return call, leaves, names, treedef
 
 
-def argument_names(function, args, chosen) -> list[str]:
+def parameter_names(function, args, chosen) -> list[str]:
     try:
         names = list(inspect.signature(function).bind(*args).signature.parameters)
     except (TypeError, ValueError):
@@ -76,7 +76,7 @@ def argument_names(function, args, chosen) -> list[str]:
     return [names[i] if i < len(names) else f"arg{i}" for i in chosen]
 
 
-def trace(name, function, argnums, args, kwargs, has_aux=False, curved=False):
+def trace_graph(name, function, argnums, args, kwargs, has_aux=False, second_order=False):
     """Run the function under the graph reader: graph, output tree, auxiliary output, input tree."""
     call, leaves, names, in_tree = _prepare(name, function, argnums, args, kwargs)
     out_tree: Any = None
@@ -91,7 +91,7 @@ def trace(name, function, argnums, args, kwargs, has_aux=False, curved=False):
         aux, aux_tree = tree_flatten(aux)
         return [*(x for _, x in paths), *aux]
 
-    graph = read(flat, leaves, names, curved=curved)
+    graph = read_graph(flat, leaves, names, second_order=second_order)
     count = out_tree.num_leaves
     aux = tree_unflatten(aux_tree, graph.values[count:])
     graph.outputs, graph.values = (
@@ -121,7 +121,7 @@ def _differentiate(
         raise ValueError(f"{name}: chunk_size must be a positive integer or None, got {chunk_size!r}")
 
     def run(*args, **kwargs):
-        graph, in_tree, out_tree, out_names, aux = trace(name, function, argnums, args, kwargs, has_aux)
+        graph, in_tree, out_tree, out_names, aux = trace_graph(name, function, argnums, args, kwargs, has_aux)
         shapes = [y.shape for y in graph.values]
         if scalar and (shapes != [()] or out_tree != jax.tree.structure(0)):
             got = ", ".join(f"{where} of shape {shape}" for where, shape in zip(out_names, shapes, strict=True))
@@ -256,10 +256,10 @@ def hessian(function: Callable, argnums: int | tuple[int, ...] = 0, *, on_opaque
     return wrapped
 
 
-def unwrapped(function: Callable) -> tuple[Callable, dict]:
+def without_partial(function: Callable) -> tuple[Callable, dict]:
     """What a `functools.partial` of keywords stands for: a function and its configuration."""
     if isinstance(function, functools.partial) and not function.args:
-        inner, config = unwrapped(function.func)
+        inner, config = without_partial(function.func)
         return inner, config | function.keywords
     return function, {}
 
@@ -277,17 +277,17 @@ def loss_hessian(loss: Callable, predictions, *others, root: bool = False, **con
     >>> H.per_example().shape
     (2, 3, 3)
     """
-    loss, known = unwrapped(loss)
+    loss, known = without_partial(loss)
     config = known | config
     predictions = jnp.asarray(predictions)
-    name = argument_names(loss, (predictions, *others), [0])[0]
-    if isinstance(loss, Layer) and loss.curvature is not None:
+    name = parameter_names(loss, (predictions, *others), [0])[0]
+    if isinstance(loss, Layer) and loss.hessian_rule is not None:
         y = loss(predictions, *others, **config)
         args, whole = loss.arguments(predictions, *others, **config)
-        if rounded_to(args):  # the rule gets everything before it was rounded
-            args = widened(args)
+        if sixteen_bit_dtype(args):  # the rule gets everything before it was rounded
+            args = args_at_least_float32(args)
             y = loss.forward(*args, **dict(whole))
-        rule = loss.curvature(y, *args, **dict(whole))[root]
+        rule = loss.hessian_rule(y, *args, **dict(whole))[root]
         if rule is not None:
             return replace(rule(predictions, predictions), names=("g", "r" if root else name))
     else:

@@ -96,9 +96,9 @@ def free_folder(output: str | None, name: str) -> Path:
 
 def write(path: Path, text: str) -> int:
     """Write a file whole or not at all, and tell its name."""
-    from ..files import aside
+    from ..files import written_atomically
 
-    with usage_errors(), aside(path) as part:
+    with usage_errors(), written_atomically(path) as part:
         Path(part).write_text(text, encoding="utf-8")
     print(path)
     return 0

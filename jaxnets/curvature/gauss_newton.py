@@ -17,11 +17,11 @@ from ..algebra.factors import pytree
 from ..algebra.jacobian import Jacobian
 from ..algebra.rules import diagonal
 from ..algebra.sizes import check_bytes
-from ..autodiff.transforms import loss_hessian, unwrapped
+from ..autodiff.transforms import loss_hessian, without_partial
 from ..errors import RuleError
 from ..layers.layer import LAYERS
 from ..layers.marker import with_rules
-from .rows import Rows, by_parameters, of_losses, quantity, wide
+from .rows import Rows, loss_rows, outputs_and_rows, quantity, with_float32_results
 
 
 @pytree("left", "right")
@@ -42,7 +42,9 @@ class GaussNewton:
     def diagonal(self):
         """G[p,p] for every parameter: a tree like the parameters."""
         pairs = zip(self.left.blocks, self.right.blocks, strict=True)
-        rows = [[wide(a.T @ b).diagonal() for a, b in zip(left, right, strict=True)] for left, right in pairs]
+        rows = [
+            [with_float32_results(a.T @ b).diagonal() for a, b in zip(left, right, strict=True)] for left, right in pairs
+        ]
         return jax.tree.unflatten(self.left.tree, [sum(column) for column in zip(*rows, strict=True)])
 
     def trace(self) -> jax.Array:
@@ -54,7 +56,7 @@ class GaussNewton:
 
         Raises JacobianTooLarge beyond `limit` bytes, by default half of the free memory.
         """
-        count = self.left.sizes[1]
+        count = self.left.parameter_count
         check_bytes("the matrix", (count, count), self._dtype, limit, "use G @ v, diagonal() or solve, or pass limit=")
         blocks = range(len(self.left.blocks[0]))
         table: list[list] = [[None for _ in blocks] for _ in blocks]
@@ -74,19 +76,19 @@ class GaussNewton:
         ValueError for a known one that is not.
         """
         if self._through_outputs:
-            self._check(damping)
+            self._check_damping(damping)
             inner = self.right @ v
-            solved = self._solve_outputs(_flat(inner)[:, None], damping)[:, 0]
-            back = self.left.pull(_split(solved, inner))
+            solved = self._solve_outputs(_concatenated(inner)[:, None], damping)[:, 0]
+            back = self.left.pull(_split_like(solved, inner))
             return jax.tree.map(lambda a, b: (a - b) / damping, v, back)
-        flat, unravel = ravel_pytree(jax.tree.unflatten(self.left.tree, self.left.leaves(v)))
+        flat, unravel = ravel_pytree(jax.tree.unflatten(self.left.tree, self.left.checked_leaves(v)))
         return unravel(self._solve_parameters(flat[:, None], damping)[:, 0].astype(flat.dtype))
 
     def logdet(self, damping: float | jax.Array = 0.0) -> jax.Array:
         """log det(G + damping·I), through the smaller of parameter and output space; errors as those of `solve`."""
         if self._through_outputs:
-            self._check(damping)
-            kernel, count = self.right.gram_matrix(self.left), self.left.sizes[1]
+            self._check_damping(damping)
+            kernel, count = self.right.gram_matrix(self.left), self.left.parameter_count
             inner = jnp.eye(len(kernel), dtype=kernel.dtype) + kernel / damping
             return count * jnp.log(damping) + jnp.linalg.slogdet(inner)[1]
         matrix = self.matrix()
@@ -99,7 +101,7 @@ class GaussNewton:
         """
         if not self._through_outputs:
             return u.matrix() @ self._solve_parameters(w.matrix().T, damping)
-        self._check(damping)
+        self._check_damping(damping)
         between = self._solve_outputs(self.right.gram_matrix(w), damping)
         return (u.gram_matrix(w) - u.gram_matrix(self.left) @ between) / damping
 
@@ -114,10 +116,9 @@ class GaussNewton:
 
     @property
     def _through_outputs(self) -> bool:
-        outputs, parameters = self.left.sizes
-        return outputs < parameters
+        return self.left.output_count < self.left.parameter_count
 
-    def _check(self, damping):
+    def _check_damping(self, damping):
         if not isinstance(damping, jax.core.Tracer) and not damping > 0:
             raise ValueError(f"damping must be positive where outputs are fewer than parameters, got {damping}")
 
@@ -132,11 +133,11 @@ def _solve(matrix, columns, symmetric: bool):
     return jnp.linalg.solve(matrix, columns)
 
 
-def _flat(arrays) -> jax.Array:
+def _concatenated(arrays) -> jax.Array:
     return jnp.concatenate([jnp.ravel(a) for a in arrays])
 
 
-def _split(flat, like) -> list[jax.Array]:
+def _split_like(flat, like) -> list[jax.Array]:
     """A vector in pieces of these shapes."""
     stops = list(itertools.accumulate(a.size for a in like))
     return [piece.reshape(a.shape).astype(a.dtype) for piece, a in zip(jnp.split(flat, stops[:-1]), like, strict=True)]
@@ -202,7 +203,7 @@ def ggn_vector_product(f: Callable, loss, *, scale: float = 1.0) -> Callable:
         outputs, push = jax.linearize(lambda p: ruled(p, x), params)
         values, tree = jax.tree.flatten(outputs)
         pushed = jax.tree.leaves(push(v))
-        pairs = _with_losses("ggn_vector_product", loss, tree, targets)
+        pairs = _losses_with_targets("ggn_vector_product", loss, tree, targets)
         curved = [
             (loss_hessian(own, y, *target) @ t * scale).astype(y.dtype)
             for y, t, (own, target) in zip(values, pushed, pairs, strict=True)
@@ -215,35 +216,35 @@ def ggn_vector_product(f: Callable, loss, *, scale: float = 1.0) -> Callable:
 CURVATURES = ("ggn", "fisher", "empirical")
 
 
-def gauss_newton(name, kind: str, f, loss, scale, params, x, targets, small: bool = True) -> GaussNewton:
-    """The matrix of a kind: "ggn", "fisher" or "empirical".  `small` as in `by_parameters`."""
+def gauss_newton(name, kind: str, f, loss, scale, params, x, targets, sum_where_smaller: bool = True) -> GaussNewton:
+    """The matrix of a kind: "ggn", "fisher" or "empirical".  `sum_where_smaller` is that of `outputs_and_rows`."""
     if not scale > 0:
         raise ValueError(f"{name}: scale must be positive, got {scale}")
     if kind == "empirical":
-        rows = of_losses(name, lambda params: loss(f(params, x), *targets), params, small=small)
-        rows = rows.map(lambda j: j * math.sqrt(scale))
+        rows = loss_rows(name, lambda params: loss(f(params, x), *targets), params, sum_where_smaller=sum_where_smaller)
+        rows = rows.map_blocks(lambda j: j * math.sqrt(scale))
         return GaussNewton(rows, rows)
-    hessian = loss_hessian if kind == "ggn" else _information
+    hessian = loss_hessian if kind == "ggn" else _fisher_information
     others: dict[int, Jacobian] = {}  # Hessians without a known root
 
-    def maps(values, tree):
+    def output_maps(values, tree):
         found: list[Jacobian | None] = []
-        for i, (y, (own, target)) in enumerate(zip(values, _with_losses(name, loss, tree, targets), strict=True)):
+        for i, (y, (own, target)) in enumerate(zip(values, _losses_with_targets(name, loss, tree, targets), strict=True)):
             try:
-                found.append(_stored(hessian(own, y, *target, root=True)).T * math.sqrt(scale))
+                found.append(_as_array_if_narrow(hessian(own, y, *target, root=True)).T * math.sqrt(scale))
             except RuleError:
                 others[i] = hessian(own, y, *target) * scale
                 found.append(None)
         return found
 
-    rows = by_parameters(name, f, params, x, maps=maps, small=small)[2]
+    rows = outputs_and_rows(name, f, params, x, output_maps=output_maps, sum_where_smaller=sum_where_smaller)[2]
     if not others:
         return GaussNewton(rows, rows)
     blocks = [tuple(others[i] @ j for j in row) if i in others else row for i, row in enumerate(rows.blocks)]
     return GaussNewton(rows, dataclasses.replace(rows, blocks=tuple(blocks)), False)
 
 
-def _with_losses(name, loss, tree, targets) -> list[tuple[Callable, tuple]]:
+def _losses_with_targets(name, loss, tree, targets) -> list[tuple[Callable, tuple]]:
     """The loss of every output and what it takes beside it."""
     if tree == jax.tree.structure(0):
         if not callable(loss):
@@ -256,13 +257,13 @@ def _with_losses(name, loss, tree, targets) -> list[tuple[Callable, tuple]]:
     return [(one, target if isinstance(target, tuple) else (target,)) for one, target in zip(losses, own, strict=True)]
 
 
-FEW = 32  # outputs up to which a root is multiplied faster as an array than by its products
+FEW_OUTPUTS = 32  # outputs up to which a root is multiplied faster as an array than by its products
 
 
-def _stored(root: Jacobian) -> Jacobian:
-    if root.in_shape and root.in_shape[-1] > FEW:
+def _as_array_if_narrow(root: Jacobian) -> Jacobian:
+    if root.in_shape and root.in_shape[-1] > FEW_OUTPUTS:
         return root
-    terms = [dataclasses.replace(term, factors=(term.array(),), scale=1.0) for term in root.terms]
+    terms = [dataclasses.replace(term, factors=(term.as_tensor(),), scale=1.0) for term in root.terms]
     return dataclasses.replace(root, terms=tuple(terms))
 
 
@@ -283,9 +284,9 @@ LIKELIHOODS: dict[str, Callable | None] = {
 LOOKS_AT_TARGETS = {"log_input": False}  # configuration under which the Hessian does
 
 
-def _information(loss, y, *targets, root=False) -> Jacobian:
+def _fisher_information(loss, y, *targets, root=False) -> Jacobian:
     """The Fisher information of predictions or its root, as `loss_hessian` gives the Hessian."""
-    own, config = unwrapped(loss)
+    own, config = without_partial(loss)
     name = getattr(own, "__name__", str(own))
     weighted = len(targets) > (2 if name == "gaussian_nll" else 1)
     if name not in LIKELIHOODS or own is not LAYERS.get(name) or weighted or config.items() & LOOKS_AT_TARGETS.items():

@@ -12,13 +12,13 @@ import jax
 import jax.numpy as jnp
 
 from ..algebra.contraction import contract
-from ..algebra.factors import Factor, Label, Tensor, flatten
+from ..algebra.factors import Factor, Label, Tensor, labels_of
 from ..algebra.jacobian import Jacobian
 from ..algebra.sizes import check_bytes
 from ..algebra.terms import Term
 from ..errors import ShapeError
 from ..layers.marker import with_rules
-from .rows import Rows, by_parameters, only, quantity, wide
+from .rows import Rows, outputs_and_rows, quantity, single_output, with_float32_results
 
 OUTPUTS = ("full", "trace", "diagonal")
 
@@ -49,13 +49,13 @@ def ntk(
         raise ValueError(f"ntk: block_size must be a positive integer or None, got {block_size!r}")
 
     def rows(params, x) -> Rows:
-        values, tree, rows = by_parameters("ntk", _chosen(f, outputs), params, x)
-        only("ntk", "f", values, tree)
-        return rows.map(_joined) if outputs == "full" else rows
+        values, tree, rows = outputs_and_rows("ntk", _selected_output(f, outputs), params, x)
+        single_output("ntk", "f", values, tree)
+        return rows.map_blocks(_with_joined_factors) if outputs == "full" else rows
 
     def kernel(ours: Rows, theirs: Rows):
         ((block,),) = ours.gram(theirs)
-        block = wide(block)
+        block = with_float32_results(block)
         axes = tuple(range(1, len(block.out_shape)))
         if outputs == "trace":
             return block.trace(axes)
@@ -71,12 +71,12 @@ def ntk(
     return run
 
 
-def _joined(j: Jacobian) -> Jacobian:
+def _with_joined_factors(j: Jacobian) -> Jacobian:
     """With factors that share an input label multiplied: J Jᵀ sums over it, and weight and bias use the product alike."""
 
     def join(term: Term) -> Term:
         groups: list[list[Factor]] = []
-        inp = set(flatten(term.inp))
+        inp = set(labels_of(term.inp))
         for factor in sorted(term.factors, key=lambda factor: not isinstance(factor, Tensor)):
             own = factor.labels & inp if isinstance(factor, Tensor) else set()
             same = next((group for group in groups if own & group[0].labels), None)
@@ -84,17 +84,17 @@ def _joined(j: Jacobian) -> Jacobian:
                 same.append(factor)
             else:
                 groups.append([factor])
-        factors = [contract(group, _labels(group)) if len(group) > 1 else group[0] for group in groups]
+        factors = [contract(group, _labels_of_factors(group)) if len(group) > 1 else group[0] for group in groups]
         return replace(term, factors=tuple(factors))
 
     return replace(j, terms=tuple(map(join, j.terms)))
 
 
-def _labels(factors) -> set[Label]:
+def _labels_of_factors(factors) -> set[Label]:
     return set().union(*(factor.labels for factor in factors))
 
 
-def _chosen(f: Callable, outputs) -> Callable:
+def _selected_output(f: Callable, outputs) -> Callable:
     """f, or one of its outputs."""
     if isinstance(outputs, str):
         return f
@@ -117,7 +117,7 @@ def _in_blocks(kernel: Callable, x1, x2, size: int, second: int, limit):
     """
     symmetric = x2 is None
     (count1, ours), (count2, theirs) = (_blocks(x, size) for x in (x1, x1 if symmetric else x2))
-    one = jax.eval_shape(lambda: kernel(_at(ours, 0), _at(theirs, 0)))
+    one = jax.eval_shape(lambda: kernel(_block_at(ours, 0), _block_at(theirs, 0)))
     n1, n2 = -(-count1 // size), -(-count2 // size)
     shape = list(one.shape)
     shape[0], shape[second] = n1 * size, n2 * size
@@ -132,7 +132,7 @@ def _in_blocks(kernel: Callable, x1, x2, size: int, second: int, limit):
 
     def step(k, whole):
         i, j = pairs[k]
-        block = kernel(_at(ours, i), _at(theirs, j))
+        block = kernel(_block_at(ours, i), _block_at(theirs, j))
         return put(put(whole, block, i, j), block.transpose(turned), j, i) if symmetric else put(whole, block, i, j)
 
     whole = jax.lax.fori_loop(0, len(pairs), step, jnp.zeros(shape, one.dtype))
@@ -146,7 +146,7 @@ def _blocks(x, size: int):
     return count, jax.tree.map(lambda a: jnp.asarray(a)[places], x)
 
 
-def _at(blocks, i):
+def _block_at(blocks, i):
     return jax.tree.map(lambda a: a[i], blocks)
 
 

@@ -12,12 +12,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..algebra.factors import distinct, flatten, pytree, shape_of, size_of
+from ..algebra.factors import distinct_labels, labels_of, pytree, shape_of, size_of
 from ..algebra.jacobian import Jacobian
 from ..algebra.rules import from_groups
 from ..algebra.terms import Term
 from .gauss_newton import CURVATURES, gauss_newton
-from .rows import quantity, wide
+from .rows import quantity, with_float32_results
 
 SHARING = ("expand", "reduce")
 
@@ -73,28 +73,28 @@ def kfac_factors(f: Callable, loss, *, curvature: str = "ggn", sharing: str = "e
         raise ValueError(f"kfac_factors: curvature must be one of {CURVATURES}, got {curvature!r}")
 
     def run(params, x, *targets):
-        matrix = gauss_newton("kfac_factors", curvature, f, loss, scale, params, x, targets, small=False)
+        matrix = gauss_newton("kfac_factors", curvature, f, loss, scale, params, x, targets, sum_where_smaller=False)
         if not matrix.symmetric:
             raise TypeError("kfac_factors: no root of the loss's Hessian is known; use curvature='empirical'")
-        return matrix.left.each(lambda *column: _factors(column, sharing == "reduce"))
+        return matrix.left.map_leaves(lambda *column: _kronecker_factors(column, sharing == "reduce"))
 
     return run
 
 
-def _factors(column: tuple[Jacobian, ...], reduce: bool) -> Kronecker:
+def _kronecker_factors(column: tuple[Jacobian, ...], reduce: bool) -> Kronecker:
     """The factors of one parameter array from the rows of all outputs."""
-    terms, dtype = [term for j in column for term in j.terms], wide(column[0]).dtype
-    uses = [use for term in terms if (use := _parted(term, reduce, dtype))]
+    terms, dtype = [term for j in column for term in j.terms], with_float32_results(column[0]).dtype
+    uses = [use for term in terms if (use := _as_use(term, reduce, dtype))]
     if not uses or len(uses) < len(terms) or len({use.cut for use in uses}) > 1:
-        block = _squared(column)
+        block = _sum_of_squares(column)
         return Kronecker(block, jnp.ones((1, 1), block.dtype), column[0].in_shape)
-    first, last = (_squared(side) for side in zip(*[(use.first, use.last) for use in uses], strict=True))
+    first, last = (_sum_of_squares(side) for side in zip(*[(use.first, use.last) for use in uses], strict=True))
     return Kronecker(first, last / sum(use.rows for use in uses), column[0].in_shape)
 
 
-def _squared(column) -> jax.Array:
+def _sum_of_squares(column) -> jax.Array:
     """Σ JᵀJ as a matrix."""
-    return functools.reduce(operator.add, [wide(j.T @ j) for j in column]).matrix()
+    return functools.reduce(operator.add, [with_float32_results(j.T @ j) for j in column]).matrix()
 
 
 class _Use(NamedTuple):
@@ -106,32 +106,34 @@ class _Use(NamedTuple):
     rows: int
 
 
-def _parted(term: Term, reduce: bool, dtype) -> _Use | None:
+def _as_use(term: Term, reduce: bool, dtype) -> _Use | None:
     """The term as a product of one part by the first axes of its input and one by the last; None where there is none.
 
     Both keep the labels of the output and, but for `reduce`, of the places: those of a single factor of the last part.
     """
     for cut in range(1, len(term.inp)):
-        mine, theirs = (set(flatten(side)) for side in (term.inp[:cut], term.inp[cut:]))
+        mine, theirs = (set(labels_of(side)) for side in (term.inp[:cut], term.inp[cut:]))
         local = [factor for factor in term.factors if factor.labels & theirs]
         rest = [factor for factor in term.factors if not factor.labels & theirs]
-        if mine & theirs or not local or any(factor.labels & mine for factor in local) or theirs & set(flatten(term.out)):
+        if mine & theirs or not local or any(factor.labels & mine for factor in local) or theirs & set(labels_of(term.out)):
             continue
-        outer = distinct(term.out)
-        inner = [label for factor in local for label in distinct(factor.axes) if label not in theirs and label not in outer]
+        outer = distinct_labels(term.out)
+        inner = [
+            label for factor in local for label in distinct_labels(factor.axes) if label not in theirs and label not in outer
+        ]
         places = [label for label in inner if inner.count(label) == 1]
         kept = outer if reduce else [*outer, *places]
         alike = [label for label in places if not any(label in factor.labels for factor in rest)] if reduce else []
         scale = term.scale * size_of(alike)  # places that have the same gradients
         mean = 1 / size_of(places) if reduce else 1.0
         first, last = (
-            _part(kept, inp, factors, number, dtype)
+            _use_part(kept, inp, factors, number, dtype)
             for inp, factors, number in ((term.inp[:cut], rest, scale), (term.inp[cut:], local, mean))
         )
         return _Use(cut, first, last, size_of(kept))
     return None
 
 
-def _part(kept, inp, factors, scale: float, dtype) -> Jacobian:
+def _use_part(kept, inp, factors, scale: float, dtype) -> Jacobian:
     shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape in (shape_of([(label,) for label in kept]), shape_of(inp))]
     return from_groups([(label,) for label in kept], inp, *factors, scale=scale)(*shapes)

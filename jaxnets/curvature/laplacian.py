@@ -16,12 +16,12 @@ import jax.numpy as jnp
 
 from ..algebra.jacobian import Jacobian
 from ..algebra.rules import diagonal, identity
-from ..autodiff.graph import Local, Node
-from ..autodiff.transforms import jacobian, trace
+from ..autodiff.graph import LocalFunction, Node
+from ..autodiff.transforms import jacobian, trace_graph
 from ..errors import ShapeError
 from .rows import quantity
 
-Edges = dict[Node, Jacobian]  # the local Jacobians of a node by its parents
+ByParent = dict[Node, Jacobian]  # the local Jacobians of a node by its parents
 
 
 @quantity
@@ -37,19 +37,19 @@ def laplacian(f: Callable, limit: float | None = None) -> Callable:
     """
 
     def run(x, *args):
-        graph, _, out_tree, _, _ = trace("laplacian", f, 0, (x, *args), {}, curved=True)
+        graph, _, out_tree, _, _ = trace_graph("laplacian", f, 0, (x, *args), {}, second_order=True)
         sweeps = [_Sweep({node: identity(node, node)}, limit) for node in graph.inputs]
         roots = _Roots()
         found: dict[Node, jax.Array] = {}  # Δ(node), of those where it is not 0 by structure
-        for node in graph.between():
-            edges: Edges = {}
+        for node in graph.topological_nodes():
+            edges: ByParent = {}
             for edge in node.edges:
                 if (j := edge.jacobian()) is not None:
                     edges[edge.parent] = edges[edge.parent] + j if edge.parent in edges else j
             roots.add(node, edges)
             parts = [j @ found[parent] for parent, j in edges.items() if parent in found]
             if node.local and not _affine(node.local):
-                parts += [part for sweep in sweeps if (part := sweep.second(node, edges, roots)) is not None]
+                parts += [part for sweep in sweeps if (part := sweep.second_order_part(node, edges, roots)) is not None]
             if parts:
                 found[node] = functools.reduce(jnp.add, parts).astype(node.dtype)
             for sweep in sweeps:
@@ -63,13 +63,13 @@ def laplacian(f: Callable, limit: float | None = None) -> Callable:
 class _Roots(dict[Node, tuple[Node, jax.Array]]):
     """Nodes made entry by entry of another, their root, and their derivative by it; every other node is its own root."""
 
-    def of(self, node: Node) -> tuple[Node, jax.Array]:
+    def root_of(self, node: Node) -> tuple[Node, jax.Array]:
         return self.get(node) or (node, jnp.ones_like(jax.ShapeDtypeStruct(node.shape, node.dtype)))
 
-    def add(self, node: Node, edges: Edges):
-        roots = {self.of(parent)[0] for parent in edges}
+    def add(self, node: Node, edges: ByParent):
+        roots = {self.root_of(parent)[0] for parent in edges}
         if len(roots) == 1 and all(map(_entrywise, edges.values())):
-            parts = [j @ self.of(parent)[1] for parent, j in edges.items()]
+            parts = [j @ self.root_of(parent)[1] for parent, j in edges.items()]
             self[node] = roots.pop(), functools.reduce(jnp.add, parts)
 
 
@@ -80,28 +80,28 @@ class _Sweep:
     known: dict[Node, Jacobian]
     limit: float | None
 
-    def add(self, node: Node, edges: Edges, roots: _Roots):
-        parts = [(j @ by_input).reduced() for parent, j in edges.items() if (by_input := self.of(parent, roots))]
+    def add(self, node: Node, edges: ByParent, roots: _Roots):
+        parts = [(j @ own).reduced() for parent, j in edges.items() if (own := self.by_input(parent, roots))]
         if parts and node not in roots:
             self.known[node] = functools.reduce(operator.add, parts).reduced()
 
-    def of(self, node: Node, roots: _Roots) -> Jacobian | None:
+    def by_input(self, node: Node, roots: _Roots) -> Jacobian | None:
         """∂(node)/∂(input), None where it is 0 by structure."""
-        root, derivative = roots.of(node)
+        root, derivative = roots.root_of(node)
         if root is node or root not in self.known:
             return self.known.get(root)
         return diagonal(derivative)(node, root) @ self.known[root]
 
-    def second(self, node: Node, edges: Edges, roots: _Roots) -> jax.Array | None:
+    def second_order_part(self, node: Node, edges: ByParent, roots: _Roots) -> jax.Array | None:
         """Σ_i φ''[J_i, J_i]."""
         local = node.local
         assert local is not None
         if all(parent in edges and _entrywise(edges[parent]) for parent in local.parents):
-            return self._of_entries(local, roots)
-        by_input = [self.of(parent, roots) for parent in local.parents]
+            return self._entrywise_part(local, roots)
+        by_input = [self.by_input(parent, roots) for parent in local.parents]
         if not any(by_input):
             return None
-        whole = [j @ own for parent, j in edges.items() if (own := self.of(parent, roots))]
+        whole = [j @ own for parent, j in edges.items() if (own := self.by_input(parent, roots))]
         apart = all(j.batched for j in [*by_input, *whole] if j)
 
         def columns(j: Jacobian | None):
@@ -114,23 +114,23 @@ class _Sweep:
         def along(tangents):
             pairs = zip(tangents, local.point, strict=True)
             moving = [jnp.zeros_like(u) if t is None else t.astype(u.dtype) for t, u in pairs]
-            return _twice(local, moving, moving)
+            return _second_derivative(local, moving, moving)
 
         return jnp.sum(jax.vmap(along)([columns(j) for j in by_input]), 0)
 
-    def _of_entries(self, local: Local, roots: _Roots) -> jax.Array | None:
+    def _entrywise_part(self, local: LocalFunction, roots: _Roots) -> jax.Array | None:
         """The same where φ works entry by entry: the roots of its arguments move one by one."""
-        found = [roots.of(parent) for parent in local.parents]
+        found = [roots.root_of(parent) for parent in local.parents]
         parts = []
         known = [root for root in dict.fromkeys(root for root, _ in found) if root in self.known]
         for a, b in itertools.combinations_with_replacement(known, 2):
             ways = [[d if root is own else jnp.zeros_like(d) for root, d in found] for own in (a, b)]
             products = (self.known[a] @ self.known[b].T).diagonal()
-            parts.append((1 if a is b else 2) * _twice(local, *ways) * products)
+            parts.append((1 if a is b else 2) * _second_derivative(local, *ways) * products)
         return functools.reduce(jnp.add, parts) if parts else None
 
 
-def _twice(local: Local, first, second) -> jax.Array:
+def _second_derivative(local: LocalFunction, first, second) -> jax.Array:
     """φ''[first, second]."""
     return jax.jvp(lambda *point: local.push(point, first), tuple(local.point), tuple(second))[1]
 
@@ -140,7 +140,7 @@ def _entrywise(j: Jacobian) -> bool:
     return j.out_shape == j.in_shape and all(term.out == term.inp for term in j.terms)
 
 
-def _affine(local: Local) -> bool:
+def _affine(local: LocalFunction) -> bool:
     """Whether the derivative at a point does not depend on the point."""
     point = list(local.point)
     jaxpr = jax.make_jaxpr(local.push)(point, point).jaxpr

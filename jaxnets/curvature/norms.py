@@ -11,17 +11,17 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 
-from ..algebra.factors import flatten, size_of
+from ..algebra.factors import labels_of, size_of
 from ..algebra.jacobian import Jacobian
 from ..algebra.terms import Term
 from ..autodiff.eliminate import local_jacobians
 from ..autodiff.graph import Node
-from ..autodiff.plan import Edges, carry_out, cuts
-from ..autodiff.transforms import jacobian, trace
+from ..autodiff.plan import Edges, bottlenecks, remaining_edges
+from ..autodiff.transforms import jacobian, trace_graph
 from ..errors import ShapeError
-from .rows import quantity, squared_norms, wide
+from .rows import quantity, squared_row_norms, with_float32_results
 
-KINDS = ("frobenius", "spectral")
+NORMS = ("frobenius", "spectral")
 
 
 @quantity
@@ -38,14 +38,14 @@ def jacobian_norm(f: Callable, kind: str = "frobenius", *, layers: bool = False,
     >>> list(jn.jacobian_norm(f, layers=True)(jnp.ones((2, 4))))
     ['relu', 'tanh']
     """
-    if kind not in KINDS:
-        raise ValueError(f"jacobian_norm: kind must be one of {KINDS}, got {kind!r}")
+    if kind not in NORMS:
+        raise ValueError(f"jacobian_norm: kind must be one of {NORMS}, got {kind!r}")
     measure = _frobenius if kind == "frobenius" else functools.partial(_spectral, iterations=iterations)
 
     def run(x, *args):
         if not layers:
             return jax.tree.map(measure, jacobian(f, on_opaque="allow")(x, *args), is_leaf=lambda j: isinstance(j, Jacobian))
-        graph, *_ = trace("jacobian_norm", f, 0, (x, *args), {})
+        graph, *_ = trace_graph("jacobian_norm", f, 0, (x, *args), {})
         edges, nodes, _ = local_jacobians(graph)
         found: OrderedDict[str, jax.Array] = OrderedDict()
         for node in nodes:
@@ -58,7 +58,7 @@ def jacobian_norm(f: Callable, kind: str = "frobenius", *, layers: bool = False,
 
 
 def _frobenius(j: Jacobian) -> jax.Array:
-    squares = squared_norms(j)
+    squares = squared_row_norms(j)
     return jnp.sqrt(jnp.sum(squares, tuple(range(1, squares.ndim)) if j.batched else None)).astype(j.dtype)
 
 
@@ -66,7 +66,7 @@ def _spectral(j: Jacobian, iterations: int) -> jax.Array:
     """By power iteration on Jᵀ J, of all examples side by side, until no norm grows by more than rounding."""
     if not j.terms:
         return jnp.zeros(j.in_shape[:1] if j.batched else (), j.dtype)
-    j = wide(j)
+    j = with_float32_results(j)
     axes = tuple(range(1, len(j.in_shape))) if j.batched else None
 
     def unit(v):
@@ -98,14 +98,14 @@ def logdet(f: Callable) -> Callable:
     """
 
     def run(x, *args):
-        graph, _, out_tree, _, _ = trace("logdet", f, 0, (x, *args), {})
+        graph, _, out_tree, _, _ = trace_graph("logdet", f, 0, (x, *args), {})
         shapes = [node.shape for node in graph.inputs], [value.shape for value in graph.values]
         if len(shapes[0]) != 1 or len(shapes[1]) != 1 or math.prod(shapes[0][0]) != math.prod(shapes[1][0]):
             raise ShapeError(f"logdet: the Jacobian must be square, f takes {shapes[0]} to {shapes[1]}")
         edges, nodes, sinks = local_jacobians(graph)
         if sinks[0] not in edges:
             return jnp.array(-jnp.inf)
-        steps = _steps(edges, nodes, sinks[0])
+        steps = _square_steps(edges, nodes, sinks[0])
         whole = all(j.batched for j in steps)
         parts = [_log_det(j) for j in steps]
         return functools.reduce(operator.add, [part if whole else jnp.sum(part) for part in parts])
@@ -113,16 +113,16 @@ def logdet(f: Callable) -> Callable:
     return run
 
 
-def _steps(edges: Edges, nodes: list[Node], sink: Node) -> list[Jacobian]:
+def _square_steps(edges: Edges, nodes: list[Node], sink: Node) -> list[Jacobian]:
     """The Jacobians between successive values of the input's size that all paths run through."""
     (source,) = [node for node in nodes if node not in edges]
     size = math.prod(source.shape)
-    places = [i for i in cuts(edges, nodes, [sink]) if math.prod(nodes[i].shape) == size]
+    places = [i for i in bottlenecks(edges, nodes, [sink]) if math.prod(nodes[i].shape) == size]
     steps, before = [], source
     for start, stop in itertools.pairwise([0, *places, len(nodes)]):
         end = nodes[stop] if stop < len(nodes) else sink
         inner = [node for node in nodes[start + 1 : stop] if node in edges]
-        left = carry_out({node: edges[node] for node in [*inner, end]}, inner[::-1])
+        left = remaining_edges({node: edges[node] for node in [*inner, end]}, inner[::-1])
         steps.append(left[end][before])
         before = end
     return steps
@@ -140,18 +140,18 @@ def _log_det(j: Jacobian) -> jax.Array:
     if len(out) == len(j.in_shape):
         shared = [a for a in range(len(out)) if all(t.out[a] == t.inp[a] for t in j.terms)]
     if len(shared) == len(out) == len(j.in_shape):
-        logs = jnp.log(jnp.abs(wide(j).diagonal()))
+        logs = jnp.log(jnp.abs(with_float32_results(j).diagonal()))
         return jnp.sum(logs, tuple(range(1, len(out))) if batched else None)
     idle = [a for a in shared if not any(set(t.out[a]) & f.labels for t in j.terms for f in t.factors)]
     kept = [a for a in shared if a not in idle]
-    terms = [_only(term, kept, shared) for term in j.terms]
+    terms = [_without_idle_axes(term, kept, shared) for term in j.terms]
     logs = _log_det_of_blocks(terms, len(kept), jnp.promote_types(j.dtype, jnp.float32))
     first = batched and 0 in kept
     total = jnp.sum(logs, tuple(range(first, logs.ndim))) * math.prod(out[a] for a in idle if not (batched and a == 0))
     return total if first or not batched else jnp.broadcast_to(total, out[:1])
 
 
-def _only(term: Term, kept, shared) -> Term:
+def _without_idle_axes(term: Term, kept, shared) -> Term:
     """The term with the shared axes that are kept, its other output axes, and its other input axes."""
     own = [group for a, group in enumerate(term.out) if a not in shared]
     return replace(
@@ -172,7 +172,7 @@ def _log_det_of_blocks(terms: list[Term], lead: int, dtype) -> jax.Array:
 
     diagonals = [term for term in terms if term.out[lead:] == term.inp]
     pairs = [_low_rank(term, lead) for term in terms if term not in diagonals]
-    size = size_of(flatten(terms[0].inp))
+    size = size_of(labels_of(terms[0].inp))
     if not diagonals or None in pairs or 2 * sum(rank for _, _, rank in pairs) > size:  # type: ignore[misc]
         return dense()
     d = functools.reduce(jnp.add, [replace(term, inp=()).dense() for term in diagonals])
@@ -193,7 +193,7 @@ def _log_det_of_blocks(terms: list[Term], lead: int, dtype) -> jax.Array:
 
 def _low_rank(term: Term, lead: int):
     """u and v `[*lead, n, rank]` with u vᵀ the term's blocks, and the rank; None where its factors do not fall in two."""
-    ours, theirs, apart = set(flatten(term.out[lead:])), set(flatten(term.inp)), set(flatten(term.out[:lead]))
+    ours, theirs, apart = set(labels_of(term.out[lead:])), set(labels_of(term.inp)), set(labels_of(term.out[:lead]))
     right = [factor for factor in term.factors if factor.labels & theirs]
     left = [factor for factor in term.factors if not factor.labels & theirs]
     if ours & theirs or any(factor.labels & ours for factor in right):

@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 
 from ..autodiff.transforms import dense
-from .rows import Rows, of_losses, quantity, squared_norms, wide
+from .rows import Rows, loss_rows, quantity, squared_row_norms, with_float32_results
 
 
-def _squares(rows: Rows) -> jax.Array:
+def _squared_gradient_norms(rows: Rows) -> jax.Array:
     """‖g_b‖² for every example."""
-    return functools.reduce(jnp.add, map(squared_norms, rows.blocks[0]))
+    return functools.reduce(jnp.add, map(squared_row_norms, rows.blocks[0]))
 
 
 @quantity
@@ -32,8 +32,8 @@ def per_example_grads(loss: Callable, limit: float | None = None) -> Callable:
     """
 
     def run(params, *args):
-        rows = of_losses("per_example_grads", loss, params, *args)
-        return rows.each(lambda j: dense(j, limit))
+        rows = loss_rows("per_example_grads", loss, params, *args)
+        return rows.map_leaves(lambda j: dense(j, limit))
 
     return run
 
@@ -50,7 +50,7 @@ def per_example_grad_norms(loss: Callable) -> Callable:
     """
 
     def run(params, *args):
-        return jnp.sqrt(_squares(of_losses("per_example_grad_norms", loss, params, *args)))
+        return jnp.sqrt(_squared_gradient_norms(loss_rows("per_example_grad_norms", loss, params, *args)))
 
     return run
 
@@ -70,8 +70,8 @@ def clip_per_example(loss: Callable, max_norm: float) -> Callable:
         raise ValueError(f"clip_per_example: max_norm must be positive, got {max_norm}")
 
     def run(params, *args):
-        rows = of_losses("clip_per_example", loss, params, *args)
-        norms = jnp.sqrt(_squares(rows))
+        rows = loss_rows("clip_per_example", loss, params, *args)
+        norms = jnp.sqrt(_squared_gradient_norms(rows))
         weights = max_norm / jnp.maximum(norms, max_norm)
         return rows.pull([weights]), norms
 
@@ -91,14 +91,14 @@ def gradient_variance(loss: Callable) -> Callable:
     """
 
     def run(params, *args):
-        rows = of_losses("gradient_variance", loss, params, *args)
-        count = _several("gradient_variance", rows)
+        rows = loss_rows("gradient_variance", loss, params, *args)
+        count = _example_count("gradient_variance", rows)
 
         def variance(j):
-            mean = wide(j.T) @ jnp.full(count, 1 / count)
-            return jnp.maximum(wide(j.T @ j).diagonal() - count * mean**2, 0) / (count - 1)
+            mean = with_float32_results(j.T) @ jnp.full(count, 1 / count)
+            return jnp.maximum(with_float32_results(j.T @ j).diagonal() - count * mean**2, 0) / (count - 1)
 
-        return rows.each(variance)
+        return rows.map_leaves(variance)
 
     return run
 
@@ -117,17 +117,17 @@ def gradient_noise_scale(loss: Callable) -> Callable:
     """
 
     def run(params, *args):
-        rows = of_losses("gradient_noise_scale", loss, params, *args)
-        count = _several("gradient_noise_scale", rows)
-        each = jnp.mean(_squares(rows))
-        mean = sum(jnp.sum((wide(j.T) @ jnp.full(count, 1 / count)) ** 2) for j in rows.blocks[0])
+        rows = loss_rows("gradient_noise_scale", loss, params, *args)
+        count = _example_count("gradient_noise_scale", rows)
+        each = jnp.mean(_squared_gradient_norms(rows))
+        mean = sum(jnp.sum((with_float32_results(j.T) @ jnp.full(count, 1 / count)) ** 2) for j in rows.blocks[0])
         noise, signal = (each - mean) * count / (count - 1), (count * mean - each) / (count - 1)
         return jnp.where(signal > 0, noise / jnp.where(signal > 0, signal, 1), jnp.inf)
 
     return run
 
 
-def _several(name: str, rows: Rows) -> int:
+def _example_count(name: str, rows: Rows) -> int:
     (count,) = rows.blocks[0][0].out_shape
     if count < 2:
         raise ValueError(f"{name}: a variance needs at least two examples, got {count}")

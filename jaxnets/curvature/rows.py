@@ -15,7 +15,7 @@ from ..algebra.factors import pytree
 from ..algebra.jacobian import Jacobian
 from ..autodiff.eliminate import eliminate
 from ..autodiff.graph import Edge, Node
-from ..autodiff.transforms import trace
+from ..autodiff.transforms import trace_graph
 from ..errors import ShapeError
 
 
@@ -30,41 +30,45 @@ class Rows:
     tree: Any
 
     def __matmul__(self, vector) -> list[jax.Array]:
-        leaves = self.leaves(vector)
-        return [_sum(j @ v for j, v in zip(row, leaves, strict=True)) for row in self.blocks]
+        leaves = self.checked_leaves(vector)
+        return [_sum_of(j @ v for j, v in zip(row, leaves, strict=True)) for row in self.blocks]
 
     def pull(self, cotangents: Sequence[jax.Array]):
         """Σ_o u_o J_o, a tree like the parameters."""
-        return self.each(lambda *column: _sum(u @ j for u, j in zip(cotangents, column, strict=True)))
+        return self.map_leaves(lambda *column: _sum_of(u @ j for u, j in zip(cotangents, column, strict=True)))
 
     def gram(self, other: "Rows") -> list[list[Jacobian]]:
         """J J'ᵀ: for every output of ours and every output of theirs its block, in terms that are not multiplied yet."""
 
         def block(ours, theirs):
-            return _sum(a @ b.T for a, b in zip(ours, theirs, strict=True))
+            return _sum_of(a @ b.T for a, b in zip(ours, theirs, strict=True))
 
         return [[block(ours, theirs) for theirs in other.blocks] for ours in self.blocks]
 
     def gram_matrix(self, other: "Rows", limit: float | None = None) -> jax.Array:
         """J J'ᵀ as a matrix, all outputs flattened into one axis."""
         return jnp.concatenate(
-            [jnp.concatenate([wide(block).matrix(limit) for block in row], axis=1) for row in self.gram(other)], axis=0
+            [
+                jnp.concatenate([with_float32_results(block).matrix(limit) for block in row], axis=1)
+                for row in self.gram(other)
+            ],
+            axis=0,
         )
 
     def matrix(self, limit: float | None = None) -> jax.Array:
         """All of J, outputs and parameters flattened into one axis each."""
-        rows = [jnp.concatenate([wide(j).matrix(limit) for j in row], axis=1) for row in self.blocks]
+        rows = [jnp.concatenate([with_float32_results(j).matrix(limit) for j in row], axis=1) for row in self.blocks]
         return jnp.concatenate(rows, axis=0)
 
-    def each(self, function: Callable):
+    def map_leaves(self, function: Callable):
         """A tree like the parameters from `function`, which gets the Jacobians of all outputs by one leaf."""
         return tree_unflatten(self.tree, [function(*column) for column in zip(*self.blocks, strict=True)])
 
-    def map(self, function: Callable) -> "Rows":
+    def map_blocks(self, function: Callable) -> "Rows":
         """The same with `function` of every block."""
         return replace(self, blocks=tuple(tuple(map(function, row)) for row in self.blocks))
 
-    def leaves(self, vector) -> list[jax.Array]:
+    def checked_leaves(self, vector) -> list[jax.Array]:
         """The leaves of a tree like the parameters.  Raises ShapeError where it is another."""
         leaves, tree = tree_flatten(vector)
         expected = [j.in_shape for j in self.blocks[0]]
@@ -74,64 +78,72 @@ class Rows:
         return [jnp.asarray(leaf) for leaf in leaves]
 
     @property
-    def sizes(self) -> tuple[int, int]:
-        """How many outputs and how many parameters there are."""
-        outputs, parameters = [row[0].out_shape for row in self.blocks], [j.in_shape for j in self.blocks[0]]
-        return sum(map(math.prod, outputs)), sum(map(math.prod, parameters))
+    def output_count(self) -> int:
+        """How many numbers all outputs together hold."""
+        return sum(math.prod(row[0].out_shape) for row in self.blocks)
+
+    @property
+    def parameter_count(self) -> int:
+        """How many numbers all parameters together hold."""
+        return sum(math.prod(j.in_shape) for j in self.blocks[0])
 
 
-def _sum(parts):
+def _sum_of(parts):
     return functools.reduce(operator.add, parts)
 
 
-MANY_TERMS = 4
+MAX_ROW_TERMS = 4
 
 
-def by_parameters(name: str, function: Callable, params, *args, maps: Callable | None = None, small: bool = True):
+def outputs_and_rows(
+    name: str, function: Callable, params, *args, output_maps: Callable | None = None, sum_where_smaller: bool = True
+):
     """The outputs of `function(params, *args)`, their tree, and the Jacobians by the parameters.
 
-    `maps(outputs, tree)` may give a linear map for every output, a Jacobian that is applied to it before anything is
-    multiplied, or None.  Without `small` sums over places where parameters are used are left alone.
+    `output_maps(outputs, tree)` may give a linear map for every output, a Jacobian that is applied to it before anything is
+    multiplied, or None.  Without `sum_where_smaller` sums over places where parameters are used are left alone.
     """
-    graph, in_tree, out_tree, _, _ = trace(name, function, 0, (params, *args), {})
+    graph, in_tree, out_tree, _, _ = trace_graph(name, function, 0, (params, *args), {})
     if not graph.inputs:
         raise ShapeError(f"{name}: params has no array to differentiate by")
     values = list(graph.values)
-    for i, j in enumerate(maps(values, out_tree) if maps else ()):
+    for i, j in enumerate(output_maps(values, out_tree) if output_maps else ()):
         if j is None:
             continue
         before = graph.outputs[i]
-        edges = [] if before is None else [Edge(before, "f", functools.partial(_same, j))]
+        edges = [] if before is None else [_edge(before, j)]
         graph.outputs[i] = Node("map", j.out_shape, values[i].dtype, edges)
         graph.values[i] = jax.ShapeDtypeStruct(j.out_shape, values[i].dtype)
-    blocks = eliminate(graph, order="auto" if small else "reverse", small=small)  # reverse ends with the parameters
-    if small:
-        blocks = [list(map(_multiplied_once, row)) for row in blocks]
+    blocks = eliminate(
+        graph, order="auto" if sum_where_smaller else "reverse", sum_where_smaller=sum_where_smaller
+    )  # reverse ends with the parameters
+    if sum_where_smaller:
+        blocks = [list(map(_with_few_terms, row)) for row in blocks]
     return values, out_tree, Rows(tuple(map(tuple, blocks)), in_tree)
 
 
-def _same(j: Jacobian) -> Jacobian:
-    return j
+def _edge(parent: Node, j: Jacobian) -> Edge:
+    return Edge(parent, "f", lambda: j)
 
 
-def _multiplied_once(j: Jacobian) -> Jacobian:
+def _with_few_terms(j: Jacobian) -> Jacobian:
     """Products of two Jacobians multiply every term of one with every term of the other: many are carried out before."""
-    if len(j.terms) <= MANY_TERMS:
+    if len(j.terms) <= MAX_ROW_TERMS:
         return j
     return replace(j, terms=tuple(term.reduced(fully=True) for term in j.terms)).reduced()
 
 
-def wide(j: Jacobian) -> Jacobian:
+def with_float32_results(j: Jacobian) -> Jacobian:
     """Its arrays in float32 at least: squares of 16-bit numbers overflow."""
     return replace(j, dtype=jnp.promote_types(j.dtype, jnp.float32))
 
 
-def squared_norms(j: Jacobian) -> jax.Array:
+def squared_row_norms(j: Jacobian) -> jax.Array:
     """Of the rows of J, of the shape of its output."""
-    return jnp.maximum(wide(j @ j.T).diagonal(), 0)
+    return jnp.maximum(with_float32_results(j @ j.T).diagonal(), 0)
 
 
-def only(name: str, what: str, values, out_tree) -> jax.Array:
+def single_output(name: str, what: str, values, out_tree) -> jax.Array:
     """The output of a function that has one, an array with an axis of examples.  Raises ShapeError otherwise."""
     if out_tree != jax.tree.structure(0) or values[0].ndim == 0:
         shapes = [value.shape for value in values]
@@ -139,7 +151,7 @@ def only(name: str, what: str, values, out_tree) -> jax.Array:
     return values[0]
 
 
-def of_losses(name: str, loss: Callable, params, *args, small: bool = True) -> Rows:
+def loss_rows(name: str, loss: Callable, params, *args, sum_where_smaller: bool = True) -> Rows:
     """The Jacobian of the loss of every example, [B] by the parameters; further axes of `loss(params, *args)` are summed."""
 
     def summed(params, *args):
@@ -147,8 +159,8 @@ def of_losses(name: str, loss: Callable, params, *args, small: bool = True) -> R
         many = isinstance(losses, jax.Array) and losses.ndim > 1
         return jnp.sum(losses, tuple(range(1, losses.ndim))) if many else losses
 
-    values, tree, rows = by_parameters(name, summed, params, *args, small=small)
-    only(name, "the loss", values, tree)
+    values, tree, rows = outputs_and_rows(name, summed, params, *args, sum_where_smaller=sum_where_smaller)
+    single_output(name, "the loss", values, tree)
     return rows
 
 

@@ -11,7 +11,7 @@ from ..algebra.factors import pytree
 from ..autodiff.transforms import grad
 from ..errors import ShapeError
 from .gauss_newton import GaussNewton, gauss_newton
-from .rows import by_parameters, of_losses, only, quantity
+from .rows import loss_rows, outputs_and_rows, quantity, single_output
 
 
 @pytree("params", "matrix", "loss", "prior_precision")
@@ -26,8 +26,8 @@ class Posterior:
 
     def covariance(self, x) -> jax.Array:
         """Of the outputs `f(params, x)`, f linear in the parameters around the mean: `[*outputs, *outputs]`."""
-        values, tree, rows = by_parameters("laplace", self.f, self.params, x)
-        y = only("laplace", "f", values, tree)
+        values, tree, rows = outputs_and_rows("laplace", self.f, self.params, x)
+        y = single_output("laplace", "f", values, tree)
         return self.matrix.inner(rows, rows, self.prior_precision).reshape(y.shape * 2)
 
     def variance(self, x) -> jax.Array:
@@ -39,7 +39,7 @@ class Posterior:
     def log_evidence(self) -> jax.Array:
         """log p(targets), up to the loss's own normalization: what a prior precision should make large (MacKay 1992)."""
         squares = sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(self.params))
-        count, t = self.matrix.left.sizes[1], self.prior_precision
+        count, t = self.matrix.left.parameter_count, self.prior_precision
         return -self.loss - t * squares / 2 + count / 2 * jnp.log(t) - self.matrix.logdet(t) / 2
 
 
@@ -86,9 +86,9 @@ def influence(f: Callable, loss: Callable, *, damping: float) -> Callable:
 
     def run(params, at, x, *targets):
         matrix = gauss_newton("influence", "ggn", f, loss, 1.0, params, x, targets)
-        values, tree, predictions = by_parameters("influence", f, params, at)
-        y = only("influence", "f", values, tree)
-        examples = of_losses("influence", lambda params: loss(f(params, x), *targets), params)
+        values, tree, predictions = outputs_and_rows("influence", f, params, at)
+        y = single_output("influence", "f", values, tree)
+        examples = loss_rows("influence", lambda params: loss(f(params, x), *targets), params)
         return matrix.inner(predictions, examples, damping).reshape(*y.shape, -1)
 
     return run

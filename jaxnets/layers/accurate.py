@@ -37,7 +37,7 @@ def distance(x, zero, rest):
     return (x - near) - jnp.where(x == x, far, 0)  # XLA would merge two constants
 
 
-def decay(a):
+def split_exp(a):
     """e, m for a ≤ 0 with exp(a) = e·m.  To multiply by one factor at a time does not underflow early."""
     deep = a < -40
     e = jnp.exp(jnp.where(deep, a / 2, a))
@@ -60,7 +60,7 @@ FRACTION = {"float32": _continued_fraction(7), "float64": _continued_fraction(10
 COSH = [4.0**k / math.factorial(2 * k) for k in range(1, 12)]  # cosh 2x − 1 = x²·Σ_k COSH[k] x^2k
 
 
-def _near(x, limit):
+def _near_zero(x, limit):
     """Where |x| is below the limit, and x there (elsewhere 0)."""
     near = jnp.abs(x) < limit
     return near, jnp.where(near, x, 0)
@@ -69,7 +69,7 @@ def _near(x, limit):
 def expm1(x, scale=1.0, rate=1.0):
     """scale·(exp(x/rate) − 1), near 0 from exp(r) − 1 = 2t / (1 − t) with t = tanh(r/2)."""
     r = x / rate
-    near, z = _near(r, 0.7)
+    near, z = _near_zero(r, 0.7)
     return jnp.where(near, small_expm1(z, jnp.where(near, x, 0) * (scale / rate)), scale * (jnp.exp(r) - 1))
 
 
@@ -82,7 +82,7 @@ def small_expm1(z, factor=None):
 
 
 def tanh(x):
-    near, z = _near(x, 0.6)
+    near, z = _near_zero(x, 0.6)
     n1, n2, _ = FRACTION[x.dtype.name]
     s = jnp.square(z)
     q = jnp.exp(2 * minus_abs(x))
@@ -91,7 +91,7 @@ def tanh(x):
 
 
 def tanh_squared(x):
-    near, z = _near(x, 0.9)
+    near, z = _near_zero(x, 0.9)
     s = jnp.square(z)
     c = s * polynomial(COSH, s)
     q = jnp.exp(2 * minus_abs(x))
@@ -100,13 +100,13 @@ def tanh_squared(x):
 
 def tanh_derivative(x):
     """1 − tanh²(x) = 4q / (1 + q)²,  q = exp(−2|x|)."""
-    e, m = decay(2 * minus_abs(x))
+    e, m = split_exp(2 * minus_abs(x))
     q = e * m
     return 4 * e * m / (1 + q * (2 + q))
 
 
 def x_minus_tanh(x):
-    near, z = _near(x, 1.5)
+    near, z = _near_zero(x, 1.5)
     n1, _, n3 = FRACTION[x.dtype.name]
     s = jnp.square(z)
     return jnp.where(near, z * (s * (polynomial(n3, s) / polynomial(n1, s))), x - tanh(x))
@@ -117,14 +117,14 @@ def x_minus_tanh(x):
 
 def sigmoid_derivative(x, factor=1.0):
     """factor · σ(x) σ(−x) = factor · q / (1 + q)²,  q = exp(−|x|)."""
-    e, m = decay(minus_abs(x))
+    e, m = split_exp(minus_abs(x))
     q = e * m
     return factor * e * m / (1 + q * (2 + q))
 
 
 def times_sigmoid(factor, x):
     """factor · σ(x)."""
-    e, m = decay(minus_abs(x))
+    e, m = split_exp(minus_abs(x))
     return jnp.where(x < 0, factor * e * m, factor) / (1 + e * m)
 
 
@@ -141,10 +141,10 @@ def gate_derivative(x, zero, scale=1.0, bend=0.0):
     """
     x = bounded(x)
     v = cubic(x, scale, bend)
-    e, m = decay(minus_abs(v))
+    e, m = split_exp(minus_abs(v))
     q = e * m
     z = x * (scale + (3 * scale * bend) * jnp.square(x))
-    near, u = _near(distance(x, *zero), 0.4)
+    near, u = _near_zero(distance(x, *zero), 0.4)
     x0 = sum(zero)
     s = bend * (jnp.square(x) + x0 * x + x0**2)
     rise = u * scale * (1 + 3 * s) + math.exp(scale * (x0 + bend * x0**3)) * small_expm1(u * scale * (1 + s))
@@ -176,14 +176,18 @@ def tanh_gelu_derivative(x):
 def mish(x):
     """x tanh(log(1 + exp(x))) = x (1 − 2 / (1 + (1 + exp(x))²))."""
     x = jnp.maximum(x, -LIMIT[x.dtype.name])
-    e, m = decay(minus_abs(x))
+    e, m = split_exp(minus_abs(x))
     q = e * m
     return jnp.where(x < 0, x * e * m * (1 - q * (1 + q) / (2 + q * (2 + q))), x * (1 - 2 * q * q / (1 + 2 * q * (1 + q))))
 
 
 MISH_ZERO = (-1.1924312145154952, -4.8484829848031044e-17)
 _E = math.exp(sum(MISH_ZERO))
-MISH = [2 * _E * (3 + 2 * sum(MISH_ZERO)) + 8 * _E**2 + 3 * _E**3, 4 * _E**2 + 3 * _E**3, _E**3]
+MISH = [
+    2 * _E * (3 + 2 * sum(MISH_ZERO)) + 8 * _E**2 + 3 * _E**3,
+    4 * _E**2 + 3 * _E**3,
+    _E**3,
+]
 
 
 def mish_derivative(x):
@@ -192,10 +196,10 @@ def mish_derivative(x):
     Around its zero x₀, with u = x − x₀ and w = expm1(u), ω = w·(polynomial in w) + 4u (1 + e) does not cancel.
     """
     x = bounded(x)
-    e, m = decay(minus_abs(x))
+    e, m = split_exp(minus_abs(x))
     q = e * m
     u = distance(x, *MISH_ZERO)
-    near, v = _near(u, 0.4)
+    near, v = _near_zero(u, 0.4)
     w = small_expm1(v)
     omega = jnp.where(near, w * polynomial(MISH, w) + 4 * v * (1 + q), 4 * (1 + x) + q * (6 + 4 * x + q * (4 + q)))
     below = omega * e * m / (4 + q * (8 + q * (8 + q * (4 + q))))
@@ -235,7 +239,7 @@ AROUND_GELU_ZERO = _around_gelu_zero(18)
 def _times_gaussian(factor, a):
     """factor · exp(−a²/2) for a ≥ 0, without the error of rounding a²: a part of few digits is squared exactly."""
     part = jnp.round(a * 64) / 64
-    e, m = decay(-jnp.square(part) / 2)
+    e, m = split_exp(-jnp.square(part) / 2)
     return e * (factor * jnp.exp((part - a) * (part + a) / 2)) * m
 
 
@@ -250,7 +254,7 @@ def gelu_derivative(x):
     """Φ(x) + x φ(x)."""
     a = jnp.minimum(-minus_abs(x), 40)
     u = distance(a, *GELU_ZERO)
-    near, v = _near(u, 0.35)
+    near, v = _near_zero(u, 0.35)
     ratio = jnp.where(near, v * polynomial(AROUND_GELU_ZERO, v), polynomial(R, a) / polynomial(Q, a))
     y = _times_gaussian(ratio, a)
     return jnp.where(x < 0, y, 1 - y)

@@ -45,15 +45,15 @@ def attention(
     broadcast to [..., h, t, s].  A query attends where `mask` is True, and with `causal` where s ≤ t, counted from the
     first key also where there are more keys than queries.  A query that attends to nothing gives 0 with Jacobian 0.
     """
-    _check(q, k, v, bias, mask)
+    _check_shapes(q, k, v, bias, mask)
     p = _weights(q, k, bias, mask, causal, scale)
-    return jnp.einsum("...rts,...se->...rte", _shared(p, k), v).reshape(*q.shape[:-1], v.shape[-1])
+    return jnp.einsum("...rts,...se->...rte", _with_shared_heads(p, k), v).reshape(*q.shape[:-1], v.shape[-1])
 
 
 @attention.jacobian
 def _(y, q, k, v, bias, mask, *, causal, scale):
     p = _weights(q, k, bias, mask, causal, scale)
-    lead, key_lead, (t, s, j, d, e) = _labels(q, k, v)
+    lead, key_lead, (t, s, j, d, e) = _attention_labels(q, k, v)
     out, queries, keys, values = (*lead, t, e), (*lead, t, d), (*key_lead, j, d), (*key_lead, s, e)
     by_scores = Tensor(v, values, "v"), SoftmaxOperator(p, (*lead, t, s, j))
     scale = _scale(q, scale)
@@ -74,9 +74,9 @@ def _(y, q, k, v, bias, mask, *, causal, scale):
     )
 
 
-def _check(q, k, v, bias, mask):
+def _check_shapes(q, k, v, bias, mask):
     """Leading axes are equal, but for more heads of queries than of keys."""
-    if k.ndim != q.ndim or k.shape[:-3] != q.shape[:-3] or math.prod(_share(q, k)) != math.prod(q.shape[-3:-2]):
+    if k.ndim != q.ndim or k.shape[:-3] != q.shape[:-3] or math.prod(_heads_and_sharers(q, k)) != math.prod(q.shape[-3:-2]):
         raise ShapeError(
             f"attention: argument 'k' has shape {k.shape}, expected [..., g, s, d] with leading axes {q.shape[:-3]} "
             f"and a divisor g of the heads h as 'q' of shape {q.shape}"
@@ -89,15 +89,15 @@ def _check(q, k, v, bias, mask):
             check_broadcasts("attention", name, x, scores)
 
 
-def _share(q, k) -> tuple[int, int]:
+def _heads_and_sharers(q, k) -> tuple[int, int]:
     """The heads of keys, and how many heads of queries share each."""
     g = k.shape[-3] if k.ndim > 2 else 1
     return g, (q.shape[-3] if q.ndim > 2 else 1) // max(1, g)
 
 
-def _shared(x, k):
+def _with_shared_heads(x, k):
     """[..., h, t, d] as [..., g, h / g, t, d]."""
-    return x.reshape(*k.shape[:-2], _share(x, k)[1], *x.shape[-2:])
+    return x.reshape(*k.shape[:-2], _heads_and_sharers(x, k)[1], *x.shape[-2:])
 
 
 def _scale(q, scale):
@@ -107,19 +107,19 @@ def _scale(q, scale):
 def _weights(q, k, bias, mask, causal, scale):
     """p[..., h, t, s]"""
     t, s = q.shape[-2], k.shape[-2]
-    scores = jnp.einsum("...rtd,...sd->...rts", _shared(q, k), k).reshape(*q.shape[:-1], s) * _scale(q, scale)
+    scores = jnp.einsum("...rtd,...sd->...rts", _with_shared_heads(q, k), k).reshape(*q.shape[:-1], s) * _scale(q, scale)
     if causal:
         past = jnp.arange(t)[:, None] >= jnp.arange(s)
         mask = past if mask is None else mask & past
     return softmax.forward(scores if bias is None else scores + bias, mask, axis=-1)
 
 
-def _labels(q, k, v):
+def _attention_labels(q, k, v):
     """Label groups of the leading axes of queries and of keys, and of t, s, s again, d, e.
 
     The head of a query is a pair: the head of keys, and which of those that share it.
     """
-    groups, share = _share(q, k)
+    groups, share = _heads_and_sharers(q, k)
     batch = q.shape[:-3]
     heads = ["h" if share == 1 else "g", "h" if groups == 1 else "r"]
     names = [*"b"[: len(batch)], *[""] * (len(batch) - 1), *heads, *"tsjde"]

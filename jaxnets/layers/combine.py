@@ -87,10 +87,10 @@ def maximum(x1: Float[Array, "*#s"], x2: Float[Array, "*#s"]) -> Float[Array, ".
 
 @maximum.jacobian
 def _(y, x1, x2):
-    return _selected((x1 > x2) | jnp.isnan(x1), y)
+    return _selection_rules((x1 > x2) | jnp.isnan(x1), y)
 
 
-def _selected(first, y):
+def _selection_rules(first, y):
     """The rules of a choice between two arrays."""
     m = first.astype(y.dtype)
     return diagonal(m, "m"), diagonal(1 - m, "(1-m)")
@@ -107,7 +107,7 @@ def minimum(x1: Float[Array, "*#s"], x2: Float[Array, "*#s"]) -> Float[Array, ".
 
 @minimum.jacobian
 def _(y, x1, x2):
-    return _selected((x1 < x2) | jnp.isnan(x1), y)
+    return _selection_rules((x1 < x2) | jnp.isnan(x1), y)
 
 
 @layer(plain=True)
@@ -165,10 +165,10 @@ def split(x: Float[Array, "..."], *, sections: int | tuple[int, ...] = 2, axis: 
 
     Raises ValueError where the lengths are not those of the axis.
     """
-    return tuple(jnp.split(x, _starts(x, sections, axis)[1:], axis))
+    return tuple(jnp.split(x, _piece_starts(x, sections, axis)[1:], axis))
 
 
-def _starts(x, sections, axis) -> list[int]:
+def _piece_starts(x, sections, axis) -> list[int]:
     """Where the pieces of x along an axis begin."""
     n = x.shape[check_axis("split", x, axis)]
     equal = isinstance(sections, int)
@@ -184,7 +184,7 @@ def _starts(x, sections, axis) -> list[int]:
 
 @split.jacobian
 def _(ys, x, *, sections, axis):
-    return tuple((sliced({axis % x.ndim: (start, 1)}),) for start in _starts(x, sections, axis))
+    return tuple((sliced({axis % x.ndim: (start, 1)}),) for start in _piece_starts(x, sections, axis))
 
 
 @layer(plain=True)

@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from ..algebra.factors import Factor, Group, Operator, Tensor, distinct, flatten, pytree, shape_of, size_of, tensor
+from ..algebra.factors import Factor, Group, Operator, Tensor, distinct_labels, labels_of, pytree, shape_of, size_of, tensor
 from ..algebra.rules import axis_names, fresh_groups, from_groups
 from ..errors import ShapeError
 from .layer import Layer, layer
@@ -29,7 +29,7 @@ Numbers = int | tuple[int, ...]  # one for every axis of space
 Padding = str | int | tuple[int, ...] | tuple[tuple[int, int], ...]
 
 
-class Axis(NamedTuple):
+class ConvAxis(NamedTuple):
     """Where output p, kernel entry k and input n meet: stride·p + dilation·k = spread·n + low."""
 
     stride: int
@@ -38,26 +38,26 @@ class Axis(NamedTuple):
     low: int
 
     @property
-    def turned(self) -> "Axis":
+    def output_and_input_swapped(self) -> "ConvAxis":
         """With output and input in each other's place."""
-        return Axis(self.spread, -self.dilation, self.stride, -self.low)
+        return ConvAxis(self.spread, -self.dilation, self.stride, -self.low)
 
     @property
-    def of_kernel(self) -> "Axis":
+    def output_and_kernel_swapped(self) -> "ConvAxis":
         """With output and kernel in each other's place."""
-        return Axis(self.dilation, self.stride, self.spread, self.low)
+        return ConvAxis(self.dilation, self.stride, self.spread, self.low)
 
     @property
-    def for_kernel(self) -> "Axis":
+    def kernel_and_input_swapped(self) -> "ConvAxis":
         """With kernel and input in each other's place."""
-        return Axis(-self.stride, self.spread, self.dilation, -self.low)
+        return ConvAxis(-self.stride, self.spread, self.dilation, -self.low)
 
-    def inputs(self, p: int, k: int, n: int):
+    def input_table(self, p: int, k: int, n: int):
         """Which input each of p outputs meets by each of k kernel entries; n, one too many, where there is none."""
         place = self.stride * np.arange(p)[:, None] + self.dilation * np.arange(k) - self.low
         return np.where((place % self.spread == 0) & (place >= 0) & (place < n * self.spread), place // self.spread, n)
 
-    def text(self, p: str, k: str) -> str:
+    def input_text(self, p: str, k: str) -> str:
         """The input that p and k meet, for formulae."""
         parts = [(self.stride, p), (self.dilation, k), (-self.low, "")]
         parts = [(c, name) for c, name in parts if c and name != "0"]
@@ -68,10 +68,10 @@ class Axis(NamedTuple):
         return total if self.spread == 1 else f"{total}/{self.spread}"
 
 
-Space = tuple[Axis, ...]
+ConvAxes = tuple[ConvAxis, ...]
 
 
-def correlate(x, w, space: Space, size, **options):
+def correlate(x, w, space: ConvAxes, size, **options):
     """y[b, o, p] = Σ_ik w[o, i, k] x[b, i, n] over all k and n that meet p, p < size; sums of 16-bit numbers in float32."""
     padding = []
     for axis, p, k, n in zip(space, size, w.shape[2:], x.shape[2:], strict=True):
@@ -92,20 +92,20 @@ def correlate(x, w, space: Space, size, **options):
     return lax.rev(y, [2 + a for a, axis in enumerate(space) if axis.stride < 0])
 
 
-def kernel_gradient(x, u, space: Space, size, groups: int):
+def kernel_gradient(x, u, space: ConvAxes, size, groups: int):
     """Σ_{b,p} u[b, o, p] x[b, i, n] over all p and n that meet k, k < size: [o, i, k]."""
     swapped = (1, 0, *range(2, x.ndim))  # examples and channels change places
-    space = tuple(axis.of_kernel for axis in space)
+    space = tuple(axis.output_and_kernel_swapped for axis in space)
     return correlate(x, u, space, size, dimension_numbers=lax.ConvDimensionNumbers(*[swapped] * 3), batch_group_count=groups)
 
 
-def transposed(w, groups: int):
+def transposed_kernel(w, groups: int):
     """[g·o, i, *k] as [g·i, o, *k]."""
     o, i, *kernel = w.shape
     return w.reshape(groups, o // groups, i, *kernel).swapaxes(1, 2).reshape(groups * i, o // groups, *kernel)
 
 
-def _looked_up(x, tables):
+def _take_tables(x, tables):
     """x with two axes for each of its last ones, x[..., table]; 0 where the table is out of range."""
     first = x.ndim - len(tables)
     for a, table in enumerate(tables):
@@ -114,28 +114,28 @@ def _looked_up(x, tables):
 
 
 @pytree("w")
-class ByInput(Operator):
+class ConvolutionByInput(Operator):
     """∂y[g·o, p]/∂x[g·i, n] = w[g·o, i, k] where p, k and n meet; axes are g, o, *p, i, *n.  The same for all examples."""
 
     w: Any
-    space: Space
+    space: ConvAxes
     axes: tuple[Group, ...]
     kind = "convolution"
-    shared = 1
+    shared_rank = 1
 
     @property
-    def outputs(self):  # type: ignore[override]
+    def output_rank(self):  # type: ignore[override]
         return 1 + len(self.space)
 
     @property
-    def work(self):
+    def multiplies_per_vector(self):
         g, out, inp = self.sizes
         return g * math.prod(out) * inp[0] * math.prod(self.w.shape[2:])
 
     @property
     def sizes(self):
         """Of g, of o and p, of i and n."""
-        (g,), out, inp = map(shape_of, self.parts())
+        (g,), out, inp = map(shape_of, self.axes_by_role())
         return g, out, inp
 
     def push(self, x):
@@ -145,26 +145,26 @@ class ByInput(Operator):
 
     def pull(self, x):
         g, out, inp = self.sizes
-        x, w = x.reshape(-1, g * out[0], *out[1:]), transposed(self.w, g)
-        y = correlate(x, w, tuple(axis.turned for axis in self.space), inp[1:], feature_group_count=g)
+        x, w = x.reshape(-1, g * out[0], *out[1:]), transposed_kernel(self.w, g)
+        y = correlate(x, w, tuple(axis.output_and_input_swapped for axis in self.space), inp[1:], feature_group_count=g)
         return y.reshape(-1, g, *inp)
 
     def array(self, forward=None):
         g, out, inp = self.sizes
         meet = zip(self.space, out[1:], inp[1:], self.w.shape[2:], strict=True)
-        array = _looked_up(self.w, [axis.for_kernel.inputs(p, n, k) for axis, p, n, k in meet])
+        array = _take_tables(self.w, [axis.kernel_and_input_swapped.input_table(p, n, k) for axis, p, n, k in meet])
         return jnp.moveaxis(array.reshape(g, out[0], inp[0], *out[1:], *inp[1:]), 2, 1 + len(out))
 
     def formula(self, show):
-        group, out, inp = self.parts()
-        channels = show([flatten([*group, out[0]]), inp[0]])[1:-1]
+        group, out, inp = self.axes_by_role()
+        channels = show([labels_of([*group, out[0]]), inp[0]])[1:-1]
         meet = zip(self.space, out[1:], inp[1:], strict=True)
-        places = [axis.for_kernel.text(show([p])[1:-1], show([n])[1:-1]) for axis, p, n in meet]
+        places = [axis.kernel_and_input_swapped.input_text(show([p])[1:-1], show([n])[1:-1]) for axis, p, n in meet]
         return f"w[{','.join([channels, *places])}]"
 
 
 @pytree("x")
-class ByKernel(Operator):
+class ConvolutionByKernel(Operator):
     """∂y[b, g·o, p]/∂w[g·o, i, k] = x[b, g·i, n] where p, k and n meet; axes are *b, g, *p, i, *k.
 
     Products run one convolution: what else an array is indexed by, as o, takes the place of channels, and examples are
@@ -172,61 +172,61 @@ class ByKernel(Operator):
     """
 
     x: Any
-    space: Space
+    space: ConvAxes
     axes: tuple[Group, ...]
     kind = "convolution"
 
     @property
-    def outputs(self):  # type: ignore[override]
+    def output_rank(self):  # type: ignore[override]
         return len(self.space)
 
     @property
-    def shared(self):  # type: ignore[override]
+    def shared_rank(self):  # type: ignore[override]
         return len(self.axes) - 1 - 2 * len(self.space)
 
     @property
-    def work(self):
+    def multiplies_per_vector(self):
         return size_of(self.labels)
 
-    def merged(self):
+    def with_one_batch_axis(self):
         """x with one axis for the leading ones."""
-        return _merged(self.x, len(self.space))
+        return _with_one_batch_axis(self.x, len(self.space))
 
     def contract(self, x, keep):
-        (*batch, g), p, (i, *k) = self.parts()
-        examples, out, inp = flatten(batch), flatten(p), flatten([i, *k])
-        if len(flatten(self.axes)) != len(self.labels):
+        (*batch, g), p, (i, *k) = self.axes_by_role()
+        examples, out, inp = labels_of(batch), labels_of(p), labels_of([i, *k])
+        if len(labels_of(self.axes)) != len(self.labels):
             return None
-        extra = [label for label in distinct(x.axes) if label not in self.labels]
+        extra = [label for label in distinct_labels(x.axes) if label not in self.labels]
         if set(inp) <= x.labels and not set(inp) & set(keep) and not {*examples, *out} & x.labels:
-            w = x.arranged([*g, *extra, *inp]).reshape(-1, *shape_of([i, *k]))
-            array = correlate(self.merged(), w, self.space, shape_of(p), feature_group_count=size_of(g))
+            w = x.broadcast_to([*g, *extra, *inp]).reshape(-1, *shape_of([i, *k]))
+            array = correlate(self.with_one_batch_axis(), w, self.space, shape_of(p), feature_group_count=size_of(g))
             labels = [*examples, *g, *extra, *out]
         elif set(out) <= x.labels and not {*examples, *out} & set(keep) and not set(inp) & x.labels:
-            u = x.arranged([*examples, *g, *extra, *out]).reshape(size_of(examples), -1, *shape_of(p))
-            array = kernel_gradient(self.merged(), u, self.space, shape_of(k), size_of(g))
+            u = x.broadcast_to([*examples, *g, *extra, *out]).reshape(size_of(examples), -1, *shape_of(p))
+            array = kernel_gradient(self.with_one_batch_axis(), u, self.space, shape_of(k), size_of(g))
             labels = [*g, *extra, *inp]
         else:
             return None
         return tensor(array.reshape([label.size for label in labels]), labels)
 
     def array(self, forward=None):
-        (*batch, g), p, (i, *k) = self.parts()
+        (*batch, g), p, (i, *k) = self.axes_by_role()
         meet = zip(self.space, shape_of(p), shape_of(k), self.x.shape[-len(p) :], strict=True)
-        array = _looked_up(self.merged(), [axis.inputs(*sizes) for axis, *sizes in meet])
-        array = array.reshape(size_of(flatten(batch)), *shape_of([g, i, *p, *k]))
+        array = _take_tables(self.with_one_batch_axis(), [axis.input_table(*sizes) for axis, *sizes in meet])
+        array = array.reshape(size_of(labels_of(batch)), *shape_of([g, i, *p, *k]))
         return jnp.moveaxis(array, 2, 2 + len(p)).reshape(shape_of(self.axes))
 
     def formula(self, show):
-        (*batch, g), p, (i, *k) = self.parts()
-        places = [axis.text(show([a])[1:-1], show([b])[1:-1]) for axis, a, b in zip(self.space, p, k, strict=True)]
+        (*batch, g), p, (i, *k) = self.axes_by_role()
+        places = [axis.input_text(show([a])[1:-1], show([b])[1:-1]) for axis, a, b in zip(self.space, p, k, strict=True)]
         return f"x[{','.join([show([*batch, g + i])[1:-1], *places])}]"
 
 
 # --- layers -------------------------------------------------------------------------------------------------------
 
 
-def number(layer: str, name: str, value, least: int) -> int:
+def check_integer(layer: str, name: str, value, least: int) -> int:
     """An integer that is not below `least`."""
     try:
         found = operator.index(value)
@@ -237,15 +237,15 @@ def number(layer: str, name: str, value, least: int) -> int:
     return found
 
 
-def per_axis(layer: str, name: str, value, rank: int, least: int = 1) -> tuple[int, ...]:
+def check_per_axis(layer: str, name: str, value, rank: int, least: int = 1) -> tuple[int, ...]:
     """One integer, or one an axis, as one for each of `rank` axes."""
     values = value if isinstance(value, tuple) else (value,) * rank
     if len(values) != rank:
         raise ValueError(f"{layer}: {name} {value} has {len(values)} entries, expected one for each of {rank} axes of space")
-    return tuple(number(layer, name, v, least) for v in values)
+    return tuple(check_integer(layer, name, v, least) for v in values)
 
 
-def _check(layer: str, x, w, groups, transposed=False):
+def _check_shapes(layer: str, x, w, groups, transposed=False):
     """Ranks, channels, and axes of space that are not empty."""
     rank = w.ndim - 2
     if rank < 1:
@@ -255,7 +255,7 @@ def _check(layer: str, x, w, groups, transposed=False):
     for name, shape in (("x", x.shape[-rank:]), ("w", w.shape[2:])):
         if 0 in shape:
             raise ShapeError(f"{layer}: argument '{name}' has axes of space {shape}, expected none that is empty")
-    number(layer, "groups", groups, 1)
+    check_integer(layer, "groups", groups, 1)
     if w.shape[0] % groups:
         raise ShapeError(f"{layer}: argument 'w' has shape {w.shape}, expected a first axis that {groups} groups divide")
     channels = w.shape[0] if transposed else groups * w.shape[1]
@@ -266,7 +266,7 @@ def _check(layer: str, x, w, groups, transposed=False):
         )
 
 
-def _pads(layer: str, padding, rank: int, same=()) -> list[tuple[int, int]]:
+def _padding_pairs(layer: str, padding, rank: int, same=()) -> list[tuple[int, int]]:
     """Padding before and after along each axis of space; `same` is how much of it keeps the size, where that is allowed."""
     word = padding.lower() if isinstance(padding, str) and same else padding
     if word == "same":
@@ -278,32 +278,36 @@ def _pads(layer: str, padding, rank: int, same=()) -> list[tuple[int, int]]:
     low = high = padding
     if isinstance(padding, tuple) and padding and all(isinstance(pair, tuple) and len(pair) == 2 for pair in padding):
         low, high = zip(*padding, strict=True)
-    return list(zip(per_axis(layer, "padding", low, rank, 0), per_axis(layer, "padding", high, rank, 0), strict=True))
+    return list(
+        zip(check_per_axis(layer, "padding", low, rank, 0), check_per_axis(layer, "padding", high, rank, 0), strict=True)
+    )
 
 
-def _grid(layer: str, x, w, stride, padding, dilation, groups) -> tuple[Space, list[int]]:
+def _axes_and_sizes(layer: str, x, w, stride, padding, dilation, groups) -> tuple[ConvAxes, list[int]]:
     """Where the outputs of a convolution meet its inputs, and the sizes of its output."""
-    _check(layer, x, w, groups)
+    _check_shapes(layer, x, w, groups)
     kernel, rank = w.shape[2:], w.ndim - 2
-    stride, dilation = per_axis(layer, "stride", stride, rank), per_axis(layer, "dilation", dilation, rank)
+    stride, dilation = check_per_axis(layer, "stride", stride, rank), check_per_axis(layer, "dilation", dilation, rank)
     reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
     rows = list(zip(x.shape[-rank:], stride, reach, strict=True))
-    pads = _pads(layer, padding, rank, [max(0, (n - 1) // s * s + r - n) for n, s, r in rows])
+    pads = _padding_pairs(layer, padding, rank, [max(0, (n - 1) // s * s + r - n) for n, s, r in rows])
     sizes = [(n + low + high - r) // s + 1 for (n, s, r), (low, high) in zip(rows, pads, strict=True)]
     if min(sizes) < 1:
         raise ShapeError(
             f"{layer}: argument 'x' of shape {x.shape} with padding {padding} is smaller than the kernel of 'w' of shape "
             f"{w.shape} with dilation {dilation}"
         )
-    return tuple(Axis(s, d, 1, low) for s, d, (low, _) in zip(stride, dilation, pads, strict=True)), sizes
+    return tuple(ConvAxis(s, d, 1, low) for s, d, (low, _) in zip(stride, dilation, pads, strict=True)), sizes
 
 
-def _transposed_grid(layer: str, x, w, stride, padding, output_padding, dilation, groups) -> tuple[Space, list[int]]:
+def _transposed_axes_and_sizes(
+    layer: str, x, w, stride, padding, output_padding, dilation, groups
+) -> tuple[ConvAxes, list[int]]:
     """The same of a transposed convolution."""
-    _check(layer, x, w, groups, transposed=True)
+    _check_shapes(layer, x, w, groups, transposed=True)
     rank = w.ndim - 2
-    stride, dilation = per_axis(layer, "stride", stride, rank), per_axis(layer, "dilation", dilation, rank)
-    pads, more = _pads(layer, padding, rank), per_axis(layer, "output_padding", output_padding, rank, 0)
+    stride, dilation = check_per_axis(layer, "stride", stride, rank), check_per_axis(layer, "dilation", dilation, rank)
+    pads, more = _padding_pairs(layer, padding, rank), check_per_axis(layer, "output_padding", output_padding, rank, 0)
     if any(m >= max(s, d) for m, s, d in zip(more, stride, dilation, strict=True)):
         raise ValueError(
             f"{layer}: output_padding {output_padding} must be smaller than stride {stride} or dilation {dilation}"
@@ -314,36 +318,38 @@ def _transposed_grid(layer: str, x, w, stride, padding, output_padding, dilation
         raise ShapeError(
             f"{layer}: argument 'x' of shape {x.shape} with 'w' of shape {w.shape} leaves nothing beside padding {padding}"
         )
-    return tuple(Axis(s, d, 1, low).turned for s, d, (low, _) in zip(stride, dilation, pads, strict=True)), sizes
+    return tuple(
+        ConvAxis(s, d, 1, low).output_and_input_swapped for s, d, (low, _) in zip(stride, dilation, pads, strict=True)
+    ), sizes
 
 
-def _merged(x, rank: int):
+def _with_one_batch_axis(x, rank: int):
     """x with one axis for all before the channels and the `rank` axes of space."""
     return x.reshape(math.prod(x.shape[: -1 - rank]), *x.shape[-1 - rank :])
 
 
-def convolution_rules(y, x, w, grid: Space, groups: int, back=False):
+def convolution_rules(y, x, w, axes: ConvAxes, groups: int, transposed=False):
     """The rules by x, w and b; w has the channels of y first, or if `back` those of x.
 
     Where the kernel is one entry and nothing moves, places do not mix: y and x share their indices.
     """
-    rank = len(grid)
+    rank = len(axes)
     lead, channels = x.shape[: -1 - rank], (groups, y.shape[-1 - rank] // groups, x.shape[-1 - rank] // groups)
     sizes = (*lead, *channels, *y.shape[-rank:], *x.shape[-rank:], *w.shape[2:])
     names = [[*word, *[""] * rank][:rank] for word in ("pqr", "uvt", "klm")]
     labels = iter(fresh_groups(sizes, [*axis_names(len(lead) + 1)[:-1], *"goi", *itertools.chain(*names)]))
     batch, (g, o, i), p, u, k = ([next(labels) for _ in range(n)] for n in (len(lead), 3, rank, rank, rank))
-    first, second = (i, o) if back else (o, i)
+    first, second = (i, o) if transposed else (o, i)
     by_x: Factor
     by_w: Factor
-    if all(n == axis.stride == axis.spread == 1 and axis.low == 0 for n, axis in zip(w.shape[2:], grid, strict=True)):
+    if all(n == axis.stride == axis.spread == 1 and axis.low == 0 for n, axis in zip(w.shape[2:], axes, strict=True)):
         u, by_x, by_w = p, Tensor(w.reshape(w.shape[:2]), (g + first, second), "w"), Tensor(x, (*batch, g + i, *p), "x")
     else:
-        by_w = ByKernel(x, grid, (*batch, g, *p, i, *k))
-        if back:
-            by_x = ByInput(w, tuple(axis.turned for axis in grid), (g, i, *u, o, *p))
+        by_w = ConvolutionByKernel(x, axes, (*batch, g, *p, i, *k))
+        if transposed:
+            by_x = ConvolutionByInput(w, tuple(axis.output_and_input_swapped for axis in axes), (g, i, *u, o, *p))
         else:
-            by_x = ByInput(w, grid, (g, o, *p, i, *u))
+            by_x = ConvolutionByInput(w, axes, (g, o, *p, i, *u))
     out = (*batch, g + o, *p)
     return (
         from_groups(out, (*batch, g + i, *u), by_x),
@@ -352,24 +358,24 @@ def convolution_rules(y, x, w, grid: Space, groups: int, back=False):
     )
 
 
-def _finished(y, x, w, b):
+def _with_batch_axes_and_bias(y, x, w, b):
     """[n, o, *p] with the leading axes of x, plus a number for every channel, in the dtype of the arguments."""
     y = y.reshape(*x.shape[: x.ndim - w.ndim + 1], *y.shape[1:])
     y = y if b is None else y + b.reshape(-1, *[1] * (w.ndim - 2))
     return y.astype(jnp.result_type(x, w, *([] if b is None else [b])))
 
 
-def _by_conv(y, x, w, b, *, stride, padding, dilation, groups):
-    grid = _grid("conv", x, w, stride, padding, dilation, groups)[0]
-    return convolution_rules(y, x, w, grid, groups)
+def _conv_rules(y, x, w, b, *, stride, padding, dilation, groups):
+    axes = _axes_and_sizes("conv", x, w, stride, padding, dilation, groups)[0]
+    return convolution_rules(y, x, w, axes, groups)
 
 
-def _by_conv_transpose(y, x, w, b, *, stride, padding, output_padding, dilation, groups):
-    grid = _transposed_grid("conv_transpose", x, w, stride, padding, output_padding, dilation, groups)[0]
-    return convolution_rules(y, x, w, grid, groups, back=True)
+def _conv_transpose_rules(y, x, w, b, *, stride, padding, output_padding, dilation, groups):
+    axes = _transposed_axes_and_sizes("conv_transpose", x, w, stride, padding, output_padding, dilation, groups)[0]
+    return convolution_rules(y, x, w, axes, groups, transposed=True)
 
 
-def _made(forward, name: str, rule, *shapes) -> Layer:
+def _make_layer(forward, name: str, rule, *shapes) -> Layer:
     """The layer of a forward function under another name, with its rule, shown with arguments of these shapes."""
     forward.__name__ = forward.__qualname__ = name
     made = layer(plain=True, example=Example(*shapes))(forward)
@@ -377,7 +383,7 @@ def _made(forward, name: str, rule, *shapes) -> Layer:
     return made
 
 
-def _conv(rank: int | None = None) -> Layer:
+def _make_conv(rank: int | None = None) -> Layer:
     """The convolution over `rank` axes of space alone, or over as many as w has."""
     name = f"conv{rank}d" if rank else "conv"
     x_axes = f"... i {' '.join('uvt'[:rank])}" if rank else "..."
@@ -406,14 +412,16 @@ def _conv(rank: int | None = None) -> Layer:
         or one for each axis; `padding` also pairs (before, after), "valid" for none and "same" for ⌈n/stride⌉ outputs of
         n inputs.  Neither Jacobian is stored: products with them are convolutions.  Sums are in float32 or wider.
         """
-        grid, sizes = _grid(name, x, w, stride, padding, dilation, groups)
-        return _finished(correlate(_merged(x, w.ndim - 2), w, grid, sizes, feature_group_count=groups), x, w, b)
+        axes, sizes = _axes_and_sizes(name, x, w, stride, padding, dilation, groups)
+        return _with_batch_axes_and_bias(
+            correlate(_with_one_batch_axis(x, w.ndim - 2), w, axes, sizes, feature_group_count=groups), x, w, b
+        )
 
     count = 2 + (rank or 2)
-    return _made(forward, name, _by_conv, (4, 3, 8, 7, 6)[:count], (5, 3, 3, 2, 2)[:count], (5,))
+    return _make_layer(forward, name, _conv_rules, (4, 3, 8, 7, 6)[:count], (5, 3, 3, 2, 2)[:count], (5,))
 
 
-def _conv_transpose(rank: int | None = None) -> Layer:
+def _make_conv_transpose(rank: int | None = None) -> Layer:
     """The transposed convolution over `rank` axes of space alone, or over as many as w has."""
     name = f"conv_transpose{rank}d" if rank else "conv_transpose"
     x_axes = f"... i {' '.join('uvt'[:rank])}" if rank else "..."
@@ -443,16 +451,18 @@ def _conv_transpose(rank: int | None = None) -> Layer:
         sizes of its input; `output_padding` says by how much the largest is longer than the smallest, below the stride or
         the dilation.
         """
-        grid, sizes = _transposed_grid(name, x, w, stride, padding, output_padding, dilation, groups)
+        axes, sizes = _transposed_axes_and_sizes(name, x, w, stride, padding, output_padding, dilation, groups)
         o = groups * w.shape[1]
         if b is not None and len(b) != o:
             raise ShapeError(f"{name}: argument 'b' has shape {b.shape}, expected o = {o} as in 'w' of shape {w.shape}")
-        kernel = transposed(w, groups)
-        return _finished(correlate(_merged(x, w.ndim - 2), kernel, grid, sizes, feature_group_count=groups), x, w, b)
+        kernel = transposed_kernel(w, groups)
+        return _with_batch_axes_and_bias(
+            correlate(_with_one_batch_axis(x, w.ndim - 2), kernel, axes, sizes, feature_group_count=groups), x, w, b
+        )
 
     count = 2 + (rank or 2)
-    return _made(forward, name, _by_conv_transpose, (4, 3, 8, 7, 6)[:count], (3, 5, 3, 2, 2)[:count], (5,))
+    return _make_layer(forward, name, _conv_transpose_rules, (4, 3, 8, 7, 6)[:count], (3, 5, 3, 2, 2)[:count], (5,))
 
 
-conv, conv1d, conv2d, conv3d = map(_conv, (None, 1, 2, 3))
-conv_transpose, conv_transpose1d, conv_transpose2d, conv_transpose3d = map(_conv_transpose, (None, 1, 2, 3))
+conv, conv1d, conv2d, conv3d = map(_make_conv, (None, 1, 2, 3))
+conv_transpose, conv_transpose1d, conv_transpose2d, conv_transpose3d = map(_make_conv_transpose, (None, 1, 2, 3))

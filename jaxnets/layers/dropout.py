@@ -30,7 +30,7 @@ def dropout(
     key, shape, rate and `shared` alone, not on the dtype.  Rate 0 and `train=False` give x itself and need no key; rate 1
     gives 0 with Jacobian 0.  What is dropped gives 0 also where x is NaN or ∞.  Raises ValueError for a rate outside [0, 1].
     """
-    m = _kept(x, key, rate, train, shared)
+    m = _keep_mask(x, key, rate, train, shared)
     return x if m is None else jnp.where(m, x / _divisor(rate), 0)
 
 
@@ -38,7 +38,7 @@ def _divisor(rate) -> float:
     return 1.0 if rate == 1 else 1.0 - rate
 
 
-def _kept(x, key, rate, train, shared):
+def _keep_mask(x, key, rate, train, shared):
     """Where x is kept, or None for everywhere."""
     rate = check_number("dropout", "rate", rate)
     if not 0 <= rate <= 1:
@@ -54,5 +54,5 @@ def _kept(x, key, rate, train, shared):
 
 @dropout.jacobian
 def _(y, x, key, *, rate, train, shared):
-    m = _kept(x, key, rate, train, shared)
+    m = _keep_mask(x, key, rate, train, shared)
     return (identity if m is None else diagonal(m.astype(y.dtype) / _divisor(rate))), None

@@ -15,13 +15,13 @@ from ..algebra.rules import diagonal
 from ..algebra.rules import identity as identity_rule
 from . import accurate
 from .accurate import (
-    decay,
     expm1,
     gelu_derivative,
     minus_abs,
     mish_derivative,
     sigmoid_derivative,
     silu_derivative,
+    split_exp,
     tanh_derivative,
     tanh_gelu_derivative,
     tanh_squared,
@@ -44,7 +44,7 @@ def check_number(layer: str, name: str, value) -> float:
     return float(value)
 
 
-def _nonzero(layer, name, value):
+def _check_nonzero(layer, name, value):
     value = check_number(layer, name, value)
     if value == 0:
         raise ValueError(f"{layer}: {name} must not be 0")
@@ -115,10 +115,10 @@ def log_sigmoid(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
     ∂y[b,i]/∂x[b,i] = h'[b,i],  h' = 1 / (1 + exp(x))
     """
-    return jnp.where(x < 0, x, 0) - _log1p_exp(x)
+    return jnp.where(x < 0, x, 0) - _log1p_exp_minus_abs(x)
 
 
-def _log1p_exp(x):
+def _log1p_exp_minus_abs(x):
     """log(1 + exp(−|x|))."""
     return jnp.log1p(jnp.exp(minus_abs(x)))
 
@@ -138,9 +138,9 @@ def softplus(x: Float[Array, "..."], *, beta: float = 1.0, threshold: float | No
     torch does from 20 on.  Where beta·x is not exact, its error times |beta·x| is that of y and h'.  Raises ValueError
     for a beta of 0.
     """
-    beta = _nonzero("softplus", "beta", beta)
+    beta = _check_nonzero("softplus", "beta", beta)
     z = beta * x
-    y = (jnp.where(z < 0, 0, z) + _log1p_exp(z)) / beta  # both choose the same side at 0
+    y = (jnp.where(z < 0, 0, z) + _log1p_exp_minus_abs(z)) / beta  # both choose the same side at 0
     return y if threshold is None else jnp.where(z > check_number("softplus", "threshold", threshold), x, y)
 
 
@@ -180,17 +180,17 @@ def _exponential_linear(x, above, below, alpha=1.0):
     return jnp.where(x > 0, above * x, expm1(jnp.where(x > 0, 0, x), below, alpha))  # of two branches one may overflow
 
 
-def _exponential_slope(x, above, below, alpha=1.0):
-    e, m = decay(jnp.where(x > 0, 0, x) / alpha)
+def _exponential_linear_rule(x, above, below, alpha=1.0):
+    e, m = split_exp(jnp.where(x > 0, 0, x) / alpha)
     return diagonal(jnp.where(x > 0, above, below * e * m))
 
 
 @elu.jacobian
 def _(y, x, *, alpha):
-    return (_exponential_slope(x, 1.0, alpha),)
+    return (_exponential_linear_rule(x, 1.0, alpha),)
 
 
-SELU = 1.0507009873554805, 1.7580993408473768  # the slope above 0, and that times 1.6732632423543772
+SELU_SLOPES = 1.0507009873554805, 1.7580993408473768  # the slope above 0, and that times 1.6732632423543772
 
 
 @layer
@@ -201,12 +201,12 @@ def selu(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
     Activations keep mean 0 and variance 1 from layer to layer (Klambauer et al. 2017).
     """
-    return _exponential_linear(x, *SELU)
+    return _exponential_linear(x, *SELU_SLOPES)
 
 
 @selu.jacobian
 def _(y, x):
-    return (_exponential_slope(x, *SELU),)
+    return (_exponential_linear_rule(x, *SELU_SLOPES),)
 
 
 @layer
@@ -217,13 +217,13 @@ def celu(x: Float[Array, "..."], *, alpha: float = 1.0) -> Float[Array, "..."]:
 
     Where x / alpha is not exact, its error times |x / alpha| is that of h'.  Raises ValueError for an alpha of 0.
     """
-    alpha = _nonzero("celu", "alpha", alpha)
+    alpha = _check_nonzero("celu", "alpha", alpha)
     return _exponential_linear(x, 1.0, alpha, alpha)
 
 
 @celu.jacobian
 def _(y, x, *, alpha):
-    return (_exponential_slope(x, 1.0, 1.0, alpha),)
+    return (_exponential_linear_rule(x, 1.0, 1.0, alpha),)
 
 
 @layer

@@ -22,7 +22,7 @@ def _halves(name, x, axis):
     return jnp.split(x, 2, along)
 
 
-def _through_half(x, axis, start, slope, name) -> Rule:
+def _half_rule(x, axis, start, slope, name) -> Rule:
     """∂y[j]/∂x[i] = slope[j]·δ(i, j + start): the output depends on one half of x, entry by entry."""
     along = check_axis("glu", x, axis)
     inp = fresh_groups(x.shape, axis_names(x.ndim))
@@ -31,9 +31,9 @@ def _through_half(x, axis, start, slope, name) -> Rule:
     return from_groups(out, inp, Tensor(slope, tuple(out), name), Slice(start, 1, (out[along], inp[along])))
 
 
-def _by_halves(x, axis, by_first, by_second) -> Rule:
+def _halves_rule(x, axis, by_first, by_second) -> Rule:
     half = x.shape[axis] // 2
-    return total(_through_half(x, axis, 0, *by_first), _through_half(x, axis, half, *by_second))
+    return total(_half_rule(x, axis, 0, *by_first), _half_rule(x, axis, half, *by_second))
 
 
 @layer(example=Example((4, 6)))
@@ -51,7 +51,7 @@ def glu(x: Float[Array, "..."], *, axis: int = -1) -> Float[Array, "..."]:
 @glu.jacobian
 def _(y, x, *, axis):
     a, c = _halves("glu", x, axis)
-    return (_by_halves(x, axis, (jax.lax.logistic(c), "s"), (sigmoid_derivative(c, a), "(a·s')")),)
+    return (_halves_rule(x, axis, (jax.lax.logistic(c), "s"), (sigmoid_derivative(c, a), "(a·s')")),)
 
 
 @layer(example=Example((4, 6)))
@@ -69,4 +69,4 @@ def swiglu(x: Float[Array, "..."], *, axis: int = -1) -> Float[Array, "..."]:
 @swiglu.jacobian
 def _(y, x, *, axis):
     a, c = _halves("swiglu", x, axis)
-    return (_by_halves(x, axis, (silu_derivative(a) * c, "(s'·c)"), (silu.forward(a), "s")),)
+    return (_halves_rule(x, axis, (silu_derivative(a) * c, "(s'·c)"), (silu.forward(a), "s")),)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..algebra.factors import wide
+from ..algebra.factors import at_least_float32
 from ..algebra.jacobian import Jacobian
 from ..errors import DTypeError, RuleError, ShapeError
 from .marker import bind
@@ -24,10 +24,10 @@ R = TypeVar("R", covariant=True)
 LAYERS: dict[str, "Layer"] = {}
 
 
-KINDS = {
+DTYPE_KINDS = {
     "Float": jnp.floating, "Int": jnp.integer, "Bool": jnp.bool_, "Key": jax.dtypes.prng_key
 }  # fmt: skip
-WORDS = {jnp.floating: "floating", jnp.bool_: "bool", jax.dtypes.prng_key: "a key of jax.random"}
+DTYPE_WORDS = {jnp.floating: "floating", jnp.bool_: "bool", jax.dtypes.prng_key: "a key of jax.random"}
 
 
 class Layer(Generic[P, R]):
@@ -38,7 +38,7 @@ class Layer(Generic[P, R]):
         self.forward, self.name = forward if plain else in_float32(forward), forward.__name__
         self.plain, self.example = plain, example
         self.rule: Callable | None = None
-        self.curvature: Callable | None = None
+        self.hessian_rule: Callable | None = None
         try:
             self.signature = inspect.signature(forward, eval_str=True)
         except NameError:  # an annotation that names what is not there: no checks
@@ -58,13 +58,13 @@ class Layer(Generic[P, R]):
 
     def hessian(self, rule: Callable) -> Callable:
         """Register `rule(y, *args, **config)` of a loss: its Hessian by the predictions, and a root S, S Sᵀ = H, or None."""
-        self.curvature = rule
+        self.hessian_rule = rule
         return rule
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         arrays, config = self.arguments(*args, **kwargs)
-        given = tuple(a is not None for a in arrays)
-        out = bind(self, [a for a in arrays if a is not None], given, config)
+        present = tuple(a is not None for a in arrays)
+        out = bind(self, [a for a in arrays if a is not None], present, config)
         return tuple(out) if self.many_outputs else out[0]  # type: ignore[return-value]
 
     def __get__(self, instance, owner=None):
@@ -73,17 +73,17 @@ class Layer(Generic[P, R]):
 
     def arguments(self, *args, **kwargs) -> tuple[list, tuple[tuple[str, typing.Any], ...]]:
         """The arguments as arrays that fit the annotations, and the whole configuration as pairs that can be hashed."""
-        if args and isinstance(args[0], str) and self.leading_text:  # as in einsum("bi,oi->bo", x, w)
-            args, kwargs = args[1:], {self.leading_text: args[0], **kwargs}
+        if args and isinstance(args[0], str) and self.leading_string:  # as in einsum("bi,oi->bo", x, w)
+            args, kwargs = args[1:], {self.leading_string: args[0], **kwargs}
         try:
             bound = self.signature.bind(*args, **kwargs)
         except TypeError as error:
             raise TypeError(f"{self.name}: {error}") from None
         bound.apply_defaults()
         names = self.argument_names(len(bound.args))
-        arrays = [None if a is None else self._array(n, a) for n, a in zip(names, bound.args, strict=True)]
-        self._check(names, arrays)
-        config = tuple(sorted((key, _frozen(value)) for key, value in bound.kwargs.items()))
+        arrays = [None if a is None else self._as_array(n, a) for n, a in zip(names, bound.args, strict=True)]
+        self._check_annotations(names, arrays)
+        config = tuple(sorted((key, _hashable(value)) for key, value in bound.kwargs.items()))
         try:
             hash(config)
         except TypeError:
@@ -94,11 +94,11 @@ class Layer(Generic[P, R]):
         """∂output/∂argument for every output and argument; None for an argument without one."""
         if self.rule is None:
             raise RuleError(f"layer '{self.name}' has no Jacobian rule: define one with @{self.name}.jacobian")
-        y, given = tuple(outputs) if self.many_outputs else outputs[0], args
-        if not self.plain and rounded_to(args):  # the rule gets the output before it was rounded
-            given = widened(args)
-            y = self.forward(*given, **dict(config))
-        rules = self.rule(y, *given, **dict(config))
+        y, rule_args = tuple(outputs) if self.many_outputs else outputs[0], args
+        if not self.plain and sixteen_bit_dtype(args):  # the rule gets the output before it was rounded
+            rule_args = args_at_least_float32(args)
+            y = self.forward(*rule_args, **dict(config))
+        rules = self.rule(y, *rule_args, **dict(config))
         table = rules if self.many_outputs else (rules,)
         if not isinstance(rules, tuple) or len(table) != len(outputs) or any(len(row) != len(args) for row in table):
             raise RuleError(
@@ -122,13 +122,13 @@ class Layer(Generic[P, R]):
         return tuple(tuple(map(block, [y] * len(args), row, args, names)) for y, row in zip(outputs, table, strict=True))
 
     @property
-    def leading_text(self) -> str | None:
+    def leading_string(self) -> str | None:
         """The static argument that is a text, which may come first."""
         static = (p for p in self.signature.parameters.values() if p.kind is p.KEYWORD_ONLY)
         return next((p.name for p in static if p.annotation is str), None)
 
     @property
-    def random(self) -> bool:
+    def takes_key(self) -> bool:
         """Whether it takes a key."""
         return any("Key[" in str(p.annotation) for p in self.signature.parameters.values())
 
@@ -149,11 +149,11 @@ class Layer(Generic[P, R]):
         hint = (parameters.get(name) or next(many)).annotation
         for part in (hint, *typing.get_args(hint)):
             if hasattr(part, "dim_str"):
-                kind = next((KINDS[word] for word in KINDS if part.__name__.startswith(word)), jnp.number)
+                kind = next((DTYPE_KINDS[word] for word in DTYPE_KINDS if part.__name__.startswith(word)), jnp.number)
                 return kind, part.dim_str.split(), type(None) in typing.get_args(hint)
         return None
 
-    def _array(self, name, value):
+    def _as_array(self, name, value):
         """An argument as an array; keys of `jax.random` may be of the old kind."""
         what = f"{self.name}: argument '{name}'"
         if isinstance(value, (list, tuple)):
@@ -167,7 +167,7 @@ class Layer(Generic[P, R]):
             return jax.random.wrap_key_data(value)
         return value
 
-    def _check(self, names, arrays):
+    def _check_annotations(self, names, arrays):
         """Compare the arrays with the jaxtyping annotations of the forward function."""
         sizes: dict[str, tuple[int, str]] = {}
         broadcast: dict[str, tuple[int, ...]] = {}
@@ -182,7 +182,7 @@ class Layer(Generic[P, R]):
                     raise DTypeError(f"{what} is None, expected an array [{', '.join(dims)}]")
                 continue
             if not jnp.issubdtype(array.dtype, kind):
-                raise DTypeError(f"{what} has dtype {array.dtype}, expected {WORDS.get(kind, kind.__name__)}")
+                raise DTypeError(f"{what} has dtype {array.dtype}, expected {DTYPE_WORDS.get(kind, kind.__name__)}")
             start = next((i for i, dim in enumerate(dims) if is_variadic(dim)), None)
             fixed = [dim for dim in dims if not is_variadic(dim)]
             if array.ndim < len(fixed) or (array.ndim > len(fixed) and start is None):
@@ -232,15 +232,15 @@ def layer(forward: Callable | None = None, *, plain: bool = False, example: Exam
     return Layer(forward)
 
 
-def rounded_to(args):
+def sixteen_bit_dtype(args):
     """The dtype of results of 16-bit floating arguments, else None."""
     floats = [a for a in args if _is_float(a)]
     dtype = jnp.result_type(*floats) if floats else None
     return dtype if floats and jnp.finfo(dtype).bits == 16 else None
 
 
-def widened(args) -> list:
-    return [wide(a) if _is_float(a) else a for a in args]
+def args_at_least_float32(args) -> list:
+    return [at_least_float32(a) if _is_float(a) else a for a in args]
 
 
 def in_float32(function: Callable) -> Callable:
@@ -248,10 +248,10 @@ def in_float32(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def call(*args, **config):
-        target = rounded_to(args)
+        target = sixteen_bit_dtype(args)
         if target is None:
             return function(*args, **config)
-        out = function(*widened(args), **config)
+        out = function(*args_at_least_float32(args), **config)
         return jax.tree.map(lambda a: a.astype(target) if _is_float(a) else a, out)
 
     return call
@@ -297,8 +297,8 @@ def check_range(layer: str, name: str, indices, size: int, ignored: int | None =
         raise ValueError(f"{layer}: argument '{name}' has {known[wrong][0]}, expected 0 to {size - 1}")
 
 
-def _frozen(value):
+def _hashable(value):
     """Lists of configuration as tuples, so that it can be hashed; numbers of NumPy as Python's, which widen no array."""
     if isinstance(value, (list, tuple)):
-        return tuple(map(_frozen, value))
+        return tuple(map(_hashable, value))
     return value.item() if isinstance(value, np.generic) else value

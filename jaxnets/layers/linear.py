@@ -1,5 +1,7 @@
 """Weighted sums, and the selection of rows that embeds integers."""
 
+from typing import TYPE_CHECKING, cast, overload
+
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
@@ -9,7 +11,7 @@ from ..algebra.factors import Label, Selection, Tensor
 from ..algebra.rules import axis_names, fresh_groups, from_groups
 from ..algebra.rules import einsum as einsum_rule
 from ..errors import ShapeError
-from .layer import check_range, layer
+from .layer import Layer, check_range, layer
 from .samples import Example
 
 __all__ = ["linear", "bilinear", "matmul", "einsum", "embedding"]
@@ -85,6 +87,24 @@ def _(y, x1, x2):
     return einsum_rule(out, left, (x2, right, "x2")), einsum_rule(out, right, (x1, left, "x1"))
 
 
+if TYPE_CHECKING:
+
+    class _SubscriptsFirst(Layer[..., Array]):
+        """The subscripts come first, as in NumPy, or by their name."""
+
+        @overload
+        def __call__(self, subscripts: str, /, *xs: Array) -> Array: ...
+        @overload
+        def __call__(self, *xs: Array, subscripts: str) -> Array: ...
+        def __call__(self, *args, **kwargs): ...
+
+
+def _subscripts_first(made: Layer) -> "_SubscriptsFirst":
+    """The layer as it is: type checkers learn in which two ways it is called."""
+    return cast("_SubscriptsFirst", made)
+
+
+@_subscripts_first
 @layer(plain=True, example=Example((4, 5), (3, 5), subscripts="bi,oi->bo"))
 def einsum(*xs: Float[Array, "..."], subscripts: str) -> Float[Array, "..."]:
     """Sum of products over named indices, called as NumPy's: `einsum("bi,oi->bo", x, w)`.
@@ -93,11 +113,11 @@ def einsum(*xs: Float[Array, "..."], subscripts: str) -> Float[Array, "..."]:
 
     Raises ValueError for subscripts that cannot be read, ShapeError where an index has two sizes.
     """
-    _indices(subscripts, xs)
+    _axis_letters(subscripts, xs)
     return jnp.einsum(subscripts, *xs)
 
 
-def _indices(subscripts, xs) -> tuple[list[str], str]:
+def _axis_letters(subscripts, xs) -> tuple[list[str], str]:
     """One letter an axis for every argument and for the output; an ellipsis becomes letters."""
     try:
         inputs, output, _ = parse_einsum_input((subscripts, *(x.shape for x in xs)), shapes=True)
@@ -119,7 +139,7 @@ def _indices(subscripts, xs) -> tuple[list[str], str]:
 
 @einsum.jacobian
 def _(y, *xs, subscripts):
-    inputs, output = _indices(subscripts, xs)
+    inputs, output = _axis_letters(subscripts, xs)
     labels: dict[str, Label] = {}
     for letters, x in zip(inputs, xs, strict=True):
         for letter, size in zip(letters, x.shape, strict=True):
@@ -141,7 +161,7 @@ def embedding(
     ValueError outside `jit` and give NaN (Jacobian 0) inside.
     """
     check_range("embedding", "indices", indices, len(table))
-    rows = _rows(table, indices)
+    rows = _take_rows(table, indices)
     return jnp.where(_is_padding(indices, table, padding_index)[..., None], lax.stop_gradient(rows), rows)
 
 
@@ -153,7 +173,7 @@ def _is_padding(indices, table, padding_index):
     return indices == padding_index % len(table)
 
 
-def _rows(table, indices):
+def _take_rows(table, indices):
     """The rows of a table, NaN where an index names none."""
     indices = jnp.where(indices < 0, len(table), indices.astype(jnp.int32))
     return jnp.take(table, indices, axis=0, mode="fill", fill_value=jnp.nan)

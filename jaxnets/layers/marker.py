@@ -19,23 +19,23 @@ layer_p = Primitive("layer")
 layer_p.multiple_results = True
 
 
-def arguments(arrays, given) -> list:
+def with_absent_arguments(arrays, present) -> list:
     """Put the None arguments back."""
     arrays = iter(arrays)
-    return [next(arrays) if there else None for there in given]
+    return [next(arrays) if there else None for there in present]
 
 
-def _run(*arrays, layer, given, config):
-    out = layer.forward(*arguments(arrays, given), **dict(config))
+def _forward(*arrays, layer, present, config):
+    out = layer.forward(*with_absent_arguments(arrays, present), **dict(config))
     return list(out) if layer.many_outputs else [out]
 
 
-def _abstract(run, *avals, **params):
+def _abstract_eval(run, *avals, **params):
     shapes = jax.eval_shape(functools.partial(run, **params), *avals)
     return jax.tree.map(lambda s: core.ShapedArray(s.shape, s.dtype), shapes)
 
 
-def _moving(run, primals, tangents):
+def _moving_only(run, primals, tangents):
     """`run` as a function of those arguments that have a tangent, these arguments, and their tangents."""
     moving = [i for i, t in enumerate(tangents) if not isinstance(t, ad.Zero)]
 
@@ -49,19 +49,19 @@ def _moving(run, primals, tangents):
 
 
 def _jvp(primals, tangents, **params):
-    return jax.jvp(*_moving(functools.partial(_run, **params), primals, tangents))
+    return jax.jvp(*_moving_only(functools.partial(_forward, **params), primals, tangents))
 
 
 def _batch(arrays, axes, **params):
-    out = jax.vmap(functools.partial(_run, **params), in_axes=tuple(axes))(*arrays)
+    out = jax.vmap(functools.partial(_forward, **params), in_axes=tuple(axes))(*arrays)
     return out, [0] * len(out)
 
 
-layer_p.def_impl(_run)
-layer_p.def_abstract_eval(functools.partial(_abstract, _run))
+layer_p.def_impl(_forward)
+layer_p.def_abstract_eval(functools.partial(_abstract_eval, _forward))
 ad.primitive_jvps[layer_p] = _jvp
 batching.primitive_batchers[layer_p] = _batch
-mlir.register_lowering(layer_p, mlir.lower_fun(_run, multiple_results=True))
+mlir.register_lowering(layer_p, mlir.lower_fun(_forward, multiple_results=True))
 
 
 # Products with a Jacobian: leaves are the arrays of the Jacobian, `maps` the axes of every vmap around.
@@ -90,7 +90,7 @@ def _product_jvp(primals, tangents, **params):
     out = product_p.bind(*primals, **params)
     parts = [] if isinstance(tangents[0], ad.Zero) else [product_p.bind(tangents[0], *leaves, **params)]
     if any(not isinstance(t, ad.Zero) for t in tangents[1:]):
-        parts.append(jax.jvp(*_moving(functools.partial(_product, v, **params), leaves, tangents[1:]))[1])
+        parts.append(jax.jvp(*_moving_only(functools.partial(_product, v, **params), leaves, tangents[1:]))[1])
     return out, functools.reduce(jnp.add, parts)
 
 
@@ -107,7 +107,7 @@ def _product_batch(args, axes, *, maps, **params):
 
 
 product_p.def_impl(_product)
-product_p.def_abstract_eval(functools.partial(_abstract, _product))
+product_p.def_abstract_eval(functools.partial(_abstract_eval, _product))
 ad.primitive_jvps[product_p] = _product_jvp
 ad.primitive_transposes[product_p] = _product_transpose
 batching.primitive_batchers[product_p] = _product_batch
@@ -137,9 +137,9 @@ def with_rules(function: Callable) -> Callable:
     return wrapped
 
 
-def bind(layer, arrays, given, config) -> list:
+def bind(layer, arrays, present, config) -> list:
     """The outputs of a layer."""
-    marked = functools.partial(layer_p.bind, layer=layer, given=given, config=config)
+    marked = functools.partial(layer_p.bind, layer=layer, present=present, config=config)
     if not _rules_in_jax.value or layer.plain or layer.rule is None:
         return marked(*arrays)
     call = jax.custom_jvp(marked)
@@ -147,8 +147,8 @@ def bind(layer, arrays, given, config) -> list:
     def jvp(primals, tangents):
         primals = [x if isinstance(x, jax.Array) else jnp.asarray(x) for x in primals]
         outputs = call(*primals)
-        table = layer.jacobians(outputs, arguments(primals, given), dict(config))
-        places = [i for i, there in enumerate(given) if there]
+        table = layer.jacobians(outputs, with_absent_arguments(primals, present), dict(config))
+        places = [i for i, there in enumerate(present) if there]
 
         def tangent(y, row):
             parts = [

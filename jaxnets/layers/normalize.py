@@ -12,13 +12,13 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from ..algebra.factors import Group, Label, Operator, Tensor, by_rows, flatten, pytree, wide
+from ..algebra.factors import Group, Label, Operator, Tensor, applied_to_rows, at_least_float32, labels_of, pytree
 from ..algebra.jacobian import jacobian_of
 from ..algebra.rules import Rule, axis_names, diagonal, einsum, fresh_groups, from_groups, identity, scaled
 from ..errors import DTypeError, ShapeError
 from .elementwise import check_number
 from .layer import check_axes, layer
-from .reduce import _scaled_squares
+from .reduce import scale_and_squares
 from .samples import Example, Positive
 
 __all__ = ["layer_norm", "rms_norm", "group_norm", "instance_norm", "batch_norm", "standardize", "normalize"]
@@ -36,19 +36,19 @@ class NormalizeOperator(Operator):
     axes: tuple[Group, ...]
     count: int
     centred: bool = True
-    outputs = 1
+    output_rank = 1
 
     @property
-    def shared(self):  # type: ignore[override]
+    def shared_rank(self):  # type: ignore[override]
         return len(self.axes) - 2
 
     @property
     def kind(self):  # type: ignore[override]
         return "rank-2 update" if self.centred else "rank-1 update"
 
-    @by_rows
+    @applied_to_rows
     def push(self, x):
-        x = wide(x)
+        x = at_least_float32(x)
         x = x - jnp.mean(x, -1, keepdims=True) if self.centred else x
         return self.inverse * (x - self.hat * (jnp.sum(self.hat * x, -1, keepdims=True) / self.count))
 
@@ -62,14 +62,14 @@ class NormalizeOperator(Operator):
         others = -self.inverse[..., None] * (products + self.centred / self.hat.shape[-1])
         return jnp.where(jnp.eye(self.hat.shape[-1], dtype=bool), self.on_diagonal()[..., None], others)
 
-    def tensor(self):
+    def as_tensor(self):
         if self.axes[-1] == self.axes[-2]:
             return Tensor(self.on_diagonal(), self.axes[:-1], self.kind)
         return Tensor(self.array(), self.axes, self.kind)
 
     def formula(self, show):
         *b, i, j = self.axes
-        row, column = flatten([*b, i]), flatten([*b, j])
+        row, column = labels_of([*b, i]), labels_of([*b, j])
         if len(row) == len(column):  # the indices in the order in which the output has them
             order = sorted(range(len(row)), key=row.__getitem__)
             row, column = (tuple(labels[k] for k in order) for labels in (row, column))
@@ -87,7 +87,7 @@ def deviations(x, axes):
     A first mean is only a shift, kept between the extremes, which its rounding may leave; the mean of what remains is
     small, and so is its rounding.
     """
-    x = wide(x)
+    x = at_least_float32(x)
     if math.prod(x.shape[a] for a in axes) == 0:
         return x
     low, high = jnp.min(x, axes, keepdims=True), jnp.max(x, axes, keepdims=True)
@@ -100,20 +100,20 @@ def _mean_square(x, axes):
     return jnp.sum(jnp.square(x), axes, keepdims=True) / max(1, math.prod(x.shape[a] for a in axes))
 
 
-def _root(square):
+def _safe_sqrt(square):
     """The square root, whose derivative at 0 is 0."""
     return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), jnp.where(square == 0, 0, jnp.nan))
 
 
-def _quotient(x, divisor):
+def _quotient_and_inverse(x, divisor):
     """x / divisor and 1 / divisor, both 0 where the divisor is 0."""
     safe = jnp.where(divisor == 0, 1, divisor)
     return jnp.where(divisor == 0, 0, x / safe), jnp.where(divisor == 0, 0, 1 / safe)
 
 
-def _divided(x, axes, eps) -> tuple[Any, Any]:
+def _over_root_mean_square(x, axes, eps) -> tuple[Any, Any]:
     """x / √(mean x² + eps) over some axes, and one over the root."""
-    return _quotient(x, _root(_mean_square(x, axes) + eps))
+    return _quotient_and_inverse(x, _safe_sqrt(_mean_square(x, axes) + eps))
 
 
 def _check_eps(name, eps) -> float:
@@ -133,17 +133,17 @@ def check_broadcasts(layer, name, x, shape):
     raise ShapeError(f"{layer}: argument '{name}' has shape {x.shape}, expected one that broadcasts to {tuple(shape)}")
 
 
-def _affine(name, y, scale, bias, axes):
+def _scale_and_shift(name, y, scale, bias, axes):
     """y · scale + bias, both of the sizes of some axes of y."""
     expected = tuple(y.shape[a] for a in axes)
     for what, parameter in (("scale", scale), ("bias", bias)):
         if parameter is not None and parameter.shape != expected:
             raise ShapeError(f"{name}: argument '{what}' has shape {parameter.shape}, expected {expected}")
-    y = y if scale is None else y * _along(y, scale, axes)
-    return y if bias is None else y + _along(y, bias, axes)
+    y = y if scale is None else y * _broadcastable(y, scale, axes)
+    return y if bias is None else y + _broadcastable(y, bias, axes)
 
 
-def _along(y, parameter, axes):
+def _broadcastable(y, parameter, axes):
     return parameter.reshape([n if a in axes else 1 for a, n in enumerate(y.shape)])
 
 
@@ -154,12 +154,14 @@ def zero(y, x):
     return jacobian_of([], y.shape, x.shape, x.dtype)
 
 
-def _names(count) -> list[str]:
+def _channel_axis_names(count) -> list[str]:
     """Names for the axes of an array with channels: [b, c], [b, c, s], [b, c, h, w], …"""
     return [*"bc"[:count], *{1: "s", 2: "hw", 3: "dhw"}.get(count - 2, "")]
 
 
-def _rules(hat, inverse, scale, axes, own, names, *, split=False, centred=True, count=None) -> tuple[Rule, Rule, Rule]:
+def _normalization_rules(
+    hat, inverse, scale, axes, own, names, *, split=False, centred=True, count=None
+) -> tuple[Rule, Rule, Rule]:
     """The rules of y = x̂ · scale + bias, x̂ normalised over `axes`, by x, scale and bias; these have the axes `own` of y.
 
     `split`: axes 1 and 2 of x̂ are axis 1 of x and y.
@@ -172,7 +174,7 @@ def _rules(hat, inverse, scale, axes, own, names, *, split=False, centred=True, 
     order = (*shared, *axes)
     rows = [hat.shape[a] for a in shared]
     n = math.prod(hat.shape[a] for a in axes)
-    groups = (*(out[a] for a in shared), flatten(out[a] for a in axes), flatten(inp[a] for a in axes))
+    groups = (*(out[a] for a in shared), labels_of(out[a] for a in axes), labels_of(inp[a] for a in axes))
     operator = NormalizeOperator(
         hat.transpose(order).reshape(*rows, n), inverse.reshape(*rows, 1), groups, n if count is None else count, centred
     )
@@ -206,13 +208,15 @@ def layer_norm(
     """
     _check_eps("layer_norm", eps)
     axes = _sorted_axes("layer_norm", x, axes)
-    return _affine("layer_norm", _divided(deviations(x, axes), axes, eps)[0], scale, bias, axes)
+    return _scale_and_shift("layer_norm", _over_root_mean_square(deviations(x, axes), axes, eps)[0], scale, bias, axes)
 
 
 @layer_norm.jacobian
 def _(y, x, scale, bias, *, axes, eps):
     axes = _sorted_axes("layer_norm", x, axes)
-    return _rules(*_divided(deviations(x, axes), axes, eps), scale, axes, axes, axis_names(x.ndim))
+    return _normalization_rules(
+        *_over_root_mean_square(deviations(x, axes), axes, eps), scale, axes, axes, axis_names(x.ndim)
+    )
 
 
 def _sorted_axes(name, x, axes) -> tuple[int, ...]:
@@ -237,14 +241,14 @@ def rms_norm(
     """
     _check_eps("rms_norm", eps)
     axes = _sorted_axes("rms_norm", x, axes)
-    return _affine("rms_norm", _divided(x, axes, eps)[0], scale, None, axes)
+    return _scale_and_shift("rms_norm", _over_root_mean_square(x, axes, eps)[0], scale, None, axes)
 
 
 @rms_norm.jacobian
 def _(y, x, scale, *, axes, eps):
     axes = _sorted_axes("rms_norm", x, axes)
-    hat, inverse = _divided(x, axes, eps)
-    return _rules(hat, inverse, scale, axes, axes, axis_names(x.ndim), centred=False)[:2]
+    hat, inverse = _over_root_mean_square(x, axes, eps)
+    return _normalization_rules(hat, inverse, scale, axes, axes, axis_names(x.ndim), centred=False)[:2]
 
 
 @layer(example=Example((2, 4, 3, 3), (4,), (4,), groups=2))
@@ -265,18 +269,22 @@ def group_norm(
     Example by example, x̂ = (x − μ) / √(σ² + eps) over the channels of a group and all positions; r is one over that root.
     """
     _check_eps("group_norm", eps)
-    parts, axes = _in_groups(x, groups)
-    return _affine("group_norm", _divided(deviations(parts, axes), axes, eps)[0].reshape(x.shape), scale, bias, (1,))
+    parts, axes = _with_group_axis(x, groups)
+    return _scale_and_shift(
+        "group_norm", _over_root_mean_square(deviations(parts, axes), axes, eps)[0].reshape(x.shape), scale, bias, (1,)
+    )
 
 
 @group_norm.jacobian
 def _(y, x, scale, bias, *, groups, eps):
-    parts, axes = _in_groups(x, groups)
-    names = ["b", "g", *_names(x.ndim)[1:]]
-    return _rules(*_divided(deviations(parts, axes), axes, eps), scale, axes, (1,), names, split=True)
+    parts, axes = _with_group_axis(x, groups)
+    names = ["b", "g", *_channel_axis_names(x.ndim)[1:]]
+    return _normalization_rules(
+        *_over_root_mean_square(deviations(parts, axes), axes, eps), scale, axes, (1,), names, split=True
+    )
 
 
-def _in_groups(x, groups):
+def _with_group_axis(x, groups):
     """[b, groups, c / groups, *spatial], and the axes of a group."""
     if isinstance(groups, bool) or not isinstance(groups, int):
         raise TypeError(f"group_norm: groups must be an integer, got {groups!r}")
@@ -305,13 +313,15 @@ def instance_norm(
     if x.ndim == 2:
         raise ShapeError(f"instance_norm: argument 'x' has shape {x.shape}, expected [b, c, *spatial] with spatial axes")
     axes = tuple(range(2, x.ndim))
-    return _affine("instance_norm", _divided(deviations(x, axes), axes, eps)[0], scale, bias, (1,))
+    return _scale_and_shift("instance_norm", _over_root_mean_square(deviations(x, axes), axes, eps)[0], scale, bias, (1,))
 
 
 @instance_norm.jacobian
 def _(y, x, scale, bias, *, eps):
     axes = tuple(range(2, x.ndim))
-    return _rules(*_divided(deviations(x, axes), axes, eps), scale, axes, (1,), _names(x.ndim))
+    return _normalization_rules(
+        *_over_root_mean_square(deviations(x, axes), axes, eps), scale, axes, (1,), _channel_axis_names(x.ndim)
+    )
 
 
 # --- over the examples --------------------------------------------------------------------------------------------
@@ -353,40 +363,40 @@ def batch_norm(
         if running_mean is None or running_var is None:
             name = "running_mean" if running_mean is None else "running_var"
             raise DTypeError(f"batch_norm: argument '{name}' is None, expected an array [c] in evaluation")
-        hat = (x - _along(x, running_mean, (1,))) / _along(x, _root(running_var + eps), (1,))
-        return _affine("batch_norm", hat, scale, bias, (1,)), running_mean, running_var
-    axes, n = _but_channels(x)
+        hat = (x - _broadcastable(x, running_mean, (1,))) / _broadcastable(x, _safe_sqrt(running_var + eps), (1,))
+        return _scale_and_shift("batch_norm", hat, scale, bias, (1,)), running_mean, running_var
+    axes, n = _all_but_channels(x)
     if n < 2:
         raise ValueError(f"batch_norm: argument 'x' of shape {x.shape} has {n} values a channel, training needs two or more")
     d = deviations(x, axes)
-    hat, _ = _divided(d, axes, eps)
-    mean, variance = jnp.mean(wide(x), axes), jnp.sum(jnp.square(d), axes) / (n - 1)
+    hat, _ = _over_root_mean_square(d, axes, eps)
+    mean, variance = jnp.mean(at_least_float32(x), axes), jnp.sum(jnp.square(d), axes) / (n - 1)
     return (
-        _affine("batch_norm", hat, scale, bias, (1,)),
-        _moved(running_mean, mean, momentum),
-        _moved(running_var, variance, momentum),
+        _scale_and_shift("batch_norm", hat, scale, bias, (1,)),
+        _updated_statistic(running_mean, mean, momentum),
+        _updated_statistic(running_var, variance, momentum),
     )
 
 
-def _but_channels(x):
+def _all_but_channels(x):
     """All axes but c, and the number of values of a channel."""
     axes = tuple(a for a in range(x.ndim) if a != 1)
     return axes, math.prod(x.shape[a] for a in axes)
 
 
-def _moved(old, new, momentum):
+def _updated_statistic(old, new, momentum):
     """A running statistic after a batch."""
     return new if old is None else ((1 - momentum) * old + momentum * new).astype(old.dtype)
 
 
 @batch_norm.jacobian
 def _(outputs, x, scale, bias, running_mean, running_var, *, training, momentum, eps):
-    names = _names(x.ndim)
+    names = _channel_axis_names(x.ndim)
     out = fresh_groups(x.shape, names)
     channel = (out[1],)
     if not training:
-        root = _root(running_var + eps)
-        hat = Tensor((x - _along(x, running_mean, (1,))) / _along(x, root, (1,)), out, "x̂")
+        root = _safe_sqrt(running_var + eps)
+        hat = Tensor((x - _broadcastable(x, running_mean, (1,))) / _broadcastable(x, root, (1,)), out, "x̂")
         gain = [] if scale is None else [Tensor(scale, channel, "scale")]
         gain.append(Tensor(1 / root, channel, "r"))
         by_var = from_groups(out, channel, *gain, hat, Tensor(1 / root, channel, "r"), scale=-0.5)
@@ -398,11 +408,11 @@ def _(outputs, x, scale, bias, running_mean, running_var, *, training, momentum,
             (zero, zero, zero, identity, zero),
             (zero, zero, zero, zero, identity),
         )  # fmt: skip
-    axes, n = _but_channels(x)
+    axes, n = _all_but_channels(x)
     d = deviations(x, axes)
     to_mean, to_var = (1.0 if old is None else momentum for old in (running_mean, running_var))
     return (
-        (*_rules(*_divided(d, axes, eps), scale, axes, (1,), names), zero, zero),
+        (*_normalization_rules(*_over_root_mean_square(d, axes, eps), scale, axes, (1,), names), zero, zero),
         (from_groups(channel, out, scale=to_mean / n), zero, zero, scaled(1 - momentum), zero),
         (
             from_groups(channel, out, Tensor(d, out, "(x−μ)"), scale=2 * to_var / (n - 1)),
@@ -435,20 +445,20 @@ def standardize(
         raise DTypeError(f"standardize: argument '{'mean' if mean is None else 'std'}' is None, expected both or neither")
     check_broadcasts("standardize", "mean", mean, x.shape)
     check_broadcasts("standardize", "std", std, x.shape)
-    return _quotient(x - mean, jnp.where(std > eps, std, eps))[0]
+    return _quotient_and_inverse(x - mean, jnp.where(std > eps, std, eps))[0]
 
 
 def _standardized(x, axes, eps):
     """x̂, one over the divisor, and where this is σ."""
     d = deviations(x, axes)
-    sigma = _root(_mean_square(d, axes))
-    return *_quotient(d, jnp.where(sigma > eps, sigma, eps)), sigma > eps
+    sigma = _safe_sqrt(_mean_square(d, axes))
+    return *_quotient_and_inverse(d, jnp.where(sigma > eps, sigma, eps)), sigma > eps
 
 
 @standardize.jacobian
 def _(y, x, mean, std, *, axis, eps):
     if mean is not None:
-        inverse = _quotient(x, jnp.where(std > eps, std, eps))[1]
+        inverse = _quotient_and_inverse(x, jnp.where(std > eps, std, eps))[1]
         return (
             diagonal(inverse, "r"),
             einsum("...", "...", (inverse, "...", "r"), scale=-1),
@@ -456,7 +466,7 @@ def _(y, x, mean, std, *, axis, eps):
         )
     axes = check_axes("standardize", x, axis)
     hat, inverse, varies = _standardized(x, axes, eps)
-    return _rules(jnp.where(varies, hat, 0), inverse, None, axes, (), axis_names(x.ndim))[0], None, None
+    return _normalization_rules(jnp.where(varies, hat, 0), inverse, None, axes, (), axis_names(x.ndim))[0], None, None
 
 
 # --- lengths ------------------------------------------------------------------------------------------------------
@@ -471,20 +481,20 @@ def normalize(x: Float[Array, "..."], *, axis: int | tuple[int, ...] = -1, eps: 
     Vectors no longer than `eps`, the zero vector too, are divided by the constant `eps`: their Jacobian is δ(i,j) / eps.
     """
     _check_eps("normalize", eps)
-    return _shortened(x, check_axes("normalize", x, axis), eps)[0]
+    return _unit_vectors(x, check_axes("normalize", x, axis), eps)[0]
 
 
-def _shortened(x, axes, eps):
+def _unit_vectors(x, axes, eps):
     """x / max(|x|, eps), one over the divisor, and where this is |x|; squares are of x divided by its largest entry."""
-    largest, squares = _scaled_squares(wide(x), axes)
-    length, least = _root(squares), eps / largest
-    y, inverse = _quotient(x / largest, jnp.where(length > least, length, least))
+    largest, squares = scale_and_squares(at_least_float32(x), axes)
+    length, least = _safe_sqrt(squares), eps / largest
+    y, inverse = _quotient_and_inverse(x / largest, jnp.where(length > least, length, least))
     return y, inverse / largest, length > least
 
 
 @normalize.jacobian
 def _(y, x, *, axis, eps):
     axes = check_axes("normalize", x, axis)
-    hat, inverse, varies = _shortened(x, axes, eps)
+    hat, inverse, varies = _unit_vectors(x, axes, eps)
     hat = jnp.where(varies, hat, 0)
-    return (_rules(hat, inverse, None, axes, (), axis_names(x.ndim), centred=False, count=1)[0],)
+    return (_normalization_rules(hat, inverse, None, axes, (), axis_names(x.ndim), centred=False, count=1)[0],)

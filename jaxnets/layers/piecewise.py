@@ -16,13 +16,13 @@ __all__ = [
 ]  # fmt: skip
 
 
-def _limited(x, low, high):
+def _clipped(x, low, high):
     """x where it lies between the limits, of which each may be None."""
     y = x if low is None else jnp.where(x <= low, low, x)  # `where` keeps NaN, and autodiff too has slope 0 at the kink
     return y if high is None else jnp.where(x >= high, high, y)
 
 
-def _inside(x, low, high):
+def _clip_rule(x, low, high):
     """The rule of `_limited`."""
     outside = jnp.zeros(x.shape, bool) if low is None else x <= low
     outside = outside if high is None else outside | (x >= high)
@@ -35,12 +35,12 @@ def relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
     ∂y[b,i]/∂x[b,i] = h'[b,i],  h' = 1 where x > 0, else 0.  At the kink x = 0 the derivative is 0.
     """
-    return _limited(x, 0, None)
+    return _clipped(x, 0, None)
 
 
 @relu.jacobian
 def _(y, x):
-    return (_inside(x, 0, None),)
+    return (_clip_rule(x, 0, None),)
 
 
 @layer
@@ -49,12 +49,12 @@ def relu6(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
     ∂y[b,i]/∂x[b,i] = h'[b,i],  h' = 1 where 0 < x < 6, else 0, also at the kinks.
     """
-    return _limited(x, 0, 6)
+    return _clipped(x, 0, 6)
 
 
 @relu6.jacobian
 def _(y, x):
-    return (_inside(x, 0, 6),)
+    return (_clip_rule(x, 0, 6),)
 
 
 @layer
@@ -65,10 +65,10 @@ def hard_tanh(x: Float[Array, "..."], *, min_val: float = -1.0, max_val: float =
 
     Raises ValueError where min_val is larger than max_val.
     """
-    return _limited(x, *_limits("hard_tanh", min_val=min_val, max_val=max_val))
+    return _clipped(x, *_check_limits("hard_tanh", min_val=min_val, max_val=max_val))
 
 
-def _limits(layer, optional=False, **limits):
+def _check_limits(layer, optional=False, **limits):
     """The lower and the upper limit, checked."""
     first, second = limits
     low, high = (None if optional and limits[name] is None else check_number(layer, name, limits[name]) for name in limits)
@@ -79,7 +79,7 @@ def _limits(layer, optional=False, **limits):
 
 @hard_tanh.jacobian
 def _(y, x, *, min_val, max_val):
-    return (_inside(x, min_val, max_val),)
+    return (_clip_rule(x, min_val, max_val),)
 
 
 @layer
@@ -90,12 +90,12 @@ def clip(x: Float[Array, "..."], *, min: float | None = None, max: float | None 
 
     Raises ValueError where min is larger than max.
     """
-    return _limited(x, *_limits("clip", optional=True, min=min, max=max))
+    return _clipped(x, *_check_limits("clip", optional=True, min=min, max=max))
 
 
 @clip.jacobian
 def _(y, x, *, min, max):
-    return (_inside(x, min, max),)
+    return (_clip_rule(x, min, max),)
 
 
 @layer
@@ -122,10 +122,10 @@ def prelu(x: Float[Array, "..."], w: Float[Array, "..."], *, axis: int = 1) -> F
 
     At the kink x = 0 the derivative by x is w, as in torch.  Raises ShapeError where w does not fit the axis.
     """
-    return jnp.where(x > 0, x, _slopes(x, w, axis) * x)
+    return jnp.where(x > 0, x, _broadcastable_slopes(x, w, axis) * x)
 
 
-def _slopes(x, w, axis):
+def _broadcastable_slopes(x, w, axis):
     """w in a shape that broadcasts along the axis of x."""
     if w.shape in ((), (1,)):
         return w.reshape(())
@@ -140,7 +140,7 @@ def _slopes(x, w, axis):
 
 @prelu.jacobian
 def _(y, x, w, *, axis):
-    slope = jnp.where(x > 0, 1, _slopes(x, w, axis))
+    slope = jnp.where(x > 0, 1, _broadcastable_slopes(x, w, axis))
     groups = fresh_groups(x.shape, axis_names(x.ndim))
     channels = () if w.ndim == 0 else ((),) if w.shape == (1,) else (groups[axis],)
     return diagonal(slope), from_groups(groups, channels, Tensor(jnp.where(x > 0, 0, x), groups, "x⁻"))
@@ -183,11 +183,11 @@ def soft_shrink(x: Float[Array, "..."], *, lambd: float = 0.5) -> Float[Array, "
 
     Raises ValueError for a negative lambd.
     """
-    lambd = _threshold("soft_shrink", lambd)
+    lambd = _check_lambd("soft_shrink", lambd)
     return jnp.where(_within(x, lambd), 0, jnp.where(x > 0, x - lambd, x + lambd))
 
 
-def _threshold(layer, lambd):
+def _check_lambd(layer, lambd):
     lambd = check_number(layer, "lambd", lambd)
     if lambd < 0:
         raise ValueError(f"{layer}: lambd must not be negative, got {lambd}")
@@ -198,13 +198,13 @@ def _within(x, lambd):
     return (x >= -lambd) & (x <= lambd)
 
 
-def _beyond(x, lambd):
+def _shrink_rule(x, lambd):
     return diagonal((~_within(x, lambd)).astype(x.dtype))
 
 
 @soft_shrink.jacobian
 def _(y, x, *, lambd):
-    return (_beyond(x, lambd),)
+    return (_shrink_rule(x, lambd),)
 
 
 @layer
@@ -215,12 +215,12 @@ def hard_shrink(x: Float[Array, "..."], *, lambd: float = 0.5) -> Float[Array, "
 
     Raises ValueError for a negative lambd.
     """
-    return jnp.where(_within(x, _threshold("hard_shrink", lambd)), 0, x)
+    return jnp.where(_within(x, _check_lambd("hard_shrink", lambd)), 0, x)
 
 
 @hard_shrink.jacobian
 def _(y, x, *, lambd):
-    return (_beyond(x, lambd),)
+    return (_shrink_rule(x, lambd),)
 
 
 @layer(example=Example((4, 5), threshold=0.5, value=-1.0))
@@ -235,4 +235,4 @@ def threshold(x: Float[Array, "..."], *, threshold: float, value: float) -> Floa
 
 @threshold.jacobian
 def _(y, x, *, threshold, value):
-    return (_inside(x, threshold, None),)
+    return (_clip_rule(x, threshold, None),)

@@ -12,10 +12,10 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from ..algebra.factors import Label, Selection, Tensor, flatten
+from ..algebra.factors import Label, Selection, Tensor, labels_of
 from ..algebra.rules import axis_names, first_largest, fresh_groups, from_groups
 from ..errors import ShapeError
-from .conv import Numbers, per_axis
+from .conv import Numbers, check_per_axis
 from .layer import layer
 from .samples import Example
 
@@ -24,7 +24,7 @@ __all__ = ["max_pool", "adaptive_max_pool", "global_max_pool", "avg_pool", "adap
 # --- windows ------------------------------------------------------------------------------------------------------
 
 
-def _rank(layer: str, x, name: str, value) -> int:
+def _pooled_rank(layer: str, x, name: str, value) -> int:
     """Over how many of the last axes to pool: as many as a tuple has entries, else all behind batch and channels."""
     rank = len(value) if isinstance(value, tuple) else x.ndim - 2
     if not 1 <= rank <= x.ndim:
@@ -34,12 +34,12 @@ def _rank(layer: str, x, name: str, value) -> int:
     return rank
 
 
-def _windows(layer: str, x, kernel_size, stride, padding, dilation, ceil_mode) -> list[np.ndarray]:
+def _window_tables(layer: str, x, kernel_size, stride, padding, dilation, ceil_mode) -> list[np.ndarray]:
     """The table of windows along each axis."""
-    rank = _rank(layer, x, "kernel_size", kernel_size)
-    kernel = per_axis(layer, "kernel_size", kernel_size, rank)
-    strides = kernel if stride is None else per_axis(layer, "stride", stride, rank)
-    pads, dilations = per_axis(layer, "padding", padding, rank, 0), per_axis(layer, "dilation", dilation, rank)
+    rank = _pooled_rank(layer, x, "kernel_size", kernel_size)
+    kernel = check_per_axis(layer, "kernel_size", kernel_size, rank)
+    strides = kernel if stride is None else check_per_axis(layer, "stride", stride, rank)
+    pads, dilations = check_per_axis(layer, "padding", padding, rank, 0), check_per_axis(layer, "dilation", dilation, rank)
     if any(2 * pad > k for pad, k in zip(pads, kernel, strict=True)):
         raise ValueError(f"{layer}: padding {padding} must be at most half of kernel_size {kernel_size}")
     tables = []
@@ -57,14 +57,14 @@ def _windows(layer: str, x, kernel_size, stride, padding, dilation, ceil_mode) -
     return tables
 
 
-def _adaptive_windows(layer: str, x, output_size) -> list[np.ndarray]:
+def _adaptive_window_tables(layer: str, x, output_size) -> list[np.ndarray]:
     """Tables for windows from ⌊p·n/m⌋ to below ⌈(p+1)·n/m⌉, p = 0 … m − 1."""
-    rank = _rank(layer, x, "output_size", output_size)
+    rank = _pooled_rank(layer, x, "output_size", output_size)
     space = x.shape[-rank:]
     if isinstance(output_size, tuple):
         output_size = tuple(n if m is None else m for n, m in zip(space, output_size, strict=True))
     tables = []
-    for n, m in zip(space, per_axis(layer, "output_size", output_size, rank), strict=True):
+    for n, m in zip(space, check_per_axis(layer, "output_size", output_size, rank), strict=True):
         p = np.arange(m)[:, None]
         first, end = p * n // m, -((p + 1) * n // -m)
         table = first + np.arange(np.max(end - first))
@@ -72,7 +72,7 @@ def _adaptive_windows(layer: str, x, output_size) -> list[np.ndarray]:
     return tables
 
 
-def _taken(x, axis: int, places, outside):
+def _take_places(x, axis: int, places, outside):
     """x at some places of an axis, and `outside` where they are none of it."""
     steps = set(np.diff(places).tolist()) or {1}
     if len(steps) > 1 or 0 in steps:
@@ -86,7 +86,7 @@ def _taken(x, axis: int, places, outside):
 # --- maxima -------------------------------------------------------------------------------------------------------
 
 
-def largest(x, tables):
+def largest_in_windows(x, tables):
     """The largest entry of each window and its place in x's space, row-major: the first of several, or the first NaN.
 
     The place is −1 for a window of padding alone, whose largest entry is −∞.
@@ -94,7 +94,7 @@ def largest(x, tables):
     space = x.shape[x.ndim - len(tables) :]
     place = jnp.broadcast_to(jnp.arange(math.prod(space), dtype=jnp.int32).reshape(space), x.shape)
     for axis, table in zip(range(x.ndim - 1, -1, -1), reversed(tables), strict=False):
-        columns = [(_taken(x, axis, column, -jnp.inf), _taken(place, axis, column, -1)) for column in table.T]
+        columns = [(_take_places(x, axis, column, -jnp.inf), _take_places(place, axis, column, -1)) for column in table.T]
         x, place = columns[0]
         for entry, at in columns[1:]:
             better = (place < 0) | (~(entry <= x) & ~jnp.isnan(x))
@@ -102,13 +102,13 @@ def largest(x, tables):
     return x, place
 
 
-def selection(x, index, rank: int):
+def selection_rule(x, index, rank: int):
     """The rule of picking entries of x's last `rank` axes, those that `index` names."""
-    inp, out, lead = _labels(x, index, rank)
-    return from_groups((*lead, *out), (*lead, *inp), Selection(index, (*lead, *out, flatten(inp)), "k"))
+    inp, out, lead = _pooling_labels(x, index, rank)
+    return from_groups((*lead, *out), (*lead, *inp), Selection(index, (*lead, *out, labels_of(inp)), "k"))
 
 
-def _labels(x, y, rank: int):
+def _pooling_labels(x, y, rank: int):
     """Labels of the axes of space of x, of those of y, and of the axes before, which both have."""
     lead = x.shape[: x.ndim - rank]
     names = [*axis_names(len(lead), "c"), *[*"uvt", *[""] * rank][:rank], *"pqr"]
@@ -135,13 +135,13 @@ def max_pool(
     unless given.  Padding, at most half of the kernel, is −∞ and never selected; NaN is larger than all numbers.  With
     `ceil_mode` a last window may reach over the end, if it starts in x or in the padding before.
     """
-    return largest(x, _windows("max_pool", x, kernel_size, stride, padding, dilation, ceil_mode))[0]
+    return largest_in_windows(x, _window_tables("max_pool", x, kernel_size, stride, padding, dilation, ceil_mode))[0]
 
 
 @max_pool.jacobian
 def _(y, x, *, kernel_size, stride, padding, dilation, ceil_mode):
-    tables = _windows("max_pool", x, kernel_size, stride, padding, dilation, ceil_mode)
-    return (selection(x, largest(x, tables)[1], len(tables)),)
+    tables = _window_tables("max_pool", x, kernel_size, stride, padding, dilation, ceil_mode)
+    return (selection_rule(x, largest_in_windows(x, tables)[1], len(tables)),)
 
 
 @layer(plain=True, example=Example((4, 3, 5, 7), output_size=3))
@@ -153,13 +153,13 @@ def adaptive_max_pool(x: Float[Array, "..."], *, output_size: int | tuple[int | 
     `output_size` m is one number for all axes after [b, c], or a tuple for as many of the last axes, None where the size
     of x is kept.
     """
-    return largest(x, _adaptive_windows("adaptive_max_pool", x, output_size))[0]
+    return largest_in_windows(x, _adaptive_window_tables("adaptive_max_pool", x, output_size))[0]
 
 
 @adaptive_max_pool.jacobian
 def _(y, x, *, output_size):
-    tables = _adaptive_windows("adaptive_max_pool", x, output_size)
-    return (selection(x, largest(x, tables)[1], len(tables)),)
+    tables = _adaptive_window_tables("adaptive_max_pool", x, output_size)
+    return (selection_rule(x, largest_in_windows(x, tables)[1], len(tables)),)
 
 
 @layer(plain=True, example=Example((4, 3, 6, 8)))
@@ -168,29 +168,29 @@ def global_max_pool(x: Float[Array, "b c u ..."]) -> Float[Array, "b c"]:
 
     ∂y[b,c]/∂x[b,c,u,v] = δ(uv, k[b,c])  with k the place of the largest entry, of equal ones the first
     """
-    x = _merged("global_max_pool", x)
+    x = _with_one_space_axis("global_max_pool", x)
     return jnp.take_along_axis(x, first_largest(x)[..., None], -1)[..., 0]
 
 
 @global_max_pool.jacobian
 def _(y, x):
-    return (selection(x, first_largest(_merged("global_max_pool", x)), x.ndim - 2),)
+    return (selection_rule(x, first_largest(_with_one_space_axis("global_max_pool", x)), x.ndim - 2),)
 
 
-def _merged(layer: str, x):
+def _with_one_space_axis(layer: str, x):
     """[b, c, n]"""
-    _rank(layer, x, "all", None)
+    _pooled_rank(layer, x, "all", None)
     return x.reshape(*x.shape[:2], math.prod(x.shape[2:]))
 
 
 # --- means --------------------------------------------------------------------------------------------------------
 
 
-def _mean(x, tables, divisors):
+def _window_means(x, tables, divisors):
     """The sum over each window, divided by its divisor along each axis."""
     first = x.ndim - len(tables)
     for a, table in enumerate(tables):
-        columns = [_taken(x, first + a, column, 0) for column in table.T]
+        columns = [_take_places(x, first + a, column, 0) for column in table.T]
         x = sum(columns[1:], columns[0])
     whole = np.asarray(1.0)
     for divisor in divisors:
@@ -200,7 +200,7 @@ def _mean(x, tables, divisors):
 
 def mean_rule(y, x, tables, divisors):
     """One matrix an axis; none where the windows tile it, then an index of x is that of a window and one inside."""
-    inp, out, lead = _labels(x, y, len(tables))
+    inp, out, lead = _pooling_labels(x, y, len(tables))
     inp, factors, scale = list(inp), [], 1.0
     for a, (table, divisor) in enumerate(zip(tables, divisors, strict=True)):
         n, (p, k) = x.shape[a - len(tables)], table.shape
@@ -235,13 +235,13 @@ def avg_pool(
     `count_include_pad`, or is `divisor_override`.  With `ceil_mode` a last window may reach over the end, if it starts in x
     or in the padding before; what is beyond the padding is never counted.
     """
-    tables = _windows("avg_pool", x, kernel_size, stride, padding, 1, ceil_mode)
-    return _mean(x, tables, _divisors(x, tables, padding, count_include_pad, divisor_override))
+    tables = _window_tables("avg_pool", x, kernel_size, stride, padding, 1, ceil_mode)
+    return _window_means(x, tables, _divisors(x, tables, padding, count_include_pad, divisor_override))
 
 
 @avg_pool.jacobian
 def _(y, x, *, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override):
-    tables = _windows("avg_pool", x, kernel_size, stride, padding, 1, ceil_mode)
+    tables = _window_tables("avg_pool", x, kernel_size, stride, padding, 1, ceil_mode)
     return (mean_rule(y, x, tables, _divisors(x, tables, padding, count_include_pad, divisor_override)),)
 
 
@@ -254,10 +254,12 @@ def _divisors(x, tables, padding, count_include_pad, divisor_override) -> list[n
             raise ValueError("avg_pool: divisor_override must not be 0")
         first, *others = (np.ones(len(table)) for table in tables)
         return [first * divisor_override, *others]
-    return _counts(x, tables, per_axis("avg_pool", "padding", padding if count_include_pad else 0, len(tables), 0))
+    return _places_counted(
+        x, tables, check_per_axis("avg_pool", "padding", padding if count_include_pad else 0, len(tables), 0)
+    )
 
 
-def _counts(x, tables, pads) -> list[np.ndarray]:
+def _places_counted(x, tables, pads) -> list[np.ndarray]:
     """How many places of each window along each axis are in x or that much beside it."""
     rows = zip(tables, x.shape[x.ndim - len(tables) :], pads, strict=True)
     return [((table >= -pad) & (table < n + pad)).sum(1).astype(float) for table, n, pad in rows]
@@ -272,14 +274,14 @@ def adaptive_avg_pool(x: Float[Array, "..."], *, output_size: int | tuple[int | 
     `output_size` m is one number for all axes after [b, c], or a tuple for as many of the last axes, None where the size
     of x is kept.
     """
-    tables = _adaptive_windows("adaptive_avg_pool", x, output_size)
-    return _mean(x, tables, _counts(x, tables, [0] * len(tables)))
+    tables = _adaptive_window_tables("adaptive_avg_pool", x, output_size)
+    return _window_means(x, tables, _places_counted(x, tables, [0] * len(tables)))
 
 
 @adaptive_avg_pool.jacobian
 def _(y, x, *, output_size):
-    tables = _adaptive_windows("adaptive_avg_pool", x, output_size)
-    return (mean_rule(y, x, tables, _counts(x, tables, [0] * len(tables))),)
+    tables = _adaptive_window_tables("adaptive_avg_pool", x, output_size)
+    return (mean_rule(y, x, tables, _places_counted(x, tables, [0] * len(tables))),)
 
 
 @layer(example=Example((4, 3, 6, 8)))
@@ -288,10 +290,10 @@ def global_avg_pool(x: Float[Array, "b c u ..."]) -> Float[Array, "b c"]:
 
     ∂y[b,c]/∂x[b,c,u,v] = 0.02083,  one over the number of entries
     """
-    return jnp.mean(_merged("global_avg_pool", x), -1)
+    return jnp.mean(_with_one_space_axis("global_avg_pool", x), -1)
 
 
 @global_avg_pool.jacobian
 def _(y, x):
-    inp, _, lead = _labels(x, y, x.ndim - 2)
+    inp, _, lead = _pooling_labels(x, y, x.ndim - 2)
     return (from_groups(lead, (*lead, *inp), scale=1 / math.prod(x.shape[2:])),)

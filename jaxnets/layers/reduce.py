@@ -13,14 +13,14 @@ from ..algebra.factors import Tensor
 from ..algebra.rules import Rule, axis_names, fresh_groups, from_groups
 from ..errors import ShapeError
 from .layer import check_axes, layer
-from .softmax import masked_rows, most_likely, others
+from .softmax import masked_rows, most_likely_mask, sum_of_others
 
 __all__ = ["sum", "mean", "max", "logsumexp", "l2_norm", "cosine_similarity"]
 
 Axis = int | tuple[int, ...] | None
 
 
-def _along(x, axis, keepdims, *factors, scale=1.0) -> Rule:
+def _weighted_sum_rule(x, axis, keepdims, *factors, scale=1.0) -> Rule:
     """The rule of a sum over some axes, weighted by factors over all axes of x."""
     axes = check_axes("sum", x, axis)
     inp = fresh_groups(x.shape, axis_names(x.ndim))
@@ -28,7 +28,7 @@ def _along(x, axis, keepdims, *factors, scale=1.0) -> Rule:
     return from_groups(out, inp, *(Tensor(value, tuple(inp), name) for value, name in factors), scale=scale)
 
 
-def _mask(name, x, where):
+def _full_mask(name, x, where):
     """The mask in the shape of x, or None."""
     if where is None:
         return None
@@ -40,9 +40,9 @@ def _mask(name, x, where):
     raise ShapeError(f"{name}: argument 'where' has shape {where.shape}, expected one that broadcasts to {x.shape}")
 
 
-def _masked(name, x, where, value):
+def _with_masked_as(name, x, where, value):
     """x with a value of no effect where the mask is False."""
-    mask = _mask(name, x, where)
+    mask = _full_mask(name, x, where)
     return x if mask is None else jnp.where(mask, x, value)
 
 
@@ -54,13 +54,13 @@ def sum(  # noqa: A001
 
     ∂y/∂x[b,i] = 1, where masked 0
     """
-    return jnp.sum(_masked("sum", x, where, 0), check_axes("sum", x, axis), keepdims=keepdims)
+    return jnp.sum(_with_masked_as("sum", x, where, 0), check_axes("sum", x, axis), keepdims=keepdims)
 
 
 @sum.jacobian
 def _(y, x, where, *, axis, keepdims):
-    mask = [] if where is None else [(_mask("sum", x, where).astype(x.dtype), "m")]
-    return _along(x, axis, keepdims, *mask), None
+    mask = [] if where is None else [(_full_mask("sum", x, where).astype(x.dtype), "m")]
+    return _weighted_sum_rule(x, axis, keepdims, *mask), None
 
 
 @layer
@@ -76,17 +76,17 @@ def mean(
     axes = check_axes("mean", x, axis)
     if where is None:
         return jnp.mean(x, axes, keepdims=keepdims)
-    count = jnp.sum(_mask("mean", x, where), axes, keepdims=keepdims)
-    return jnp.sum(_masked("mean", x, where, 0), axes, keepdims=keepdims) / jnp.maximum(count, 1).astype(x.dtype)
+    count = jnp.sum(_full_mask("mean", x, where), axes, keepdims=keepdims)
+    return jnp.sum(_with_masked_as("mean", x, where, 0), axes, keepdims=keepdims) / jnp.maximum(count, 1).astype(x.dtype)
 
 
 @mean.jacobian
 def _(y, x, where, *, axis, keepdims):
     if where is None:
-        return _along(x, axis, keepdims, scale=y.size / x.size if x.size else 1.0), None
-    mask = _mask("mean", x, where).astype(x.dtype)
+        return _weighted_sum_rule(x, axis, keepdims, scale=y.size / x.size if x.size else 1.0), None
+    mask = _full_mask("mean", x, where).astype(x.dtype)
     count = jnp.sum(mask, check_axes("mean", x, axis), keepdims=True)
-    return _along(x, axis, keepdims, (mask / jnp.maximum(count, 1), "m/n")), None
+    return _weighted_sum_rule(x, axis, keepdims, (mask / jnp.maximum(count, 1), "m/n")), None
 
 
 @layer
@@ -102,16 +102,16 @@ def max(  # noqa: A001
     axes = check_axes("max", x, axis)
     if any(x.shape[a] == 0 for a in axes):
         raise ShapeError(f"max: argument 'x' of shape {x.shape} has no entries along axis {axis}")
-    return jnp.max(_masked("max", x, where, -jnp.inf), axes, keepdims=keepdims)
+    return jnp.max(_with_masked_as("max", x, where, -jnp.inf), axes, keepdims=keepdims)
 
 
 @max.jacobian
 def _(y, x, where, *, axis, keepdims):
     axes = check_axes("max", x, axis)
-    mask = _mask("max", x, where)
+    mask = _full_mask("max", x, where)
     hit = x == (y if keepdims else jnp.expand_dims(y, axes))
     hit = (hit if mask is None else hit & mask).astype(x.dtype)
-    return _along(x, axis, keepdims, (hit / jnp.maximum(jnp.sum(hit, axes, keepdims=True), 1), "m")), None
+    return _weighted_sum_rule(x, axis, keepdims, (hit / jnp.maximum(jnp.sum(hit, axes, keepdims=True), 1), "m")), None
 
 
 @layer
@@ -127,7 +127,7 @@ def logsumexp(
     """
     rows, _ = masked_rows("logsumexp", x, where, axis)
     largest, e = _exponentials(rows)
-    y = jnp.where(jnp.isneginf(largest), largest, largest + jnp.log1p(others(e, most_likely(rows))[..., 0]))
+    y = jnp.where(jnp.isneginf(largest), largest, largest + jnp.log1p(sum_of_others(e, most_likely_mask(rows))[..., 0]))
     axes = check_axes("logsumexp", x, axis)
     return jnp.expand_dims(y, axes) if keepdims else y
 
@@ -143,7 +143,7 @@ def _(y, x, where, *, axis, keepdims):
     rows, back = masked_rows("logsumexp", x, where, axis)
     _, e = _exponentials(rows)
     total = jnp.sum(e, -1, keepdims=True)
-    return _along(x, axis, keepdims, (back(e / jnp.where(total > 0, total, 1)), "p")), None
+    return _weighted_sum_rule(x, axis, keepdims, (back(e / jnp.where(total > 0, total, 1)), "p")), None
 
 
 @layer
@@ -155,12 +155,12 @@ def l2_norm(x: Float[Array, "..."], *, axis: Axis = None, keepdims: bool = False
     Squares are taken of x divided by its largest entry, so that they neither overflow nor vanish.
     """
     axes = check_axes("l2_norm", x, axis)
-    scale, squares = _scaled_squares(x, axes)
+    scale, squares = scale_and_squares(x, axes)
     y = jnp.where(squares == 0, 0, scale * jnp.sqrt(jnp.where(squares == 0, 1, squares)))
     return y if keepdims else jnp.squeeze(y, axes)
 
 
-def _scaled_squares(x, axes):
+def scale_and_squares(x, axes):
     """A scale c and Σ (x / c)²."""
     largest = lax.stop_gradient(jnp.max(jnp.abs(x), axes, keepdims=True, initial=0))
     scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
@@ -169,8 +169,8 @@ def _scaled_squares(x, axes):
 
 @l2_norm.jacobian
 def _(y, x, *, axis, keepdims):
-    scale, squares = _scaled_squares(x, check_axes("l2_norm", x, axis))
-    return (_along(x, axis, keepdims, (x / scale / jnp.sqrt(jnp.where(squares == 0, 1, squares)), "x/y")),)
+    scale, squares = scale_and_squares(x, check_axes("l2_norm", x, axis))
+    return (_weighted_sum_rule(x, axis, keepdims, (x / scale / jnp.sqrt(jnp.where(squares == 0, 1, squares)), "x/y")),)
 
 
 @layer
@@ -186,12 +186,12 @@ def cosine_similarity(
     if x1.shape != x2.shape:
         raise ShapeError(f"cosine_similarity: argument 'x2' has shape {x2.shape}, expected {x1.shape} as 'x1'")
     axes = check_axes("cosine_similarity", x1, axis)
-    return jnp.sum(_unit(x1, axes, eps)[0] * _unit(x2, axes, eps)[0], axes)
+    return jnp.sum(_unit_vectors(x1, axes, eps)[0] * _unit_vectors(x2, axes, eps)[0], axes)
 
 
-def _unit(x, axes, eps):
+def _unit_vectors(x, axes, eps):
     """x / max(|x|, eps), the divisor, and where it is constant."""
-    scale, squares = _scaled_squares(x, axes)
+    scale, squares = scale_and_squares(x, axes)
     length = scale * jnp.sqrt(jnp.where(squares == 0, 1, squares))
     constant = (squares == 0) | (length <= eps)
     divisor = jnp.where(constant, eps, length)
@@ -202,11 +202,11 @@ def _unit(x, axes, eps):
 def _(y, x1, x2, *, axis, eps):
     axes = check_axes("cosine_similarity", x1, axis)
     y = jnp.expand_dims(y, axes)
-    units = [_unit(x, axes, eps) for x in (x1, x2)]
+    units = [_unit_vectors(x, axes, eps) for x in (x1, x2)]
 
     def slope(own, other):
         unit, divisor, constant = own
         return (other[0] - jnp.where(constant, 0, y * unit)) / divisor
 
     first, second = slope(*units), slope(*units[::-1])
-    return _along(x1, axis, False, (first, "s1")), _along(x2, axis, False, (second, "s2"))
+    return _weighted_sum_rule(x1, axis, False, (first, "s1")), _weighted_sum_rule(x2, axis, False, (second, "s2"))

@@ -17,9 +17,9 @@ class Real:
 
     shape: tuple[int, ...]
     letter: ClassVar[str] = ""
-    real: ClassVar[bool] = True  # whether such an argument may be differentiated
+    differentiable: ClassVar[bool] = True  # whether such an argument may be differentiated
 
-    def of(self, normal):
+    def from_normal(self, normal):
         return normal
 
 
@@ -29,7 +29,7 @@ class Positive(Real):
 
     letter = "+"
 
-    def of(self, normal):
+    def from_normal(self, normal):
         return jnp.exp(normal)
 
 
@@ -39,7 +39,7 @@ class Unit(Real):
 
     letter = "u"
 
-    def of(self, normal):
+    def from_normal(self, normal):
         return ndtr(normal)
 
 
@@ -50,7 +50,7 @@ class Probabilities(Real):
     log: bool = False
     letter = "p"
 
-    def of(self, normal):
+    def from_normal(self, normal):
         return (jax.nn.log_softmax if self.log else jax.nn.softmax)(normal)
 
 
@@ -62,10 +62,10 @@ class Signs(Real):
     letter = "s"
 
     @property
-    def real(self) -> bool:  # type: ignore[override]
+    def differentiable(self) -> bool:  # type: ignore[override]
         return not self.integer
 
-    def of(self, normal):
+    def from_normal(self, normal):
         return jnp.where(normal < 0, -1, 1).astype(jnp.int32 if self.integer else normal.dtype)
 
 
@@ -74,9 +74,9 @@ class Mask(Real):
     """Booleans, most of them True."""
 
     letter = "m"
-    real = False
+    differentiable = False
 
-    def of(self, normal):
+    def from_normal(self, normal):
         return normal > -0.5
 
 
@@ -86,9 +86,9 @@ class Labels(Real):
 
     classes: int = 6
     letter = "k"
-    real = False
+    differentiable = False
 
-    def of(self, normal):
+    def from_normal(self, normal):
         return jnp.clip(ndtr(normal) * self.classes, 0, self.classes - 1).astype(jnp.int32)
 
 
@@ -98,9 +98,9 @@ class RandomKey(Real):
 
     shape: tuple[int, ...] = ()
     letter = "key"
-    real = False
+    differentiable = False
 
-    def of(self, normal):
+    def from_normal(self, normal):
         return jax.random.key(7)
 
 

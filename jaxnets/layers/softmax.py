@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from ..algebra.factors import Group, Label, Operator, Tensor, by_rows, pytree, wide
+from ..algebra.factors import Group, Label, Operator, Tensor, applied_to_rows, at_least_float32, pytree
 from ..algebra.rules import axis_names, first_largest, fresh_groups, from_groups
 from ..errors import ShapeError
 from .layer import check_axes, layer
@@ -20,17 +20,17 @@ from .layer import check_axes, layer
 __all__ = ["softmax", "softmin", "log_softmax"]
 
 
-def most_likely(p):
+def most_likely_mask(p):
     """A mask of the first largest entry along the last axis."""
     return jnp.arange(p.shape[-1]) == first_largest(p)[..., None]
 
 
 def complement(p, top):
     """1 − p[i] = Σ_{j≠i} p[j], summed at the largest entry, where the difference would lose digits."""
-    return jnp.where(top, others(p, top), 1 - p)
+    return jnp.where(top, sum_of_others(p, top), 1 - p)
 
 
-def others(p, own):
+def sum_of_others(p, own):
     """Σ_{j≠i} p[j] for the entry i of a mask."""
     return jnp.sum(jnp.where(own, 0, p), -1, keepdims=True)
 
@@ -39,10 +39,10 @@ class _RowOperator(Operator):
     """Common to both: `p` is [*shared, n]; the axes are the shared ones, i of the output, j of the input."""
 
     p: Any
-    outputs = 1
+    output_rank = 1
 
     @property
-    def shared(self):  # type: ignore[override]
+    def shared_rank(self):  # type: ignore[override]
         return len(self.axes) - 2
 
     def on_diagonal(self):
@@ -52,13 +52,13 @@ class _RowOperator(Operator):
         raise NotImplementedError
 
     def complement(self):
-        return complement(self.p, most_likely(self.p))
+        return complement(self.p, most_likely_mask(self.p))
 
     def centred(self, x):
         """x minus its entry of the most likely class."""
-        return x - jnp.sum(jnp.where(most_likely(self.p), x, 0), -1, keepdims=True)
+        return x - jnp.sum(jnp.where(most_likely_mask(self.p), x, 0), -1, keepdims=True)
 
-    def tensor(self):
+    def as_tensor(self):
         if self.axes[-1] == self.axes[-2]:
             return Tensor(self.on_diagonal(), self.axes[:-1], self.kind)
         return Tensor(self.array(), self.axes, self.kind)
@@ -76,9 +76,9 @@ class SoftmaxOperator(_RowOperator):
     axes: tuple[Group, ...]
     kind = "rank-1 update"
 
-    @by_rows
+    @applied_to_rows
     def push(self, x):
-        x = self.centred(wide(x))
+        x = self.centred(at_least_float32(x))
         return self.p * (x - jnp.sum(self.p * x, -1, keepdims=True))
 
     pull = push
@@ -102,16 +102,16 @@ class LogSoftmaxOperator(_RowOperator):
     axes: tuple[Group, ...]
     kind = "rank-1 update"
 
-    @by_rows
+    @applied_to_rows
     def push(self, x):
-        x = self.centred(wide(x))
+        x = self.centred(at_least_float32(x))
         return x - jnp.sum(self.p * x, -1, keepdims=True)
 
-    @by_rows
+    @applied_to_rows
     def pull(self, x):
-        x, top = wide(x), most_likely(self.p)
+        x, top = at_least_float32(x), most_likely_mask(self.p)
         total = jnp.sum(x, -1, keepdims=True)
-        return jnp.where(top, complement(self.p, top) * x - self.p * others(x, top), x - self.p * total)
+        return jnp.where(top, complement(self.p, top) * x - self.p * sum_of_others(x, top), x - self.p * total)
 
     def on_diagonal(self):
         return self.complement()
@@ -135,15 +135,15 @@ class SoftmaxRootOperator(_RowOperator):
     def root(self):
         return jnp.where(self.p > 0, jnp.sqrt(jnp.where(self.p > 0, self.p, 1)), 0)
 
-    @by_rows
+    @applied_to_rows
     def push(self, x):
         root = self.root()
-        x = x - jnp.sum(jnp.where(most_likely(self.p), x, 0), -1, keepdims=True) * root  # any multiple of √p will do
+        x = x - jnp.sum(jnp.where(most_likely_mask(self.p), x, 0), -1, keepdims=True) * root  # any multiple of √p will do
         return root * x - self.p * jnp.sum(root * x, -1, keepdims=True)
 
-    @by_rows
+    @applied_to_rows
     def pull(self, x):
-        x = self.centred(wide(x))
+        x = self.centred(at_least_float32(x))
         return self.root() * (x - jnp.sum(self.p * x, -1, keepdims=True))
 
     def on_diagonal(self):
@@ -169,10 +169,10 @@ def row_rule(operator, p, axis, *factors, scale=1.0):
     shared = [group for a, group in enumerate(out) if a not in axes]
     own = (tuple(label for a in axes for label in side[a]) for side in (out, inp))
     weights = [Tensor(value, tuple(out), name) for value, name in factors]
-    return from_groups(out, inp, *weights, operator(wide(_rows(p, axes)), (*shared, *own)), scale=scale)
+    return from_groups(out, inp, *weights, operator(at_least_float32(_as_rows(p, axes)), (*shared, *own)), scale=scale)
 
 
-def _rows(x, axes):
+def _as_rows(x, axes):
     """`[*others, n]`: the given axes merged into one, at the end."""
     others = [a for a in range(x.ndim) if a not in axes]
     return x.transpose(*others, *axes).reshape(*(x.shape[a] for a in others), math.prod(x.shape[a] for a in axes))
@@ -190,7 +190,7 @@ def masked_rows(name, x, where, axis):
             raise ShapeError(f"{name}: argument 'where' has shape {where.shape}, expected one that broadcasts to {x.shape}")
         x = jnp.where(where, x, -jnp.inf)
     order = [a for a in range(x.ndim) if a not in axes] + list(axes)
-    return _rows(x, axes), lambda y: y.reshape([x.shape[a] for a in order]).transpose(np.argsort(order))
+    return _as_rows(x, axes), lambda y: y.reshape([x.shape[a] for a in order]).transpose(np.argsort(order))
 
 
 @layer
@@ -249,10 +249,10 @@ def log_softmax(
     have no influence.
     """
     rows, back = masked_rows("log_softmax", x, where, axis)
-    top = most_likely(rows)
+    top = most_likely_mask(rows)
     largest = jnp.sum(jnp.where(top, rows, 0), -1, keepdims=True)
     d = rows - jnp.where(jnp.isfinite(largest), largest, 0)
-    rest = others(jnp.exp(jnp.where(top, 0, d)), top)
+    rest = sum_of_others(jnp.exp(jnp.where(top, 0, d)), top)
     y = back(d - jnp.log1p(rest))
     return y if where is None else jnp.where(where, y, -jnp.inf)
 

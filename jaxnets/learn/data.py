@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..errors import DTypeError, ShapeError
-from ..files import aside
+from ..files import written_atomically
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,7 +194,7 @@ def _from_cache(name, make):
     with contextlib.suppress(KeyError, *UNREADABLE), np.load(path) as found:
         return found["x"], found["y"]
     x, y = make()
-    with contextlib.suppress(OSError), aside(path) as part:  # a cache that cannot be written is none
+    with contextlib.suppress(OSError), written_atomically(path) as part:  # a cache that cannot be written is none
         np.savez_compressed(part, x=x, y=y)
     return x, y
 

@@ -14,7 +14,7 @@ import jax
 from jax.experimental.multihost_utils import sync_global_devices
 
 from ..errors import CheckpointError
-from ..files import aside
+from ..files import written_atomically
 from . import checkpoint
 from .descent import State
 
@@ -54,7 +54,7 @@ class Records:
                     raise CheckpointError(f"{path}: cannot go on: {name} was {was}, now {value}")
             history = config["history"]
         if self.log is not None and _writes():
-            with aside(self.log) as part:
+            with written_atomically(self.log) as part:
                 part.write_text("".join(_line(metrics) for metrics in history))
         return state, history
 

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax.tree_util import keystr, tree_leaves_with_path
 
-from ..algebra.factors import wide
+from ..algebra.factors import at_least_float32
 from ..errors import DTypeError
 
 
@@ -39,7 +39,7 @@ def _floating_leaves(name, params):
         except (TypeError, ValueError):
             raise DTypeError(f"{name}: parameter {keystr(path) or 'params'} is no array: {type(leaf).__name__}") from None
         if jnp.issubdtype(leaf.dtype, jnp.floating):
-            found.append(wide(leaf))
+            found.append(at_least_float32(leaf))
     if not found:
         raise ValueError(f"{name}: no floating array among the parameters")
     return found

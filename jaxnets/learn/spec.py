@@ -106,6 +106,6 @@ def unary_layers() -> list[str]:
         parameters = layer.signature.parameters.values()
         required = [p.kind for p in parameters if p.default is p.empty]
         reduces = any(p.name == "axis" and p.default is None for p in parameters)
-        if required == [inspect.Parameter.POSITIONAL_OR_KEYWORD] and not (layer.many_outputs or reduces or layer.random):
+        if required == [inspect.Parameter.POSITIONAL_OR_KEYWORD] and not (layer.many_outputs or reduces or layer.takes_key):
             names.append(name)
     return names

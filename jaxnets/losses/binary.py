@@ -8,7 +8,7 @@ from ..algebra.rules import diagonal
 from ..layers.accurate import minus_abs, sigmoid_derivative
 from ..layers.layer import layer
 from ..layers.samples import Example, Positive, Signs, Unit
-from .common import as_real, check_fits, if_real, real_targets, times
+from .common import as_real, check_fits, real_targets, rule_if_real, times_or_zero
 
 __all__ = ["binary_cross_entropy", "binary_cross_entropy_with_logits", "hinge", "soft_margin"]
 
@@ -25,7 +25,7 @@ def binary_cross_entropy(predictions: Float[Array, "..."], targets: Num[Array, "
     `binary_cross_entropy_with_logits`.
     """
     t = real_targets("binary_cross_entropy", predictions, targets)
-    return times(t, -jnp.log(predictions)) + times(1 - t, -_log_complement(predictions))
+    return times_or_zero(t, -jnp.log(predictions)) + times_or_zero(1 - t, -_log_complement(predictions))
 
 
 def _log_complement(p):
@@ -43,7 +43,7 @@ def _(y, predictions, targets):
     )  # there both of its derivatives by p are 1
     rare = jnp.where(p > 0.5, 1 - p, p)
     odds = jnp.log1p((1 - 2 * rare) / rare)
-    return diagonal(slope), if_real(targets, diagonal(jnp.where(p > 0.5, -odds, odds), "−logit p"))
+    return diagonal(slope), rule_if_real(targets, diagonal(jnp.where(p > 0.5, -odds, odds), "−logit p"))
 
 
 @binary_cross_entropy.hessian
@@ -84,7 +84,7 @@ def binary_cross_entropy_with_logits(
     if pos_weight is not None:
         check_fits(name, "pos_weight", pos_weight, predictions.shape)
     above, below = _softplus_both(predictions)
-    return times(t if pos_weight is None else pos_weight * t, below) + times(1 - t, above)
+    return times_or_zero(t if pos_weight is None else pos_weight * t, below) + times_or_zero(1 - t, above)
 
 
 @binary_cross_entropy_with_logits.jacobian
@@ -93,11 +93,11 @@ def _(y, predictions, targets, pos_weight):
     w = 1 if pos_weight is None else pos_weight
     slope = (1 - t) * lax.logistic(x) - w * t * lax.logistic(-x)
     if pos_weight is None:
-        return diagonal(slope), if_real(targets, diagonal(-x, "d")), None
+        return diagonal(slope), rule_if_real(targets, diagonal(-x, "d")), None
     above, below = _softplus_both(x)
     rest = jnp.where(x < 0, above, below)
-    by_targets = times(w, jnp.where(x < 0, -x, 0)) - jnp.where(x > 0, x, 0) + (w - 1) * rest
-    return diagonal(slope), if_real(targets, diagonal(by_targets, "d")), diagonal(times(t, below), "u")
+    by_targets = times_or_zero(w, jnp.where(x < 0, -x, 0)) - jnp.where(x > 0, x, 0) + (w - 1) * rest
+    return diagonal(slope), rule_if_real(targets, diagonal(by_targets, "d")), diagonal(times_or_zero(t, below), "u")
 
 
 @binary_cross_entropy_with_logits.hessian
@@ -122,7 +122,7 @@ def hinge(predictions: Float[Array, "..."], targets: Num[Array, "..."]) -> Float
 def _(y, predictions, targets):
     t = as_real(targets, predictions)
     met = t * predictions >= 1
-    return diagonal(jnp.where(met, 0, -t), "−t"), if_real(targets, diagonal(jnp.where(met, 0, -predictions), "−x"))
+    return diagonal(jnp.where(met, 0, -t), "−t"), rule_if_real(targets, diagonal(jnp.where(met, 0, -predictions), "−x"))
 
 
 @layer(example=Example((4, 5), Signs((4, 5))))
@@ -140,7 +140,7 @@ def soft_margin(predictions: Float[Array, "..."], targets: Num[Array, "..."]) ->
 def _(y, predictions, targets):
     t = as_real(targets, predictions)
     s = lax.logistic(-t * predictions)
-    return diagonal(-t * s), if_real(targets, diagonal(times(s, -predictions), "d"))
+    return diagonal(-t * s), rule_if_real(targets, diagonal(times_or_zero(s, -predictions), "d"))
 
 
 @soft_margin.hessian

@@ -11,13 +11,13 @@ from ..errors import DTypeError, ShapeError
 from ..layers.elementwise import check_number
 from ..layers.layer import check_range, layer
 from ..layers.samples import Example, Labels
-from ..layers.softmax import LogSoftmaxOperator, SoftmaxOperator, SoftmaxRootOperator, log_softmax, others
-from .common import check_same_shape, is_real, rows, times
+from ..layers.softmax import LogSoftmaxOperator, SoftmaxOperator, SoftmaxRootOperator, log_softmax, sum_of_others
+from .common import check_same_shape, gradient_rule, is_real, times_or_zero
 
 __all__ = ["nll", "cross_entropy", "multi_class_hinge"]
 
 
-def _classes(loss, scores, labels, ignore_index=None):
+def _labels_and_ignored(loss, scores, labels, ignore_index=None):
     """The labels as int32, the number of classes where they are ignored or name no class; and where they are ignored."""
     count = scores.shape[-1]
     if ignore_index is not None:
@@ -40,29 +40,30 @@ def _classes(loss, scores, labels, ignore_index=None):
     return jnp.where(ignored | (labels < 0) | (labels >= count), count, labels), ignored
 
 
-def _pick(scores, labels):
+def _label_score(scores, labels):
     """scores[..., label]; NaN where the label names no class."""
     return jnp.take_along_axis(scores, labels[..., None], -1, mode="fill", fill_value=jnp.nan)[..., 0]
 
 
-def _pick_weight(weight, labels):
+def _label_weight(weight, labels):
     """weight[label]; 0 where the label names no class."""
     return jnp.take(weight, labels, mode="fill", fill_value=0)
 
 
-def _settled(y, scores, labels, ignored):
+def _zero_where_ignored(y, scores, labels, ignored):
     """y where a label names a class, 0 where it is ignored, else NaN."""
     return jnp.where(labels < scores.shape[-1], y, jnp.where(ignored, 0, jnp.nan))
 
 
-def _log_likelihood(loss, log_p, targets, weight, ignore_index):
+def _negative_log_likelihood(loss, log_p, targets, weight, ignore_index):
     """−weight[label]·log_p[..., label]."""
-    labels, ignored = _classes(loss, log_p, targets, ignore_index)
-    y = -_pick(log_p, labels)
-    return _settled(y if weight is None else times(_pick_weight(weight, labels), y), log_p, labels, ignored)
+    labels, ignored = _labels_and_ignored(loss, log_p, targets, ignore_index)
+    y = -_label_score(log_p, labels)
+    y = y if weight is None else times_or_zero(_label_weight(weight, labels), y)
+    return _zero_where_ignored(y, log_p, labels, ignored)
 
 
-def _by_weight(y, labels, weight):
+def _weight_rule(y, labels, weight):
     """∂y[...]/∂weight[k] of a loss that is weight[label] times a value: that of no weight."""
     groups = fresh_groups((*labels.shape, len(weight)), axis_names(labels.ndim + 1, "k"))
     value = jnp.where(labels < len(weight), y, 0)
@@ -87,20 +88,20 @@ def nll(
 
     Labels out of range raise ValueError outside `jit` and give NaN (Jacobian 0) inside.
     """
-    return _log_likelihood("nll", predictions, targets, weight, ignore_index)
+    return _negative_log_likelihood("nll", predictions, targets, weight, ignore_index)
 
 
 @nll.jacobian
 def _(y, predictions, targets, weight, *, ignore_index):
-    labels, _ = _classes("nll", predictions, targets, ignore_index)
+    labels, _ = _labels_and_ignored("nll", predictions, targets, ignore_index)
     inp = fresh_groups(predictions.shape, axis_names(predictions.ndim, "k"))
-    weights = [] if weight is None else [Tensor(_pick_weight(weight, labels), inp[:-1], "w")]
+    weights = [] if weight is None else [Tensor(_label_weight(weight, labels), inp[:-1], "w")]
     by_predictions = from_groups(inp[:-1], inp, *weights, Selection(labels, inp, "targets"), scale=-1.0)
-    by_weight = None if weight is None else _by_weight(-_pick(predictions, labels), labels, weight)
+    by_weight = None if weight is None else _weight_rule(-_label_score(predictions, labels), labels, weight)
     return by_predictions, None, by_weight
 
 
-def _mixture(predictions, targets, weight, ignore_index, label_smoothing):
+def _smoothed_targets(predictions, targets, weight, ignore_index, label_smoothing):
     """The smoothed targets t, weight·t, both [..., k], and where they count."""
     if is_real(targets):
         check_same_shape("cross_entropy", predictions=predictions, targets=targets)
@@ -108,7 +109,7 @@ def _mixture(predictions, targets, weight, ignore_index, label_smoothing):
             raise ValueError(f"cross_entropy: ignore_index {ignore_index} goes with labels, got probabilities")
         t, known = targets, jnp.ones(targets.shape[:-1], bool)
     else:
-        labels, _ = _classes("cross_entropy", predictions, targets, ignore_index)
+        labels, _ = _labels_and_ignored("cross_entropy", predictions, targets, ignore_index)
         known = labels < predictions.shape[-1]
         t = (labels[..., None] == jnp.arange(predictions.shape[-1])).astype(predictions.dtype)
     s = check_number("cross_entropy", "label_smoothing", label_smoothing)
@@ -142,10 +143,12 @@ def cross_entropy(
     """
     log_p = log_softmax.forward(predictions)
     if label_smoothing == 0 and not is_real(targets):
-        return _log_likelihood("cross_entropy", log_p, targets, weight, ignore_index)
-    _, weighted, _ = _mixture(predictions, targets, weight, ignore_index, label_smoothing)
-    y = jnp.sum(times(weighted, -log_p), -1)
-    return y if is_real(targets) else _settled(y, log_p, *_classes("cross_entropy", log_p, targets, ignore_index))
+        return _negative_log_likelihood("cross_entropy", log_p, targets, weight, ignore_index)
+    _, weighted, _ = _smoothed_targets(predictions, targets, weight, ignore_index, label_smoothing)
+    y = jnp.sum(times_or_zero(weighted, -log_p), -1)
+    if is_real(targets):
+        return y
+    return _zero_where_ignored(y, log_p, *_labels_and_ignored("cross_entropy", log_p, targets, ignore_index))
 
 
 @cross_entropy.jacobian
@@ -153,24 +156,25 @@ def _(y, predictions, targets, weight, *, ignore_index, label_smoothing):
     log_p = log_softmax.forward(predictions)
     p = jnp.exp(log_p)
     if label_smoothing == 0 and not is_real(targets):
-        labels, _ = _classes("cross_entropy", predictions, targets, ignore_index)
+        labels, _ = _labels_and_ignored("cross_entropy", predictions, targets, ignore_index)
         own = labels[..., None] == jnp.arange(p.shape[-1])
-        slope = jnp.where(own, -others(p, own), p)
-        slope = slope if weight is None else slope * _pick_weight(weight, labels)[..., None]
+        slope = jnp.where(own, -sum_of_others(p, own), p)
+        slope = slope if weight is None else slope * _label_weight(weight, labels)[..., None]
         slope = jnp.where(labels[..., None] < p.shape[-1], slope, 0)
-        return rows(slope, "(p−t)"), None, None if weight is None else _by_weight(-_pick(log_p, labels), labels, weight)
-    t, weighted, known = _mixture(predictions, targets, weight, ignore_index, label_smoothing)
+        by_weight = None if weight is None else _weight_rule(-_label_score(log_p, labels), labels, weight)
+        return gradient_rule(slope, "(p−t)"), None, by_weight
+    t, weighted, known = _smoothed_targets(predictions, targets, weight, ignore_index, label_smoothing)
     slope = -LogSoftmaxOperator(p, fresh_groups((*p.shape, p.shape[-1]))).pull(weighted[None])[0]
-    by_predictions = rows(jnp.where(known[..., None], slope, 0), "(p−t)")
+    by_predictions = gradient_rule(jnp.where(known[..., None], slope, 0), "(p−t)")
     kept = (1 - label_smoothing) * (1 if weight is None else weight)
-    by_targets = rows(times(kept, -log_p), "−log p") if is_real(targets) else None
-    slope = jnp.where(known[..., None], times(t, -log_p), 0)
+    by_targets = gradient_rule(times_or_zero(kept, -log_p), "−log p") if is_real(targets) else None
+    slope = jnp.where(known[..., None], times_or_zero(t, -log_p), 0)
     return by_predictions, by_targets, einsum("...", "k", (slope, "...k", "−t log p"))
 
 
 @cross_entropy.hessian
 def _(y, predictions, targets, weight, *, ignore_index, label_smoothing):
-    _, weighted, known = _mixture(predictions, targets, weight, ignore_index, label_smoothing)
+    _, weighted, known = _smoothed_targets(predictions, targets, weight, ignore_index, label_smoothing)
     p = jnp.where(known[..., None], jnp.exp(log_softmax.forward(predictions)), 0)
     inp = fresh_groups(p.shape, axis_names(p.ndim, "j"))
     shared, i = inp[:-1], (Label(p.ndim, p.shape[-1], "i"),)
@@ -204,27 +208,28 @@ def multi_class_hinge(
     check_number("multi_class_hinge", "margin", margin)
     if p not in (1, 2):
         raise ValueError(f"multi_class_hinge: p must be 1 or 2, got {p!r}")
-    labels, ignored = _classes("multi_class_hinge", predictions, targets)
-    gaps, _ = _gaps(predictions, labels, margin)
+    labels, ignored = _labels_and_ignored("multi_class_hinge", predictions, targets)
+    gaps, _ = _hinge_gaps(predictions, labels, margin)
     y = jnp.sum(gaps**p, -1) / predictions.shape[-1]
-    return _settled(y if weight is None else times(_pick_weight(weight, labels), y), predictions, labels, ignored)
+    y = y if weight is None else times_or_zero(_label_weight(weight, labels), y)
+    return _zero_where_ignored(y, predictions, labels, ignored)
 
 
-def _gaps(x, labels, margin):
+def _hinge_gaps(x, labels, margin):
     """max(0, margin − x[t] + x[j]), 0 for j = t; and where j is t."""
     own = labels[..., None] == jnp.arange(x.shape[-1])
-    gap = margin - _pick(x, labels)[..., None] + x
+    gap = margin - _label_score(x, labels)[..., None] + x
     return jnp.where(own | (gap <= 0), 0, gap), own
 
 
 @multi_class_hinge.jacobian
 def _(y, predictions, targets, weight, *, margin, p):
-    labels, _ = _classes("multi_class_hinge", predictions, targets)
-    gaps, own = _gaps(predictions, labels, margin)
+    labels, _ = _labels_and_ignored("multi_class_hinge", predictions, targets)
+    gaps, own = _hinge_gaps(predictions, labels, margin)
     count = predictions.shape[-1]
     slope = jnp.where(gaps == 0, 0, jnp.ones_like(gaps) if p == 1 else 2 * gaps) / count
-    slope = slope if weight is None else slope * _pick_weight(weight, labels)[..., None]
+    slope = slope if weight is None else slope * _label_weight(weight, labels)[..., None]
     slope = jnp.where(own, -jnp.sum(slope, -1, keepdims=True), slope)
-    by_predictions = rows(jnp.where(labels[..., None] < count, slope, 0), "h")
-    by_weight = None if weight is None else _by_weight(jnp.sum(gaps**p, -1) / count, labels, weight)
+    by_predictions = gradient_rule(jnp.where(labels[..., None] < count, slope, 0), "h")
+    by_weight = None if weight is None else _weight_rule(jnp.sum(gaps**p, -1) / count, labels, weight)
     return by_predictions, None, by_weight

@@ -39,7 +39,7 @@ def real_targets(loss: str, predictions, targets, like="predictions"):
     return as_real(targets, predictions)
 
 
-def times(a, b):
+def times_or_zero(a, b):
     """a·b, where 0·∞ is 0: what does not count may be infinite."""
     return a * jnp.where((a == 0) & jnp.isinf(b), 0, b)
 
@@ -49,16 +49,16 @@ def as_real(targets, like):
     return targets if is_real(targets) else targets.astype(like.dtype)
 
 
-def if_real(targets, rule: Rule) -> Rule | None:
+def rule_if_real(targets, rule: Rule) -> Rule | None:
     """The rule for targets, None for integers."""
     return rule if is_real(targets) else None
 
 
-def opposite(slope, name: str) -> tuple[Rule, Rule]:
+def difference_rules(slope, name: str) -> tuple[Rule, Rule]:
     """The rules of a loss of a difference, entry by entry."""
     return diagonal(slope, name), diagonal(-slope, f"−{name}")
 
 
-def rows(slope, name: str, index: str = "k") -> Rule:
+def gradient_rule(slope, name: str, index: str = "k") -> Rule:
     """∂y[...]/∂x[..., k] = slope[..., k]."""
     return einsum("...", f"...{index}", (slope, f"...{index}", name))

@@ -9,7 +9,7 @@ from ..algebra.rules import diagonal
 from ..layers.elementwise import check_number
 from ..layers.layer import layer
 from ..layers.samples import Example, Positive, Probabilities
-from .common import as_real, check_fits, check_same_shape, if_real, real_targets, rows, times
+from .common import as_real, check_fits, check_same_shape, gradient_rule, real_targets, rule_if_real, times_or_zero
 
 __all__ = ["kl_divergence", "poisson_nll", "gaussian_nll"]
 
@@ -30,11 +30,11 @@ def kl_divergence(
     meets a prediction of −∞, y is ∞.  Negative targets give NaN.
     """
     check_same_shape("kl_divergence", predictions=predictions, targets=targets)
-    t, log_t = _both(targets, log_targets)
-    return jnp.sum(times(t, log_t - predictions), -1)
+    t, log_t = _targets_and_log(targets, log_targets)
+    return jnp.sum(times_or_zero(t, log_t - predictions), -1)
 
 
-def _both(targets, log_targets):
+def _targets_and_log(targets, log_targets):
     """t and log t, which is 0 where t is 0."""
     if log_targets:
         return jnp.exp(targets), jnp.where(jnp.isneginf(targets), 0, targets)
@@ -43,10 +43,10 @@ def _both(targets, log_targets):
 
 @kl_divergence.jacobian
 def _(y, predictions, targets, *, log_targets):
-    t, log_t = _both(targets, log_targets)
+    t, log_t = _targets_and_log(targets, log_targets)
     slope = 1 + log_t - predictions
-    slope = times(t, slope) if log_targets else jnp.where(t == 0, 0, slope)
-    return rows(-t, "−t"), rows(slope, "d")
+    slope = times_or_zero(t, slope) if log_targets else jnp.where(t == 0, 0, slope)
+    return gradient_rule(-t, "−t"), gradient_rule(slope, "d")
 
 
 @layer(example=Example((4, 5), Positive((4, 5))))
@@ -71,7 +71,7 @@ def poisson_nll(
     eps = _offset("poisson_nll", eps)
     t = real_targets("poisson_nll", predictions, targets)
     mean, log_mean = (jnp.exp(predictions), predictions) if log_input else (predictions, jnp.log(predictions + eps))
-    y = mean - times(t, log_mean)
+    y = mean - times_or_zero(t, log_mean)
     if full:
         large = jnp.where(t > 1, t, 1)
         y = y + jnp.where(t > 1, large * jnp.log(large) - large + jnp.log(2 * math.pi * large) / 2, 0)
@@ -97,7 +97,7 @@ def _(y, predictions, targets, *, log_input, full, eps):
     if full:
         large = jnp.where(t > 1, t, 1)
         by_targets = by_targets + jnp.where(t > 1, jnp.log(large) + 0.5 / large, 0)
-    return diagonal(slope), if_real(targets, diagonal(by_targets, "d"))
+    return diagonal(slope), rule_if_real(targets, diagonal(by_targets, "d"))
 
 
 @poisson_nll.hessian

@@ -13,12 +13,12 @@ from ..errors import DTypeError, ShapeError
 from ..layers.elementwise import check_number
 from ..layers.layer import layer
 from ..layers.samples import Example, Signs
-from .common import as_real, check_same_shape, if_real, real_targets, rows
+from .common import as_real, check_same_shape, gradient_rule, real_targets, rule_if_real
 
 __all__ = ["cosine_embedding", "triplet", "margin_ranking"]
 
 
-def _signs(loss, x, targets):
+def _check_signs(loss, x, targets):
     """Targets [...], 1 or −1, for vectors [..., i]."""
     if targets.shape != x.shape[:-1]:
         raise ShapeError(
@@ -38,13 +38,13 @@ def _angle(x1, x2):
 
     g = ½|u2 − s u1|² keeps the digits that 1 − |c| loses.  A vector of 0 has u = 0, 1/|x| = 0, s = 0 and g = 1.
     """
-    (u1, r1), (u2, r2) = map(_direction, (x1, x2))
+    (u1, r1), (u2, r2) = map(_unit_and_inverse_length, (x1, x2))
     s = jnp.where(jnp.sum(u1 * u2, -1) < 0, -1, 1)
     s = jnp.where(jnp.any(u1 != 0, -1) & jnp.any(u2 != 0, -1), s, 0).astype(x1.dtype)
     return u1, u2, r1, r2, s, jnp.where(s == 0, 1, jnp.sum(jnp.square(u2 - s[..., None] * u1), -1) / 2)
 
 
-def _direction(x):
+def _unit_and_inverse_length(x):
     """x/|x| and 1/|x|, both 0 for a vector of 0."""
     largest = lax.stop_gradient(jnp.max(jnp.abs(x), -1, keepdims=True, initial=0))
     scale = jnp.where(largest > 0, largest, 1)
@@ -68,7 +68,7 @@ def cosine_embedding(
     inside.
     """
     check_same_shape("cosine_embedding", x1=x1, x2=x2)
-    t = _signs("cosine_embedding", x1, targets)
+    t = _check_signs("cosine_embedding", x1, targets)
     *_, s, g = _angle(x1, x2)
     excess = _excess(s, g, margin)
     return jnp.where(t == 1, jnp.where(s > 0, g, 2 - g), jnp.where(t == -1, excess, jnp.nan))
@@ -88,10 +88,10 @@ def _(y, x1, x2, targets, *, margin):
     s, g = s[..., None], g[..., None]
     by_x1 = sign * (u2 - s * u1 + s * g * u1) * r1
     by_x2 = sign * (u1 - s * u2 + s * g * u2) * r2
-    return rows(by_x1, "d1", "i"), rows(by_x2, "d2", "i"), None
+    return gradient_rule(by_x1, "d1", "i"), gradient_rule(by_x2, "d2", "i"), None
 
 
-def _norm(d, p):
+def _norm_and_gradient(d, p):
     """The p-norm of d along the last axis, and its gradient: 0 at 0."""
     size = d * jnp.sign(d)
     largest = jnp.max(size, -1, keepdims=True, initial=0)
@@ -108,16 +108,16 @@ def _power(x, p):
     return jnp.sqrt(x) if p == 0.5 else x ** int(p) if p == int(p) else x**p
 
 
-def _triplet(anchor, positive, negative, margin, p, eps, swap):
+def _excess_and_gradients(anchor, positive, negative, margin, p, eps, swap):
     """By how much the distances fail, where the negative's is that to the positive, and three gradients of distances."""
     margin, p, eps = (check_number("triplet", *pair) for pair in (("margin", margin), ("p", p), ("eps", eps)))
     if p < 1:
         raise ValueError(f"triplet: p must be at least 1, got {p}")
-    near, by_near = _norm(anchor - positive + eps, p)
-    far, by_far = _norm(anchor - negative + eps, p)
+    near, by_near = _norm_and_gradient(anchor - positive + eps, p)
+    far, by_far = _norm_and_gradient(anchor - negative + eps, p)
     if not swap:
         return near - far + margin, jnp.zeros(far.shape, bool), by_near, by_far, by_far
-    other, by_other = _norm(positive - negative + eps, p)
+    other, by_other = _norm_and_gradient(positive - negative + eps, p)
     swapped = other < far
     return near - jnp.where(swapped, other, far) + margin, swapped, by_near, by_far, by_other
 
@@ -144,18 +144,18 @@ def triplet(
     well.
     """
     check_same_shape("triplet", anchor=anchor, positive=positive, negative=negative)
-    excess, *_ = _triplet(anchor, positive, negative, margin, p, eps, swap)
+    excess, *_ = _excess_and_gradients(anchor, positive, negative, margin, p, eps, swap)
     return jnp.where(excess <= 0, 0, excess)
 
 
 @triplet.jacobian
 def _(y, anchor, positive, negative, *, margin, p, eps, swap):
-    excess, swapped, near, far, other = _triplet(anchor, positive, negative, margin, p, eps, swap)
+    excess, swapped, near, far, other = _excess_and_gradients(anchor, positive, negative, margin, p, eps, swap)
     met, swapped = (excess <= 0)[..., None], swapped[..., None]
     by_anchor = jnp.where(met, 0, near - jnp.where(swapped, 0, far))
     by_positive = jnp.where(met, 0, -near - jnp.where(swapped, other, 0))
     by_negative = jnp.where(met, 0, jnp.where(swapped, other, far))
-    return rows(by_anchor, "a", "i"), rows(by_positive, "p", "i"), rows(by_negative, "n", "i")
+    return gradient_rule(by_anchor, "a", "i"), gradient_rule(by_positive, "p", "i"), gradient_rule(by_negative, "n", "i")
 
 
 @layer(example=Example((4, 5), (4, 5), Signs((4, 5))))
@@ -181,4 +181,5 @@ def _(y, x1, x2, targets, *, margin):
     t = as_real(targets, x1)
     met = _gap(x1, x2, t, margin) <= 0
     slope = jnp.where(met, 0, t)
-    return diagonal(-slope, "−t"), diagonal(slope, "t"), if_real(targets, diagonal(jnp.where(met, 0, x2 - x1), "(x2−x1)"))
+    by_targets = rule_if_real(targets, diagonal(jnp.where(met, 0, x2 - x1), "(x2−x1)"))
+    return diagonal(-slope, "−t"), diagonal(slope, "t"), by_targets

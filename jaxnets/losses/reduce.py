@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from ..algebra.factors import wide
+from ..algebra.factors import at_least_float32
 from ..errors import DTypeError
 from ..layers.reduce import mean
 from ..layers.reduce import sum as total
@@ -26,14 +26,15 @@ def reduce(loss, reduction: str = "mean", *, weights=None, where=None):
     """
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduce: reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
-    loss = _array("loss", loss, jnp.floating)
+    loss = _as_array("loss", loss, jnp.floating)
     if where is None:
         where = jnp.ones(loss.shape, bool) if loss.size == 0 else None
     else:
-        where = _fitting("where", where, jnp.bool_, loss.shape)
-    value = _kept(wide(loss), where)
+        where = _broadcast_argument("where", where, jnp.bool_, loss.shape)
+    value = _zero_where_masked(at_least_float32(loss), where)
     if weights is not None:
-        weights = _kept(wide(_fitting("weights", weights, jnp.floating, loss.shape)), where)
+        weights = _broadcast_argument("weights", weights, jnp.floating, loss.shape)
+        weights = _zero_where_masked(at_least_float32(weights), where)
         value = value * weights
     if reduction == "none":
         result = value
@@ -47,12 +48,12 @@ def reduce(loss, reduction: str = "mean", *, weights=None, where=None):
     return result.astype(loss.dtype)
 
 
-def _kept(array, where):
+def _zero_where_masked(array, where):
     """0 where masked, before anything is multiplied: 0 times NaN is NaN."""
     return array if where is None else jnp.where(where, array, 0)
 
 
-def _array(name, value, kind):
+def _as_array(name, value, kind):
     try:
         array = jnp.asarray(value)
     except (TypeError, ValueError):
@@ -62,7 +63,7 @@ def _array(name, value, kind):
     return array
 
 
-def _fitting(name, value, kind, shape):
-    array = _array(name, value, kind)
+def _broadcast_argument(name, value, kind, shape):
+    array = _as_array(name, value, kind)
     check_fits("reduce", name, array, shape)
     return jnp.broadcast_to(array, shape)

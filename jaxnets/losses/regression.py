@@ -9,7 +9,7 @@ from ..algebra.rules import diagonal, einsum, scaled
 from ..layers import accurate
 from ..layers.elementwise import check_number
 from ..layers.layer import layer
-from .common import check_same_shape, opposite
+from .common import check_same_shape, difference_rules
 
 __all__ = ["squared_error", "absolute_error", "huber", "smooth_l1", "log_cosh"]
 
@@ -32,7 +32,7 @@ def squared_error(predictions: Float[Array, "..."], targets: Float[Array, "..."]
 
 @squared_error.jacobian
 def _(y, predictions, targets):
-    return opposite(2 * (predictions - targets), "2e")
+    return difference_rules(2 * (predictions - targets), "2e")
 
 
 @squared_error.hessian
@@ -54,7 +54,7 @@ def absolute_error(predictions: Float[Array, "..."], targets: Float[Array, "..."
 
 @absolute_error.jacobian
 def _(y, predictions, targets):
-    return opposite(jnp.sign(predictions - targets), "s")
+    return difference_rules(jnp.sign(predictions - targets), "s")
 
 
 @layer
@@ -81,7 +81,7 @@ def _positive(loss, name, value):
 
 @huber.jacobian
 def _(y, predictions, targets, *, delta):
-    return opposite(jnp.clip(predictions - targets, -delta, delta), "q")
+    return difference_rules(jnp.clip(predictions - targets, -delta, delta), "q")
 
 
 @huber.hessian
@@ -114,7 +114,7 @@ def _bounded_slope(error, beta):
 
 @smooth_l1.jacobian
 def _(y, predictions, targets, *, beta):
-    return opposite(_bounded_slope(predictions - targets, beta), "s")
+    return difference_rules(_bounded_slope(predictions - targets, beta), "s")
 
 
 @smooth_l1.hessian
@@ -142,7 +142,7 @@ def log_cosh(predictions: Float[Array, "..."], targets: Float[Array, "..."]) -> 
 
 @log_cosh.jacobian
 def _(y, predictions, targets):
-    return opposite(accurate.tanh(predictions - targets), "tanh e")
+    return difference_rules(accurate.tanh(predictions - targets), "tanh e")
 
 
 @log_cosh.hessian

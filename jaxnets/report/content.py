@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..algebra.jacobian import Jacobian, unit
-from ..autodiff.graph import Edge, Local, Node, read
+from ..algebra.jacobian import Jacobian, unit_array
+from ..autodiff.graph import Edge, LocalFunction, Node, read_graph
 from ..layers.layer import Layer
 from ..learn.presets import Problem
 from ..show.compare import compare
@@ -32,8 +32,8 @@ def describe(problem: Problem) -> dict[str, Any]:
     def run(params, x):
         """All numbers from one compiled program; the words are found while JAX traces it."""
         call, leaves, names, weights = function_of_real_leaves(problem.loss, (params, x))
-        graph = read(lambda *leaves: jax.tree.leaves(call(leaves)), leaves, names, curved=True)
-        nodes = graph.between()
+        graph = read_graph(lambda *leaves: jax.tree.leaves(call(leaves)), leaves, names, second_order=True)
+        nodes = graph.topological_nodes()
         jacobians = LocalJacobians(nodes, graph.outputs, weights)
         size = _heat_map_size(sum(len(pairs) for pairs in jacobians.pairs.values()))
         description["diagram"] = diagram_of(jacobians).to_json()
@@ -113,7 +113,7 @@ def _file(layer: Layer) -> str:
 
 def _block_data(block: Block, j: Jacobian) -> dict[str, Any]:
     out, inp = j.block_shape
-    return {**as_data(block), "output": list(out), "input": list(inp), "example": j.apart}
+    return {**as_data(block), "output": list(out), "input": list(inp), "example": j.examples_are_independent}
 
 
 def _shown_corner(node: Node, edge: Edge, j: Jacobian, rows: int, columns: int) -> dict[str, jax.Array]:
@@ -126,7 +126,7 @@ def _shown_corner(node: Node, edge: Edge, j: Jacobian, rows: int, columns: int) 
     return found
 
 
-def _corner_by_autodiff(local: Local, forward: Callable, place: int, rows: int, columns: int) -> jax.Array:
+def _corner_by_autodiff(local: LocalFunction, forward: Callable, place: int, rows: int, columns: int) -> jax.Array:
     """The corner from `jax.vjp` of the forward function alone, by the value at this place."""
 
     def along(x):
@@ -135,7 +135,7 @@ def _corner_by_autodiff(local: Local, forward: Callable, place: int, rows: int, 
     y, pull = jax.vjp(along, local.point[place])
 
     def row(r):
-        return pull(unit(y.shape, r, y.dtype))[0].reshape(-1)[:columns]
+        return pull(unit_array(y.shape, r, y.dtype))[0].reshape(-1)[:columns]
 
     return jax.lax.map(row, jnp.arange(rows))
 

@@ -11,7 +11,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from ..algebra.jacobian import Jacobian, unit
+from ..algebra.jacobian import Jacobian, unit_array
 from ..algebra.picture import code, lines
 from ..algebra.sizes import show_bytes
 from ..autodiff.transforms import dense, jacobian
@@ -232,7 +232,7 @@ def _columns(function, x, chosen):
     """These columns of `jax.jacfwd`, a few at a time: its basis of x.size² numbers is never made."""
 
     def column(i):
-        return jax.jvp(function, (x,), (unit(x.shape, i, x.dtype),))[1]
+        return jax.jvp(function, (x,), (unit_array(x.shape, i, x.dtype),))[1]
 
     if not len(chosen):
         return [jnp.zeros((0, *y.shape), y.dtype) for y in jax.eval_shape(function, x)]
@@ -270,7 +270,7 @@ def _differences(wide, output, x, ours, known, scale, loose) -> tuple[Error, int
         @jax.jit
         def shifted(h):
             return jax.lax.map(
-                lambda i: wide(centre + h * unit(centre.shape, i, centre.dtype))[output],
+                lambda i: wide(centre + h * unit_array(centre.shape, i, centre.dtype))[output],
                 jnp.asarray(chosen),
                 batch_size=CHUNK,
             )

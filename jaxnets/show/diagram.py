@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import jax
 
-from ..autodiff.graph import Node, read
+from ..autodiff.graph import Node, read_graph
 from .formats import as_data
 from .tabulate import Block, LocalJacobians, function_of_real_leaves
 
@@ -61,8 +61,8 @@ def diagram(function: Callable, *args, abstract: bool = True) -> Diagram:
 
     def run(*args):
         call, leaves, names, weights = function_of_real_leaves(function, args)
-        graph = read(lambda *leaves: jax.tree.leaves(call(leaves)), leaves, names)
-        found.append(diagram_of(LocalJacobians(graph.between(), graph.outputs, weights)))
+        graph = read_graph(lambda *leaves: jax.tree.leaves(call(leaves)), leaves, names)
+        found.append(diagram_of(LocalJacobians(graph.topological_nodes(), graph.outputs, weights)))
         return graph.values
 
     jax.eval_shape(run, *args) if abstract else run(*args)

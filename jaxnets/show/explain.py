@@ -10,8 +10,8 @@ from rich.text import Text
 from ..algebra.contraction import Product, recording
 from ..algebra.sizes import show_bytes
 from ..autodiff.eliminate import local_jacobians
-from ..autodiff.plan import candidates, choose, measure, peak_bytes, show_node
-from ..autodiff.transforms import trace
+from ..autodiff.plan import candidate_plans, choose_plan, measure_plan, peak_bytes, show_node
+from ..autodiff.transforms import trace_graph
 from .formats import as_text
 
 
@@ -98,13 +98,13 @@ def explain_plan(
     found: list[Explanation] = []
 
     def run(*args):
-        graph, *_ = trace("explain_plan", function, argnums, args, {})
+        graph, *_ = trace_graph("explain_plan", function, argnums, args, {})
         edges, nodes, sinks = local_jacobians(graph)
         sinks = [sink for sink in sinks if sink in edges]
-        chosen = choose(edges, nodes, sinks, order)
-        plans = candidates(edges, nodes, sinks)
+        chosen = choose_plan(edges, nodes, sinks, order)
+        plans = candidate_plans(edges, nodes, sinks)
         for plan in plans:
-            measure(edges, plan)
+            measure_plan(edges, plan)
         costs = [Cost(p.name, p.multiplies, peak_bytes(edges, p.order), p.name == chosen.name) for p in plans]
         found.append(Explanation(tuple(costs), tuple(map(show_node, chosen.order))))
         return graph.values

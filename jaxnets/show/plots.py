@@ -23,7 +23,7 @@ from PIL import Image
 from ..algebra.jacobian import Jacobian
 from ..algebra.picture import BLUE, ORANGE, WHITE
 from ..algebra.sizes import show_sizes
-from ..files import aside
+from ..files import written_atomically
 from .diagram import diagram
 
 COLOURS = ("#0072B2", "#E69F00", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#009E73", "#F0E442")
@@ -81,7 +81,7 @@ def save_animation(
 
 
 def _write(path, write) -> Path:
-    with aside(path) as part:
+    with written_atomically(path) as part:
         write(part)
     return Path(path)
 
@@ -390,8 +390,8 @@ def jacobian(j: Jacobian, title: str = "", rows: int = 64, columns: int = 64) ->
     figure.colorbar(image, ax=axes, shrink=0.8)
     (y, y_index), (x, x_index) = (_split(side) for side in j.formula.split(" = ")[0].removeprefix("∂").split("/∂"))
     axes.set(
-        ylabel=_axis(y, y_index, out, height, j.apart),
-        xlabel=_axis(x, x_index, inp, width, j.apart),
+        ylabel=_axis(y, y_index, out, height, j.examples_are_independent),
+        xlabel=_axis(x, x_index, inp, width, j.examples_are_independent),
         title="\n".join([*([title] if title else []), f"∂{y}/∂{x}  [{show_sizes(out)} × {show_sizes(inp)}], {j.structure}"]),
     )
     for axis in (axes.xaxis, axes.yaxis):

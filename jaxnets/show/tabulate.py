@@ -14,8 +14,8 @@ from rich.text import Text
 from ..algebra.jacobian import Jacobian
 from ..algebra.picture import code, lines
 from ..algebra.sizes import show_bytes, show_sizes
-from ..autodiff.graph import Edge, Node, read
-from ..autodiff.transforms import argument_names
+from ..autodiff.graph import Edge, Node, read_graph
+from ..autodiff.transforms import parameter_names
 from .formats import as_data, as_text
 from .html import THUMBNAIL, html_table
 
@@ -116,11 +116,11 @@ def tabulate(function: Callable, *args, abstract: bool = True) -> Tabulation:
     def run(*args):
         call, leaves, names, weights = function_of_real_leaves(function, args)
         try:
-            graph = read(lambda *leaves: jax.tree.leaves(call(leaves)), leaves, names, nodes_so_far.append)
+            graph = read_graph(lambda *leaves: jax.tree.leaves(call(leaves)), leaves, names, nodes_so_far.append)
         except Exception:
             found.append(_describe(nodes_so_far, nodes_so_far, weights))
             raise
-        found.append(_describe(graph.between(), graph.outputs, weights))
+        found.append(_describe(graph.topological_nodes(), graph.outputs, weights))
         return graph.values
 
     try:
@@ -134,7 +134,7 @@ def tabulate(function: Callable, *args, abstract: bool = True) -> Tabulation:
 
 def function_of_real_leaves(function, args):
     """How to call the function on the real leaves of its arguments, these leaves, their names, and which are weights."""
-    names = argument_names(function, args, range(len(args)))
+    names = parameter_names(function, args, range(len(args)))
     paths, tree = tree_flatten_with_path(args)
     real = [i for i, (_, leaf) in enumerate(paths) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating)]
     leaves = [jnp.asarray(paths[i][1]) for i in real]

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 import jaxnets
 from jaxnets.autodiff.eliminate import local_jacobians
-from jaxnets.autodiff.plan import choose, measure
-from jaxnets.autodiff.transforms import trace
+from jaxnets.autodiff.plan import choose_plan, measure_plan
+from jaxnets.autodiff.transforms import trace_graph
 from tests.autodiff.programs import attention, convnet, layers, mlp, r, residual
 from tests.autodiff.test_eliminate import compiled, flops, net, scratch
 from tests.autodiff.test_transforms import assert_same
@@ -23,12 +23,12 @@ from tests.autodiff.test_transforms import assert_same
 pytestmark = pytest.mark.unoptimized
 
 
-def planned(f, *args, use=choose):
+def planned(f, *args, use=choose_plan):
     """What `use(edges, nodes, sinks)` finds for the Jacobian of f by its first argument."""
     found = []
 
     def run(*args):
-        graph, *_ = trace("plan", f, 0, args, {})
+        graph, *_ = trace_graph("plan", f, 0, args, {})
         found.append(use(*local_jacobians(graph)))
         return graph.values
 
@@ -56,8 +56,8 @@ def cheapest(widths):
 @example([3, 2, 3, 8, 2, 2, 16])  # equal widths with a matrix in between
 def test_chains_are_multiplied_in_the_best_order(widths):
     def cost(edges, nodes, sinks):
-        plan = choose(edges, nodes, sinks)
-        measure(edges, plan)
+        plan = choose_plan(edges, nodes, sinks)
+        measure_plan(edges, plan)
         return plan
 
     plan = planned(product(widths), jnp.ones(widths[0]), use=cost)
@@ -160,7 +160,7 @@ def test_planning_is_linear_in_depth(name):
 
         def timed(*graph):
             start = time.perf_counter()
-            choose(*graph)
+            choose_plan(*graph)
             times.append(time.perf_counter() - start)
 
         for _ in range(3):

@@ -125,7 +125,7 @@ def test_integer_targets_are_as_good_as_real_ones(name, dtype, targets):
     real = t.astype("float32")
     for actual, expected in zip(both(loss, x, t), both(loss, x, real), strict=True):
         equal(actual, expected)
-    if loss.curvature:
+    if loss.hessian_rule:
         for root in (False, True):
             actual, expected = (jn.loss_hessian(loss, x, a, root=root) for a in (t, real))
             equal(actual.diagonal(), expected.diagonal())
@@ -163,7 +163,7 @@ def test_numbers_of_numpy_as_configuration(name, kinds, config):
 
         reals = [args[i] for i in real]
         blocks = jn.jacobian(function, tuple(range(len(real))))(*reals)
-        roots = (False, True) if loss.curvature else ()
+        roots = (False, True) if loss.hessian_rule else ()
         return [function(*reals), *blocks, *(jn.loss_hessian(loss, *args, root=root, **config) for root in roots)]
 
     for plain, same in zip(*(jax.tree.leaves(everything(c)) for c in (config, strong)), strict=True):

@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from ...files import aside
+from ...files import written_atomically
 from ...show.formats import import_plots
 from . import descent, losses, restraint, signals
 from .finding import Finding, Trick
@@ -41,6 +41,6 @@ def run(name: str, *, seeds: int = 5, quick: bool = False, output: str | os.Path
     finding = TRICKS[name].measure(min(seeds, 2) if quick else seeds, quick)
     if plots is not None and output is not None:
         plots.save(finding.figure(), Path(output, f"{name}.png"))
-        with aside(Path(output, f"{name}.json")) as part:
+        with written_atomically(Path(output, f"{name}.json")) as part:
             part.write_text(json.dumps(finding.to_json(), ensure_ascii=False, indent=1) + "\n")
     return finding

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...algebra.jacobian import Jacobian
-from ...autodiff.transforms import argument_names
+from ...autodiff.transforms import parameter_names
 from ...catalogue import example_arguments
 from ...errors import DTypeError, RuleError
 from ...layers.layer import Layer, is_variadic
@@ -49,7 +49,7 @@ class HandWrittenRule:
     def names(self, count) -> list[str]:
         if self.layer:
             return self.layer.argument_names(count)
-        return argument_names(functools.partial(self.function, **self.config), [None] * count, range(count))
+        return parameter_names(functools.partial(self.function, **self.config), [None] * count, range(count))
 
     def rows(self, outputs, args):
         """What the rule gives, one row an output."""
@@ -165,4 +165,4 @@ class HandWrittenRule:
                 continue
             special = {jnp.floating: Real(shape), jnp.bool_: Mask(shape), jax.dtypes.prng_key: RandomKey(shape)}
             normal = jnp.asarray(np.random.default_rng(i).normal(size=shape))
-            yield special.get(kind, Labels(shape, min(SIZES[sizes][:5]))).of(normal)
+            yield special.get(kind, Labels(shape, min(SIZES[sizes][:5]))).from_normal(normal)

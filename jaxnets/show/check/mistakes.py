@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ...autodiff.graph import Edge, Node, read
+from ...autodiff.graph import Edge, Node, read_graph
 
 MAX_PERMUTED_AXES, MAX_USES = 6, 6  # axes whose orders are all tried; uses of a value of which any may be missing
 
@@ -196,8 +196,8 @@ def _local_jacobians(judge, t):
             return judge.rule.forward(*args[: judge.k], x, *args[judge.k + 1 :])[judge.o]
 
         # Inside vmap a layer is its forward function: its single paths are seen, and it needs no rule.
-        graph = read(lambda x: [jax.vmap(function)(x[None])[0]], [args[judge.k]], [judge.names[judge.k]])
-        nodes[:] = graph.between() if graph.outputs[0] else []
+        graph = read_graph(lambda x: [jax.vmap(function)(x[None])[0]], [args[judge.k]], [judge.names[judge.k]])
+        nodes[:] = graph.topological_nodes() if graph.outputs[0] else []
         found = [(node, edge, j) for node in nodes for edge in node.edges if (j := edge.jacobian()) is not None]
         terms = [(node, edge, dataclasses.replace(j, terms=(term,))) for node, edge, j in found for term in j.terms]
         links[:] = [(node, edge) for node, edge, _ in terms]
