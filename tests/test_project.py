@@ -88,14 +88,6 @@ def test_a_wing_says_what_it_is():
         assert len(face.splitlines()) <= 60, f"the face of {name} is too long to be read at a glance"
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_semi_public_modules_of_jax_are_touched_in_two_files(path):
-    semi_public = re.findall(
-        r"^from jax(?:\.extend|\.interpreters)\S* import .*|^from jax import core|jax\._src", path.read_text(), re.M
-    )
-    assert not semi_public or path.name in ("marker.py", "graph.py")
-
-
 @pytest.mark.parametrize("entry", catalogue().entries, ids=lambda entry: entry.name)
 def test_docstrings_hold_the_formula_that_the_rule_gives(entry):
     """The formulae in a docstring are those that `Jacobian.formula` makes of the rule itself, so they cannot drift."""

@@ -25,7 +25,7 @@ from ..layers.layer import Layer
 from ..layers.marker import bind, layer_p, product_p, with_absent_arguments, with_rules
 from .primitives import BoundPrimitive, opaque_rules, rules_for
 
-INLINED = {"jit", "pjit", "closed_call", "core_call", "core_closed_call", "checkpoint", "remat", "remat2"}
+INLINED = {"jit", "remat2", "eval_jaxpr"}  # calls of a jaxpr; before jax 0.12 some reach `process_call`
 
 
 @dataclass(eq=False, repr=False)
@@ -309,6 +309,31 @@ class _GraphTrace(core.Trace):
             return self.jacobians(opaque_rules("custom_vjp", call, operands, outputs, "pull"), operands, outputs, all_nodes)
 
         return self.make_nodes("custom_vjp", all_nodes, outputs, table, call=call, values=operands)
+
+    def process_shard_map(self, primitive, function, tracers, /, **params):
+        """The function is staged together with what it closes over, so that it can run again: an opaque edge."""
+        trees = []
+
+        def call(*xs):
+            trees.append(primitive.bind(*xs, subfuns=(function,), **params))
+            return list(trees[-1])
+
+        closed = jax.make_jaxpr(call)(*(self.value_and_node(x)[0] for x in tracers))
+        program = _JaxprFunction(closed.jaxpr, len(closed.consts))
+        values, nodes = [list(side) for side in zip(*map(self.value_and_node, [*closed.consts, *tracers]), strict=True)]
+        with set_current_trace(self.parent):
+            outputs = program(*values)
+
+        @functools.cache
+        def table():
+            rules = opaque_rules(primitive.name, program, values, outputs, _one_way({"jaxpr": closed}))
+            return self.jacobians(rules, values, outputs, nodes)
+
+        made = outputs
+        if any(nodes):
+            made = self.make_nodes(primitive.name, nodes, outputs, table, call=program, values=values)
+        leaves = iter(made)
+        return trees[0].map(lambda _: next(leaves))
 
     def rebind(self, primitive, values, **params):
         """A call with its own derivative rule that depends on nothing tracked here: leave it to the trace below."""

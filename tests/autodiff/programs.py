@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
+from jax.sharding import AxisType, PartitionSpec
 
 _rng = np.random.default_rng(0)
 
@@ -231,6 +232,13 @@ tied_values = np.array([[1.0, 3.0, 3.0, -2.0], [0.0, 0.0, 0.0, 0.0], [2.0, 1.0, 
 distinct = _rng.permutation(12).reshape(3, 4) / 3.0 - 1.9
 mask = np.tril(np.ones((3, 3), bool))
 
+
+def sharded(function):
+    """Over a mesh of one device."""
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
+    return jax.shard_map(function, mesh=mesh, in_specs=PartitionSpec("d"), out_specs=PartitionSpec("d"))
+
+
 # Only primitives with a structured rule: nothing here may be opaque.
 
 STRUCTURED = [
@@ -414,6 +422,8 @@ OTHERS = [
     Program("custom_vjp, nondiff argument", lambda x, y: powered(3, x, y.sum() * x), (r(3), r(2))),
     Program("custom_vjp under jit and vmap", jax.jit(jax.vmap(clipped_gradient)), (r(3, 2),)),
     Program("gradient inside", lambda x: jax.grad(lambda v: (jnp.sin(v) ** 2).sum())(x) * x, (r(3),)),
+    Program("shard_map", lambda x, y: sharded(lambda v: jnp.sin(v) * lax.psum(v.sum(), "d"))(x) * y, (r(3), r(3))),
+    Program("shard_map with closure", lambda x, y: sharded(lambda v: v * y)(jnp.sin(x)), (r(3), r())),
     Program("jvp inside", lambda x: jax.jvp(jnp.tanh, (x,), (x,))[1], (r(3),)),
     Program("inverse", jnp.linalg.inv, (spd(3),)),
     Program("solve", jnp.linalg.solve, (spd(3), r(3))),

@@ -10,7 +10,7 @@ from jax import lax
 from jax.extend.core import Primitive
 
 import jaxnets
-from jaxnets.autodiff import primitives
+from jaxnets.autodiff import graph, primitives
 from tests.autodiff.programs import distinct, pos, r, tied_values
 
 A, B, P = r(3, 4), r(3, 4), pos(3, 4)
@@ -190,6 +190,19 @@ def test_unstructured_primitives_keep_the_batch(name):
 @pytest.mark.parametrize("f", [jnp.sign, jnp.floor, jnp.ceil, jnp.round, lax.stop_gradient, lambda x: (x > 0) * 1.0])
 def test_constant_primitives(f):
     assert run(f, [A])[0].structure == "zero"
+
+
+def test_calls_of_jaxprs_are_entered():
+    """Value and gradient of a loop that is recomputed hold a call of a jaxpr, which is read like the rest in every JAX."""
+
+    def step(carry, v):
+        return carry + jnp.sin(v), jnp.tanh(carry) * v
+
+    f = jax.checkpoint(lambda x: lax.scan(step, x[0], x)[1].sum())
+    x = jnp.asarray(r(3, 2))
+    names = {node.name for node in graph.read_graph(jax.jit(jax.value_and_grad(f)), [x], ["x"]).topological_nodes()}
+    assert "scan" in names
+    assert not names & {"jit", "remat2", "closed_call", "eval_jaxpr"}
 
 
 NAMES = primitives.ELEMENTWISE | primitives.WITHOUT_DERIVATIVE | primitives.LIKE_IDENTITY | set(primitives.RULES)
