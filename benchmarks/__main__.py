@@ -15,7 +15,7 @@ from rich.console import Console
 
 from jaxnets.files import written_atomically
 
-from .harness import Disagreement, environment, table
+from .harness import Disagreement, console_table, environment
 from .report import RESULTS, report
 
 QUESTIONS = (
@@ -52,7 +52,7 @@ def run(modules: dict, quick: bool, scale: int) -> bool:
         except Disagreement as error:
             print(f"not written, contenders disagree: {error}", file=sys.stderr)
             agreed = False
-        console.print(getattr(module, "table", table)(module.__doc__, results))
+        console.print(getattr(module, "console_table", console_table)(module.__doc__, results))
         with written_atomically(path) as part:  # after every question: a run that is stopped keeps what it found
             part.write_text(json.dumps({"environment": about, "results": found}, indent=1))
     print(f"written: {path}")

@@ -52,7 +52,7 @@ def ulps(actual, exact, dtype) -> np.ndarray:
 # --- one number at a time -----------------------------------------------------------------------------------------
 
 
-def four(x):
+def four_ulps(x):
     """The error that numerics.md allows at x, in ULP."""
     return 4.0
 
@@ -71,7 +71,7 @@ class Oracle:
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
     zero: float | None = None
     targets: float | None = None
-    allowed: tuple[Callable, Callable] = (four, four)
+    allowed: tuple[Callable, Callable] = (four_ulps, four_ulps)
 
 
 def sigmoid(x):
@@ -87,14 +87,14 @@ def mish_derivative(x):
     return e * (4 * (1 + x) + e * (6 + 4 * x) + 4 * e**2 + e**3) / (2 + 2 * e + e**2) ** 2
 
 
-def bent(x):
+def tanh_gelu_argument(x):
     """The argument of the logistic function in the tanh form of gelu, and its derivative."""
     scale, cubic = mpmath.sqrt(8 / mpmath.pi), mpf("0.044715")
     return scale * (x + cubic * x**3), scale * (1 + 3 * cubic * x**2)
 
 
-def bent_gelu_terms(x):
-    v, slope = bent(x)
+def tanh_gelu_terms(x):
+    v, slope = tanh_gelu_argument(x)
     return sigmoid(v), x * slope * sigmoid(v) * sigmoid(-v)
 
 
@@ -122,7 +122,7 @@ def selu_alpha():
     return mpf("1.6732632423543772848170429916717")
 
 
-def steps(*pieces):
+def piecewise(*pieces):
     """A function by pieces: (upper limit, function), …; a limit belongs to the piece below it."""
     return lambda x: mpf(next(piece(x) for limit, piece in pieces if x <= limit))
 
@@ -155,8 +155,8 @@ ORACLES = {
         allowed=(gelu_limit, gelu_limit),
     ),
     "gelu approximate=tanh": Oracle(
-        lambda x: x * sigmoid(bent(x)[0]),
-        lambda x: sum(bent_gelu_terms(x)),
+        lambda x: x * sigmoid(tanh_gelu_argument(x)[0]),
+        lambda x: sum(tanh_gelu_terms(x)),
         nn.gelu,
         {"approximate": "tanh"},
         zero=-0.7524614220710163,
@@ -172,13 +172,13 @@ ORACLES = {
         lambda x: x if x > 0 else x / 100, lambda x: mpf(1) if x > 0 else mpf(1) / 100, nn.leaky_relu
     ),
     "hard_sigmoid": Oracle(
-        steps((-3, lambda x: 0), (3, lambda x: (x + 3) / 6), (INF, lambda x: 1)),
+        piecewise((-3, lambda x: 0), (3, lambda x: (x + 3) / 6), (INF, lambda x: 1)),
         lambda x: mpf(-3 < x < 3) / 6,
         nn.hard_sigmoid,
     ),
     "hard_swish": Oracle(
-        steps((-3, lambda x: 0), (3, lambda x: x * (x + 3) / 6), (INF, lambda x: x)),
-        steps((-3, lambda x: 0), (3, lambda x: (2 * x + 3) / 6), (INF, lambda x: 1)),
+        piecewise((-3, lambda x: 0), (3, lambda x: x * (x + 3) / 6), (INF, lambda x: x)),
+        piecewise((-3, lambda x: 0), (3, lambda x: (2 * x + 3) / 6), (INF, lambda x: 1)),
         nn.hard_swish,
         zero=-1.5,
     ),
@@ -222,7 +222,7 @@ def points(dtype, zero=None, quick=False) -> np.ndarray:
     return np.unique(np.array(numbers, dtype))
 
 
-def slope_by_jax(function, x):
+def derivative_by_jax(function, x):
     y, pull = jax.vjp(function, x)
     return pull(jnp.ones_like(y))[0]
 
@@ -249,8 +249,8 @@ def elementwise(name, dtype, quick) -> dict[str, float]:
 
     @jax.jit
     def compute(x):
-        found = [layer(x), jn.jacobian(layer)(x).diagonal(), slope_by_jax(layer, x)]
-        return found + [peer(x), slope_by_jax(peer, x)] if peer else found
+        found = [layer(x), jn.jacobian(layer)(x).diagonal(), derivative_by_jax(layer, x)]
+        return found + [peer(x), derivative_by_jax(peer, x)] if peer else found
 
     right = [values, derivatives, derivatives, values, derivatives]
     with mpmath.workdps(DIGITS):
@@ -287,12 +287,12 @@ def rows(dtype, count=24):
     yield from (np.array(row, dtype) for row in ([40, 0], [0, 40], [-40, 0], [30, 0, -30], [60, 58, -20, 0]))
 
 
-def by_row(value, entry):
+def exact_by_row(value, entry):
     """Of a row x, and of its softmax p: the values, and the Jacobian from its entry (p, i, j)."""
     return value, lambda p: [entry(p, i, j) for i in range(len(value(p))) for j in range(len(p))]
 
 
-def label_slope(p, i, j):
+def loss_derivative(p, i, j):
     return -mp_complement(p, 0) if j == 0 else p[j]
 
 
@@ -300,19 +300,19 @@ def label_slope(p, i, j):
 ROWS = {
     "softmax": (
         lambda x: jn.softmax(x),
-        *by_row(lambda p: p, lambda p, i, j: p[i] * (mp_complement(p, i) if i == j else -p[j])),
+        *exact_by_row(lambda p: p, lambda p, i, j: p[i] * (mp_complement(p, i) if i == j else -p[j])),
         jax.nn.softmax,
     ),
     "log_softmax": (
         lambda x: jn.log_softmax(x),
-        *by_row(
+        *exact_by_row(
             lambda p: [mp_log(p, i) for i in range(len(p))], lambda p, i, j: mp_complement(p, i) if i == j else -p[j]
         ),
         jax.nn.log_softmax,
     ),
     "cross_entropy": (
         lambda x: jn.cross_entropy(x[None], np.zeros(1, np.int32)),
-        *by_row(lambda p: [-mp_log(p, 0)], label_slope),
+        *exact_by_row(lambda p: [-mp_log(p, 0)], loss_derivative),
         lambda x: optax.softmax_cross_entropy_with_integer_labels(x[None], np.zeros(1, np.int32)),
     ),
 }  # fmt: skip
@@ -351,7 +351,7 @@ def run(quick: bool, scale: int) -> Iterator[Accuracy]:  # there is no batch to 
                 yield Accuracy("accuracy", name, ulp)
 
 
-def show(error: float | None) -> str:
+def ulp_text(error: float | None) -> str:
     """An error in ULP, short."""
     if error is None:
         return "–"
@@ -364,12 +364,12 @@ def show(error: float | None) -> str:
     )
 
 
-def cells(ulp: dict[str, dict[str, float]]) -> list[str]:
+def entry_texts(ulp: dict[str, dict[str, float]]) -> list[str]:
     """float32 / float64 for every entry."""
-    return [" / ".join(show(ulp[dtype].get(entry)) for dtype in BITS) for entry in ENTRIES]
+    return [" / ".join(ulp_text(ulp[dtype].get(entry)) for dtype in BITS) for entry in ENTRIES]
 
 
-def table(title: str, results: list[Accuracy]) -> Table:
+def console_table(title: str, results: list[Accuracy]) -> Table:
     out = Table(
         title=title, title_justify="left", caption="largest errors in ULP, float32 / float64", caption_justify="left"
     )
@@ -377,14 +377,14 @@ def table(title: str, results: list[Accuracy]) -> Table:
     for entry in ENTRIES:
         out.add_column(entry, justify="right")
     for result in results:
-        out.add_row(result.case, *cells(result.ulp))
+        out.add_row(result.case, *entry_texts(result.ulp))
     return out
 
 
-def lines(about: dict, results: list[dict]) -> list[str]:
+def guide_table(about: dict, results: list[dict]) -> list[str]:
     """The guide's table."""
     exact = [r["case"] for r in results if not any(error for ulp in r["ulp"].values() for error in ulp.values())]
-    rows = [[r["case"], *cells(r["ulp"])] for r in results if r["case"] not in exact]
+    rows = [[r["case"], *entry_texts(r["ulp"])] for r in results if r["case"] not in exact]
     return [
         "Largest errors against mpmath in units of the last place, float32 / float64, over normal results.",
         "",

@@ -10,7 +10,7 @@ import numpy as np
 
 import jaxnets as jn
 
-from .gradient import gradients, labelled
+from .gradient import gradients, labelled_batch
 from .harness import best_other
 from .input_jacobian import jacobians
 from .networks import convnet, deep
@@ -41,7 +41,7 @@ class Compilation:
     }
 
 
-def build(function: Callable, args) -> tuple[list[float], int]:
+def time_stages(function: Callable, args) -> tuple[list[float], int]:
     """Milliseconds of the stages, and instructions."""
     jax.clear_caches()
     times = [time.perf_counter()]
@@ -52,14 +52,14 @@ def build(function: Callable, args) -> tuple[list[float], int]:
     return list(1e3 * np.diff(times)), stage.as_text().count(" = ")
 
 
-def compare(case: str, contenders: dict[str, Callable], args, rounds: int) -> Compilation:
+def compare_stages(case: str, contenders: dict[str, Callable], args, rounds: int) -> Compilation:
     result = Compilation("compile", case)
-    built = [{name: build(function, args) for name, function in contenders.items()} for _ in range(rounds)]
+    timed = [{name: time_stages(function, args) for name, function in contenders.items()} for _ in range(rounds)]
     for name in contenders:
-        medians = np.median([turn[name][0] for turn in built], axis=0)
+        medians = np.median([turn[name][0] for turn in timed], axis=0)
         for stage, median in zip(STAGES, medians, strict=True):
             getattr(result, stage)[name] = float(median)
-        result.instructions[name] = built[0][name][1]
+        result.instructions[name] = timed[0][name][1]
     return result
 
 
@@ -67,13 +67,13 @@ def run(quick: bool, scale: int) -> Iterator[Compilation]:
     rounds = 2 if quick else 5
     for make in QUICK if quick else CASES:
         network = make()
-        x, labels = labelled(network, BATCH * scale)
-        yield compare(f"Jacobian, {network.name}", jacobians(network), (network.params, x), rounds)
+        x, labels = labelled_batch(network, BATCH * scale)
+        yield compare_stages(f"Jacobian, {network.name}", jacobians(network), (network.params, x), rounds)
         both = gradients(network, jn.grad, jax.grad)
-        yield compare(f"gradient, {network.name}", both, (network.params, x, labels), rounds)
+        yield compare_stages(f"gradient, {network.name}", both, (network.params, x, labels), rounds)
 
 
-def lines(about: dict, results: list[dict]) -> list[str]:
+def guide_table(about: dict, results: list[dict]) -> list[str]:
     """The guide's table."""
     out = ["| case | ours: trace and lower, compile, instructions | best other | ratio of times |", "|---|---|---|--:|"]
     for result in results:

@@ -10,7 +10,7 @@ from jax import lax
 
 import jaxnets as jn
 
-from .gradient import labelled
+from .gradient import labelled_batch
 from .harness import Missing, Result, measure
 from .networks import Network, convnet, mlp
 from .peers import by_backpack, ggn_vector_by_curvlinops
@@ -103,7 +103,7 @@ def products(network: Network) -> dict:
     } | {name: without_v(contender) for name, contender in one_gradient(network).items()}
 
 
-def vector(params):
+def random_vector_like(params):
     """One like the parameters."""
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(3), len(leaves))
@@ -113,8 +113,8 @@ def vector(params):
 def run(quick: bool, scale: int) -> Iterator[Result]:
     for i, (batch, make) in enumerate(QUICK if quick else CASES):
         network = make()
-        case, args = f"{network.name}, B={batch * scale}", (network.params, *labelled(network, batch * scale))
+        case, args = f"{network.name}, B={batch * scale}", (network.params, *labelled_batch(network, batch * scale))
         yield measure("ggn", f"{case}: diagonal", diagonals(network), args, quick)
         if i == 0:
-            args = (network.params, vector(network.params), *args[1:])
+            args = (network.params, random_vector_like(network.params), *args[1:])
             yield measure("ggn", f"{case}: product with a vector", products(network), args, quick)

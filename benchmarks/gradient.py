@@ -21,7 +21,7 @@ QUICK = ((4, lambda: mlp(8, 6, 5)),)
 ADAM = optax.adam(1e-3)
 
 
-def of_examples(network: Network) -> tuple[Callable, Callable]:
+def per_example_losses(network: Network) -> tuple[Callable, Callable]:
     """The cross-entropy of every example, of (params, x, labels), with jaxnets' layers and in plain JAX."""
 
     def loss(params, x, labels):
@@ -34,13 +34,13 @@ def of_examples(network: Network) -> tuple[Callable, Callable]:
     return loss, plain
 
 
-def losses(network: Network) -> tuple[Callable, Callable]:
+def mean_losses(network: Network) -> tuple[Callable, Callable]:
     """Their means."""
-    loss, plain = of_examples(network)
+    loss, plain = per_example_losses(network)
     return (lambda *args: jn.mean(loss(*args))), (lambda *args: jnp.mean(plain(*args)))
 
 
-def labelled(network: Network, batch: int):
+def labelled_batch(network: Network, batch: int):
     """Inputs and labels."""
     x = network.inputs(batch)
     return x, jnp.arange(batch) % network.plain(network.params, x[:1]).shape[-1]
@@ -48,7 +48,7 @@ def labelled(network: Network, batch: int):
 
 def gradients(network: Network, ours: Callable, theirs: Callable) -> dict[str, Callable]:
     """Contenders by `grad` or `value_and_grad`, of jaxnets and of JAX."""
-    loss, plain = losses(network)
+    loss, plain = mean_losses(network)
     name = theirs.__name__
     return {
         f"jaxnets.{name}": ours(loss),
@@ -67,7 +67,7 @@ def training_step(value_and_grad: Callable) -> Callable:
     return step
 
 
-def under_way(params):
+def warm_adam_state(params):
     """Adam's state with second moments of 1: with the zeros that it starts from it would divide errors of rounding by 0."""
     moments, *rest = ADAM.init(params)
     return moments._replace(nu=jax.tree.map(jnp.ones_like, params)), *rest
@@ -76,8 +76,8 @@ def under_way(params):
 def run(quick: bool, scale: int) -> Iterator[Result]:
     for batch, make in QUICK if quick else CASES:
         network = make()
-        case, args = f"{network.name}, B={batch * scale}", (network.params, *labelled(network, batch * scale))
+        case, args = f"{network.name}, B={batch * scale}", (network.params, *labelled_batch(network, batch * scale))
         yield measure("gradient", case, gradients(network, jn.grad, jax.grad), args, quick)
         steps = gradients(network, jn.value_and_grad, jax.value_and_grad)
         steps = {name: training_step(function) for name, function in steps.items()}
-        yield measure("gradient", f"training step (adam), {case}", steps, (*args, under_way(network.params)), quick)
+        yield measure("gradient", f"training step (adam), {case}", steps, (*args, warm_adam_state(network.params)), quick)

@@ -17,7 +17,7 @@ import jaxnets as jn
 
 PEERS = ("asdex", "backpack-for-pytorch", "curvlinops-for-pytorch", "flax", "folx", "sparsejac", "torch")
 
-LONG = 30  # seconds that all rounds may take, of which there are two at least
+MAX_SECONDS = 30  # seconds that all rounds may take, of which there are two at least
 
 
 class Missing(str):
@@ -33,7 +33,7 @@ class Program(NamedTuple):
 
     run: Callable[[], Any]
     compiled: Any = None
-    rest: float = 0.0  # seconds until its threads are idle and do not slow the next one
+    rest_seconds: float = 0.0  # seconds until its threads are idle and do not slow the next one
 
 
 def is_jacobian(x) -> bool:
@@ -167,7 +167,7 @@ def largest_gap(a: np.ndarray, b: np.ndarray) -> float:
 def take_turns(programs: dict[str, Program], rounds: int, references: Sequence[str] = ()) -> dict[str, list[float]]:
     """Seconds of every run, in random order in a round; the slow take three turns, apart, so as not to cool the others.
 
-    Slow is who needs five times as long as the fastest that is no reference.  Rounds are fewer where they take LONG.
+    Slow is who needs five times as long as the fastest that is no reference.  Rounds are fewer where they take MAX_SECONDS.
     """
     times: dict[str, list[float]] = {name: [] for name in programs}
 
@@ -175,9 +175,9 @@ def take_turns(programs: dict[str, Program], rounds: int, references: Sequence[s
         start = time.perf_counter()
         programs[name].run()
         times[name].append(time.perf_counter() - start)
-        time.sleep(programs[name].rest)
+        time.sleep(programs[name].rest_seconds)
 
-    time.sleep(max(program.rest for program in programs.values()))
+    time.sleep(max(program.rest_seconds for program in programs.values()))
     for name in programs:  # one turn each tells who is slow
         turn(name)
     fastest = min(t[0] for name, t in times.items() if name not in references)
@@ -185,7 +185,7 @@ def take_turns(programs: dict[str, Program], rounds: int, references: Sequence[s
     for name in programs:
         if name not in fast:
             turn(name), turn(name)
-    rounds = min(rounds, max(2, int(LONG / sum(times[name][0] for name in fast))))
+    rounds = min(rounds, max(2, int(MAX_SECONDS / sum(times[name][0] for name in fast))))
     shuffled = np.random.default_rng(0)
     for _ in range(rounds):
         for i in shuffled.permutation(len(fast)):
@@ -198,7 +198,7 @@ def best_other(figures: dict[str, float]) -> str:
     return min((name for name in figures if not name.startswith("jaxnets")), key=figures.__getitem__)
 
 
-def table(title: str | None, results: list) -> Table:
+def console_table(title: str | None, results: list) -> Table:
     """Results of one type for the console: its COLUMNS, and the contenders that are missing."""
     out = Table(title=title, title_justify="left")
     columns = results[0].COLUMNS if results else {}
@@ -208,14 +208,14 @@ def table(title: str | None, results: list) -> Table:
         out.add_column(column, justify="left" if column in ("case", "contender") else "right")
     for result in results:
         figures = next(value for value in vars(result).values() if isinstance(value, dict))
-        rows = [(name, *(show(column, result, name) for column in columns.values())) for name in figures]
+        rows = [(name, *(figure_text(column, result, name) for column in columns.values())) for name in figures]
         rows += [(name, reason) for name, reason in result.missing.items()]
         for i, row in enumerate(rows):
             out.add_row(result.case if i == 0 else "", *row, end_section=i == len(rows) - 1)
     return out
 
 
-def show(column: Callable, result, name: str) -> str:
+def figure_text(column: Callable, result, name: str) -> str:
     """A figure to three digits; a dash where this contender has none."""
     try:
         return f"{column(result, name):.3g}"

@@ -6,7 +6,7 @@ import jax
 
 import jaxnets as jn
 
-from .gradient import labelled, losses
+from .gradient import labelled_batch, mean_losses
 from .harness import Result, measure
 from .networks import Network, mlp
 
@@ -51,7 +51,7 @@ def by_last_weights(network: Network) -> dict:
 
         return of_weights
 
-    loss, plain = map(of_last, losses(network))
+    loss, plain = map(of_last, mean_losses(network))
     return {
         "jaxnets.hessian": lambda *args: jn.hessian(loss)(*args).dense(),
         "jaxnets.hessian, plain jax.numpy": lambda *args: jn.hessian(plain)(*args).dense(),
@@ -63,7 +63,7 @@ def by_last_weights(network: Network) -> dict:
 def run(quick: bool, scale: int) -> Iterator[Result]:
     for batch, make in QUICK if quick else CASES:
         network = make()
-        args = (network.params, *labelled(network, batch * scale))
+        args = (network.params, *labelled_batch(network, batch * scale))
         case = f"{network.name} with tanh, B={batch * scale}"
         yield measure("hessian", f"{case}, by the input", by_input(network), args, quick)
         args = (network.params[-1][0], *args)

@@ -8,7 +8,7 @@ import numpy as np
 
 import jaxnets as jn
 
-from .gradient import labelled
+from .gradient import labelled_batch
 from .harness import Result, jitted, measure, reference
 from .networks import Network, mlp
 from .peers import by_backpack
@@ -18,7 +18,7 @@ CASES = ((128, lambda: mlp(784, 512, 512, 10)),)  # batch, network
 QUICK = ((4, lambda: mlp(8, 6, 5)),)
 
 
-def normal(pairs) -> list[tuple[np.ndarray, np.ndarray]]:
+def normalised_factors(pairs) -> list[tuple[np.ndarray, np.ndarray]]:
     """Factors of the same products, the second of trace 1: libraries put 1/B into different ones."""
     found = []
     for first, *rest in pairs:
@@ -27,8 +27,10 @@ def normal(pairs) -> list[tuple[np.ndarray, np.ndarray]]:
     return found
 
 
-def of_ours(tree) -> list:
-    return normal((k.first, k.last) for k in jax.tree.leaves(tree, is_leaf=lambda k: isinstance(k, jn.Kronecker)))
+def factors_of_ours(tree) -> list:
+    return normalised_factors(
+        (k.first, k.last) for k in jax.tree.leaves(tree, is_leaf=lambda k: isinstance(k, jn.Kronecker))
+    )
 
 
 def by_hand(params, x, labels):
@@ -58,13 +60,13 @@ def factors(network: Network) -> dict:
     """Contenders for the factors of every array of parameters, functions of (params, x, labels)."""
 
     def with_curvature(f: Callable):
-        return jitted(jn.kfac_factors(f, jn.cross_entropy), of_ours)
+        return jitted(jn.kfac_factors(f, jn.cross_entropy), factors_of_ours)
 
     return {
         "jaxnets.kfac_factors": with_curvature(network.layers),
         "jaxnets.kfac_factors, plain jax.numpy": with_curvature(network.plain),
-        "plain JAX by hand": jitted(by_hand, normal),
-        "BackPACK KFLR": by_backpack(network.module, "KFLR", as_numpy=normal),
+        "plain JAX by hand": jitted(by_hand, normalised_factors),
+        "BackPACK KFLR": by_backpack(network.module, "KFLR", as_numpy=normalised_factors),
         **one_gradient(network),
         "BackPACK KFAC, one sample": reference(by_backpack(network.module, "KFAC")),  # another answer: Monte Carlo
     }
@@ -73,7 +75,7 @@ def factors(network: Network) -> dict:
 def run(quick: bool, scale: int) -> Iterator[Result]:
     for batch, make in QUICK if quick else CASES:
         network = make()
-        args = (network.params, *labelled(network, batch * scale))
+        args = (network.params, *labelled_batch(network, batch * scale))
         case = f"{network.name}, B={batch * scale}: factors"
         # a row of V that nearly cancels is left with few digits: 1e-5 of its size in float32, by whichever library
         yield measure("kfac", case, factors(network), args, quick, 1e-4)

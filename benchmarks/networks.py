@@ -61,7 +61,7 @@ def torch_modules(kinds: str, params):
 def mlp(*widths: int, name: str = "MLP", smooth: bool = False) -> Network:
     """The traditional network, with ReLU, or with tanh if it has to be smooth."""
 
-    def made_of(linear, h):
+    def apply_with(linear, h):
         def apply(params, x):
             for i, (w, b) in enumerate(params):
                 x = linear(x if i == 0 else h(x), w, b)
@@ -73,9 +73,9 @@ def mlp(*widths: int, name: str = "MLP", smooth: bool = False) -> Network:
         f"{name} {'-'.join(map(str, widths))}",
         dense_layers(*widths),
         widths[:1],
-        made_of(jn.linear, jn.tanh if smooth else jn.relu),
-        made_of(affine, jnp.tanh if smooth else jax.nn.relu),
-        made_of(affine, lambda x: x.tanh() if smooth else x.relu()),
+        apply_with(jn.linear, jn.tanh if smooth else jn.relu),
+        apply_with(affine, jnp.tanh if smooth else jax.nn.relu),
+        apply_with(affine, lambda x: x.tanh() if smooth else x.relu()),
         lambda params: torch_modules((" Tanh " if smooth else " ReLU ").join(["Linear"] * len(params)), params),
     )
 
@@ -104,7 +104,7 @@ def residual(depth: int, width: int) -> Network:
 def convnet(size: int = 28, channels: tuple[int, int] = (8, 16), classes: int = 10, hidden: tuple[int, ...] = ()) -> Network:
     """Twice a convolution of 3×3, ReLU and max-pooling of 2×2; then linear, with hidden layers of ReLU before."""
 
-    def made_of(convolve, relu, pool, linear):
+    def apply_with(convolve, relu, pool, linear):
         def apply(params, x):
             kernels, ((w, b), *rest) = params[:2], params[2:]
             lead, x = x.shape[:-3], x.reshape(-1, *x.shape[-3:])
@@ -130,9 +130,9 @@ def convnet(size: int = 28, channels: tuple[int, int] = (8, 16), classes: int = 
         f"{name}, {size}×{size} images",
         [*kernels, *dense_layers(channels[1] * (size // 4) ** 2, *hidden, classes)],
         (1, size, size),
-        made_of(lambda x, w, b: jn.conv(x, w, b, padding=1), jn.relu, lambda x: jn.max_pool(x, kernel_size=2), jn.linear),
-        made_of(plain_conv, jax.nn.relu, plain_pool, affine),
-        made_of(
+        apply_with(lambda x, w, b: jn.conv(x, w, b, padding=1), jn.relu, lambda x: jn.max_pool(x, kernel_size=2), jn.linear),
+        apply_with(plain_conv, jax.nn.relu, plain_pool, affine),
+        apply_with(
             lambda x, w, b: torch_function("conv2d", x, w, b, padding=1),
             lambda x: x.relu(),
             lambda x: torch_function("max_pool2d", x, 2),
@@ -164,7 +164,7 @@ def attention(length: int = 16, width: int = 32, heads: int = 4) -> Network:
 def elementwise(n: int, depth: int = 4) -> Network:
     """x + tanh(x sin x), repeated."""
 
-    def chain(multiply, tanh, add):
+    def apply_with(multiply, tanh, add):
         def apply(params, x):
             for _ in range(depth):
                 x = add(x, tanh(multiply(jnp.sin(x), x)))
@@ -173,4 +173,4 @@ def elementwise(n: int, depth: int = 4) -> Network:
         return apply
 
     name = f"elementwise chain, n=10^{round(math.log10(n))}"
-    return Network(name, (), (n,), chain(jn.multiply, jn.tanh, jn.add), chain(jnp.multiply, jnp.tanh, jnp.add))
+    return Network(name, (), (n,), apply_with(jn.multiply, jn.tanh, jn.add), apply_with(jnp.multiply, jnp.tanh, jnp.add))

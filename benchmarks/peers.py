@@ -11,7 +11,7 @@ import numpy as np
 from .harness import Contender, Missing, Program, jitted
 
 
-def needs(package: str, project: str | None = None):
+def needs_package(package: str, project: str | None = None):
     """Decorates a function that makes a contender of this package; `project` is what pip calls it."""
 
     def decorate(make):
@@ -26,7 +26,7 @@ def needs(package: str, project: str | None = None):
     return decorate
 
 
-@needs("torch")
+@needs_package("torch")
 def on_torch(make: Callable, as_numpy: Callable = lambda answer: answer) -> Contender | Missing:
     """`make(*args)` gives the function that is timed, on the kind of device that JAX has chosen; args are torch's tensors.
 
@@ -48,7 +48,7 @@ def on_torch(make: Callable, as_numpy: Callable = lambda answer: answer) -> Cont
                 torch.cuda.synchronize()
             return answer
 
-        return Program(run, rest=0.02)  # its threads go on looking for work for some milliseconds
+        return Program(run, rest_seconds=0.02)  # its threads go on looking for work for some milliseconds
 
     def tensor(a):
         whole = jnp.issubdtype(a.dtype, jnp.integer)  # torch wants labels of 64 bits
@@ -85,7 +85,7 @@ def gradient_by_torch(module: Callable) -> Contender | Missing:
     return on_torch(make)
 
 
-@needs("backpack", "backpack-for-pytorch")
+@needs_package("backpack", "backpack-for-pytorch")
 def by_backpack(
     module: Callable, extension: str, finish: Callable = lambda found: found, as_numpy: Callable = lambda answer: answer
 ) -> Contender | Missing:
@@ -110,7 +110,7 @@ def by_backpack(
     return on_torch(make, as_numpy)
 
 
-@needs("curvlinops", "curvlinops-for-pytorch")
+@needs_package("curvlinops", "curvlinops-for-pytorch")
 def ggn_vector_by_curvlinops(module: Callable) -> Contender | Missing:
     """The Gauss-Newton matrix of the summed cross-entropy times v, of (params, v, x, labels)."""
 
@@ -126,7 +126,7 @@ def ggn_vector_by_curvlinops(module: Callable) -> Contender | Missing:
     return on_torch(make)
 
 
-@needs("folx")
+@needs_package("folx")
 def laplacian_by_folx(function: Callable, as_numpy: Callable) -> Contender:
     """The forward Laplacian of every example, of (params, x)."""
     import folx
@@ -137,24 +137,24 @@ def laplacian_by_folx(function: Callable, as_numpy: Callable) -> Contender:
     return jitted(jax.vmap(of_one, (None, 0)), as_numpy)
 
 
-@needs("asdex")
+@needs_package("asdex")
 def by_asdex(function: Callable) -> Contender:
     """The entries of the sparse Jacobian of (params, x) by x; preparing it finds the pattern and colours it."""
     import asdex
 
-    return entries(lambda params, x: asdex.jacobian(function, params, x, argnums=1))
+    return sparse_entries(lambda params, x: asdex.jacobian(function, params, x, argnums=1))
 
 
-@needs("sparsejac")
+@needs_package("sparsejac")
 def by_sparsejac(function: Callable) -> Contender:
     """The same; the pattern, a diagonal, is told, and preparing colours it."""
     import sparsejac
     from jax.experimental import sparse as patterns
 
-    return entries(lambda params, x: sparsejac.jacfwd(function, patterns.eye(x.size), argnums=1))
+    return sparse_entries(lambda params, x: sparsejac.jacfwd(function, patterns.eye(x.size), argnums=1))
 
 
-def entries(make: Callable) -> Contender:
+def sparse_entries(make: Callable) -> Contender:
     def prepare(*args):
         jacobian = make(*args)
         return jitted(lambda *args: jacobian(*args).data).prepare(*args)

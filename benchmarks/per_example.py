@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 import jaxnets as jn
 
-from .gradient import labelled, of_examples
+from .gradient import labelled_batch, per_example_losses
 from .harness import Contender, Missing, Result, measure, reference
 from .networks import Network, convnet, mlp, torch_function
 from .peers import by_backpack, gradient_by_torch, on_torch
@@ -21,7 +21,7 @@ QUICK = ((4, lambda: mlp(8, 6, 5)), (2, lambda: convnet(4, (1, 2), 3, hidden=(4,
 
 def one_gradient(network: Network) -> dict[str, Contender | Missing]:
     """References: the gradient of the summed loss, by JAX and by torch."""
-    plain = of_examples(network)[1]
+    plain = per_example_losses(network)[1]
     return {
         "jax.grad, one gradient": reference(jax.grad(lambda *args: jnp.sum(plain(*args)))),
         "torch, one gradient": reference(gradient_by_torch(network.module)),
@@ -49,7 +49,7 @@ def norms_by_torch(gradients: list):
 
 def norms(network: Network) -> dict:
     """Contenders for [B], functions of (params, x, labels)."""
-    loss, plain = of_examples(network)
+    loss, plain = per_example_losses(network)
 
     def vmapped(*args):
         gradients = jax.vmap(jax.grad(plain), (None, 0, 0))(*args)
@@ -68,6 +68,6 @@ def norms(network: Network) -> dict:
 def run(quick: bool, scale: int) -> Iterator[Result]:
     for batch, make in QUICK if quick else CASES:
         network = make()
-        args = (network.params, *labelled(network, batch * scale))
+        args = (network.params, *labelled_batch(network, batch * scale))
         contenders = norms(network) | one_gradient(network)
         yield measure("per_example", f"{network.name}, B={batch * scale}: norms", contenders, args, quick)

@@ -12,24 +12,24 @@ FILES = ("README.md", "jaxnets/guide/performance.md", "jaxnets/guide/accuracy.md
 
 
 def report(questions: dict):
-    """Rewrite every table between its marks: a question's own where its module has `lines`, else "benchmarks".
+    """Rewrite every table between its marks: a question's own where its module has a `guide_table`, else "benchmarks".
 
     The ratios of all others are summed up as "headlines".
     """
     groups = newest(list(questions))
-    marks: dict[str, tuple[Callable, list[str]]] = {"benchmarks": (timing_lines, [])}
+    marks: dict[str, tuple[Callable, list[str]]] = {"benchmarks": (timing_table, [])}
     for name, module in questions.items():
-        if hasattr(module, "lines"):
-            marks[name] = module.lines, [name]
+        if hasattr(module, "guide_table"):
+            marks[name] = module.guide_table, [name]
         else:
             marks["benchmarks"][1].append(name)
     for mark, (lines, names) in marks.items():
         out = []
         for about, results in groups:
             if results := [r for r in results if r["question"] in names]:
-                out += [heading(about), "", *lines(about, results), ""]
+                out += [where_measured(about), "", *lines(about, results), ""]
         write(mark, out[:-1])
-    write("headlines", headline_lines(groups, {name: questions[name].__doc__ for name in marks["benchmarks"][1]}))
+    write("headlines", headline_table(groups, {name: questions[name].__doc__ for name in marks["benchmarks"][1]}))
 
 
 def newest(order: list[str]) -> list[tuple[dict, list[dict]]]:
@@ -66,7 +66,7 @@ def write(mark: str, lines: list[str]):
     print(f"{mark}: skipped, no marks {begin} and {end} in {', '.join(FILES)}")
 
 
-def heading(about: dict) -> str:
+def where_measured(about: dict) -> str:
     device = f"{about['device']} ({about['platform']}, {about.get('cores', 'unknown')} cores)"
     versions = [f"{name} {about[name]}" for name in ("jax", *PEERS) if name in about]
     versions += [about["flags"]] if "flags" in about else []
@@ -86,7 +86,7 @@ def ratio(result: dict) -> float:
     return result["milliseconds"][ours] / result["milliseconds"][other]
 
 
-def headline_lines(groups: list[tuple[dict, list[dict]]], questions: dict[str, str]) -> list[str]:
+def headline_table(groups: list[tuple[dict, list[dict]]], questions: dict[str, str]) -> list[str]:
     """A line for every question and device: from where to where its cases' ratios reach."""
     out = []
     for name, asked in questions.items():
@@ -98,7 +98,7 @@ def headline_lines(groups: list[tuple[dict, list[dict]]], questions: dict[str, s
     return [*header, *out] if out else []
 
 
-def timing_lines(about: dict, results: list[dict]) -> list[str]:
+def timing_table(about: dict, results: list[dict]) -> list[str]:
     told = "Medians of alternating runs, ratio of ours to the best other"
     columns = ["question", "case", "ours", "best other", "ratio"]
     if units := any(result.get("unit") for result in results):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 import jaxnets as jn
 
-from .gradient import gradients, labelled
+from .gradient import gradients, labelled_batch
 from .harness import Result, jitted, measure, take_turns
 from .input_jacobian import diagonals, jacobians
 from .networks import elementwise, mlp
@@ -37,26 +37,26 @@ class Roofline:
     }
 
 
-def seconds(function: Callable, *args) -> float:
+def fastest_run(function: Callable, *args) -> float:
     return min(take_turns({"it": jitted(function).prepare(*args)}, 5)["it"])
 
 
-def machine(quick: bool) -> dict[str, float]:
+def machine_limits(quick: bool) -> dict[str, float]:
     """GFLOP/s of the best square product, sizes growing until one takes a tenth of a second, and GB/s of a large copy."""
     best, size, taken = 0.0, 128, 0.0
     while taken < (1e-4 if quick else 0.1):
         a = jax.random.normal(jax.random.key(0), (size, size))
-        taken = seconds(jnp.matmul, a, a)
+        taken = fastest_run(jnp.matmul, a, a)
         best, size = max(best, 2e-9 * size**3 / taken), 2 * size
     x = jnp.ones(2**20 if quick else 2**26)  # beyond every cache
-    return {"GFLOP/s": best, "GB/s": 2e-9 * x.nbytes / seconds(jnp.negative, x)}
+    return {"GFLOP/s": best, "GB/s": 2e-9 * x.nbytes / fastest_run(jnp.negative, x)}
 
 
 def run(quick: bool, scale: int) -> Iterator[Roofline]:
-    limits = machine(quick)
+    limits = machine_limits(quick)
     network, batch = (mlp(8, 6, 5), 4) if quick else (mlp(784, 512, 512, 10), 256)
     chain = elementwise(100 if quick else 10**7)
-    x, labels = labelled(network, batch * scale)
+    x, labels = labelled_batch(network, batch * scale)
     counted = ("jaxnets, diagonal", "jaxnets, plain jax.numpy", "jvp of ones, structure known")
     cases = {
         f"Jacobian, {network.name}, B={len(x)}": (jacobians(network), (network.params, x)),
@@ -64,10 +64,10 @@ def run(quick: bool, scale: int) -> Iterator[Roofline]:
         chain.name: ({name: diagonals(chain)[name] for name in counted}, (chain.params, chain.inputs(1)[0])),
     }
     for case, (contenders, args) in cases.items():
-        yield judge(measure("roofline", case, contenders, args, quick), limits)
+        yield against_limits(measure("roofline", case, contenders, args, quick), limits)
 
 
-def judge(result: Result, limits: dict[str, float]) -> Roofline:
+def against_limits(result: Result, limits: dict[str, float]) -> Roofline:
     gflops = {name: 1e-6 * count / result.milliseconds[name] for name, count in result.flops.items()}
     gbytes = {name: 1e-6 * count / result.milliseconds[name] for name, count in result.bytes_accessed.items()}
     counted = [name for name in gflops if name in gbytes]  # not every device counts
@@ -75,7 +75,7 @@ def judge(result: Result, limits: dict[str, float]) -> Roofline:
     return Roofline("roofline", result.case, gflops, gbytes, fraction, limits, result.missing)
 
 
-def lines(about: dict, results: list[dict]) -> list[str]:
+def guide_table(about: dict, results: list[dict]) -> list[str]:
     """The guide's table."""
     limits = results[0]["limits"]
     out = [

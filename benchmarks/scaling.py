@@ -47,14 +47,14 @@ class Scaling:
     }
 
 
-def slope(sizes, figures) -> float:
+def log_slope(sizes, figures) -> float:
     """d log figure / d log size over the upper half of the sizes, where overheads count least."""
     upper = slice(-(len(sizes) // 2 + 1), None)
     found = np.polyfit(np.log(sizes[upper]), np.log(np.maximum(figures[upper], 1e-9)), 1)[0]
     return round(float(found), 3) + 0.0  # not -0
 
 
-def grow(axis: str, unit: str, sizes, network: Callable, batch: Callable, quick: bool, scale: int) -> Scaling:
+def measure_growth(axis: str, unit: str, sizes, network: Callable, batch: Callable, quick: bool, scale: int) -> Scaling:
     found = []
     for n in sizes:
         made = network(n)
@@ -63,12 +63,12 @@ def grow(axis: str, unit: str, sizes, network: Callable, batch: Callable, quick:
         found.append(measure("scaling", f"{axis} {n}", contenders, args, quick))
     fields = ("milliseconds", "temporary_bytes")
     ms, memory = ({name: [getattr(r, field)[name] for r in found] for name in NAMES} for field in fields)
-    slopes = ({name: slope(sizes, figures[name]) for name in NAMES} for figures in (ms, memory))
+    slopes = ({name: log_slope(sizes, figures[name]) for name in NAMES} for figures in (ms, memory))
     return Scaling("scaling", axis, unit, list(sizes), *slopes, ms, memory)
 
 
 def run(quick: bool, scale: int) -> Iterator[Scaling]:
-    results = [grow(axis, *rest, quick, scale) for axis, rest in (QUICK if quick else AXES).items()]
+    results = [measure_growth(axis, *rest, quick, scale) for axis, rest in (QUICK if quick else AXES).items()]
     yield from results
     try:
         plot(results, io.BytesIO() if quick else PICTURE)
@@ -99,7 +99,7 @@ def plot(results: list[Scaling], target):
     figure.savefig(target, dpi=150)
 
 
-def lines(about: dict, results: list[dict]) -> list[str]:
+def guide_table(about: dict, results: list[dict]) -> list[str]:
     """The guide's table, and the picture."""
     out = ["| what grows | sizes | contender | time ~ size to the power of | temporary memory ~ | at the largest |"]
     out.append("|---|---|---|--:|--:|---|")

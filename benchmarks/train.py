@@ -23,11 +23,11 @@ from jaxnets.learn.train import fit
 
 from .harness import Disagreement, Missing, Result
 from .networks import affine
-from .peers import needs
+from .peers import needs_package
 
 RECIPE = RECIPES["mnist"]  # its sizes, without the dropout, which libraries draw differently
-TRIAL = 2  # epochs, to compare losses and to choose between loops
-FIRST = 4  # steps after which losses are equal but for rounding; later ones are chaotic
+TRIAL_EPOCHS = 2  # epochs, to compare losses and to choose between loops
+COMPARED_STEPS = 4  # steps after which losses are equal but for rounding; later ones are chaotic
 
 
 class Task(NamedTuple):
@@ -101,7 +101,7 @@ def by_fit(task: Task, gradient: str) -> Train:
     return train
 
 
-def by_loop(task: Task, scores: Callable, params, x: np.ndarray, scan: bool) -> Train:
+def by_hand_written_loop(task: Task, scores: Callable, params, x: np.ndarray, scan: bool) -> Train:
     """The loop that one writes by hand for logits `scores(params, x)`: a compiled step a batch, or a scan an epoch."""
     optimizer = task.optimizer
 
@@ -151,10 +151,10 @@ def by_jax(task: Task, scan: bool) -> Train:
                 x = jax.nn.relu(affine(x.reshape(len(x), -1), **p))
         return affine(x.reshape(len(x), -1), **last)
 
-    return by_loop(task, scores, task.params, task.data.x, scan)
+    return by_hand_written_loop(task, scores, task.params, task.data.x, scan)
 
 
-@needs("flax")
+@needs_package("flax")
 def by_flax(task: Task, scan: bool, reshapes: bool = False) -> Train | Missing:
     """In flax.linen, whose images have their channels last; jitted functions of flax.nnx take as long.
 
@@ -179,7 +179,7 @@ def by_flax(task: Task, scan: bool, reshapes: bool = False) -> Train | Missing:
             return linen.Dense(task.features[-1])(x)
 
     x = np.moveaxis(task.data.x, 1, -1) if task.channels else task.data.x
-    return by_loop(task, Network().apply, to_flax(task.params), x, scan)
+    return by_hand_written_loop(task, Network().apply, to_flax(task.params), x, scan)
 
 
 def to_flax(params):
@@ -201,7 +201,9 @@ def to_flax(params):
 # --- figures ------------------------------------------------------------------------------------------------------
 
 
-def made(task: Task, scans: dict[str, bool]) -> tuple[dict[str, Train], dict[str, dict[str, Train]], dict[str, str]]:
+def make_contenders(
+    task: Task, scans: dict[str, bool]
+) -> tuple[dict[str, Train], dict[str, dict[str, Train]], dict[str, str]]:
     """Our contenders, those of each library, and why a library is missing."""
     ours = {f"jaxnets.fit, {gradient}": by_fit(task, gradient) for gradient in ("manual", "autodiff")}
     theirs, missing = {}, {}
@@ -217,9 +219,11 @@ def made(task: Task, scans: dict[str, bool]) -> tuple[dict[str, Train], dict[str
     return ours, theirs, missing
 
 
-def tried(task: Task, contenders: dict[str, Train], tolerance: float) -> tuple[dict[str, Training], dict[str, float]]:
+def try_contenders(
+    task: Task, contenders: dict[str, Train], tolerance: float
+) -> tuple[dict[str, Training], dict[str, float]]:
     """Short trainings, and how far the loss of the first epoch is from that of the first contender."""
-    trials = {name: train(TRIAL) for name, train in contenders.items()}
+    trials = {name: train(TRIAL_EPOCHS) for name, train in contenders.items()}
     first = next(iter(trials))
     gap = {name: abs(trial.losses[0] - trials[first].losses[0]) for name, trial in trials.items()}
     for name in gap:
@@ -228,13 +232,13 @@ def tried(task: Task, contenders: dict[str, Train], tolerance: float) -> tuple[d
     return trials, gap
 
 
-def compare(task: Task, rounds: int, scans: dict[str, bool]) -> Iterator[Result]:
+def compare_trainings(task: Task, rounds: int, scans: dict[str, bool]) -> Iterator[Result]:
     """Of each library's loops the one that a trial finds faster takes turns with ours, each time compiled anew."""
-    few = task._replace(data=task.data.take(slice(FIRST * task.batch)))
+    few = task._replace(data=task.data.take(slice(COMPARED_STEPS * task.batch)))
     for part, tolerance in ((few, 1e-5), (task, 1e-3))[: 2 if rounds else 1]:
-        ours, theirs, missing = made(part, scans)
+        ours, theirs, missing = make_contenders(part, scans)
         everyone = {**ours, **{name: train for loops in theirs.values() for name, train in loops.items()}}
-        trials, gap = tried(part, everyone, tolerance)
+        trials, gap = try_contenders(part, everyone, tolerance)
     contenders = dict(ours)
     for loops in theirs.values():
         another = {name: float(np.mean(np.diff(trials[name].seconds))) for name in loops}
@@ -242,7 +246,7 @@ def compare(task: Task, rounds: int, scans: dict[str, bool]) -> Iterator[Result]
         best = min(expected, key=expected.__getitem__)
         contenders[best] = loops[best]
         missing |= {name: f"slower: {another[name]:.2g} s an epoch" for name in loops if name != best}
-    found = take_turns(task, contenders, rounds) if rounds else {name: [trials[name]] for name in contenders}
+    found = train_in_turns(task, contenders, rounds) if rounds else {name: [trials[name]] for name in contenders}
 
     def medians(figure: Callable[[Training], float]) -> dict[str, float]:
         return {name: float(np.median([figure(training) for training in runs])) for name, runs in found.items()}
@@ -255,7 +259,7 @@ def compare(task: Task, rounds: int, scans: dict[str, bool]) -> Iterator[Result]
     yield Result("train", f"{task.name}: another epoch", another, **common)
 
 
-def take_turns(task: Task, contenders: dict[str, Train], rounds: int) -> dict[str, list[Training]]:
+def train_in_turns(task: Task, contenders: dict[str, Train], rounds: int) -> dict[str, list[Training]]:
     """Whole trainings, in random order in a round; who trains also waits for tracing and compiling."""
     found: dict[str, list[Training]] = {name: [] for name in contenders}
     shuffled = np.random.default_rng(0)
@@ -284,9 +288,9 @@ def run(quick: bool, scale: int) -> Iterator[Result]:
         return
     scans = {"a step a batch": False}
     if quick:
-        small = dataclasses.replace(images, x=images.x.reshape(-1, 1, 8, 8)).take(slice(FIRST * batch))
-        yield from compare(convnet(small, (4,), 8, batch, TRIAL), 0, scans)
+        small = dataclasses.replace(images, x=images.x.reshape(-1, 1, 8, 8)).take(slice(COMPARED_STEPS * batch))
+        yield from compare_trainings(convnet(small, (4,), 8, batch, TRIAL_EPOCHS), 0, scans)
         return
     scans["a scan an epoch"] = True
-    yield from compare(convnet(images, (16, 32), 128, batch, RECIPE.epochs), 3, scans)
-    yield from compare(mlp(images, (512, 512), batch, RECIPE.epochs), 9, scans)
+    yield from compare_trainings(convnet(images, (16, 32), 128, batch, RECIPE.epochs), 3, scans)
+    yield from compare_trainings(mlp(images, (512, 512), batch, RECIPE.epochs), 9, scans)

@@ -117,17 +117,17 @@ class Tricks:
     """Print JSON instead of tables."""
 
     def run(self) -> int:
-        from ..course.tricks import TRICKS, run
+        from ..course.tricks import TRICKS, measure_trick
 
         collected = []
         with usage_errors():
             folder = free_folder(self.output, "tricks") if self.pictures else None
             for name in TRICKS if self.name == "all" else [self.name]:
-                finding = run(name, seeds=self.seeds, quick=self.quick, output=folder)
+                result = measure_trick(name, seeds=self.seeds, quick=self.quick, output=folder)
                 if self.json:
-                    collected.append(finding.to_json())
+                    collected.append(result.to_json())
                 else:
-                    print_tables(finding, "")
+                    print_tables(result, "")
         if self.json:
             print_json(collected)
         return 0

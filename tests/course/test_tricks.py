@@ -13,8 +13,17 @@ import optax
 import pytest
 
 from jaxnets import LAYERS, data, models
-from jaxnets.course.tricks import TRICKS, restraint, run, signals, training
-from jaxnets.course.tricks.finding import Claim, Finding, Lines, Points, beats, number, show, verdict
+from jaxnets.course.tricks import TRICKS, measure_trick, restraint, signals, training
+from jaxnets.course.tricks.result import (
+    Claim,
+    LinesPanel,
+    PointsPanel,
+    TrickResult,
+    beats,
+    median_and_range,
+    number_text,
+    verdict,
+)
 from jaxnets.learn.initializers import kaiming_normal
 
 pytestmark = [pytest.mark.unoptimized, pytest.mark.newest]
@@ -26,16 +35,16 @@ FASTER = Claim("time (ms)", "the goal comes soonest with")
 
 @functools.cache
 def found(name):
-    return run(name, quick=True)
+    return measure_trick(name, quick=True)
 
 
 def made(one, other, **more):
     rows = {"one": [one, [1, 1, 1]], "other": [other, [2, 2, 2]]}
     panels = (
-        Lines("curves", "x", "y", [1, 2], {"one": [[1, 2]] * 3, "other": [[math.nan, 1], [3, math.inf], [0, 2]]}, "xy"),
-        Points("times", "time (ms)"),
+        LinesPanel("curves", "x", "y", [1, 2], {"one": [[1, 2]] * 3, "other": [[math.nan, 1], [3, math.inf], [0, 2]]}, "xy"),
+        PointsPanel("times", "time (ms)"),
     )
-    return Finding("a network, 2-3", ("time (ms)", "width"), rows, (FASTER,), panels, "made", "Which one?", **more)
+    return TrickResult("a network, 2-3", ("time (ms)", "width"), rows, (FASTER,), panels, "made", "Which one?", **more)
 
 
 # --- every trick --------------------------------------------------------------------------------------------------
@@ -50,7 +59,7 @@ def test_a_trick_gives_rows_and_a_sentence_with_numbers(name):
         assert [len(values) for values in row] == [2] * len(finding.columns)
     for claim in finding.claims:
         for values in finding.column(claim.column, claim.among).values():
-            assert number(np.median(values)) in finding.sentence
+            assert number_text(np.median(values)) in finding.sentence
     assert finding.sentence.split() == str(finding).split()[-len(finding.sentence.split()) :]
     as_json = finding.to_json()
     assert json.loads(json.dumps(as_json, allow_nan=False)) == as_json
@@ -80,17 +89,17 @@ def test_its_picture_has_all_panels(name):
 
 def test_an_unknown_trick_names_the_known_ones():
     with pytest.raises(ValueError, match="unknown trick 'nonsense'; known: activations, cross_entropy"):
-        run("nonsense")
+        measure_trick("nonsense")
 
 
 @pytest.mark.parametrize("seeds", [1, 0, -3, 2.5])
 def test_a_spread_needs_two_seeds(seeds):
     with pytest.raises(ValueError, match="at least 2"):
-        run("l2", seeds=seeds)
+        measure_trick("l2", seeds=seeds)
 
 
 def test_a_folder_gets_picture_and_numbers(tmp_path):
-    finding = run("log_softmax", quick=True, output=tmp_path / "new")
+    finding = measure_trick("log_softmax", quick=True, output=tmp_path / "new")
     assert (tmp_path / "new" / "log_softmax.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((tmp_path / "new" / "log_softmax.json").read_text()) == finding.to_json()
 
@@ -98,9 +107,9 @@ def test_a_folder_gets_picture_and_numbers(tmp_path):
 def test_without_matplotlib_it_says_what_to_install(monkeypatch, tmp_path):
     import jaxnets.show.plots
 
-    monkeypatch.delattr(jaxnets, "plots")
+    monkeypatch.delattr(jaxnets.show, "plots")
     monkeypatch.setitem(sys.modules, "jaxnets.show.plots", None)
-    for action in (made([1, 2, 3], [4, 5, 6]).figure, lambda: run("batch_size", output=tmp_path)):
+    for action in (made([1, 2, 3], [4, 5, 6]).figure, lambda: measure_trick("batch_size", output=tmp_path)):
         with pytest.raises(ModuleNotFoundError, match=r"jaxnets\[plot\]"):
             action()
 
@@ -161,12 +170,12 @@ def test_a_difference_must_exceed_the_spread(a, b, expected):
     ],
 )  # fmt: skip
 def test_numbers_have_three_digits(value, text):
-    assert number(value) == text
+    assert number_text(value) == text
 
 
 def test_cells_show_median_and_range():
-    assert show([3, 1, 2], "ms") == "2 ms (1 – 3)"
-    assert show([2, 2], "ms") == "2 ms"
+    assert median_and_range([3, 1, 2], "ms") == "2 ms (1 – 3)"
+    assert median_and_range([2, 2], "ms") == "2 ms"
     lines = str(made([1, 2, 3], [4, 5, 6])).splitlines()
     row = next(i for i, line in enumerate(lines) if "│ one" in line)
     assert lines[row].split() == ["│", "one", "│", "2", "│", "1", "│"]
@@ -187,12 +196,14 @@ def small():
     """A model and two starts of it, on half of a small spiral each."""
     model = models.mlp(6, 3)
     splits = [data.split(data.spiral(points=20, seed=seed), 0.5, seed) for seed in range(2)]
-    return model, training.starts(model, splits)
+    return model, training.make_starts(model, splits)
 
 
 def test_training_takes_the_best_rate(small):
     model, own = small
-    runs = training.train(model, LAYERS["nll"], {"a": own, "b": own}, optax.sgd, [0.0, 0.5, 1e30], epochs=3, batch_size=10)
+    runs = training.train_at_best_rate(
+        model, LAYERS["nll"], {"a": own, "b": own}, optax.sgd, [0.0, 0.5, 1e30], epochs=3, batch_size=10
+    )
     assert runs["a"].rate == runs["b"].rate == 0.5
     for name, curve in runs["a"].curves.items():
         assert curve.shape == (2, 4)
@@ -202,8 +213,8 @@ def test_training_takes_the_best_rate(small):
 
 def test_fit_and_training_side_by_side_agree(small):
     model, own = small
-    side_by_side = training.train(model, LAYERS["nll"], {"a": own}, optax.sgd, [0.5], epochs=3)["a"]
-    one_by_one = training.refit(model, LAYERS["nll"], own, optax.sgd, 0.5, epochs=3)
+    side_by_side = training.train_at_best_rate(model, LAYERS["nll"], {"a": own}, optax.sgd, [0.5], epochs=3)["a"]
+    one_by_one = training.fit_one_by_one(model, LAYERS["nll"], own, optax.sgd, 0.5, epochs=3)
     for name, curve in side_by_side.curves.items():
         np.testing.assert_allclose(one_by_one.curves[name], curve, rtol=1e-4, atol=1e-5)
     assert one_by_one.seconds.shape == (2, 4)
@@ -213,8 +224,8 @@ def test_fit_and_training_side_by_side_agree(small):
 def test_the_first_epoch_that_reaches_a_goal():
     curves = {training.ACCURACY: np.array([[10, 50, 90], [10, 20, 30]]), training.LOSS: np.array([[3, 2, 1], [0.5, 2, 1]])}
     runs = training.Runs(0.1, None, curves)
-    np.testing.assert_array_equal(training.epochs_to(50, runs), [1, math.inf])
-    np.testing.assert_array_equal(training.epochs_to(1, runs, training.LOSS), [2, 0])
+    np.testing.assert_array_equal(training.epochs_until(50, runs), [1, math.inf])
+    np.testing.assert_array_equal(training.epochs_until(1, runs, training.LOSS), [2, 0])
 
 
 def test_norms_of_gradients_and_jacobians_by_layer():
@@ -222,7 +233,7 @@ def test_norms_of_gradients_and_jacobians_by_layer():
     params = model.init(jax.random.key(0), (6,), jnp.float64)
     x = jax.random.normal(jax.random.key(1), (7, 6))
     labels = np.arange(7) % 3
-    factors, norms = jax.jit(functools.partial(signals.backward, model))(params, x, labels)
+    factors, norms = jax.jit(functools.partial(signals.layer_norms, model))(params, x, labels)
     (w1, w2, w3), (b1, b2, b3) = ([np.asarray(params[i][name]) for i in (0, 2, 4)] for name in ("w", "b"))
     z1 = np.tanh(np.asarray(x) @ w1.T + b1)
     z2 = np.tanh(z1 @ w2.T + b2)

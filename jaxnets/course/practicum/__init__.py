@@ -11,15 +11,15 @@ from ...errors import CheckpointError
 from ...learn import data, spec
 from ...learn.checkpoint import read_config
 from ...learn.evaluate import Evaluation
-from ...learn.evaluate import evaluate as measure
+from ...learn.evaluate import evaluate as evaluate_model
 from ...learn.models import Model
 from ...learn.train import restore
 from ...show.formats import import_plots
 from . import images, regression, spiral
-from .run import Recipe, Report, Run
+from .run import Recipe, Run, StudyResult
 from .space import space
 
-__all__ = ["RECIPES", "Recipe", "Report", "evaluate", "space", "train"]
+__all__ = ["RECIPES", "Recipe", "StudyResult", "evaluate", "space", "train"]
 
 
 def train(
@@ -35,7 +35,7 @@ def train(
     pictures: bool = True,
     resume: bool = False,
     progress: bool = False,
-) -> Report:
+) -> StudyResult:
     """Train the networks of a task, `spiral`, `regression`, `digits` or `mnist`, and tell what they learned.
 
     What is not given is the recipe's; `batch_size=0` is full-batch.  `model`, or its description, takes the place of the
@@ -83,7 +83,7 @@ def evaluate(checkpoint) -> Evaluation:
     if task not in known or not isinstance(seed, int):
         raise CheckpointError(f"{path}: of {task or 'no task'}, expected one with classes: {', '.join(known)}")
     model, params, _ = restore(path)
-    return measure(model, params, RECIPES[task].data(seed)[1], RECIPES[task].loss)
+    return evaluate_model(model, params, RECIPES[task].data(seed)[1], RECIPES[task].loss)
 
 
 def _decreasing(optimizer):
@@ -95,7 +95,7 @@ RECIPES: dict[str, Recipe] = {
     "spiral": Recipe(
         data=lambda seed: data.split(data.spiral(seed=seed), 0.2, seed),
         model="linear(100) relu linear(3) log_softmax",
-        others={
+        other_models={
             "linear": "linear(100) linear(3) log_softmax",
             "hidden": "linear(100) relu linear(2) linear(3) log_softmax",
         },
@@ -109,7 +109,7 @@ RECIPES: dict[str, Recipe] = {
     "regression": Recipe(
         data=lambda seed: (data.cubic(seed=seed), data.cubic(seed=seed + 1)),
         model="linear(100) relu linear(1)",
-        others={"tanh": "linear(100) tanh linear(1)"},
+        other_models={"tanh": "linear(100) tanh linear(1)"},
         loss=LAYERS["squared_error"],
         epochs=1000,
         batch_size=None,

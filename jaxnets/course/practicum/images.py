@@ -9,14 +9,14 @@ from jax.scipy.ndimage import map_coordinates
 from ...learn import data
 from ...learn.data import Dataset
 from ...learn.evaluate import predict
-from .run import Report, Run
+from .run import Run, StudyResult
 from .scores import Scores, score_table
 
 
-def study(run: Run) -> Report:
+def study(run: Run) -> StudyResult:
     """Digits: learning curves, the confusion matrix, calibration and the most confident mistakes."""
     model = run.model
-    result = run.fit(model, run.begin(model))
+    result = run.fit(model, run.initial_params(model))
     scores = Scores.of(run, model, result)
     found = scores.held_out
     wrong = round((1 - scores.accuracy) * found.examples)
@@ -27,17 +27,17 @@ def study(run: Run) -> Report:
     ]
     pictures = []
     if run.plots:
-        plots, spaces = run.plots, run.title(model)
+        plots, space_chain = run.plots, run.space_chain(model)
         pictures = [
-            run.save(plots.learning_curves(result.history, spaces), "curves.png"),
+            run.save(plots.learning_curves(result.history, space_chain), "curves.png"),
             run.save(plots.confusion(found.confusion, f"held-out accuracy {scores.accuracy:.1%}"), "confusion.png"),
             run.save(plots.calibration(found.calibration, f"{found.examples:,} held-out images"), "calibration.png"),
-            run.save(_mistakes(run, model, result.params), "mistakes.png"),
+            run.save(_mistakes_figure(run, model, result.params), "mistakes.png"),
         ]
-    return Report({**run.about(), **scores.to_json()}, lines, pictures)
+    return StudyResult({**run.description(), **scores.to_json()}, lines, pictures)
 
 
-def _mistakes(run, model, params, most: int = 18):
+def _mistakes_figure(run, model, params, most: int = 18):
     """The images that a classifier was most confidently wrong about."""
     probabilities = np.exp(predict(model, params, run.held_out.x))
     seen, sure = probabilities.argmax(1), probabilities.max(1)

@@ -12,27 +12,29 @@ from ...learn.data import Dataset
 from ...learn.evaluate import predict
 from ...learn.models import Model
 from ...losses.regression import squared_error
-from .run import Report, Run, nonlinearity, table
+from .run import Run, StudyResult, nonlinearity_name, text_table
 
-MEMBERS, INTERVAL, WIDE = 5, (-1.0, 1.0), (-2.0, 2.0)
+MEMBERS, INTERVAL, ASKED = 5, (-1.0, 1.0), (-2.0, 2.0)
 
 
-def study(run: Run) -> Report:
+def study(run: Run) -> StudyResult:
     """Networks that agree where they saw data, and how far they part where they did not."""
-    word = nonlinearity(run.model)
-    names = [run.model.name if word in run.recipe.others else word, *run.recipe.others]
-    chosen = [run.model, *map(run.other, run.recipe.others)]
+    word = nonlinearity_name(run.model)
+    names = [run.model.name if word in run.recipe.other_models else word, *run.recipe.other_models]
+    chosen = [run.model, *map(run.other_model, run.recipe.other_models)]
     for model in chosen:
-        run.begin(model)  # does every one fit?
+        run.initial_params(model)  # does every one fit?
     together = [_ensemble(model, MEMBERS) for model in chosen]
-    wide = dataclasses.replace(run, training=_repeated(run.training), held_out=_repeated(run.held_out))
-    x = np.linspace(*WIDE, 401)
+    wide = dataclasses.replace(
+        run, training=_with_repeated_targets(run.training), held_out=_with_repeated_targets(run.held_out)
+    )
+    x = np.linspace(*ASKED, 401)
     inside = (x >= INTERVAL[0]) & (x <= INTERVAL[1])
     found: dict[str, dict[str, Any]] = {}
     predictions: dict[str, np.ndarray] = {}
     variances: dict[str, np.ndarray] = {}
     for i, (name, model, ensemble) in enumerate(zip(names, chosen, together, strict=True)):
-        result = wide.fit(ensemble, wide.begin(ensemble), name if i else "")
+        result = wide.fit(ensemble, wide.initial_params(ensemble), name if i else "")
         mean = predict(ensemble, result.params, run.held_out.x).mean(1)
         predictions[name] = predict(ensemble, result.params, x[:, None]).T
         deviation, alone = predictions[name].std(0), _laplace_deviation(model, result.params, run.training, x)
@@ -64,8 +66,9 @@ def study(run: Run) -> Report:
         *("Laplace inside", "Laplace outside", "seconds"),
     )
     lines = [
-        table(
-            f"{run.training.size} points on {INTERVAL[0]:g} … {INTERVAL[1]:g}, networks asked on {WIDE[0]:g} … {WIDE[1]:g}",
+        text_table(
+            f"{run.training.size} points on {INTERVAL[0]:g} … {INTERVAL[1]:g}, "
+            f"networks asked on {ASKED[0]:g} … {ASKED[1]:g}",
             columns,
             rows,
         ),
@@ -75,12 +78,13 @@ def study(run: Run) -> Report:
     pictures = []
     if run.plots:
         titles = {
-            f"{MEMBERS} × {run.title(model)}, {name}": predictions[name] for name, model in zip(names, chosen, strict=True)
+            f"{MEMBERS} × {run.space_chain(model)}, {name}": predictions[name]
+            for name, model in zip(names, chosen, strict=True)
         }
         points = (run.training.x[:, 0], run.training.y[:, 0])
         pictures.append(run.save(run.plots.ensemble(x, titles, points, INTERVAL), "regression.png"))
         pictures.append(run.save(run.plots.variance(x, variances, INTERVAL), "variance.png"))
-    return Report({**run.about(), "ensembles": found}, lines, pictures)
+    return StudyResult({**run.description(), "ensembles": found}, lines, pictures)
 
 
 def _laplace_deviation(model: Model, params, data: Dataset, x) -> np.ndarray:
@@ -99,7 +103,7 @@ def _laplace_deviation(model: Model, params, data: Dataset, x) -> np.ndarray:
         return np.sqrt(np.asarray(best.variance(points))[:, 0])
 
 
-def _repeated(dataset: Dataset) -> Dataset:
+def _with_repeated_targets(dataset: Dataset) -> Dataset:
     """The same target for every network of an ensemble."""
     return dataclasses.replace(dataset, y=np.repeat(dataset.y, MEMBERS, 1))
 
@@ -108,7 +112,9 @@ def _ensemble(model: Model, count: int) -> Model:
     """Networks that learn side by side, each from weights of its own: predictions [batch, network] of one number each."""
 
     def init(key, input_shape, dtype=jnp.float32):
-        return jax.vmap(lambda key: _spread(model.init(key, input_shape, dtype), key))(jax.random.split(key, count))
+        return jax.vmap(lambda key: _with_spread_biases(model.init(key, input_shape, dtype), key))(
+            jax.random.split(key, count)
+        )
 
     def apply(params, x, *, key=None, train=False):
         keys = None if key is None else jax.random.split(key, count)
@@ -118,7 +124,7 @@ def _ensemble(model: Model, count: int) -> Model:
     return Model(f"{count} × ({model.name})", init, apply, lambda shape: (count,))
 
 
-def _spread(params, key):
+def _with_spread_biases(params, key):
     """Biases of the first layer from −1 … 1 rather than 0, where the kinks of all its units would lie at x = 0."""
     if not (isinstance(params, list) and isinstance(params[0], dict) and "b" in params[0]):
         return params

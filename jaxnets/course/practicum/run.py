@@ -23,7 +23,7 @@ from ...show.formats import as_text
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class StudyResult:
     """What a task found: numbers for programs, lines and tables for people, and the pictures written."""
 
     numbers: dict[str, Any]
@@ -47,7 +47,8 @@ class Report:
 class Recipe:
     """A task: `data(seed)` gives training and held-out examples; `model` is a description of the network that learns.
 
-    `others`, by name, are networks to compare it with.  `optimizer(learning_rate, steps)`; `batch_size` None is full-batch.
+    `other_models`, by name, are networks to compare it with.  `optimizer(learning_rate, steps)` makes the optimizer, and
+    `batch_size` None is full-batch.
     """
 
     data: Callable[[int], tuple[Dataset, Dataset]]
@@ -57,8 +58,8 @@ class Recipe:
     batch_size: int | None
     learning_rate: float
     optimizer: Callable[[float, int], optax.GradientTransformation]
-    study: Callable[["Run"], Report]
-    others: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    study: Callable[["Run"], StudyResult]
+    other_models: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,10 +81,10 @@ class Run:
     resume: bool
     progress: bool
 
-    def other(self, name) -> Model:
-        return spec.parse(self.recipe.others[name])
+    def other_model(self, name) -> Model:
+        return spec.parse(self.recipe.other_models[name])
 
-    def begin(self, model: Model):
+    def initial_params(self, model: Model):
         """Parameters to start from, for a model that fits the data."""
         one = jax.ShapeDtypeStruct((1, *self.training.shape), jnp.result_type(float))
         make = functools.partial(model.init, input_shape=self.training.shape, dtype=one.dtype)
@@ -123,7 +124,7 @@ class Run:
             after_epoch=after_epoch,
         )
 
-    def about(self) -> dict:
+    def description(self) -> dict:
         return {
             "task": self.task,
             "model": self.model.name,
@@ -136,14 +137,14 @@ class Run:
             "held_out_examples": self.held_out.size,
         }
 
-    def title(self, model: Model) -> str:
+    def space_chain(self, model: Model) -> str:
         """The dimensions that a model goes through, as ℝ² → ℝ¹⁰⁰ → ℝ³."""
         shapes, shape = [self.training.shape], self.training.shape
         for part in model.parts or (model,):
             before, shape = shape, part.output_shape(shape)
             if shape != before or part.name.startswith(("linear", "conv", "residual")):
                 shapes.append(shape)
-        return spaces(*("×".join(map(str, shape)) for shape in shapes))
+        return space_chain(*("×".join(map(str, shape)) for shape in shapes))
 
     def path(self, name: str) -> Path:
         return (self.folder or Path()) / name
@@ -155,19 +156,19 @@ class Run:
 # --- words, tables, pictures ---------------------------------------------------------------------------------------
 
 
-def nonlinearity(model: Model) -> str:
+def nonlinearity_name(model: Model) -> str:
     """The first non-linearity of a model, as people write it."""
     names = [part.name for part in model.parts if "(" not in part.name]
     return {"relu": "ReLU", "log_softmax": "linear"}.get(names[0], names[0]) if names else "network"
 
 
-def spaces(*sizes) -> str:
+def space_chain(*sizes) -> str:
     """ℝ² → ℝ¹⁰⁰ → ℝ³"""
     digits = str.maketrans("0123456789×", "⁰¹²³⁴⁵⁶⁷⁸⁹ˣ")
     return " → ".join("ℝ" + str(size).translate(digits) * (str(size) != "1") for size in sizes)
 
 
-def table(title, columns, rows) -> Table:
+def text_table(title, columns, rows) -> Table:
     table = Table(title=title, title_justify="left")
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i else "left")

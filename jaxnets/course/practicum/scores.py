@@ -9,7 +9,7 @@ from rich.table import Table
 from ...learn.evaluate import Evaluation, evaluate
 from ...learn.models import Model
 from ...learn.train import Result
-from .run import Run, table
+from .run import Run, text_table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,4 +58,4 @@ def score_table(run: Run, scores: Mapping[str, Scores]) -> Table:
             f"{values['seconds']:.1f}",
         )
         rows.append(cells)
-    return table(f"{run.training.size:,} examples to learn from, {run.held_out.size:,} held out", columns, rows)
+    return text_table(f"{run.training.size:,} examples to learn from, {run.held_out.size:,} held out", columns, rows)

@@ -9,12 +9,12 @@ from ...autodiff.transforms import value_and_jacobian
 from ...catalogue import LAYERS
 from ...learn import models
 from ...show.formats import import_plots
-from .run import Report, spaces, table
+from .run import StudyResult, space_chain, text_table
 
 POINTS, MAPS, SCALES, HIDDEN = 1000, 5, (1, 2, 3, 4, 5), (2, 5, 20, 100)
 
 
-def space(output=None, *, seed: int = 0) -> Report:
+def space(output=None, *, seed: int = 0) -> StudyResult:
     """A cloud of 1,000 normal points through random linear maps, through tanh(s·x), and through random untrained networks.
 
     `output`: the folder of its pictures, linear_maps.png, tanh.png and networks.png; None: none are made.
@@ -38,7 +38,7 @@ def space(output=None, *, seed: int = 0) -> Report:
         "networks": {name: about for name, (_, about) in networks.items()},
     }
     lines = [
-        table(
+        text_table(
             "y = W x",
             ("map", "singular values", "area grows by", "turns over"),
             [
@@ -46,12 +46,12 @@ def space(output=None, *, seed: int = 0) -> Report:
                 for i, (w, s) in enumerate(zip(maps, singular, strict=True), 1)
             ],
         ),
-        table(
+        text_table(
             "y = tanh(s x)",
             ("s", "points near a corner of the square"),
             [(f"{s}", f"{share:.1%}") for s, share in zip(SCALES, saturated, strict=True)],
         ),
-        table(
+        text_table(
             "random networks: singular values of their Jacobians, area = their product",
             ("network", "largest", "smallest", "median area", "points that collapse", "linear pieces"),
             [
@@ -76,21 +76,23 @@ def space(output=None, *, seed: int = 0) -> Report:
             [("x", x), *zip(titles, moved, strict=True)],
             colours,
             3,
-            title=f"y = W x,  {spaces(2, 2)}",
+            title=f"y = W x,  {space_chain(2, 2)}",
             basis=[np.eye(2), *(w.T for w in maps)],
             limits=[limit] * (1 + MAPS),
         )
         pictures.append(plots.save(figure, folder / "linear_maps.png"))
         panels = [("x", x), *((f"s = {s}", y) for s, y in zip(SCALES, squashed, strict=True))]
         figure = plots.clouds(
-            panels, colours, 3, title=f"y = tanh(s x),  {spaces(2, 2)}", limits=[None, *[1.12] * len(SCALES)]
+            panels, colours, 3, title=f"y = tanh(s x),  {space_chain(2, 2)}", limits=[None, *[1.12] * len(SCALES)]
         )
         pictures.append(plots.save(figure, folder / "tanh.png"))
         show = {"relu": "ReLU", "tanh": "tanh"}
-        panels = [(f"{show[name]},  {spaces(2, n, 2)}", networks[f"2-{n}-2 {name}"][0]) for name in show for n in HIDDEN]
+        panels = [
+            (f"{show[name]},  {space_chain(2, n, 2)}", networks[f"2-{n}-2 {name}"][0]) for name in show for n in HIDDEN
+        ]
         figure = plots.clouds(panels, colours, len(HIDDEN), title="random networks before training")
         pictures.append(plots.save(figure, folder / "networks.png"))
-    return Report(numbers, lines, pictures)
+    return StudyResult(numbers, lines, pictures)
 
 
 def _network(activation, hidden, x, rng):

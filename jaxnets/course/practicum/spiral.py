@@ -7,16 +7,16 @@ import numpy as np
 
 from ...learn import models
 from ...learn.evaluate import predict
-from .run import Report, Run, nonlinearity
+from .run import Run, StudyResult, nonlinearity_name
 from .scores import Scores, score_table
 
 FRAMES = 30
 
 
-def study(run: Run) -> Report:
+def study(run: Run) -> StudyResult:
     """A network with a non-linearity and one without; and one that unwinds the spiral in a plane of its own."""
     model, plots, held_out = run.model, run.plots, run.held_out
-    params = run.begin(model)
+    params = run.initial_params(model)
     points, extent = plots.plane(run.training.x) if plots else (None, None)
     frames: list[tuple[int, float, np.ndarray]] = []
     shown = set(np.geomspace(1, run.epochs, FRAMES).round().astype(int).tolist()) if plots else set()
@@ -26,10 +26,14 @@ def study(run: Run) -> Report:
             frames.append((epoch, metrics["validation_accuracy"], predict(model, params, points)))
 
     scores = {"": Scores.of(run, model, run.fit(model, params, after_epoch=watch))}
-    for name in run.recipe.others:
-        other = run.other(name)
-        scores[name] = Scores.of(run, other, run.fit(other, run.begin(other), name))
-    numbers = {**run.about(), **scores[""].to_json(), **{name: scores[name].to_json() for name in run.recipe.others}}
+    for name in run.recipe.other_models:
+        other = run.other_model(name)
+        scores[name] = Scores.of(run, other, run.fit(other, run.initial_params(other), name))
+    numbers = {
+        **run.description(),
+        **scores[""].to_json(),
+        **{name: scores[name].to_json() for name in run.recipe.other_models},
+    }
     lines = [
         score_table(run, scores),
         "Two linear layers with nothing between them are one linear layer: they draw straight lines.",
@@ -39,19 +43,19 @@ def study(run: Run) -> Report:
         panels = {}
         for name in ("linear", ""):
             found = scores[name]
-            words = f"{run.title(found.model)}\n{name or nonlinearity(model)}: {found.accuracy:.1%} of held-out points"
-            panels[words] = np.exp(predict(found.model, found.result.params, points))
+            words = f"{name or nonlinearity_name(model)}: {found.accuracy:.1%} of held-out points"
+            panels[f"{run.space_chain(found.model)}\n{words}"] = np.exp(predict(found.model, found.result.params, points))
         pictures.append(run.save(plots.decision_regions(held_out.x, held_out.y, extent, panels), "spiral.png"))
         if len(frames) > 1:
 
             def draw(figure, frame):
                 epoch, accuracy, found = frame
-                title = f"{run.title(model)}, epoch {epoch}: {accuracy:.1%} held out"
+                title = f"{run.space_chain(model)}, epoch {epoch}: {accuracy:.1%} held out"
                 plots.draw_regions(figure, held_out.x, held_out.y, extent, np.exp(found), title)
 
             pictures.append(plots.save_animation(frames, draw, run.path("boundary.gif"), milliseconds=150))
         pictures.append(_unwind(run, scores["hidden"]))
-    return Report(numbers, lines, pictures)
+    return StudyResult(numbers, lines, pictures)
 
 
 def _unwind(run: Run, found: Scores) -> Path:
@@ -82,7 +86,7 @@ def _unwind(run: Run, found: Scores) -> Path:
         def between(a, b):
             return (1 - share) * a + share * b
 
-        title = titles.get(share, f"{share:.0%} of the way through {run.title(inner)}")
+        title = titles.get(share, f"{share:.0%} of the way through {run.space_chain(inner)}")
         over = regions if share == 1 else None
         run.plots.draw_stretched(figure, between(grid, moved_grid), between(x, moved), y, extent, title, over)
 

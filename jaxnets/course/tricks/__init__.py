@@ -7,7 +7,7 @@ from pathlib import Path
 from ...files import written_atomically
 from ...show.formats import import_plots
 from . import descent, losses, restraint, signals
-from .finding import Finding, Trick
+from .result import Trick, TrickResult
 
 TRICKS: dict[str, Trick] = {
     trick.name: trick
@@ -27,20 +27,20 @@ TRICKS: dict[str, Trick] = {
 }
 
 
-def run(name: str, *, seeds: int = 5, quick: bool = False, output: str | os.PathLike | None = None) -> Finding:
+def measure_trick(name: str, *, seeds: int = 5, quick: bool = False, output: str | os.PathLike | None = None) -> TrickResult:
     """Measure a trick by name: one of `TRICKS`.
 
     `quick` takes smaller networks, fewer epochs and at most 2 seeds.  `output`: a folder to write the picture NAME.png and
     the numbers NAME.json to.  Raises ValueError for an unknown name and for fewer than 2 seeds, which have no spread.
     """
     if name not in TRICKS:
-        raise ValueError(f"run: unknown trick {name!r}; known: {', '.join(TRICKS)}")
+        raise ValueError(f"tricks: unknown trick {name!r}; known: {', '.join(TRICKS)}")
     if not isinstance(seeds, int) or seeds < 2:
-        raise ValueError(f"run: seeds must be an integer of at least 2, for a spread between them, got {seeds!r}")
+        raise ValueError(f"tricks: seeds must be an integer of at least 2, for a spread between them, got {seeds!r}")
     plots = import_plots() if output is not None else None  # where it is missing, known before the work is done
-    finding = TRICKS[name].measure(min(seeds, 2) if quick else seeds, quick)
+    result = TRICKS[name].measure(min(seeds, 2) if quick else seeds, quick)
     if plots is not None and output is not None:
-        plots.save(finding.figure(), Path(output, f"{name}.png"))
+        plots.save(result.figure(), Path(output, f"{name}.png"))
         with written_atomically(Path(output, f"{name}.json")) as part:
-            part.write_text(json.dumps(finding.to_json(), ensure_ascii=False, indent=1) + "\n")
-    return finding
+            part.write_text(json.dumps(result.to_json(), ensure_ascii=False, indent=1) + "\n")
+    return result

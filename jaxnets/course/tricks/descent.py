@@ -10,7 +10,7 @@ import optax
 from ...catalogue import LAYERS
 from ...learn.data import Statistics, spiral, split, table
 from ...learn.models import mlp
-from .finding import Claim, Finding, Lines, Points, numbers, trick
+from .result import Claim, LinesPanel, PointsPanel, TrickResult, numbers_text, trick
 from .training import (
     ACCURACY,
     HELD_OUT,
@@ -18,19 +18,19 @@ from .training import (
     RATE,
     average_loss,
     best_rates,
-    epochs_to,
-    panel,
-    refit,
+    curves_panel,
+    epochs_until,
+    fit_one_by_one,
+    make_starts,
     standardized_digits,
-    starts,
-    train,
+    train_at_best_rate,
 )
 
 NLL = LAYERS["nll"]
 
 
 @trick("How many examples should a step of gradient descent look at?")
-def batch_size(seeds: int, quick: bool) -> Finding:
+def batch_size(seeds: int, quick: bool) -> TrickResult:
     """The time of `fit` until the training loss is below a goal, compilation left out, each at the rate of fewest epochs."""
     width, goal = (16, 0.5) if quick else (64, 0.02)
     ways = {  # batch size, epochs, rates
@@ -39,24 +39,24 @@ def batch_size(seeds: int, quick: bool) -> Finding:
         "full batches": (None, 40, (0.5,)) if quick else (None, 120, (1.0, 3.0, 10.0)),
     }
     model, splits = mlp(width, 10), standardized_digits(seeds)
-    begin, examples = starts(model, splits), splits[0][0].size
+    begin, examples = make_starts(model, splits), splits[0][0].size
     rows, times, work = {}, {}, {}
 
     def reaching(runs):
-        return epochs_to(goal, runs, LOSS)
+        return epochs_until(goal, runs, LOSS)
 
     for name, (size, epochs, rates) in ways.items():
         options: dict[str, Any] = {"epochs": epochs, "batch_size": size}
         chosen = best_rates(model, NLL, {name: begin[:2]}, optax.sgd, rates, score=reaching, **options)
-        runs = refit(model, NLL, begin, optax.sgd, chosen[name], **options)
+        runs = fit_one_by_one(model, NLL, begin, optax.sgd, chosen[name], **options)
         reached = reaching(runs)
         milliseconds = 1000 * runs.seconds
         seen = np.broadcast_to(np.arange(epochs + 1) * examples, milliseconds.shape)
         taken = [own[int(n)] if n < np.inf else np.inf for own, n in zip(milliseconds, reached, strict=True)]
-        rows[name] = [taken, reached * examples, *runs.last(RATE)]
+        rows[name] = [taken, reached * examples, *runs.final(RATE)]
         times[name], work[name] = ((x, runs.curves[LOSS]) for x in (milliseconds, seen))
     columns = (f"time to a training loss of {goal} (ms)", "examples seen by then", RATE)
-    return Finding(
+    return TrickResult(
         setting=f"digits, 64-{width}-10, {examples:,} examples, SGD by fit on one {jax.devices()[0].device_kind}, "
         "each at its best rate",
         columns=columns,
@@ -65,11 +65,14 @@ def batch_size(seeds: int, quick: bool) -> Finding:
             Claim(columns[0], f"a training loss of {goal} comes soonest with"),
             Claim(columns[1], "it takes the fewest examples with"),
         ),
-        panels=(_over("Time, compilation left out", "milliseconds", times), _over("Work", "examples seen", work)),
+        panels=(
+            _loss_panel("Time, compilation left out", "milliseconds", times),
+            _loss_panel("Work", "examples seen", work),
+        ),
     )
 
 
-def _over(title, xlabel, curves) -> Lines:
+def _loss_panel(title, xlabel, curves) -> LinesPanel:
     """The training loss over places that differ between contenders and seeds: from `{name: (x, y)}`, both [seed, epoch]."""
     ends = [x[:, [1, -1]] for x, _ in curves.values()]
     grid = np.geomspace(np.min(ends), np.max(ends), 200)
@@ -77,41 +80,41 @@ def _over(title, xlabel, curves) -> Lines:
         name: [np.interp(grid, *pair, np.nan, np.nan) for pair in zip(x[:, 1:], y[:, 1:], strict=True)]
         for name, (x, y) in curves.items()
     }
-    return Lines(title, xlabel, LOSS, grid, values, "xy")
+    return LinesPanel(title, xlabel, LOSS, grid, values, "xy")
 
 
 @trick("Should mini-batches be shuffled?")
-def shuffling(seeds: int, quick: bool) -> Finding:
+def shuffling(seeds: int, quick: bool) -> TrickResult:
     """Mini-batches of a spiral in an order that is new in every epoch, and in the order of the labels, arm by arm."""
     width, epochs, points, rates = (16, 4, 100, (0.1,)) if quick else (64, 40, 300, (0.01, 0.03, 0.1, 0.3, 1.0, 3.0))
     size, model = 16, mlp(width, 3)
     splits = [split(spiral(points=points, seed=seed), 0.25, seed) for seed in range(seeds)]
     by_label = [(t.take(np.argsort(t.y, kind="stable")), h) for t, h in splits]
     contenders = {
-        "shuffled batches": starts(model, by_label),
-        "batches sorted by label": starts(model, by_label, shuffle=False),
+        "shuffled batches": make_starts(model, by_label),
+        "batches sorted by label": make_starts(model, by_label, shuffle=False),
     }
     chosen = best_rates(model, NLL, contenders, optax.sgd, rates, epochs=epochs, batch_size=size)
     runs = {
-        name: refit(model, NLL, own, optax.sgd, chosen[name], epochs=epochs, batch_size=size)
+        name: fit_one_by_one(model, NLL, own, optax.sgd, chosen[name], epochs=epochs, batch_size=size)
         for name, own in contenders.items()
     }
     columns = (LOSS, ACCURACY, HELD_OUT, RATE)
-    return Finding(
+    return TrickResult(
         setting=f"spiral of {3 * points} points, 2-{width}-3, {epochs} epochs of SGD by fit in mini-batches of {size}, "
-        f"the best rate of {numbers(rates)}",
+        f"the best rate of {numbers_text(rates)}",
         columns=columns,
-        rows={name: own.last(*columns) for name, own in runs.items()},
+        rows={name: own.final(*columns) for name, own in runs.items()},
         claims=(
             Claim(LOSS, f"after {epochs} epochs the training loss is least with"),
             Claim(HELD_OUT, "the held-out accuracy is highest with", least=False),
         ),
-        panels=(panel("Training", runs, LOSS), panel("Held-out examples", runs, HELD_OUT)),
+        panels=(curves_panel("Training", runs, LOSS), curves_panel("Held-out examples", runs, HELD_OUT)),
     )
 
 
 @trick("Should inputs be normalised?")
-def normalisation(seeds: int, quick: bool) -> Finding:
+def normalisation(seeds: int, quick: bool) -> TrickResult:
     """The wine data, whose features reach from 0.1 to 1,700, and with them a feature that is constant: σ = 0."""
     width, epochs = (8, 50) if quick else (16, 300)
     rates = (1e-3, 1e-1) if quick else (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
@@ -120,38 +123,38 @@ def normalisation(seeds: int, quick: bool) -> Finding:
     wine = dataclasses.replace(wine, x=np.concatenate([wine.x, np.ones((wine.size, 1))], 1))
     ways = {
         "inputs as they are": lambda data, by: data,
-        "(x−μ) / σ": _without_floor,
+        "(x−μ) / σ": _standardize_without_floor,
         "(x−μ) / max(σ, ε)": lambda data, by: by.standardize(data),
     }
     splits = [(*parts, Statistics.of(parts[0].x)) for parts in (split(wine, 0.25, seed) for seed in range(seeds))]
-    contenders = {name: starts(model, [(way(t, by), way(h, by)) for t, h, by in splits]) for name, way in ways.items()}
-    runs = train(model, NLL, contenders, optax.sgd, rates, epochs=epochs, score=average_loss)
+    contenders = {name: make_starts(model, [(way(t, by), way(h, by)) for t, h, by in splits]) for name, way in ways.items()}
+    runs = train_at_best_rate(model, NLL, contenders, optax.sgd, rates, epochs=epochs, score=average_loss)
     steps = f"steps to {goal} % training accuracy"
-    return Finding(
+    return TrickResult(
         setting=f"wine and a constant feature, 14-{width}-3, {epochs} steps of full-batch descent, the best rate of "
-        f"{numbers(rates)}",
+        f"{numbers_text(rates)}",
         columns=(steps, LOSS, HELD_OUT, RATE),
-        rows={name: [epochs_to(goal, own), *own.last(LOSS, HELD_OUT, RATE)] for name, own in runs.items()},
+        rows={name: [epochs_until(goal, own), *own.final(LOSS, HELD_OUT, RATE)] for name, own in runs.items()},
         claims=(
             Claim(steps, f"{goal} % training accuracy takes the fewest steps with"),
             Claim(HELD_OUT, "the held-out accuracy is highest with", least=False),
         ),
-        panels=(panel("Training", runs, LOSS, "step"), Points("Held-out examples", HELD_OUT)),
+        panels=(curves_panel("Training", runs, LOSS, "step"), PointsPanel("Held-out examples", HELD_OUT)),
     )
 
 
-def _without_floor(data, by):
+def _standardize_without_floor(data, by):
     with np.errstate(divide="ignore", invalid="ignore"):
         return dataclasses.replace(data, x=(data.x - by.mean) / by.std)
 
 
 @trick("Should the learning rate decrease?")
-def learning_rate(seeds: int, quick: bool) -> Finding:
+def learning_rate(seeds: int, quick: bool) -> TrickResult:
     """SGD and Adam at a constant rate and at one that falls to 0 along a cosine, each from its own best rate."""
     width, epochs, points = (16, 4, 100) if quick else (64, 40, 300)
     size, model = 8, mlp(width, 3)
     splits = [split(spiral(points=points, noise=0.4, seed=seed), 0.25, seed) for seed in range(seeds)]
-    begin, steps = starts(model, splits), epochs * (splits[0][0].size // size)
+    begin, steps = make_starts(model, splits), epochs * (splits[0][0].size // size)
 
     def falling(optimizer):
         return lambda rate: optimizer(optax.cosine_decay_schedule(rate, steps))
@@ -164,18 +167,18 @@ def learning_rate(seeds: int, quick: bool) -> Finding:
         "decreasing Adam": (falling(optax.adam), adam),
     }
     runs = {
-        name: train(model, NLL, {name: begin}, optimizer, rates, epochs=epochs, batch_size=size)[name]
+        name: train_at_best_rate(model, NLL, {name: begin}, optimizer, rates, epochs=epochs, batch_size=size)[name]
         for name, (optimizer, rates) in ways.items()
     }
     columns, names = (LOSS, HELD_OUT, RATE), tuple(ways)
-    return Finding(
+    return TrickResult(
         setting=f"spiral of {3 * points} points and noise of 0.4, 2-{width}-3, {epochs} epochs of mini-batches of {size}; "
-        f"the best rate of {numbers(sgd)} for SGD, {numbers(adam)} for Adam",
+        f"the best rate of {numbers_text(sgd)} for SGD, {numbers_text(adam)} for Adam",
         columns=columns,
-        rows={name: own.last(*columns) for name, own in runs.items()},
+        rows={name: own.final(*columns) for name, own in runs.items()},
         claims=(
             Claim(LOSS, f"after {epochs} epochs the training loss is less with", among=names[:2]),
             Claim(LOSS, "it is less with", among=names[2:]),
         ),
-        panels=(panel("Training", runs, LOSS), Points("After training", LOSS)),
+        panels=(curves_panel("Training", runs, LOSS), PointsPanel("After training", LOSS)),
     )

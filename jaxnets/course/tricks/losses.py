@@ -8,15 +8,24 @@ import optax
 from ...autodiff.transforms import grad
 from ...catalogue import LAYERS
 from ...learn.models import mlp
-from .finding import Claim, Finding, Lines, numbers, trick
-from .training import ACCURACY, HELD_OUT, average_loss, epochs_to, panel, standardized_digits, starts, train
+from .result import Claim, LinesPanel, TrickResult, numbers_text, trick
+from .training import (
+    ACCURACY,
+    HELD_OUT,
+    average_loss,
+    curves_panel,
+    epochs_until,
+    make_starts,
+    standardized_digits,
+    train_at_best_rate,
+)
 
 CLASSES = 10
 NLL = LAYERS["nll"]
 
 
 @trick("Why is cross-entropy the loss of a classifier, and not the squared error?")
-def cross_entropy(seeds: int, quick: bool) -> Finding:
+def cross_entropy(seeds: int, quick: bool) -> TrickResult:
     """Both losses on softmax outputs, from usual weights, and from weights that make it sure, and mostly wrong.
 
     Their gradients by the logits are measured where a wrong class leads by a margin.
@@ -28,17 +37,22 @@ def cross_entropy(seeds: int, quick: bool) -> Finding:
     rows, saturated, gradients = {}, {}, {}
     for name, last, loss in (("cross-entropy", "log_softmax", NLL), ("squared error", "softmax", squared_error)):
         model = mlp(width, CLASSES, last=last)
-        begin = starts(model, splits)
-        contenders = {"usual": begin, "saturated": [start._replace(params=_larger(start.params)) for start in begin]}
-        runs = train(model, loss, contenders, optax.sgd, rates, epochs=epochs, batch_size=64, score=average_loss)
+        begin = make_starts(model, splits)
+        contenders = {
+            "usual": begin,
+            "saturated": [start._replace(params=_with_larger_last_weights(start.params)) for start in begin],
+        }
+        runs = train_at_best_rate(
+            model, loss, contenders, optax.sgd, rates, epochs=epochs, batch_size=64, score=average_loss
+        )
         saturated[name] = runs["saturated"]
-        slope = jax.jit(lambda z, loss=loss, last=last: _by_logits(loss, LAYERS[last], z))
-        gradients[name] = [[float(slope(_wrong_by(margin, seed))) for margin in margins] for seed in range(seeds)]
+        slope = jax.jit(lambda z, loss=loss, last=last: _gradient_norm(loss, LAYERS[last], z))
+        gradients[name] = [[float(slope(_logits_wrong_by(margin, seed))) for margin in margins] for seed in range(seeds)]
         rows[name] = [
-            epochs_to(goal, runs["usual"]),
-            *runs["usual"].last(HELD_OUT),
+            epochs_until(goal, runs["usual"]),
+            *runs["usual"].final(HELD_OUT),
             [own[margins.index(wrong)] for own in gradients[name]],
-            *runs["saturated"].last(ACCURACY),
+            *runs["saturated"].final(ACCURACY),
         ]
     columns = (
         f"epochs to {goal} % training accuracy",
@@ -46,7 +60,7 @@ def cross_entropy(seeds: int, quick: bool) -> Finding:
         f"‖∂loss/∂logits‖, wrong by {wrong}",
         "training accuracy from saturated outputs (%)",
     )
-    one_example = Lines(
+    one_example = LinesPanel(
         "One example, wrong by a margin",
         "lead of a wrong class over all other logits",
         r"$\|\partial\,loss\,/\,\partial\,logits\|$",
@@ -54,8 +68,8 @@ def cross_entropy(seeds: int, quick: bool) -> Finding:
         gradients,
         "y",
     )
-    return Finding(
-        setting=f"digits, 64-{width}-{CLASSES}, {epochs} epochs of SGD, the best rate of {numbers(rates)}; "
+    return TrickResult(
+        setting=f"digits, 64-{width}-{CLASSES}, {epochs} epochs of SGD, the best rate of {numbers_text(rates)}; "
         "saturated outputs: last weights × 20",
         columns=columns,
         rows=rows,
@@ -63,7 +77,7 @@ def cross_entropy(seeds: int, quick: bool) -> Finding:
             Claim(columns[0], f"{goal} % training accuracy takes the fewest epochs with"),
             Claim(columns[3], "from saturated outputs the highest training accuracy comes with", least=False),
         ),
-        panels=(one_example, panel("From saturated outputs", saturated, ACCURACY)),
+        panels=(one_example, curves_panel("From saturated outputs", saturated, ACCURACY)),
     )
 
 
@@ -73,25 +87,25 @@ def squared_error(probabilities, labels):
     return LAYERS["sum"](LAYERS["squared_error"](probabilities, targets), axis=-1)
 
 
-def _larger(params):
+def _with_larger_last_weights(params):
     *hidden, output, last = params
     return [*hidden, {**output, "w": 20 * output["w"]}, last]
 
 
-def _wrong_by(margin, seed):
+def _logits_wrong_by(margin, seed):
     """Normal logits [1, class], but that of class 1 exceeds all others by a margin."""
     logits = np.random.default_rng(seed).standard_normal((1, CLASSES)).astype(np.float32)
     logits[0, 1] = np.delete(logits, 1).max() + margin
     return logits
 
 
-def _by_logits(loss, last, logits):
+def _gradient_norm(loss, last, logits):
     """The norm of the gradient, where class 0 is right."""
     return jnp.linalg.norm(grad(lambda z: LAYERS["sum"](loss(last(z), jnp.zeros(1, jnp.int32))))(logits))
 
 
 @trick("Why log_softmax(z), and not log(softmax(z))?")
-def log_softmax(seeds: int, quick: bool) -> Finding:
+def log_softmax(seeds: int, quick: bool) -> TrickResult:
     """Both forms in float32, on normal logits times a scale, against float64.
 
     Counted are log-probabilities of a random class, and their gradients by the logits, that are off by more than 0.1 %.
@@ -101,7 +115,7 @@ def log_softmax(seeds: int, quick: bool) -> Finding:
     forms = {"log_softmax(z)": LAYERS["log_softmax"], "log(softmax(z))": lambda z: jnp.log(LAYERS["softmax"](z))}
     values, gradients, rows = {}, {}, {}
     for name, form in forms.items():
-        found = np.array([[_wrong(form, scale, examples, seed) for scale in scales] for seed in range(seeds)])
+        found = np.array([[_percentages_wrong(form, scale, examples, seed) for scale in scales] for seed in range(seeds)])
         values[name], gradients[name], infinite, missing = np.moveaxis(found, -1, 0)
         right = np.logical_and.accumulate(values[name] + gradients[name] == 0, 1).sum(1)
         rows[name] = [scales[np.maximum(right, 1) - 1], infinite[:, -1], gradients[name][:, -1], missing[:, -1]]
@@ -111,7 +125,7 @@ def log_softmax(seeds: int, quick: bool) -> Finding:
         "wrong gradients at 10⁴ (%)",
         "gradients of NaN at 10⁴ (%)",
     )
-    return Finding(
+    return TrickResult(
         setting=f"{examples:,} examples of {CLASSES} normal logits times a scale, in float32; wrong: off by more than 0.1 %",
         columns=columns,
         rows=rows,
@@ -120,13 +134,13 @@ def log_softmax(seeds: int, quick: bool) -> Finding:
             Claim(columns[2], "at 10⁴ the fewest gradients are wrong with"),
         ),
         panels=(
-            Lines("Log-probabilities", "scale of the logits", "values that are wrong (%)", scales, values, "x"),
-            Lines("Their gradients", "scale of the logits", "gradients that are wrong (%)", scales, gradients, "x"),
+            LinesPanel("Log-probabilities", "scale of the logits", "values that are wrong (%)", scales, values, "x"),
+            LinesPanel("Their gradients", "scale of the logits", "gradients that are wrong (%)", scales, gradients, "x"),
         ),
     )
 
 
-def _wrong(form, scale, examples, seed):
+def _percentages_wrong(form, scale, examples, seed):
     """The shares, in %, of values that are wrong, of gradients that are, of values of −∞ and of gradients with NaN."""
     rng = np.random.default_rng(seed)
     z = (scale * rng.standard_normal((examples, CLASSES))).astype(np.float32)

@@ -10,45 +10,56 @@ import optax
 from ...catalogue import LAYERS
 from ...learn import models, regularizers
 from ...learn.models import linear, mlp, plain, serial
-from .finding import Claim, Finding, Lines, Points, trick
-from .training import ACCURACY, HELD_OUT, LOSS, panel, refit, standardized_digits, starts, train
+from .result import Claim, LinesPanel, PointsPanel, TrickResult, trick
+from .training import (
+    ACCURACY,
+    HELD_OUT,
+    LOSS,
+    curves_panel,
+    fit_one_by_one,
+    make_starts,
+    standardized_digits,
+    train_at_best_rate,
+)
 
 NLL = LAYERS["nll"]
-SMALL = 1e-3
+SMALL_WEIGHT = 1e-3
 DIGITS = 1797
 
 
 @trick("Does an L1 penalty make weights zero?")
-def l1(seeds: int, quick: bool) -> Finding:
+def l1(seeds: int, quick: bool) -> TrickResult:
     """loss + α Σ |w|, by steps that subtract ηα sign(w), which jump to and fro across 0, and by steps that stop at 0."""
     width, epochs, alpha, rate = (16, 8, 3e-3, 0.1) if quick else (32, 60, 1e-3, 0.1)
     model, splits = mlp(width, 10), standardized_digits(seeds)
     subtracted, stopped = "L1 by ηα sign(w)", "L1 stopped at 0"
 
     def descend(optimizer, **contenders):
-        return train(model, NLL, contenders, optimizer, [rate], epochs=epochs, batch_size=64, penalty=regularizers.l1)
+        return train_at_best_rate(
+            model, NLL, contenders, optimizer, [rate], epochs=epochs, batch_size=64, penalty=regularizers.l1
+        )
 
-    free = starts(model, splits)
-    runs = descend(optax.sgd, **{"no penalty": free, subtracted: starts(model, splits, strength=alpha)})
+    free = make_starts(model, splits)
+    runs = descend(optax.sgd, **{"no penalty": free, subtracted: make_starts(model, splits, strength=alpha)})
     runs |= descend(lambda rate: optax.chain(optax.sgd(rate), towards_zero(rate * alpha)), **{stopped: free})
-    sizes = {name: np.abs([in_a_row(own.params, seed) for seed in range(seeds)]) for name, own in runs.items()}
+    sizes = {name: np.abs([flat_params(own.params, seed) for seed in range(seeds)]) for name, own in runs.items()}
     thresholds = np.logspace(-6, 0, 49)
     below = {name: 100 * np.mean(own[..., None] < thresholds, 1) for name, own in sizes.items()}
-    small, zero = f"weights of |w| < {SMALL} (%)", "weights of w = 0 (%)"
-    return Finding(
+    small, zero = f"weights of |w| < {SMALL_WEIGHT} (%)", "weights of w = 0 (%)"
+    return TrickResult(
         setting=f"digits, 64-{width}-10, {epochs} epochs of SGD in mini-batches of 64 at η = {rate}, α = {alpha}",
         columns=(small, zero, LOSS, HELD_OUT),
         rows={
-            name: [100 * np.mean(own < SMALL, 1), 100 * np.mean(own == 0, 1), *runs[name].last(LOSS, HELD_OUT)]
+            name: [100 * np.mean(own < SMALL_WEIGHT, 1), 100 * np.mean(own == 0, 1), *runs[name].final(LOSS, HELD_OUT)]
             for name, own in sizes.items()
         },
         claims=(
-            Claim(small, f"the most weights below {SMALL} come with", least=False),
+            Claim(small, f"the most weights below {SMALL_WEIGHT} come with", least=False),
             Claim(zero, "the most weights of exactly 0 with", least=False),
         ),
         panels=(
-            Lines("How small weights become", "threshold", "weights below the threshold (%)", thresholds, below, "x"),
-            Points("Held-out examples", HELD_OUT),
+            LinesPanel("How small weights become", "threshold", "weights below the threshold (%)", thresholds, below, "x"),
+            PointsPanel("Held-out examples", HELD_OUT),
         ),
     )
 
@@ -66,25 +77,25 @@ def towards_zero(amount) -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def in_a_row(params, seed) -> np.ndarray:
+def flat_params(params, seed) -> np.ndarray:
     """All parameters of one of several networks."""
     return np.concatenate([np.ravel(leaf[seed]) for leaf in jax.tree.leaves(params)])
 
 
 @trick("What does weight decay do?")
-def l2(seeds: int, quick: bool) -> Finding:
+def l2(seeds: int, quick: bool) -> TrickResult:
     """loss + α ‖w‖² on few examples; and whether a step of descent on it is w (1 − 2ηα) − η ∇loss."""
     width, epochs, rate, examples = (16, 20, 0.1, 200) if quick else (64, 300, 0.1, 200)
     alphas = (0, 1e-2) if quick else (0, 1e-3, 1e-2, 1e-1)
     model, splits = mlp(width, 10), standardized_digits(seeds, DIGITS - examples)
-    contenders = {f"α = {alpha:g}": starts(model, splits, strength=2 * alpha) for alpha in alphas}
-    runs = train(model, NLL, contenders, optax.sgd, [rate], epochs=epochs, penalty=regularizers.l2)  # ½ ‖w‖²
+    contenders = {f"α = {alpha:g}": make_starts(model, splits, strength=2 * alpha) for alpha in alphas}
+    runs = train_at_best_rate(model, NLL, contenders, optax.sgd, [rate], epochs=epochs, penalty=regularizers.l2)  # ½ ‖w‖²
     rows = {}
     for (name, own), alpha in zip(runs.items(), alphas, strict=True):
-        norms = [np.linalg.norm(in_a_row(own.params, seed)) for seed in range(seeds)]
+        norms = [np.linalg.norm(flat_params(own.params, seed)) for seed in range(seeds)]
         apart = [decay_difference(model, start, rate, alpha) for start in contenders[name]]
-        rows[name] = [norms, *own.last(LOSS, ACCURACY, HELD_OUT), apart]
-    return Finding(
+        rows[name] = [norms, *own.final(LOSS, ACCURACY, HELD_OUT), apart]
+    return TrickResult(
         setting=f"digits, {examples} examples, 64-{width}-10, {epochs} steps of full-batch descent at η = {rate}",
         columns=("‖w‖", LOSS, ACCURACY, HELD_OUT, "difference to w (1 − 2ηα) − η ∇loss (ULP)"),
         rows=rows,
@@ -93,9 +104,9 @@ def l2(seeds: int, quick: bool) -> Finding:
             Claim(HELD_OUT, "the held-out accuracy is highest with", least=False),
         ),
         panels=(
-            Points("Weights", "‖w‖"),
-            panel("Training", runs, LOSS, "step"),
-            Points("Held-out examples", HELD_OUT),
+            PointsPanel("Weights", "‖w‖"),
+            curves_panel("Training", runs, LOSS, "step"),
+            PointsPanel("Held-out examples", HELD_OUT),
         ),
     )
 
@@ -107,12 +118,12 @@ def decay_difference(model, start, rate, alpha) -> float:
         step, direct = w - rate * whole, w * (1 - 2 * rate * alpha) - rate * slope
         return float(np.max(np.abs(step - direct) / np.spacing(np.maximum(np.abs(w), np.abs(rate * slope)))))
 
-    slopes = jax.tree.map(np.asarray, _slopes(model, start.params, *start.arrays[:2], np.float32(alpha)))
+    slopes = jax.tree.map(np.asarray, _loss_gradients(model, start.params, *start.arrays[:2], np.float32(alpha)))
     return max(jax.tree.leaves(jax.tree.map(apart, jax.tree.map(np.asarray, start.params), *slopes)))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _slopes(model, params, x, y, alpha):
+def _loss_gradients(model, params, x, y, alpha):
     """The gradients of the loss, and of loss + α ‖w‖²."""
 
     def loss(params):
@@ -122,7 +133,7 @@ def _slopes(model, params, x, y, alpha):
 
 
 @trick("Does dropout help where examples are few?")
-def dropout(seeds: int, quick: bool) -> Finding:
+def dropout(seeds: int, quick: bool) -> TrickResult:
     """Two wide hidden layers and few examples, by `fit` with Adam, with and without dropout of half of the hidden units."""
     width, epochs, rate, examples = (32, 5, 0.003, 100) if quick else (256, 100, 0.001, 100)
     splits = standardized_digits(seeds, DIGITS - examples)
@@ -132,18 +143,18 @@ def dropout(seeds: int, quick: bool) -> Finding:
         "no dropout": serial(*2 * hidden, *output),
     }
     runs = {
-        name: refit(model, NLL, starts(model, splits), optax.adam, rate, epochs=epochs, batch_size=32)
+        name: fit_one_by_one(model, NLL, make_starts(model, splits), optax.adam, rate, epochs=epochs, batch_size=32)
         for name, model in contenders.items()
     }
     gap = "training above held-out accuracy (points)"
-    return Finding(
+    return TrickResult(
         setting=f"digits, {examples} examples, 64-{width}-{width}-10, {epochs} epochs of Adam at {rate} by fit "
         "in mini-batches of 32",
         columns=(LOSS, ACCURACY, HELD_OUT, gap),
         rows={
-            name: [*own.last(LOSS, ACCURACY, HELD_OUT), np.subtract(*own.last(ACCURACY, HELD_OUT))]
+            name: [*own.final(LOSS, ACCURACY, HELD_OUT), np.subtract(*own.final(ACCURACY, HELD_OUT))]
             for name, own in runs.items()
         },
         claims=(Claim(HELD_OUT, "the held-out accuracy is highest with", least=False),),
-        panels=(panel("Held-out examples", runs, HELD_OUT), Points("After training", HELD_OUT)),
+        panels=(curves_panel("Held-out examples", runs, HELD_OUT), PointsPanel("After training", HELD_OUT)),
     )

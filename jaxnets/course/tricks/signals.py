@@ -11,15 +11,15 @@ from ...autodiff.transforms import grad, jacobian
 from ...catalogue import LAYERS
 from ...learn.initializers import kaiming_normal
 from ...learn.models import Model, mlp
-from .finding import Claim, Finding, Lines, Points, numbers, trick
-from .training import ACCURACY, LOSS, panel, standardized_digits, starts, train
+from .result import Claim, LinesPanel, PointsPanel, TrickResult, numbers_text, trick
+from .training import ACCURACY, LOSS, curves_panel, make_starts, standardized_digits, train_at_best_rate
 
 WIDTH = 32
 NLL = LAYERS["nll"]
 
 
 @trick("Which non-linearity lets a gradient through many layers?")
-def activations(seeds: int, quick: bool) -> Finding:
+def activations(seeds: int, quick: bool) -> TrickResult:
     """Norms of gradients and of the Jacobian of every layer at the start, and what training makes of the deepest network.
 
     Weights are normal, each non-linearity with the gain that `initializers` has for it.
@@ -33,19 +33,19 @@ def activations(seeds: int, quick: bool) -> Finding:
     for name, activation in (("ReLU", "relu"), ("tanh", "tanh"), ("sigmoid", "sigmoid")):
         for depth in depths:
             model = mlp(*[WIDTH] * depth, 10, activation=activation, weights=kaiming_normal(activation))
-            begin = starts(model, splits)
-            measure = jax.jit(functools.partial(backward, model))
+            begin = make_starts(model, splits)
+            measure = jax.jit(functools.partial(layer_norms, model))
             found = [measure(start.params, *(array[:64] for array in start.arrays[:2])) for start in begin]
             gradients[depth][name] = np.array([by_state / by_state[-1] for _, by_state in found])
             factors[name] = np.array([factor for factor, _ in found])
-        runs = train(model, NLL, {name: begin}, optax.sgd, rates, epochs=epochs, batch_size=64)[name]
+        runs = train_at_best_rate(model, NLL, {name: begin}, optax.sgd, rates, epochs=epochs, batch_size=64)[name]
         reached = [gradients[depth][name][:, 0] for depth in depths]
-        rows[name] = [factors[name].mean(1), *reached, np.abs(np.log10(reached[-1])), *runs.last(ACCURACY)]
-    last = lowered(deepest)
+        rows[name] = [factors[name].mean(1), *reached, np.abs(np.log10(reached[-1])), *runs.final(ACCURACY)]
+    last = subscript(deepest)
     change = f"powers of ten from z{last} to z₁"
     trained = f"training accuracy, {deepest} layers (%)"
     panels = [
-        Lines(
+        LinesPanel(
             f"{depth} hidden layers",
             "layer k",
             r"$\|\partial\,loss\,/\,\partial z_k\|$, the last layer's = 1",
@@ -55,19 +55,19 @@ def activations(seeds: int, quick: bool) -> Finding:
         )
         for depth in depths
     ]
-    by_layer = Lines(
+    by_layer = LinesPanel(
         f"Jacobian of each of {deepest} layers",
         "layer k",
         r"$\|\partial z_k\,/\,\partial z_{k-1}\|\,/\,\sqrt{n}$",
         range(1, deepest + 1),
         factors,
     )
-    return Finding(
+    return TrickResult(
         setting=f"digits, 64-{WIDTH}-…-{WIDTH}-10 with {', '.join(map(str, depths))} hidden layers, states z_k of size n; "
-        f"training: {epochs} epochs of SGD, the best rate of {numbers(rates)}",
+        f"training: {epochs} epochs of SGD, the best rate of {numbers_text(rates)}",
         columns=(
             "‖∂z_k/∂z_(k−1)‖ / √n",
-            *(f"gradient at z₁ : at z{lowered(depth)}" for depth in depths),
+            *(f"gradient at z₁ : at z{subscript(depth)}" for depth in depths),
             change,
             trained,
         ),
@@ -80,7 +80,7 @@ def activations(seeds: int, quick: bool) -> Finding:
     )
 
 
-def backward(model: Model, params, x, labels):
+def layer_norms(model: Model, params, x, labels):
     """By layer k of `mlp(..., last="log_softmax")`, whose state z_k is what its non-linearity gives:  ‖∂z_k/∂z_{k−1}‖ / √n,
     averaged over the examples, n the size of z_{k−1}; and ‖∂loss/∂z_k‖, of the average loss.
 
@@ -89,26 +89,26 @@ def backward(model: Model, params, x, labels):
     blocks, output = _blocks(model, params)
     z, factors, shifts = x, [], []
     for block in blocks:
-        by_input = jacobian(lambda z, block=block: _through(block, z))(z).per_example()
+        by_input = jacobian(lambda z, block=block: _apply_block(block, z))(z).per_example()
         factors.append(jnp.mean(jnp.linalg.norm(by_input, axis=(1, 2))) / np.sqrt(z.shape[1]))
-        z = _through(block, z)
+        z = _apply_block(block, z)
         shifts.append(jnp.zeros_like(z))
 
     def loss(shifts):
         """With every z_k moved by a shift: its derivative by the shift is that by z_k."""
         z = x
         for shift, block in zip(shifts, blocks, strict=True):
-            z = _through(block, z) + shift
-        return LAYERS["mean"](NLL(_through(output, z), labels))
+            z = _apply_block(block, z) + shift
+        return LAYERS["mean"](NLL(_apply_block(output, z), labels))
 
     return jnp.stack(factors), jnp.stack([jnp.linalg.norm(g) for g in grad(loss)(shifts)])
 
 
-def forward(model: Model, params, x):
+def state_sizes(model: Model, params, x):
     """The root mean square of every state z_k, k = 1, 2, …"""
     sizes = []
     for block in _blocks(model, params)[0]:
-        x = _through(block, x)
+        x = _apply_block(block, x)
         sizes.append(jnp.sqrt(jnp.mean(jnp.square(x))))
     return jnp.stack(sizes)
 
@@ -119,19 +119,19 @@ def _blocks(model, params):
     return [pairs[i : i + 2] for i in range(0, len(pairs) - 2, 2)], pairs[-2:]
 
 
-def _through(block, z):
+def _apply_block(block, z):
     for part, params in block:
         z = part.apply(params, z)
     return z
 
 
-def lowered(number: int) -> str:
+def subscript(number: int) -> str:
     """As an index."""
     return str(number).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
 
 
 @trick("How large should the first weights of a deep network be?")
-def initialisation(seeds: int, quick: bool) -> Finding:
+def initialisation(seeds: int, quick: bool) -> TrickResult:
     """The size of the signal in every layer of a ReLU network at the start, and how training goes from there."""
     shallow, deep = (2, 8) if quick else (4, 16)
     epochs, rates = (8, (0.01, 0.1)) if quick else (20, (1e-6, 1e-4, 0.01, 0.03, 0.1, 0.3))
@@ -144,27 +144,27 @@ def initialisation(seeds: int, quick: bool) -> Finding:
         contenders = {
             name: [
                 start._replace(params=jax.tree.map(lambda w, c=factor: c * w, start.params))
-                for start in starts(model, splits)
+                for start in make_starts(model, splits)
             ]
             for name, factor in factors.items()
         }
-        runs = train(model, NLL, contenders, optax.sgd, rates, epochs=epochs, batch_size=64)
-        measure = jax.jit(functools.partial(forward, model))
+        runs = train_at_best_rate(model, NLL, contenders, optax.sgd, rates, epochs=epochs, batch_size=64)
+        measure = jax.jit(functools.partial(state_sizes, model))
         for name, own in contenders.items():
             sizes[name] = np.array([measure(start.params, start.arrays[0]) for start in own])
-            rows[name] += [sizes[name][:, -1], *runs[name].last(ACCURACY)]
+            rows[name] += [sizes[name][:, -1], *runs[name].final(ACCURACY)]
     columns = [
-        f"root mean square of z{lowered(shallow)}",
+        f"root mean square of z{subscript(shallow)}",
         f"training accuracy, {shallow} layers (%)",
-        f"root mean square of z{lowered(deep)}",
+        f"root mean square of z{subscript(deep)}",
         f"training accuracy, {deep} layers (%)",
     ]
-    signal = Lines(
+    signal = LinesPanel(
         f"The signal through {deep} layers", "layer k", "root mean square of $z_k$", range(1, deep + 1), sizes, "y"
     )
-    return Finding(
+    return TrickResult(
         setting=f"digits, 64-{WIDTH}-…-{WIDTH}-10 with {shallow} or {deep} hidden layers of ReLU, states z_k; "
-        f"{epochs} epochs of SGD, the best rate of {numbers(rates)}",
+        f"{epochs} epochs of SGD, the best rate of {numbers_text(rates)}",
         columns=tuple(columns),
         rows=rows,
         claims=(
@@ -173,8 +173,8 @@ def initialisation(seeds: int, quick: bool) -> Finding:
         ),
         panels=(
             signal,
-            panel(f"Training, {deep} layers", runs, LOSS),
-            Points(f"After {epochs} epochs, {shallow} layers", columns[1]),
-            Points(f"After {epochs} epochs, {deep} layers", columns[3]),
+            curves_panel(f"Training, {deep} layers", runs, LOSS),
+            PointsPanel(f"After {epochs} epochs, {shallow} layers", columns[1]),
+            PointsPanel(f"After {epochs} epochs, {deep} layers", columns[3]),
         ),
     )

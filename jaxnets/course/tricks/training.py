@@ -12,7 +12,7 @@ import optax
 from ...learn.data import Dataset, Statistics, digits, split
 from ...learn.models import Model
 from ...learn.train import fit
-from .finding import Lines
+from .result import LinesPanel
 
 LOSS, ACCURACY = "training loss", "training accuracy (%)"  # without penalty, without dropout
 HELD_OUT_LOSS, HELD_OUT = "held-out loss", "held-out accuracy (%)"
@@ -44,7 +44,7 @@ class Runs(NamedTuple):
     curves: Mapping[str, np.ndarray]  # each of CURVES [seed, epoch], from before the first epoch on
     seconds: Any = None  # [seed, epoch] of training since its beginning
 
-    def last(self, *names) -> list[np.ndarray]:
+    def final(self, *names) -> list[np.ndarray]:
         """For each of some names the numbers of all seeds in the end: names of CURVES, or RATE."""
         rates = np.full(len(self.curves[LOSS]), self.rate)
         return [rates if name == RATE else self.curves[name][:, -1] for name in names]
@@ -59,7 +59,7 @@ def average_loss(runs: Runs) -> np.ndarray:
     return runs.curves[LOSS].mean(1)
 
 
-def epochs_to(goal: float, runs: Runs, name: str = ACCURACY) -> np.ndarray:
+def epochs_until(goal: float, runs: Runs, name: str = ACCURACY) -> np.ndarray:
     """The first epoch at which an accuracy has come up to the goal, or a loss down to it; infinity where none has."""
     curve = runs.curves[name]
     there = curve <= goal if name == LOSS else curve >= goal
@@ -79,13 +79,13 @@ def standardized_digits(seeds: int, held_out: int | float = 0.25) -> list[tuple[
     return found
 
 
-def starts(model: Model, splits: Sequence[tuple[Dataset, Dataset]], **options) -> list[Start]:
+def make_starts(model: Model, splits: Sequence[tuple[Dataset, Dataset]], **options) -> list[Start]:
     """A network for every training and held-out set, with the parameters of its seed: contenders start equal."""
     keys = [jax.random.key(seed) for seed in range(len(splits))]
     return [Start(model.init(k, t.shape, jnp.float32), t, h, **options) for k, (t, h) in zip(keys, splits, strict=True)]
 
 
-def train(
+def train_at_best_rate(
     model: Model,
     loss: Callable,
     contenders: Mapping[str, Sequence[Start]],
@@ -104,9 +104,11 @@ def train(
     """
     networks = [(seed, start) for own in contenders.values() for seed, start in enumerate(own)]
     x, y, held_x, held_y = map(np.stack, zip(*(start.arrays for _, start in networks), strict=True))
-    orders = np.stack([_order(s.shuffle, seed, epochs, x.shape[1], batch_size or x.shape[1]) for seed, s in networks])
+    orders = np.stack(
+        [_batch_indices(s.shuffle, seed, epochs, x.shape[1], batch_size or x.shape[1]) for seed, s in networks]
+    )
     strength = np.array([start.strength for _, start in networks], np.float32)
-    params = _stacked(start.params for _, start in networks)
+    params = _stack_trees(start.params for _, start in networks)
 
     def one(rate, params, strength, orders, x, y, held_x, held_y):
         update = optimizer(rate)
@@ -135,10 +137,10 @@ def train(
         mine = slice(first, first + len(own))
         first += len(own)
         runs = [
-            Runs(rate, jax.tree.map(lambda leaf, at=(i, mine): leaf[at], ends), _named(curves[i, mine]))
+            Runs(rate, jax.tree.map(lambda leaf, at=(i, mine): leaf[at], ends), _curves_by_name(curves[i, mine]))
             for i, rate in enumerate(rates)
         ]
-        best[name] = min(runs, key=lambda runs: _median(score(runs)))
+        best[name] = min(runs, key=lambda runs: _median_score(score(runs)))
     return best
 
 
@@ -146,10 +148,12 @@ def best_rates(model, loss, contenders, optimizer, rates, **options) -> dict[str
     """The rates that `train` would choose, without training where there is no choice."""
     if len(rates) == 1:
         return dict.fromkeys(contenders, rates[0])
-    return {name: runs.rate for name, runs in train(model, loss, contenders, optimizer, rates, **options).items()}
+    return {
+        name: runs.rate for name, runs in train_at_best_rate(model, loss, contenders, optimizer, rates, **options).items()
+    }
 
 
-def refit(
+def fit_one_by_one(
     model: Model,
     loss: Callable,
     own: Sequence[Start],
@@ -186,7 +190,7 @@ def refit(
         ends.append(result.params)
         curves.append(np.array(curve))
         seconds.append(np.median([metrics["seconds"] for metrics in result.history]) * np.arange(epochs + 1))
-    return Runs(rate, _stacked(ends), _named(np.array(curves)), np.array(seconds))
+    return Runs(rate, _stack_trees(ends), _curves_by_name(np.array(curves)), np.array(seconds))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -199,15 +203,15 @@ def _measure(model, loss, params, x, y, held_x, held_y):
     return jnp.stack(found)
 
 
-def _named(curves):
+def _curves_by_name(curves):
     return dict(zip(CURVES, np.moveaxis(curves, -1, 0), strict=True))
 
 
-def _stacked(trees):
+def _stack_trees(trees):
     return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
 
 
-def _order(shuffle, seed, epochs, examples, size):
+def _batch_indices(shuffle, seed, epochs, examples, size):
     """[epoch, step, size]: the places of the examples of every mini-batch; those left over are others in every epoch."""
     rng = np.random.default_rng(seed)
     steps = examples // size
@@ -215,13 +219,13 @@ def _order(shuffle, seed, epochs, examples, size):
     return np.stack([order[: steps * size].reshape(steps, size) for order in orders]).astype(np.int32)
 
 
-def _median(values) -> float:
+def _median_score(values) -> float:
     """With infinity for what is no number: such a rate is too large."""
     return float(np.median(np.where(np.isfinite(values), values, np.inf)))
 
 
-def panel(title: str, runs: Mapping[str, Runs], name: str, xlabel: str = "epoch") -> Lines:
+def curves_panel(title: str, runs: Mapping[str, Runs], name: str, xlabel: str = "epoch") -> LinesPanel:
     """One of CURVES over the epochs."""
     values = {contender: own.curves[name] for contender, own in runs.items()}
     epochs = next(iter(values.values())).shape[1]
-    return Lines(title, xlabel, name, range(epochs), values, "y" if name in (LOSS, HELD_OUT_LOSS) else "")
+    return LinesPanel(title, xlabel, name, range(epochs), values, "y" if name in (LOSS, HELD_OUT_LOSS) else "")

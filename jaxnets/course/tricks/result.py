@@ -11,7 +11,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from ...show.formats import as_text, import_plots
+from ...show.formats import as_text, import_plots, replace_nonfinite
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +30,7 @@ class Claim(NamedTuple):
     among: tuple[str, ...] = ()
 
 
-class Lines(NamedTuple):
+class LinesPanel(NamedTuple):
     """A panel: `values[contender][seed, i]` over `x[i]`: the median of the seeds in a band from least to largest."""
 
     title: str
@@ -41,7 +41,7 @@ class Lines(NamedTuple):
     log: str = ""  # the logarithmic axes: "", "x", "y" or "xy"
 
 
-class Points(NamedTuple):
+class PointsPanel(NamedTuple):
     """A panel: a column of the table, a point a seed and a line at the median of every contender."""
 
     title: str
@@ -49,7 +49,7 @@ class Points(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Finding:
+class TrickResult:
     """Some contenders, measured over several seeds: `rows[contender]` has, for each of `columns`, a number of every seed.
 
     A column's unit is in parentheses at the end of its name; infinity stands for a goal that was never reached.  `sentence`
@@ -60,7 +60,7 @@ class Finding:
     columns: tuple[str, ...]
     rows: Mapping[str, Sequence[Any]]
     claims: tuple[Claim, ...]
-    panels: tuple[Lines | Points, ...]
+    panels: tuple[LinesPanel | PointsPanel, ...]
     name: str = ""
     question: str = ""
 
@@ -84,7 +84,7 @@ class Finding:
         for name in self.columns:
             table.add_column(Text(name), justify="right", overflow="fold")
         for contender, row in self.rows.items():
-            table.add_row(Text(contender), *(Text(show(values, between="\n")) for values in row))
+            table.add_row(Text(contender), *(Text(median_and_range(values, between="\n")) for values in row))
         return table
 
     def __rich_console__(self, console, options):
@@ -110,7 +110,7 @@ class Finding:
             handles: dict = {}
             alike: dict = {}  # one axis for one quantity
             for place, panel in enumerate(self.panels, 1):
-                if isinstance(panel, Points):
+                if isinstance(panel, PointsPanel):
                     _draw_points(figure.add_subplot(down, across, place), panel, self.column(panel.column))
                     continue
                 axes = figure.add_subplot(down, across, place, sharey=alike.get(panel.ylabel))
@@ -123,17 +123,15 @@ class Finding:
 
     def to_json(self) -> dict:
         """Question, sentence and the numbers of every seed; null for a goal never reached and for what is no number."""
-
-        def numbers(values):
-            return [float(value) if math.isfinite(value) else None for value in values]
-
         return {
             "name": self.name,
             "question": self.question,
             "setting": self.setting,
             "sentence": self.sentence,
             "columns": list(self.columns),
-            "rows": {contender: [numbers(values) for values in row] for contender, row in self.rows.items()},
+            "rows": {
+                name: replace_nonfinite([[float(x) for x in values] for values in row]) for name, row in self.rows.items()
+            },
         }
 
 
@@ -142,10 +140,10 @@ class Trick(NamedTuple):
 
     name: str
     question: str
-    measure: Callable[[int, bool], Finding]
+    measure: Callable[[int, bool], TrickResult]
 
 
-def trick(question: str) -> Callable[[Callable[[int, bool], Finding]], Trick]:
+def trick(question: str) -> Callable[[Callable[[int, bool], TrickResult]], Trick]:
     """Makes a trick of a function, under the function's name."""
 
     def make(function):
@@ -167,21 +165,21 @@ def verdict(values: Mapping[str, Any], claim: Claim) -> str:
     It is the one with the best median.  Contenders that it does not beat (see `beats`) share its place; where that is all
     of them, there is no difference to report.
     """
-    scores = {name: _score(own, claim.least) for name, own in values.items()}
+    scores = {name: _larger_is_better(own, claim.least) for name, own in values.items()}
     best = max(scores, key=lambda name: np.median(scores[name]))
     beaten = [name for name, own in scores.items() if beats(scores[best], own)]
     unit = claim.column[claim.column.rindex("(") + 1 : -1] if claim.column.endswith(")") else ""
     if not beaten:
-        told = listed(f"{show(own, unit)} with {name}" for name, own in values.items())
+        told = enumeration(f"{median_and_range(own, unit)} with {name}" for name, own in values.items())
         return f"no difference in {claim.column.removesuffix(f' ({unit})')} beyond the spread between seeds: {told}"
     first = [best, *(name for name in values if name not in (best, *beaten))]
-    text = f"{claim.says} {listed(first)}: {listed(show(values[name], unit) for name in first)}"
+    text = f"{claim.says} {enumeration(first)}: {enumeration(median_and_range(values[name], unit) for name in first)}"
     if len(first) > 1:
         text += ", no difference beyond the spread between seeds"
-    text += f", against {listed(f'{show(values[name], unit)} with {name}' for name in beaten)}"
+    text += f", against {enumeration(f'{median_and_range(values[name], unit)} with {name}' for name in beaten)}"
     least, other = (float(np.median(values[name])) for name in (best, beaten[0]))
     if len(values) == 2 and claim.least and 0 < least < other < math.inf:
-        text += f", a factor of {number(other / least)}"
+        text += f", a factor of {number_text(other / least)}"
     return text
 
 
@@ -190,20 +188,20 @@ def beats(a, b) -> bool:
     return bool(np.min(a) > np.max(b))
 
 
-def _score(values, least):
+def _larger_is_better(values, least):
     """The larger the better; what is no number is worst."""
     values = np.asarray(values, np.float64) * (-1 if least else 1)
     return np.where(np.isnan(values), -np.inf, values)
 
 
-def show(values, unit: str = "", between: str = " ") -> str:
+def median_and_range(values, unit: str = "", between: str = " ") -> str:
     """The median with its unit and, where the seeds differ, the range."""
-    low, median, high = (number(f(np.asarray(values, np.float64))) for f in (np.min, np.median, np.max))
+    low, median, high = (number_text(f(np.asarray(values, np.float64))) for f in (np.min, np.median, np.max))
     text = f"{median} {unit}" if unit and median not in ("never", "NaN") else median
     return text if low == high else f"{text}{between}({low} – {high})"
 
 
-def number(value: float) -> str:
+def number_text(value: float) -> str:
     """Three digits; "never" for infinity."""
     if math.isnan(value):
         return "NaN"
@@ -220,11 +218,11 @@ def number(value: float) -> str:
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def numbers(values) -> str:
-    return ", ".join(number(value) for value in values)
+def numbers_text(values) -> str:
+    return ", ".join(number_text(value) for value in values)
 
 
-def listed(words) -> str:
+def enumeration(words) -> str:
     *most, last = words
     return f"{', '.join(most)} and {last}" if most else last
 
@@ -232,7 +230,7 @@ def listed(words) -> str:
 # --- pictures -----------------------------------------------------------------------------------------------------
 
 
-def _draw_lines(axes: "Axes", panel: Lines, contenders: list[str]) -> dict:
+def _draw_lines(axes: "Axes", panel: LinesPanel, contenders: list[str]) -> dict:
     """Draws the panel; gives, for the legend, a handle of every contender in it."""
     from ...show.plots import COLOURS, LINES, MARKERS
 
@@ -257,12 +255,12 @@ def _draw_lines(axes: "Axes", panel: Lines, contenders: list[str]) -> dict:
     return handles
 
 
-def _draw_points(axes: "Axes", panel: Points, values: Mapping[str, np.ndarray]) -> None:
+def _draw_points(axes: "Axes", panel: PointsPanel, values: Mapping[str, np.ndarray]) -> None:
     from ...show.plots import COLOURS, MARKERS
 
     for place, own in enumerate(values.values()):
         if not np.isfinite(own).all():
-            axes.text(place, 0.02, number(np.median(own)), ha="center", transform=axes.get_xaxis_transform())
+            axes.text(place, 0.02, number_text(np.median(own)), ha="center", transform=axes.get_xaxis_transform())
         across = place + 0.4 * np.linspace(-0.5, 0.5, len(own))
         y = np.where(np.isfinite(own), own, np.nan)
         axes.plot(across, y, MARKERS[place], color=COLOURS[place], markersize=7, alpha=0.8)
