@@ -15,7 +15,7 @@ import jaxnets as jn
 from jaxnets import compare
 from jaxnets.learn.presets import make_problem
 from jaxnets.report.content import describe
-from jaxnets.report.page import page_html
+from jaxnets.report.page import SCRIPTS, STYLES, page_html, script, style
 from jaxnets.report.saturation import saturation
 from jaxnets.report.training import SpiralTraining
 from jaxnets.show.formats import replace_nonfinite
@@ -109,13 +109,19 @@ def slide(tab, selector, value):
 
 
 def test_a_page_is_one_small_file(data):
-    names = "page.html", "page.css", "page.js"
-    sources = [files("jaxnets.report").joinpath(name).read_text(encoding="utf-8") for name in names]
+    sources = [files("jaxnets.report").joinpath("page.html").read_text(encoding="utf-8"), style(), script()]
     assert sum(len(text.encode()) for text in sources) < 60_000
     assert not any(word in text for text in sources for word in ("innerHTML", "outerHTML", "document.write", "eval("))
     html = page_html(data)
     assert len(html.encode()) < 400_000
     assert not re.findall(r"(?:src|href)=\"(?!#|data:,)[^\"]*\"| on\w+=\"|@import|url\(\"", html)
+
+
+def test_every_file_of_style_and_script_is_in_the_page():
+    for folder, names in (("style", STYLES), ("script", SCRIPTS)):
+        assert sorted(names) == sorted(
+            path.name.split(".")[0] for path in files("jaxnets.report").joinpath(folder).iterdir()
+        )
 
 
 @pytest.mark.parametrize("size", [WIDE, NARROW])

@@ -1,0 +1,76 @@
+"use strict";
+
+const SVG = new Set("circle defs g line marker path pattern rect svg text title tspan".split(" "));
+const BLUE = [33, 102, 172]; // as in pictures of notebooks
+const WHITE = [247, 247, 247];
+const ORANGE = [201, 90, 10];
+const CHARACTER = 6.7; // width of one of the graph's letters
+
+const state = {
+  data: JSON.parse(document.getElementById("data").textContent),
+  module: 0,
+  jacobian: 0,
+  view: "values",
+  cell: [0, 0],
+  position: 0,
+  frame: 0,
+  timer: null,
+  busy: new Set(),
+  trained: false, // whether the replay is one that the server goes on with
+  generation: 0, // of models: answers about an older one are dropped
+};
+
+// Elements
+
+/** An element of HTML or SVG, as h("p.note", {id: "a"}, "text"); attributes that start with "on" are listeners. */
+function h(words, ...children) {
+  const [tag, ...classes] = words.split(".");
+  const element = SVG.has(tag) ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
+  if (classes.length) element.classList.add(...classes);
+  const attributes = children[0]?.constructor === Object ? children.shift() : {};
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value != null) element.setAttribute(name, value);
+  }
+  element.append(...children.flat(Infinity).filter((child) => child != null));
+  return element;
+}
+
+const one = (selector, within = document) => within.querySelector(selector);
+const body = (section) => one(`#${section} .body`);
+const note = (text) => (text ? h("p.note", text) : null);
+
+/** A table; cells are texts or elements, `heads` tells which columns are numbers. */
+function table(caption, heads, rows, { chosen = -1, hidden = false } = {}) {
+  const place = ([, right]) => (right ? "right" : null);
+  const head = heads.map((column) => h("th", { scope: "col", class: place(column) }, column[0]));
+  const line = (cells, i) =>
+    h(
+      "tr",
+      { class: i === chosen ? "chosen" : null },
+      cells.map((cell, c) => h(c ? "td" : "th", { scope: c ? null : "row", class: place(heads[c]) }, cell)),
+    );
+  return scrolls(
+    caption,
+    h(
+      "table",
+      h("caption", { class: hidden ? "unseen" : null }, caption),
+      h("thead", h("tr", head)),
+      h("tbody", rows.map(line)),
+    ),
+  );
+}
+
+/** What may be wider than the window scrolls by itself, with the keyboard too. */
+function scrolls(label, content) {
+  const element = h("div.scroll", { role: "group", "aria-label": label }, content);
+  const watch = new ResizeObserver(() => {
+    if (element.scrollWidth > element.clientWidth) element.tabIndex = 0;
+    else element.removeAttribute("tabindex");
+  });
+  watch.observe(element);
+  return element;
+}
+
+const button = (label, onclick, attributes) => h("button", { type: "button", onclick, ...attributes }, label);

@@ -1,0 +1,125 @@
+// Training
+
+const MARKS = [
+  (x, y) => `M${x - 3.6} ${y}a3.6 3.6 0 1 0 7.2 0a3.6 3.6 0 1 0 -7.2 0z`,
+  (x, y) => `M${x} ${y - 4.6}L${x + 4.4} ${y + 3.4}H${x - 4.4}z`,
+  (x, y) => `M${x - 3.3} ${y - 3.3}h6.6v6.6h-6.6z`,
+];
+const PLACES = ["c1", "c0", "c2", "c3", "c4"];
+
+/** The decision regions: for every class and level one path of squares. */
+function regions({ size, classes }, codes) {
+  const paths = new Map();
+  for (let n = 0; n < codes.length; n++) {
+    const code = codes.charCodeAt(n) - 48;
+    const [row, column] = [size - 1 - Math.floor(n / size), n % size];
+    paths.set(code, `${paths.get(code) ?? ""}M${column} ${row}h1v1h-1z`);
+  }
+  return [...paths].map(([code, d]) =>
+    h("path", {
+      class: `region ${PLACES[Math.floor(code / 8) % classes]}`,
+      "fill-opacity": (0.08 + 0.06 * (code % 8)).toFixed(2),
+      d,
+      transform: `scale(${300 / size})`,
+    }),
+  );
+}
+
+function renderTraining(refusal) {
+  clearInterval(state.timer);
+  state.timer = null;
+  const { replay, live } = state.data;
+  const alert = h("p.alert", { role: "alert", hidden: !refusal }, refusal);
+  const bar = live ? [h("div.row.controls", liveTraining()), alert] : [];
+  if (!replay) return body("training").replaceChildren(...bar);
+  const {
+    frames,
+    layers,
+    extent: [west, east, south, north],
+  } = replay;
+  state.frame = Math.min(state.frame, frames.length - 1);
+
+  const ground = h("g", { "shape-rendering": "crispEdges" });
+  const points = replay.x.map(([x, y], i) =>
+    h("path", {
+      class: `dot ${PLACES[replay.y[i]]}`,
+      d: MARKS[replay.y[i] % 3]((300 * (x - west)) / (east - west), (300 * (north - y)) / (north - south)),
+    }),
+  );
+  const map = h("svg.map", { viewBox: "0 0 300 300", width: 440, role: "img" }, ground, points);
+  const steps = frames.map((frame) => frame.step);
+  const measures = [
+    charted(
+      "Loss and accuracy",
+      steps,
+      ["loss", "accuracy"].map((name) => ({ name, values: frames.map((frame) => frame[name]) })),
+      "step",
+    ),
+    charted(
+      "Norm of every layer's Jacobian, mean over the examples",
+      steps,
+      layers.map((name, i) => ({ name, values: frames.map((frame) => frame.norms[i]) })),
+      "step",
+    ),
+  ];
+  const words = h("output.number", { role: "status" });
+  const show = (i) => {
+    state.frame = i;
+    const { step, loss, accuracy } = frames[i];
+    words.textContent = `step ${step}, loss ${short(loss)}, accuracy ${short(accuracy)}`;
+    ground.replaceChildren(...regions(replay, frames[i].regions));
+    map.setAttribute(
+      "aria-label",
+      `Decision regions and ${replay.x.length} points of ${replay.classes} classes at step ${step}; accuracy ${short(accuracy)}`,
+    );
+    slider.value = i;
+    slider.setAttribute("aria-valuetext", `step ${step}`);
+    back.disabled = i === 0;
+    ahead.disabled = i === frames.length - 1;
+    measures.forEach((part) => part.move(i));
+  };
+  const pause = () => {
+    clearInterval(state.timer);
+    state.timer = null;
+    play.textContent = "Play";
+  };
+  const playing = () => {
+    if (state.timer) return pause();
+    if (state.frame === frames.length - 1) show(0);
+    play.textContent = "Pause";
+    state.timer = setInterval(() => (state.frame < frames.length - 1 ? show(state.frame + 1) : pause()), 350);
+  };
+  const go = (i) => {
+    pause();
+    show(i);
+  };
+  const play = button("Play", playing, { class: "main", "data-do": "play" });
+  const back = button("Back", () => go(state.frame - 1), { "data-do": "back" });
+  const ahead = button("Step", () => go(state.frame + 1), { "data-do": "step" });
+  const slider = h("input", {
+    type: "range",
+    "aria-label": "Frame",
+    min: 0,
+    max: frames.length - 1,
+    oninput: () => go(Number(slider.value)),
+  });
+  const replaying = h(
+    "div.row.controls",
+    play,
+    back,
+    ahead,
+    button("Reset", () => go(0), { "data-do": "reset" }),
+    slider,
+  );
+  body("training").replaceChildren(
+    ...bar,
+    h("p.model", replay.model),
+    replaying,
+    h(
+      "div.columns",
+      h("figure", map, h("figcaption", words, h("br"), replay.about)),
+      measures.map((part) => part.element),
+    ),
+  );
+  show(state.frame);
+}

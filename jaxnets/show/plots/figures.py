@@ -1,0 +1,86 @@
+"""Colours, an empty figure, and files of figures: PNG, and GIF for what moves.
+
+The colours are those of Okabe and Ito, which people with colour blindness can tell apart; classes also differ in their
+markers.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from ...files import written_atomically
+
+COLOURS = ("#0072B2", "#E69F00", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#009E73", "#F0E442")
+MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
+LINES = ("-", "--", "-.", ":")
+STYLE: dict[Any, Any] = {  # sizes that stay readable when a picture is half as wide as a page
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "figure.titlesize": 14,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+}
+
+
+def save(figure: Figure, path: str | os.PathLike, dpi: int = 130) -> Path:
+    """Write a PNG; missing folders are made."""
+    return _write_whole(path, lambda part: figure.savefig(part, dpi=dpi, format="png"))
+
+
+def save_animation(
+    frames: Sequence[Any],
+    draw: Callable[[Figure, Any], None],
+    path: str | os.PathLike,
+    *,
+    size: tuple[float, float] = (5.4, 5.4),
+    milliseconds: int = 100,
+    rest: int = 1500,
+    dpi: int = 100,
+) -> Path:
+    """Write a GIF that runs for ever: `draw(figure, frame)` on an empty figure makes a frame; first and last rest."""
+    figure = new_figure(*size, layout="none")
+    images = []
+    for frame in frames:
+        figure.clear()
+        with matplotlib.rc_context(STYLE):
+            draw(figure, frame)
+        images.append(_pixels(figure, dpi))
+    colours = Image.fromarray(np.concatenate([images[0], images[len(images) // 2], images[-1]]))
+    palette = colours.quantize(256, dither=Image.Dither.NONE)  # one for all frames: nothing flickers
+    entries = np.reshape(palette.getpalette() or [], (-1, 3))
+    entries[(entries >= 250).all(1)] = 255  # white paper
+    palette.putpalette(entries.ravel().tolist())
+    palette.load()
+    first, *others = (Image.fromarray(image).quantize(palette=palette, dither=Image.Dither.NONE) for image in images)
+    durations = [rest, *[milliseconds] * (len(others) - 1), rest][: len(images)]
+    options = {"save_all": True, "append_images": others, "duration": durations, "loop": 0, "optimize": False}
+    return _write_whole(path, lambda part: first.save(part, format="GIF", **options))
+
+
+def _write_whole(path, write) -> Path:
+    with written_atomically(path) as part:
+        write(part)
+    return Path(path)
+
+
+def _pixels(figure, dpi):
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
+
+
+def new_figure(width, height, layout="constrained") -> Figure:
+    figure = Figure(figsize=(width, height), layout=layout)
+    FigureCanvasAgg(figure)
+    return figure

@@ -1,0 +1,147 @@
+"""Pictures of the plane: points with labels, decision regions, and where a network takes the points."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import matplotlib.ticker
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+
+from .figures import COLOURS, MARKERS, STYLE, new_figure
+
+CORNERS = ("#08306B", "#8C2D04", "#9ADCFF", "#FFD966")  # of a coloured plane: blue to orange, and dark to light
+
+
+def plane(x, size: int = 240, margin: float = 0.08) -> tuple[np.ndarray, tuple[float, float, float, float]]:
+    """The points [size · size, 2] of a square that holds x[point, 2], row by row, and its (left, right, bottom, top)."""
+    centre = (x.min(0) + x.max(0)) / 2
+    half = (0.5 + margin) * float(np.ptp(x, axis=0).max())
+    across, up = (np.linspace(c - half, c + half, size) for c in centre)
+    points = np.stack(np.meshgrid(across, up), -1).reshape(-1, 2)
+    return points, (across[0], across[-1], up[0], up[-1])
+
+
+def position_colours(x) -> np.ndarray:
+    """[point, 3]: a colour for every place x[point, 2] of the plane, blue on the left, orange on the right, light above."""
+    across, up = ((np.argsort(np.argsort(column)) / max(1, len(x) - 1))[:, None] for column in x.T)
+    low, right, high, far = (np.array(to_rgb(c)) for c in CORNERS)
+    return (1 - up) * ((1 - across) * low + across * right) + up * ((1 - across) * high + across * far)
+
+
+def points(axes: Axes, x, y, size: float = 14) -> None:
+    """x[point, 2] with a colour and a marker for every label y[point]."""
+    for label in np.unique(y):
+        chosen, colour, marker = x[y == label], COLOURS[label % len(COLOURS)], MARKERS[label % len(MARKERS)]
+        axes.scatter(
+            chosen[:, 0],
+            chosen[:, 1],
+            s=size,
+            c=colour,
+            marker=marker,
+            edgecolors="white",
+            linewidths=0.3,
+            label=f"class {label}",
+        )
+
+
+def regions(axes: Axes, probabilities, extent) -> None:
+    """Where each class is the likeliest, paler where less certain: probabilities[point, class] at the points of `plane`."""
+    size = round(len(probabilities) ** 0.5)
+    grid = np.asarray(probabilities, np.float64).reshape(size, size, -1)
+    classes = grid.shape[-1]
+    certain = (grid.max(-1, keepdims=True) - 1 / classes) / (1 - 1 / classes)
+    colours = np.array([to_rgb(COLOURS[k % len(COLOURS)]) for k in range(classes)])[grid.argmax(-1)]
+    axes.imshow(1 - (0.12 + 0.33 * certain) * (1 - colours), extent=extent, origin="lower", interpolation="nearest")
+    left, right, bottom, top = extent
+    across, up = np.linspace(left, right, size), np.linspace(bottom, top, size)
+    for k in range(classes):
+        lead = grid[..., k] - np.delete(grid, k, -1).max(-1)
+        if lead.min() < 0 < lead.max():
+            axes.contour(across, up, lead, [0], colors="#444444", linewidths=1)
+
+
+def _show_square(axes, extent, labels=("x₁", "x₂")):
+    axes.set(xlim=extent[:2], ylim=extent[2:], aspect="equal", xlabel=labels[0], ylabel=labels[1])
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(matplotlib.ticker.MaxNLocator(6, steps=[1, 2, 3, 5, 10]))
+
+
+@matplotlib.rc_context(STYLE)
+def decision_regions(x, y, extent, panels: Mapping[str, Any], title: str = "") -> Figure:
+    """The points alone, then once a panel `{title: probabilities[point, class]}` over the decision regions."""
+    figure = new_figure(4.4 * (1 + len(panels)), 4.85)
+    figure.suptitle(title)
+    for axes, (name, grid) in zip(figure.subplots(1, 1 + len(panels)), {"data": None, **panels}.items(), strict=True):
+        if grid is not None:
+            regions(axes, grid, extent)
+        points(axes, x, y)
+        _show_square(axes, extent)
+        axes.set_title(f"{len(x):,} held-out points" if grid is None else name)
+        if grid is None:
+            axes.legend(loc="upper left", markerscale=1.8, handletextpad=0, borderaxespad=0.1)
+    return figure
+
+
+def draw_regions(figure: Figure, x, y, extent, probabilities, title: str) -> None:
+    """One frame of a decision boundary in motion."""
+    axes = figure.add_axes((0.115, 0.095, 0.86, 0.82))
+    regions(axes, probabilities, extent)
+    points(axes, x, y, 12)
+    _show_square(axes, extent)
+    axes.set_title(title)
+
+
+def draw_stretched(figure: Figure, lines, x, y, extent, title: str, probabilities=None) -> None:
+    """One frame of a plane in motion: lines[line, point, 2] of a grid and points with labels, over regions if given."""
+    axes = figure.add_axes((0.115, 0.095, 0.86, 0.82))
+    if probabilities is not None:
+        regions(axes, probabilities, extent)
+    axes.add_collection(LineCollection(lines, colors="#AAAAAA", linewidths=0.6, zorder=0.5))
+    points(axes, x, y, 12)
+    _show_square(axes, extent, ("", ""))
+    axes.set_title(title)
+
+
+@matplotlib.rc_context(STYLE)
+def clouds(
+    panels: Sequence[tuple[str, np.ndarray]], colours, columns: int, *, title: str = "", basis=None, limits=None
+) -> Figure:
+    """Points in the plane, `(title, x[point, 2])` a panel; a colour a point, the same in all panels.
+
+    `basis[panel, :, 2]`: the images of the basis vectors, drawn as arrows.  `limits`: half the side of every panel; None: as
+    close as its points allow.
+    """
+    rows = -(-len(panels) // columns)
+    figure = new_figure(3.5 * columns, 3.75 * rows + 0.4)
+    figure.suptitle(title)
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    for i, (axes, (name, x)) in enumerate(zip(grid, panels, strict=False)):
+        axes.axhline(0, color="#CCCCCC", linewidth=0.8, zorder=0)
+        axes.axvline(0, color="#CCCCCC", linewidth=0.8, zorder=0)
+        axes.scatter(x[:, 0], x[:, 1], s=7, c=colours, linewidths=0)
+        names = ("e₁", "e₂") if name == "x" else ("W e₁", "W e₂")
+        for arrow, label in zip(basis[i] if basis is not None else (), names, strict=False):
+            axes.annotate(
+                "",
+                arrow,
+                (0, 0),
+                arrowprops={"arrowstyle": "-|>", "linewidth": 2, "color": "black", "shrinkA": 0, "shrinkB": 0},
+            )
+            away = arrow / max(float(np.hypot(*arrow)), 1e-9)
+            side = "left" if arrow[0] > 0 else "right"
+            halo = [withStroke(linewidth=3, foreground="white")]
+            axes.annotate(
+                label, arrow, 8 * away, textcoords="offset points", ha=side, va="center", weight="bold", path_effects=halo
+            )
+        half = limits[i] if limits is not None else None
+        extent = (-half, half, -half, half) if half else plane(x, 2)[1]
+        _show_square(axes, extent, ("", ""))
+        axes.set_title(name)
+    return figure
