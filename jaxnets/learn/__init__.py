@@ -1,7 +1,8 @@
 """Models, what they learn from, and how they are trained.
 
-`models` and `spec` make networks, `data` gives examples, `initializers` and `regularizers` serve both; `descent` holds the
-compiled steps, `records` and `checkpoint` what is kept of a training, `train` and `evaluate` what people call.
+`models` makes networks, `spec` reads them from text, and `presets` knows some by name.  `data` holds the data sets,
+`initializers` the random weights and `regularizers` the penalties.  `descent` compiles the steps of a training, `records`
+and `checkpoint` write down what is kept of it.  `train` and `evaluate` are what people call.
 """
 
 from . import data as data

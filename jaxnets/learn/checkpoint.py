@@ -1,8 +1,8 @@
-"""Checkpoints: arrays and a description, written aside, renamed, and verified before anything of them is used.
+"""Checkpoints: arrays and a description, which are verified before anything of them is used.
 
 A checkpoint is a folder `step-0000001234` with three files: `arrays.safetensors`, `config.json`, and `SHA256SUMS`, which
-`sha256sum -c` understands.  It has its name only once all three are on the disk, so a save that is killed leaves the last
-good one as it was.  Nothing in it is code.
+`sha256sum -c` understands.  The folder is written under another name and gets its own name only when all three files are on
+the disk, so a save that is killed leaves the last good checkpoint as it was.  Nothing in a checkpoint is code.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from ..errors import CheckpointError
 
 ARRAYS, CONFIG, SUMS = "arrays.safetensors", "config.json", "SHA256SUMS"
 FORMAT = 1
-MAX_CONFIG_BYTES = 64 * 2**20  # bytes; a longer one is no configuration
+MAX_CONFIG_BYTES = 64 * 2**20  # a longer file is no configuration
 FOLDER_NAME = "step-{:010d}"
 
 
@@ -34,9 +34,9 @@ class Checkpoint(NamedTuple):
 
 
 def save(folder: str | os.PathLike, tree, config: dict, step: int, keep: int = 3) -> Path:
-    """Write a pytree of arrays and a JSON-able dict to `folder/step-…`, and keep the newest `keep` checkpoints only.
+    """Write a pytree of arrays and a dict to `folder/step-…`, and keep only the newest `keep` checkpoints.
 
-    Raises CheckpointError where there is another checkpoint of this step, TypeError for what JSON does not know.
+    Raises CheckpointError where there is another checkpoint of this step, and TypeError where JSON cannot hold the dict.
     """
     folder = Path(folder)
     arrays = {name: _as_stored(leaf) for name, leaf in _leaves_by_name(tree).items()}
@@ -51,7 +51,7 @@ def save(folder: str | os.PathLike, tree, config: dict, step: int, keep: int = 3
     contents[SUMS] = _checksums(contents)
     final = folder / FOLDER_NAME.format(step)
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(".*-aside"):  # by saves that were killed
+    for left in folder.glob(".*-aside"):  # left over from saves that were killed
         shutil.rmtree(left, ignore_errors=True)
     if final.exists():
         if (final / SUMS).is_file() and (final / SUMS).read_bytes() == contents[SUMS]:
@@ -67,7 +67,7 @@ def save(folder: str | os.PathLike, tree, config: dict, step: int, keep: int = 3
     os.rename(aside, final)
     _sync(folder)
     for old in checkpoints(folder)[:-keep]:
-        gone = folder / f".{old.name}-aside"  # at once no checkpoint any more, whatever happens to its files
+        gone = folder / f".{old.name}-aside"  # once it is renamed it is no checkpoint, even if deleting its files fails
         os.rename(old, gone)
         shutil.rmtree(gone, ignore_errors=True)
     return final
@@ -79,11 +79,11 @@ def checkpoints(folder: str | os.PathLike) -> list[Path]:
 
 
 def load(path: str | os.PathLike, like, whole: bool = True) -> Checkpoint:
-    """A checkpoint, or the newest of a folder of them, as a pytree of NumPy arrays and keys of the form of `like`.
+    """A checkpoint, or the newest one in a folder, as a pytree of NumPy arrays and keys with the structure of `like`.
 
-    `like` holds arrays or shapes: names, shapes and dtypes must be the same; it may be a part, unless `whole`.  Checksums
-    are verified before anything is read out of the files, and sizes before that.  Raises CheckpointError, with one line
-    that says what is wrong.
+    `like` holds arrays or shapes.  Names, shapes and dtypes must be the same as in the checkpoint; with `whole=False`,
+    `like` may be a part of it.  The sizes of the files are checked first, then their checksums, and only then are they read.
+    Raises CheckpointError, whose message is one line that says what is wrong.
     """
     path = find_checkpoint(path)
     wanted = _leaves_by_name(like)
@@ -112,13 +112,13 @@ def load(path: str | os.PathLike, like, whole: bool = True) -> Checkpoint:
 
 
 def read_config(path: str | os.PathLike) -> dict:
-    """The description of a checkpoint, or of the newest of a folder of them; CheckpointError as in `load`."""
+    """The description of a checkpoint, or of the newest one in a folder.  Raises CheckpointError as `load` does."""
     path = find_checkpoint(path)
     return _config(path, _verified(path, None)[CONFIG])
 
 
 def find_checkpoint(path: str | os.PathLike) -> Path:
-    """The checkpoint at a path, or the newest of a folder of them."""
+    """The path itself if it is a checkpoint, or the newest checkpoint in the folder at this path."""
     path = Path(path)
     if not path.is_dir():
         raise CheckpointError(f"{path}: {'no folder' if path.exists() else 'no such folder'}, so no checkpoint")
@@ -131,7 +131,10 @@ def find_checkpoint(path: str | os.PathLike) -> Path:
 
 
 def _verified(path, size):
-    """The files' contents, once sizes and checksums are right.  `size`: how many bytes of arrays to expect, if known."""
+    """The contents of the files, once their sizes and checksums are right.
+
+    `size` is the number of bytes of arrays to expect, or None where it is not known.
+    """
     contents = {}
     for name in (ARRAYS, CONFIG, SUMS):
         file = path / name
@@ -175,13 +178,13 @@ def _is_key(leaf) -> bool:
 
 
 def _as_stored(leaf):
-    """A NumPy array as safetensors takes it: rows one after the other, in the machine's order of bytes."""
+    """A NumPy array as safetensors takes it: in row-major order, and in the byte order of the machine."""
     a = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
     return np.asarray(a, a.dtype.newbyteorder("="), order="C")
 
 
 def _array(info, dtype):
-    """An array of the file, of the dtype in the description: NumPy does not know bfloat16."""
+    """An array of the file.  Its dtype is taken from the description, because NumPy alone does not know bfloat16."""
     dtype = jax.numpy.dtype(dtype)
     ((_, same),) = deserialize(bytes_of({"": np.empty(0, dtype)}))
     if info["dtype"] != same["dtype"]:
@@ -190,7 +193,7 @@ def _array(info, dtype):
 
 
 def _dtype_and_shape(leaf):
-    """Dtype and shape as they are stored."""
+    """The dtype and the shape of a leaf as it is stored."""
     stored = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
     return str(stored.dtype), tuple(stored.shape)
 
@@ -212,7 +215,7 @@ def _wrapped_key(path, name, data, config, like):
 
 
 def _sync(folder):
-    """Names in a folder reach the disk too, where the system lets a folder be opened."""
+    """Write the names in a folder to the disk, where the operating system lets a folder be opened."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:

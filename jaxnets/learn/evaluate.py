@@ -1,4 +1,4 @@
-"""What a trained model predicts, and how good that is."""
+"""The predictions of a trained model, and how good they are."""
 
 import dataclasses
 import functools
@@ -16,9 +16,9 @@ from .models import Model
 
 
 def predict(model: Model, params, x, batch_size: int = 1024) -> np.ndarray:
-    """The predictions [example, ...] for inputs [example, ...], some at a time, without dropout.
+    """The predictions [example, ...] for inputs [example, ...], computed `batch_size` at a time and without dropout.
 
-    Inputs are cast to the dtype of the parameters.  Raises ShapeError for a single example without its axis in front.
+    Inputs are cast to the dtype of the parameters.  Raises ShapeError where the axis of examples is missing.
 
     >>> model = jn.models.mlp(3)
     >>> params = model.init(jax.random.key(0), (2,))
@@ -42,13 +42,16 @@ def _predictions(model, params, x):
 
 
 def floating_dtype(params):
-    """The dtype of the floating parameters; JAX's default where there is none."""
+    """The dtype of the floating-point parameters, or JAX's default if there are none."""
     found = [leaf.dtype for leaf in jax.tree.leaves(params) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     return jnp.result_type(*found) if found else jnp.result_type(float)
 
 
 def _padded_parts(x, batch_size):
-    """Parts of one size, the last one filled with copies of its first example, and how many are its own."""
+    """Parts of equal size, each with the number of its own examples: the last part is filled up with copies of its first.
+
+    Since all parts have one size, the model is compiled once.
+    """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     size = math.ceil(len(x) / math.ceil(len(x) / batch_size)) if len(x) else 1
@@ -59,11 +62,11 @@ def _padded_parts(x, batch_size):
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """How good predictions are.  All but `examples` and `loss` are None where targets are numbers, not labels.
+    """How good predictions are.  Where targets are numbers and not labels, all but `examples` and `loss` are None.
 
-    `confusion[true, predicted]` counts examples; `calibration[bin]` is (mean confidence, accuracy, examples) of the examples
-    whose confidence, the largest probability, lies in the bin; `calibration_error` is the mean of |confidence − accuracy|
-    over examples (Guo et al. 2017, arXiv:1706.04599).
+    `confusion[true, predicted]` counts examples.  The confidence of a prediction is its largest probability;
+    `calibration[bin]` is (mean confidence, accuracy, number) of the examples whose confidence lies in the bin, and
+    `calibration_error` is the mean of |confidence − accuracy| over the examples (Guo et al. 2017, arXiv:1706.04599).
     """
 
     examples: int
@@ -97,10 +100,10 @@ class Evaluation:
 
 
 def evaluate(model: Model, params, data: Dataset, loss=None, bins: int = 10) -> Evaluation:
-    """Average loss, accuracy, confusion matrix and calibration of a model on a data set.
+    """The average loss, the accuracy, the confusion matrix and the calibration of a model on a data set.
 
-    `loss(predictions, targets)` is per example.  Predictions [example, class] may be logits or log-probabilities: the
-    probabilities are their softmax.  Raises ShapeError where predictions do not fit the classes.
+    `loss(predictions, targets)` is per example.  Predictions [example, class] may be logits or log-probabilities: their
+    softmax gives the probabilities of both.  Raises ShapeError where the predictions do not fit the classes.
 
     >>> model, data = jn.models.mlp(3), jn.data.spiral(points=50)
     >>> found = jn.evaluate(model, model.init(jax.random.key(0), data.shape), data, jn.nll)
@@ -125,7 +128,7 @@ def evaluate(model: Model, params, data: Dataset, loss=None, bins: int = 10) -> 
 
 def _calibration(predictions, right, bins):
     p = np.exp(predictions - predictions.max(1, keepdims=True), dtype=np.float64)
-    confidence = np.nan_to_num(1 / p.sum(1))  # the largest of each row is exp(0); a prediction that is NaN has none
+    confidence = np.nan_to_num(1 / p.sum(1))  # the largest entry of a row is exp(0); a NaN has no confidence
     place = np.minimum((confidence * bins).astype(int), bins - 1)
     count = np.bincount(place, minlength=bins)
     sums = [np.bincount(place, values, bins) for values in (confidence, right)]
@@ -134,6 +137,6 @@ def _calibration(predictions, right, bins):
 
 
 def validation_metrics(model: Model, params, data: Dataset, loss) -> dict:
-    """Average loss, and accuracy where there are labels: what training shows of a validation set after an epoch."""
+    """The average loss, and the accuracy where there are labels: what training reports of a validation set."""
     found = evaluate(model, params, data, loss)
     return {"loss": found.loss} | ({} if found.accuracy is None else {"accuracy": found.accuracy})

@@ -1,6 +1,6 @@
 """Initial weights `[out, in, *kernel]`: Kaiming's and Xavier's, normal and uniform, drawn by `jax.nn.initializers`.
 
-Each function here gives an initializer `init(key, shape, dtype)`.
+Every function here but `gain` returns an initializer `init(key, shape, dtype)`.
 """
 
 import math
@@ -15,9 +15,9 @@ MODES = ("fan_in", "fan_out", "fan_avg")
 
 
 def gain(nonlinearity: str, slope: float = 0.01) -> float:
-    """By how much the standard deviation of weights grows so that a signal keeps its size behind this non-linearity.
+    """The factor on the standard deviation of weights with which a signal keeps its size through this non-linearity.
 
-    relu √2, leaky_relu √(2 / (1 + slope²)), tanh 5/3, selu 3/4, sigmoid and linear 1.
+    It is √2 for relu, √(2 / (1 + slope²)) for leaky_relu, 5/3 for tanh, 3/4 for selu, and 1 for sigmoid and linear.
 
     >>> round(jn.initializers.gain("relu") ** 2, 6)
     2.0

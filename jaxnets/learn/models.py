@@ -14,11 +14,11 @@ from .initializers import kaiming_normal
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A parametrised function ȳ = G(x, w):  `init(key, input_shape)` makes w for inputs `[batch, *input_shape]`,
+    """A parametrised function ȳ = G(x, w).  `init(key, input_shape)` makes w for inputs `[batch, *input_shape]`, and
     `apply(params, x, *, key=None, train=False)` is G.
 
-    `output_shape(input_shape)` is the shape of one prediction.  `train=True` needs a `key` where the model drops out.
-    Parameters are nested lists of dicts of arrays.  `name` is a description that `parse` makes the same model of.
+    `output_shape(input_shape)` is the shape of one prediction.  `train=True` needs a `key` if the model has dropout.
+    Parameters are nested lists of dicts of arrays.  `name` is a description from which `parse` makes the same model.
 
     >>> model = jn.models.mlp(30, 3)
     >>> params = model.init(jax.random.key(0), (2,))
@@ -37,7 +37,9 @@ class Model:
 
 
 def linear(features: int, *, bias: bool = True, weights: Callable | None = None) -> Model:
-    """An affine layer `w[o, i]`, `b[o]`: weights by the initializer `weights` (Kaiming normal, variance 2 / i), bias 0.
+    """An affine layer with `w[o, i]` and `b[o]`.
+
+    The initializer `weights` draws w (by default Kaiming normal, with variance 2 / i), and the bias begins at 0.
 
     >>> jax.tree.map(jnp.shape, jn.models.linear(3).init(jax.random.key(0), (2,)))
     {'b': (3,), 'w': (3, 2)}
@@ -59,7 +61,9 @@ def linear(features: int, *, bias: bool = True, weights: Callable | None = None)
 
 
 def conv(channels: int, size: int = 3) -> Model:
-    """A convolution of `size`×`size` that keeps the size of images `[channels, height, width]`; weights Kaiming normal.
+    """A convolution with kernels of `size`×`size` that keeps the height and width of images `[channels, height, width]`.
+
+    Its weights are Kaiming normal.
 
     >>> jn.models.conv(8).output_shape((1, 28, 28))
     (8, 28, 28)
@@ -86,12 +90,12 @@ def plain(name: str) -> Model:
 
 
 def max_pool(size: int) -> Model:
-    """The largest entry of every window of `size`×`size`; windows do not overlap."""
+    """The largest entry of every window of `size`×`size`.  The windows do not overlap."""
     return _without_parameters(f"max_pool({size})", lambda x: LAYERS["max_pool"](x, kernel_size=(size, size)))
 
 
 def dropout(rate: float) -> Model:
-    """Drops entries at random in training (`train=True`, with a `key`), nothing otherwise."""
+    """Drops entries at random in training (`train=True`, with a `key`), and does nothing otherwise."""
 
     def apply(params, x, *, key=None, train=False):
         return LAYERS["dropout"](x, key, rate=rate, train=train)
@@ -140,7 +144,7 @@ def serial(*models: Model) -> Model:
 
 
 def residual(*models: Model) -> Model:
-    """x + f(x), with f the models one after the other.
+    """x + f(x), where f is the models one after the other.
 
     >>> jn.models.residual(jn.models.linear(60), jn.models.plain("tanh")).name
     'residual(linear(60) tanh)'
@@ -165,7 +169,7 @@ def residual(*models: Model) -> Model:
 def mlp(
     *features: int, activation: str = "relu", last: str | None = "log_softmax", weights: Callable | None = None
 ) -> Model:
-    """The traditional network: weighted sums with a non-linearity between them, and `last` behind the last one.
+    """The traditional network: weighted sums with a non-linearity between them, and the layer `last` after the last sum.
 
     >>> jn.models.mlp(60, 40, 10).name
     'linear(60) relu linear(40) relu linear(10) log_softmax'
@@ -177,7 +181,8 @@ def mlp(
 
 
 def convnet(channels: tuple[int, ...] = (16, 32), hidden: int = 128, classes: int = 10, rate: float = 0.0) -> Model:
-    """For images: convolutions, each with ReLU and max-pooling of 2×2; a hidden layer with dropout; log-probabilities.
+    """A network for images: convolutions, each followed by ReLU and max-pooling of 2×2, then a hidden layer and
+    log-probabilities.  `rate` is the rate of the dropout before the last layer.
 
     >>> jn.models.convnet((16, 32), hidden=128).name
     'conv(16, 3) relu max_pool(2) conv(32, 3) relu max_pool(2) flatten linear(128) relu linear(10) log_softmax'
@@ -190,7 +195,7 @@ def convnet(channels: tuple[int, ...] = (16, 32), hidden: int = 128, classes: in
 
 
 def autoencoder(features: int, *hidden: int, activation: str = "tanh", last: str | None = "sigmoid") -> Model:
-    """Through narrower layers and back: `autoencoder(64, 32, 8)` is 64-32-8-32-64.
+    """A network through narrower layers and back: `autoencoder(64, 32, 8)` has the widths 64-32-8-32-64.
 
     >>> jn.models.autoencoder(64, 32, 8).name
     'linear(32) tanh linear(8) tanh linear(32) tanh linear(64) sigmoid'
@@ -199,7 +204,7 @@ def autoencoder(features: int, *hidden: int, activation: str = "tanh", last: str
 
 
 def residual_mlp(width: int, depth: int, features: int, activation: str = "relu", last: str | None = "log_softmax") -> Model:
-    """Blocks x + f(x) of `width`, f being linear, non-linear, linear, between a linear layer before and one behind.
+    """A linear layer, `depth` blocks x + f(x) of `width`, and another linear layer; f is linear, non-linear, linear.
 
     >>> jn.models.residual_mlp(32, depth=1, features=10).name
     'linear(32) residual(linear(32) relu linear(32)) linear(10) log_softmax'
@@ -209,10 +214,10 @@ def residual_mlp(width: int, depth: int, features: int, activation: str = "relu"
 
 
 def nearest_neighbour(count: int) -> Model:
-    """k[b] = argmin_k ‖x[b] − w[k]‖²: the place of the nearest of `count` stored examples w, the first of several.
+    """k[b] = argmin_k ‖x[b] − w[k]‖²: the index of the nearest of `count` stored examples w, the smallest index at a tie.
 
-    For prediction only: an integer has no gradient, and `parse` has no word for it.  `init` draws w from a normal
-    distribution; to classify, use `{"w": inputs}` with the inputs of a data set and take their label at k.
+    This model is for prediction only: an integer has no gradient, and `parse` has no word for it.  `init` draws w from a
+    normal distribution.  To classify, use `{"w": inputs}` with the inputs of a data set, and take the label at k.
     """
 
     def init(key, input_shape, dtype=jnp.float32):
@@ -223,7 +228,7 @@ def nearest_neighbour(count: int) -> Model:
         if x.shape[1:] != w.shape[1:]:
             raise ShapeError(f"nearest_neighbour: argument 'x' has shape {x.shape}, expected {('batch', *w.shape[1:])}")
 
-        def nearest(one):  # one example at a time: no [batch, count, …] array
+        def nearest(one):  # one example at a time, so that there is never an array [batch, count, …]
             return jnp.argmin(jnp.sum(jnp.square(one - w), axis=range(1, w.ndim)))
 
         return jax.lax.map(nearest, x)

@@ -1,4 +1,4 @@
-"""The presets of the command line, and a model with parameters on a batch of data."""
+"""The models that the command line knows by name, and a model with parameters on a batch of data."""
 
 import dataclasses
 import functools
@@ -19,7 +19,7 @@ from .spec import WORDS, parse, unary_layers
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """A model with inputs and targets to show it on: `data(key, batch)` gives `(x, targets, what it is)`."""
+    """A model and the data to show it on: `data(key, batch)` returns `(x, targets, a description of x)`."""
 
     model: Model
     data: Callable[[Any, int], tuple[Any, Any, str]]
@@ -39,7 +39,7 @@ def presets() -> dict[str, Callable[[], Preset]]:
 
 
 def find_preset(text: str, input_shape: tuple[int, ...] | None) -> Preset:
-    """A preset by name, or a description with random inputs of `input_shape` (default: 8 features)."""
+    """The preset of this name, or a described model on random inputs of `input_shape` (by default 8 features)."""
     known = presets()
     if text in known:
         if input_shape is not None:
@@ -56,9 +56,9 @@ def find_preset(text: str, input_shape: tuple[int, ...] | None) -> Preset:
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """A model with parameters and a batch: `network(params, x)` and its average `loss(params, x)` at fixed targets.
+    """A model with parameters and a batch: the `network(params, x)`, and its average `loss(params, x)` at fixed targets.
 
-    `params` are shapes alone where they were asked for `abstract`.  `source` tells what x is.
+    If the problem was made `abstract`, `params` holds shapes and no numbers.  `source` says in words what x is.
     """
 
     title: str
@@ -80,7 +80,8 @@ def make_problem(
 ) -> Problem:
     """A preset or a described model on a batch of its data.
 
-    Raises SpecError for a text that is no model, ShapeError that names the module that does not fit, ValueError for sizes.
+    Raises SpecError where the text describes no model, ShapeError where a module does not fit (the message names it), and
+    ValueError for a batch size out of range.
     """
     chosen = find_preset(text, input_shape)
     keys = jax.random.split(jax.random.key(seed))
@@ -99,7 +100,7 @@ def make_problem(
     return Problem(text, chosen.model, params, x, network, loss, source)
 
 
-# --- batches to show a model on: functions of a key and a batch size ----------------------------------------------
+# --- batches to show a model on; each function here returns a function of a key and a batch size -------------------
 
 
 def labelled_batch(load):
@@ -117,7 +118,7 @@ def labelled_batch(load):
 
 
 def reconstruction_batch(load):
-    """A random batch of a data set, to be reproduced."""
+    """A random batch of a data set whose targets are its inputs, for autoencoders."""
 
     def batch(key, size):
         x, _, name = labelled_batch(load)(key, size)
@@ -127,7 +128,7 @@ def reconstruction_batch(load):
 
 
 def noise_batch(shape, classes=None, target_shape=()):
-    """Normal inputs [batch, *shape] with random labels, or normal targets [batch, *target_shape]."""
+    """Normal inputs [batch, *shape] with random labels, or with normal targets [batch, *target_shape] without `classes`."""
 
     def batch(key, size):
         if size < 1:

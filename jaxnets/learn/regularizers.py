@@ -8,10 +8,10 @@ from ..errors import DTypeError
 
 
 def l1(params):
-    """Σ |w|  over all entries of the floating leaves of a pytree: a penalty that favours zeros.
+    """Σ |w|  over all entries of the floating-point leaves of a pytree: a penalty that favours zeros.
 
-    ∂/∂w = sign(w), 0 at w = 0.  Other leaves do not count; ValueError where none is floating.  Float16 and bfloat16 add up
-    in float32, which is also the dtype of the result.
+    ∂/∂w = sign(w), which is 0 at w = 0.  Other leaves do not count; raises ValueError if there is no floating-point leaf.
+    Float16 and bfloat16 are added up in float32, which is also the dtype of the result.
 
     >>> jn.regularizers.l1({"w": jnp.array([1.0, -2.0])})
     Array(3., dtype=float32)
@@ -20,10 +20,11 @@ def l1(params):
 
 
 def l2(params):
-    """½ Σ w²  over all entries of the floating leaves of a pytree: weight decay.
+    """½ Σ w²  over all entries of the floating-point leaves of a pytree: weight decay.
 
-    ∂/∂w = w, so that `loss + c * l2(params)` is what torch calls a weight decay of c.  Other leaves do not count;
-    ValueError where none is floating.  Float16 and bfloat16 add up in float32, which is also the dtype of the result.
+    ∂/∂w = w, so `loss + c * l2(params)` is what torch calls a weight decay of c.  Other leaves do not count; raises
+    ValueError if there is no floating-point leaf.  Float16 and bfloat16 are added up in float32, which is also the dtype of
+    the result.
 
     >>> jn.regularizers.l2({"w": jnp.array([1.0, -2.0])})
     Array(2.5, dtype=float32)

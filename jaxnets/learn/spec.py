@@ -1,4 +1,4 @@
-"""Models from words."""
+"""Models from words: a description such as "linear(60) relu linear(10)" becomes a model."""
 
 import inspect
 import re
@@ -11,7 +11,7 @@ from . import models
 from .models import Model
 
 MAX_FEATURES = 1_000_000
-MAX_DEPTH = 100  # of residual in residual
+MAX_DEPTH = 100  # how deeply one residual(…) may stand inside another
 
 
 def _integer_between(least, most):
@@ -35,9 +35,9 @@ _TOKEN = re.compile(r"\s*([A-Za-z_]\w*|\d+(?:\.\d+)?(?:e-?\d+)?|[(),])", re.ASCI
 def parse(text: str) -> Model:
     """A model from words: `"conv(8) relu max_pool(2) flatten residual(linear(60) tanh) linear(10) log_softmax"`.
 
-    Words are `linear(FEATURES)`, `conv(CHANNELS, SIZE)` (SIZE 3 if not given), `max_pool(SIZE)`, `dropout(RATE)`,
-    `residual(WORDS)` and the layers of one argument.  The text is read, never evaluated; SpecError names the word that does
-    not fit.
+    The words are `linear(FEATURES)`, `conv(CHANNELS, SIZE)` (SIZE is 3 if not given), `max_pool(SIZE)`, `dropout(RATE)`,
+    `residual(WORDS)` and the layers of one argument.  The text is only read and never evaluated.  Raises SpecError, which
+    names the word that does not fit.
 
     >>> jn.parse("conv(8) relu max_pool(2) flatten linear(10)").output_shape((1, 28, 28))
     (10,)
@@ -85,7 +85,7 @@ def _parse_words(tokens, text, depth=0):
 
 
 def _parse_numbers(word, tokens, text):
-    """`WORD ( NUMBER , NUMBER )` and what follows; numbers at the end may be missing, not all."""
+    """The model of `WORD ( NUMBER , NUMBER )`, and the tokens that follow.  All numbers but the first may be left out."""
     build, usage, readers = WORDS[word]
     end = tokens.index(")") if ")" in tokens else 0
     inside = tokens[1:end]
@@ -100,7 +100,7 @@ def _parse_numbers(word, tokens, text):
 
 
 def unary_layers() -> list[str]:
-    """The layers that need one array and give one, example by example: those that a description may name."""
+    """The layers that a description may name: those that take one array and return one, example by example."""
     names = []
     for name, layer in LAYERS.items():
         parameters = layer.signature.parameters.values()

@@ -1,4 +1,4 @@
-"""Training: gradient descent on the average loss over a data set, one mini-batch a step."""
+"""Training: gradient descent on the average loss over a data set, with one mini-batch per step."""
 
 import dataclasses
 import hashlib
@@ -28,10 +28,10 @@ from .spec import parse
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """`params` after the last step, or of the best epoch where `patience` was given.
+    """What `fit` returns: `params` after the last step, or those of the best epoch where `patience` was given.
 
-    `history` has a dict an epoch: epoch, step, loss, accuracy (for labels), seconds, examples_per_second, and with a
-    validation set validation_loss and validation_accuracy.  `stopped` is "epochs" or "patience".
+    `history` has one dict per epoch with epoch, step, loss, accuracy (for labels), seconds and examples_per_second, and with
+    a validation set also validation_loss and validation_accuracy.  `stopped` is "epochs" or "patience".
     """
 
     params: Any
@@ -66,27 +66,31 @@ def fit(
     config: dict | None = None,
     after_epoch: Callable | None = None,
 ) -> Result:
-    """Minimise the average of `loss(predictions, targets)`, per example, over a data set, plus `penalty(params)`.
+    """Minimise the average over a data set of `loss(predictions, targets)`, which is per example, plus `penalty(params)`.
 
-    A step takes `batch_size` examples: None is full-batch, 1 stochastic gradient descent.  The order of an epoch is shuffled
-    by `key` and the epoch's number; examples beyond the last full batch are others in every epoch.  `optimizer` is any of
-    optax, with any schedule.  `gradient`: "autodiff" by jax.grad, "manual" by the hand-written rules.
+    A step takes `batch_size` examples; None takes all of them (full-batch), and 1 is stochastic gradient descent.  `key` and
+    the number of the epoch determine the order of its examples; which examples are left over after the last full batch
+    changes from epoch to epoch.  `optimizer` is any optimizer of optax, with any schedule.  `gradient` is "autodiff", for
+    jax.grad, or "manual", for the hand-written rules.
 
-    `validation`: a data set to evaluate after each epoch.  `patience`: stop when neither its loss, nor the training loss
-    where there is none, was better than the best for so many epochs; the result is then the best epoch's.
-    `log`: a file of metrics, a line of JSON an epoch.  `progress`: a bar on the terminal.  `after_epoch(epoch, params,
-    metrics)` is called after every epoch; its parameters are valid during the call.
+    `validation` is a data set to evaluate after each epoch.  `patience` is a number of epochs: training stops when for so
+    long the loss of the validation set (without one, the training loss) has not been better than the best, and the result
+    is that of the best epoch.  `log` is a file that gets one line of JSON with the metrics of each epoch.  `progress` shows
+    a bar on the terminal.  `after_epoch(epoch, params, metrics)` is called after every epoch; its parameters are valid only
+    during the call.
 
-    `checkpoint`: a folder to save the state in after every epoch, or every `save_every` steps, and at an interruption; the
-    newest `keep` stay.  With `resume=True` training goes on from the newest one, where there is one, to the same bits
-    as without the interruption.  `config` is kept with it.  Ctrl-C saves, then raises TrainingInterrupted.
+    `checkpoint` is a folder in which the state is saved after every epoch, or every `save_every` steps, and at an
+    interruption; the newest `keep` checkpoints stay.  With `resume=True` training goes on from the newest one, if there is
+    one, and ends with the same bits as without the interruption.  `config` is saved with each.  Ctrl-C saves the state, then
+    raises TrainingInterrupted.
 
-    `mesh`: devices to share the examples of each batch, for example `jax.make_mesh((8,), ("batch",))`, also those of several
-    processes (`jax.distributed`); parameters are on each of them.  Process 0 writes log and checkpoints.
+    `mesh` holds the devices that share the examples of each batch, for example `jax.make_mesh((8,), ("batch",))`; they may
+    belong to several processes (`jax.distributed`).  Each device holds all parameters.  Process 0 writes the log and the
+    checkpoints.
 
-    Raises NonFiniteError as soon as a step gives NaN or ∞, naming the first bad tensor; the newest checkpoint is then of
-    the last good step.  Raises CheckpointError where the folder holds another run, ShapeError and ValueError for bad
-    arguments.
+    Raises NonFiniteError as soon as a step gives NaN or ∞; the message names the first bad tensor, and the newest
+    checkpoint is that of the last good step.  Raises CheckpointError where the folder holds another run, and ShapeError or
+    ValueError for arguments that do not fit.
 
     >>> import optax
     >>> data = jn.data.spiral(points=20)
@@ -171,10 +175,10 @@ def fit(
 
 
 def restore(path: str | os.PathLike) -> tuple[Model, Any, dict]:
-    """The model, its parameters, and the description of a checkpoint that `fit` saved, or of the newest of a folder.
+    """The model, the parameters and the description in a checkpoint that `fit` saved, or in the newest one of a folder.
 
-    The parameters are those of `Result`: of the best epoch where `patience` was given.  The model is made of its name by
-    `parse`.  Raises CheckpointError as in `checkpoint.load`, SpecError where the name describes no model.
+    The parameters are those of `Result`: of the best epoch where `patience` was given.  `parse` makes the model from its
+    name.  Raises CheckpointError as `checkpoint.load` does, and SpecError where the name describes no model.
     """
     config = checkpoints.read_config(path)
     try:
@@ -222,7 +226,7 @@ def _training_arrays(data, dtype):
 
 
 def _check_model(model, loss, params, x, y, data):
-    """Shapes of predictions and losses, before anything is computed."""
+    """Check the shapes of predictions and losses, before anything is computed."""
     some = [jax.ShapeDtypeStruct((2, *a.shape[1:]), a.dtype) for a in (x, y)]
     predictions = jax.eval_shape(model.apply, params, some[0])
     if data.classes is not None and predictions.shape != (2, data.classes):
@@ -232,11 +236,11 @@ def _check_model(model, loss, params, x, y, data):
         )
     values = jax.eval_shape(loss, predictions, some[1])
     if values.shape[:1] != (2,):
-        raise ShapeError(f"fit: loss has shape {values.shape} for 2 examples, expected one or several numbers an example")
+        raise ShapeError(f"fit: loss has shape {values.shape} for 2 examples, expected one or several numbers per example")
 
 
 def _run_description(model, data, batch, gradient, shuffle, key, patience) -> dict:
-    """What must be the same for a run to go on to the same bits."""
+    """What must stay the same so that a resumed run ends with the same bits."""
     content = hashlib.sha256(np.ascontiguousarray(data.x).data)
     content.update(np.ascontiguousarray(data.y).data)
     typed = jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)

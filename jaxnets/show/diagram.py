@@ -1,4 +1,4 @@
-"""A function as a block diagram: what is drawn where, and the dimensions of the Jacobian on every arrow."""
+"""A function as a block diagram: where each block stands, and the dimensions of the Jacobian on every arrow."""
 
 import dataclasses
 import math
@@ -13,9 +13,10 @@ from .tabulate import Block, LocalJacobians, function_of_real_leaves
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """A block of the diagram, at a column and a row (from 0, downwards; weights stand left of column 0).
+    """A block of the diagram and its place.  Rows count from 0 downwards, and weights stand to the left of column 0.
 
-    `kind` is "input", "weight" or "output" (variables), "cost" or "function"; `module` counts costs and functions.
+    `kind` is "input", "weight" or "output" for variables, and "cost" or "function" for modules.  `module` is the number of a
+    module among the modules.
     """
 
     kind: str
@@ -28,9 +29,10 @@ class Item:
 
 @dataclasses.dataclass(frozen=True)
 class Arrow:
-    """From a block to one that is made of it.  `block` is the Jacobian on it, None at the arrow to an output.
+    """An arrow from a block to a block that is computed from it.
 
-    `gradient` tells the dimensions on the way back, [1×inputs] = [1×outputs]·[outputs×inputs].
+    `block` describes the Jacobian of the arrow, and is None for the arrow to an output.  `gradient` gives the dimensions on
+    the way back, [1×inputs] = [1×outputs]·[outputs×inputs].
     """
 
     source: int
@@ -41,7 +43,7 @@ class Arrow:
 
 @dataclasses.dataclass(frozen=True)
 class Diagram:
-    """Blocks and arrows; both graphs, of values and of gradients, have the same places."""
+    """The blocks and the arrows.  The graph of values and the graph of gradients put them at the same places."""
 
     items: tuple[Item, ...]
     arrows: tuple[Arrow, ...]
@@ -56,7 +58,7 @@ class Diagram:
 
 
 def diagram(function: Callable, *args, abstract: bool = True) -> Diagram:
-    """The block diagram of `function(*args)`; arguments as those of `tabulate`."""
+    """The block diagram of `function(*args)`; it takes the arguments of `tabulate`."""
     found: list[Diagram] = []
 
     def run(*args):
@@ -70,7 +72,7 @@ def diagram(function: Callable, *args, abstract: bool = True) -> Diagram:
 
 
 def diagram_of(jacobians: LocalJacobians) -> Diagram:
-    """The diagram of a graph that was read."""
+    """The diagram of a function whose graph was read."""
     nodes = jacobians.nodes
     places = _places(jacobians)
     items: list[Item] = []
@@ -94,7 +96,7 @@ def diagram_of(jacobians: LocalJacobians) -> Diagram:
 
 
 def modules_of(nodes: list[Node]) -> list[Node]:
-    """The modules among the nodes of a graph: those that are made of others."""
+    """The modules among the nodes of a graph: those that are computed from other nodes."""
     return [node for node in nodes if node.edges]
 
 
@@ -112,9 +114,10 @@ def _gradient(dims: str) -> str:
 
 
 def _places(jacobians: LocalJacobians) -> dict[Node, tuple[float, int]]:
-    """Column and row of every node: a row below what it is made of, in the column of its first parent where that is free.
+    """The column and the row of every node.
 
-    Weights, and what is made of weights alone, stand to the left of the first node that uses them.
+    A node stands below all nodes that it is computed from, in the column of the first of them if that place is free.
+    Weights, and what is computed from weights alone, stand to the left of the first node that uses them.
     """
     nodes = jacobians.nodes
     users: dict[Node, list[Node]] = {}

@@ -1,4 +1,4 @@
-"""What `jacobian` would do: the order of its products, their multiplications and memory, beside pure forward and reverse."""
+"""What `jacobian` would do: the order of its products, and what they cost compared with forward and reverse mode."""
 
 import dataclasses
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from .formats import as_text
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """One order: how many multiplications its products take, and the most bytes that they store at one time."""
+    """The cost of one order: how many multiplications its products take, and the most bytes that they store at one time."""
 
     name: str
     multiplies: int
@@ -27,7 +27,7 @@ class Cost:
 
 @dataclasses.dataclass(frozen=True)
 class Explanation:
-    """What `explain_plan` found; prints as a table and the nodes in the order in which they are eliminated."""
+    """What `explain_plan` returns.  It prints as a table of costs, and the nodes in the order of their elimination."""
 
     costs: tuple[Cost, ...]
     order: tuple[str, ...]
@@ -54,7 +54,7 @@ class Explanation:
 
 @dataclasses.dataclass(frozen=True)
 class Contractions:
-    """The products of a quantity made of Jacobians, in their order; prints as a table."""
+    """The products of a quantity that is made of Jacobians, in their order.  It prints as a table."""
 
     name: str
     products: tuple[Product, ...]
@@ -81,11 +81,11 @@ def explain_plan(
 ) -> Explanation | Contractions:
     """How `jacobian(function, argnums, order=order)(*args)` multiplies its local Jacobians, and what that costs.
 
-    Multiplications are those of the products of Jacobians, the function's own left out; memory is what these products
-    store beside the local Jacobians.  `args` may be arrays or `jax.ShapeDtypeStruct`s; nothing is computed, unless
-    `abstract=False`, which runs functions whose Python control flow looks at values.  Of a quantity that is made of
-    Jacobians, as `explain_plan(jn.ntk(f), params, x)`, the products are shown that it carries out.  Raises ValueError for an
-    unknown order, and what `jacobian` raises.
+    Multiplications are counted in the products of Jacobians, not in the function itself, and memory is what these products
+    store in addition to the local Jacobians.  `args` may be arrays or `jax.ShapeDtypeStruct`s.  Nothing is computed unless
+    `abstract=False`, which is for functions whose Python control flow depends on values.  For a quantity that is made of
+    Jacobians, as in `explain_plan(jn.ntk(f), params, x)`, the table shows the products that it carries out.  Raises
+    ValueError for an unknown order, and whatever `jacobian` raises.
 
     >>> plan = jn.explain_plan(lambda x, v, w: v @ jn.relu(w @ x), jnp.ones(784), jnp.ones((10, 60)), jnp.ones((60, 784)))
     >>> [(cost.name, cost.multiplies) for cost in plan.costs if cost.chosen]

@@ -1,11 +1,11 @@
-"""Records as text, as data for JSON, and the module of pictures where matplotlib is installed."""
+"""Results as text and as data for JSON, and the package of pictures, which is there if matplotlib is installed."""
 
 import dataclasses
 import math
 
 
 def as_text(table, width: int) -> str:
-    """A rich renderable without colours."""
+    """What rich prints of an object, as text without colours."""
     from rich.console import Console
 
     console = Console(width=width, color_system=None)
@@ -15,7 +15,7 @@ def as_text(table, width: int) -> str:
 
 
 def as_data(record):
-    """A record of records as dictionaries and lists for JSON, without the pictures in it."""
+    """Nested dataclasses as dictionaries and lists for JSON, without the fields that are marked as pictures."""
     if isinstance(record, (list, tuple)):
         return [as_data(one) for one in record]
     if isinstance(record, dict):
@@ -27,7 +27,7 @@ def as_data(record):
 
 
 def replace_nonfinite(x, replacement=lambda number: None):
-    """The same data where numbers that JSON does not know, infinity and NaN, are what `replacement` says."""
+    """The same data in which `replacement(number)` stands for infinity and NaN, which JSON does not know."""
     if isinstance(x, dict):
         return {key: replace_nonfinite(value, replacement) for key, value in x.items()}
     if isinstance(x, (list, tuple)):
@@ -36,7 +36,7 @@ def replace_nonfinite(x, replacement=lambda number: None):
 
 
 def import_plots():
-    """The module of pictures, which needs matplotlib."""
+    """The package `plots`.  Raises ModuleNotFoundError, which says what to install, where matplotlib is missing."""
     try:
         import matplotlib  # noqa: F401
 

@@ -1,4 +1,4 @@
-"""What notebooks show of Jacobians: tables and pictures as HTML and SVG that need nothing else."""
+"""What notebooks show of Jacobians: tables and pictures in HTML and SVG, without script or style sheet."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ CELL = "text-align:left;vertical-align:top;padding:.3em .7em;border-bottom:1px s
 
 
 def html_table(title: str, columns, rows, notes=()) -> Markup:
-    """A table of cells that are texts or Markup, and lines below it."""
+    """A table whose cells are texts or Markup, with notes below it."""
     head = "".join(f'<th style="{CELL}">{escaped(name)}</th>' for name in columns)
     body = "".join("<tr>" + "".join(f'<td style="{CELL}">{escaped(c)}</td>' for c in row) + "</tr>" for row in rows)
     below = "".join(f"<p>{escaped(note)}</p>" for note in notes if note)
@@ -19,7 +19,7 @@ def html_table(title: str, columns, rows, notes=()) -> Markup:
 
 
 def error_bar(ulp: float) -> Markup:
-    """A bar as long as an error has digits, ten of them at most."""
+    """A bar whose length is the number of digits of an error, at most ten."""
     length = 10 * min(10.0, max(0.0, np.log10(1 + ulp))) if np.isfinite(ulp) else 100
     return Markup(
         f'<svg role="img" aria-label="{ulp:.2g} ULP" width="100" height="10"><rect width="100" height="6" y="2" '

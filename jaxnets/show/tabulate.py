@@ -19,7 +19,7 @@ from ..autodiff.transforms import parameter_names
 from .formats import as_data, as_text
 from .html import THUMBNAIL, html_table
 
-WIDE = 130  # columns from which ∂y/∂x and ∂y/∂w stand side by side
+WIDE = 130  # columns of text; from this width on ∂y/∂x and ∂y/∂w stand side by side
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Block:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One layer: its output and its Jacobians by states and by weights."""
+    """One layer: the shape of its output, and its Jacobians by states and by weights."""
 
     layer: str
     output: tuple[int, ...]
@@ -47,7 +47,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Tabulation:
-    """What `tabulate` found; prints as a table."""
+    """What `tabulate` returns.  It prints as a table."""
 
     rows: tuple[Row, ...]
     chain: str
@@ -101,9 +101,10 @@ class Tabulation:
 def tabulate(function: Callable, *args, abstract: bool = True) -> Tabulation:
     """Every layer of `function(*args)` with the dimensions, formulae and structure of its local Jacobians.
 
-    With several arguments the first holds the weights, as in `f(params, x)`.  `args` may be arrays or
-    `jax.ShapeDtypeStruct`s; nothing is computed, unless `abstract=False`, which runs functions whose Python control flow
-    looks at values.  Where the shapes of a layer do not fit, the table up to it is printed and its error raised.
+    Of several arguments the first holds the weights, as in `f(params, x)`.  `args` may be arrays or
+    `jax.ShapeDtypeStruct`s.  Nothing is computed unless `abstract=False`, which is for functions whose Python control flow
+    depends on values.  Where the shapes of a layer do not fit, the table of the layers before it is printed, and its error
+    is raised.
 
     >>> params = [{"w": jnp.ones((10, 60)), "b": jnp.ones(10)}, {}]
     >>> table = jn.tabulate(jn.models.mlp(10).apply, params, jnp.ones((4, 60)))
@@ -133,7 +134,7 @@ def tabulate(function: Callable, *args, abstract: bool = True) -> Tabulation:
 
 
 def function_of_real_leaves(function, args):
-    """How to call the function on the real leaves of its arguments, these leaves, their names, and which are weights."""
+    """The function as one of the real leaves of its arguments, these leaves, their names, and the names of the weights."""
     names = parameter_names(function, args, range(len(args)))
     paths, tree = tree_flatten_with_path(args)
     real = [i for i, (_, leaf) in enumerate(paths) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating)]
@@ -151,9 +152,9 @@ def function_of_real_leaves(function, args):
 
 
 class LocalJacobians:
-    """The local Jacobians of some nodes of a graph, parents first: which are by weights, which axis is batch.
+    """The local Jacobians of the nodes of a graph, which ones are by weights, and which axis is batch.
 
-    `weights`: the names of the inputs that are weights.
+    `nodes` has parents before children.  `weights` holds the names of the inputs that are weights.
     """
 
     def __init__(self, nodes: list[Node], outputs, weights: set[str]):
@@ -171,7 +172,7 @@ class LocalJacobians:
         return self.made_of_weights.get(node, node.name in self.weights)
 
     def jacobians_by(self, node: Node, weights: bool) -> list[tuple[Edge, Jacobian]]:
-        """Its Jacobians by weights, or those by states."""
+        """The Jacobians of a node by weights, or those by states."""
         return [(edge, j) for edge, j in self.pairs[node] if self.is_weight(edge.parent) == weights]
 
     def block(self, edge: Edge, j: Jacobian) -> Block:
@@ -182,14 +183,14 @@ class LocalJacobians:
 
     @property
     def chain(self) -> str:
-        """The dimensions along the longest way, whose inner ones cancel."""
+        """The dimensions of the Jacobians along the longest path; inner dimensions that stand next to each other cancel."""
         return "·".join(
             f"[{_size(j.out_shape, self.batch_size)}×{_size(j.in_shape, self.batch_size)}]" for j in self.longest_path
         )
 
     @property
     def note(self) -> str:
-        """Which axis is batch, in words."""
+        """A sentence that says which axis is batch."""
         if not self.longest_path:
             return ""
         if self.batch_size is None:
@@ -211,7 +212,7 @@ def _describe(nodes, outputs, weights) -> Tabulation:
 
 
 def _longest_path(states, outputs) -> list[Jacobian]:
-    """The Jacobians from an output back to an input, along the longest way."""
+    """The Jacobians along the longest path from an output back to an input."""
     depth: dict[Node, int] = {}
     for node, pairs in states.items():
         depth[node] = 1 + max((depth.get(edge.parent, 0) for edge, _ in pairs), default=0)
@@ -225,7 +226,7 @@ def _longest_path(states, outputs) -> list[Jacobian]:
 
 
 def _batch_size(path: list[Jacobian]) -> int | None:
-    """The size of axis 0 where, until a reduction to a scalar, example b depends on example b alone."""
+    """The size of axis 0 if it is batch: if example b depends on example b alone, up to a reduction to a scalar."""
     sizes = {j.in_shape[0] if j.in_shape else None for j in path}
     alone = all(not j.out_shape or j.batched for j in path)
     vector = not path or len(path[-1].in_shape) < 2  # the entries of a single vector are features, not examples

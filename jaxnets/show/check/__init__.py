@@ -1,4 +1,7 @@
-"""Tells students what is wrong with a Jacobian of their own."""
+"""Tells students what is wrong with a Jacobian that they wrote by hand.
+
+`hand_written` calls the rule, `judge` tries it at many points, and `mistakes` holds the hypotheses of what may be wrong.
+"""
 
 import dataclasses
 import itertools
@@ -19,7 +22,7 @@ COLUMNS = ("Jacobian", "finding", "entry", "given", "right")
 
 @dataclasses.dataclass(frozen=True)
 class RuleReport:
-    """What `check_rule` found, a finding an argument; `.ok` where every Jacobian is right.  Prints as a table."""
+    """What `check_rule` returns: one finding per Jacobian, and `.ok` if all of them are right.  It prints as a table."""
 
     title: str
     findings: tuple[Finding, ...]
@@ -29,7 +32,7 @@ class RuleReport:
         return all(finding.ok for finding in self.findings)
 
     def to_json(self) -> dict:
-        """Numbers that JSON lacks are texts."""
+        """The findings as data; infinity and NaN, which JSON does not have, are texts."""
         return {"ok": self.ok, **replace_nonfinite(as_data(self), str)}
 
     def _rows(self):
@@ -59,19 +62,20 @@ class RuleReport:
 
 
 def check_rule(my_layer: Callable, *args, jacobian: Callable | None = None, **config) -> RuleReport:
-    """Tell what is wrong with a Jacobian written by hand: transposed, wrong sign, wrong axis, a sum over paths missing, …
+    """Tell what is wrong with a Jacobian written by hand: transposed, wrong sign, wrong axis, a missing sum over paths, …
 
-    `my_layer` is made with `@layer` and has a rule; arguments that are left out are made from its annotations.  Or it is
-    any function of arrays, and `jacobian(*args, **config)` gives the dense array [*y, *x], or a `Jacobian`; a tuple with
-    one an argument, None for those without, where there are several.
+    `my_layer` is either made with `@layer` and has a rule, and arguments that are left out are made from its annotations.
+    Or it is any function of arrays, and `jacobian(*args, **config)` returns its Jacobian as a dense array [*y, *x] or as a
+    `Jacobian`.  A function of several arguments needs a tuple with one Jacobian per argument; None stands for an argument
+    without one.
 
-    Judged in double precision by `jax.jacfwd` and `jax.jacrev` of the forward function, at random points, at 0, ±1 and
-    ties, at ±30 and ±100, and with other sizes where the arguments were made.  At a kink any number between the
-    one-sided derivatives is right.  A rule that is right and loses its digits in single precision, where a function
-    saturates, counts as right and is told so.  Whole Jacobians are made, many times: use small arrays.
+    The Jacobian is compared in double precision with `jax.jacfwd` and `jax.jacrev` of the forward function: at random
+    points, at 0, ±1 and ties, at ±30 and ±100, and with other sizes if the arguments were made here.  At a kink any number
+    between the one-sided derivatives is right.  A rule that is right but loses its digits in single precision, where a
+    function saturates, counts as right, and the report says so.  Whole Jacobians are made many times, so use small arrays.
 
     Raises TypeError where there is no Jacobian to judge, ValueError where arguments are missing and cannot be made or
-    none is real, and what `my_layer` raises for arguments that do not fit.
+    none of them is real, and whatever `my_layer` raises for arguments that do not fit.
 
     >>> jn.check_rule(jn.relu).ok
     True
@@ -102,7 +106,7 @@ def check_rule(my_layer: Callable, *args, jacobian: Callable | None = None, **co
 
 
 def _oracle(rule: HandWrittenRule, real) -> Callable:
-    """Autodiff's answers, compiled once for every set of sizes: outputs, and by jacfwd and jacrev [output][argument]."""
+    """Autodiff's answers, compiled once per set of sizes: the outputs, and [output][argument] from jacfwd and jacrev."""
 
     def run(*args):
         return (

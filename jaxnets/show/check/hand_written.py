@@ -1,4 +1,4 @@
-"""A function and the Jacobians that somebody wrote for it, with arguments to judge them by."""
+"""A function and the Jacobians that somebody wrote for it, and the arguments at which they are judged."""
 
 import functools
 import math
@@ -17,11 +17,12 @@ from ...layers.layer import Layer, is_variadic
 from ...layers.samples import Labels, Mask, RandomKey, Real
 from .mistakes import is_real
 
-SIZES = {"own": (5, 3, 4, 6, 7, 2), "other": (3, 4, 2, 5, 6, 7), "square": (3,) * 6}  # of named axes
-LEADING = {"own": (4, 5), "other": (2, 3), "square": (3, 3)}
+SIZES = {"own": (5, 3, 4, 6, 7, 2), "other": (3, 4, 2, 5, 6, 7), "square": (3,) * 6}  # of the axes with a name
+LEADING = {"own": (4, 5), "other": (2, 3), "square": (3, 3)}  # of the axes that `...` stands for
 
 
 def hand_written_rule(function, jacobian, config) -> "HandWrittenRule":
+    """The rule to judge.  Raises TypeError where there is none."""
     if not callable(function):
         raise TypeError(f"check_rule: my_layer must be callable, got {type(function).__name__}")
     if jacobian is None and not isinstance(function, Layer):
@@ -33,7 +34,7 @@ def hand_written_rule(function, jacobian, config) -> "HandWrittenRule":
 
 
 class HandWrittenRule:
-    """A forward function of arrays, with outputs in a tuple, and the Jacobians that somebody wrote for it."""
+    """A forward function of arrays that returns a tuple of outputs, and the Jacobians that somebody wrote for it."""
 
     def __init__(self, function, jacobian, config):
         self.function, self.by_hand, self.config = function, jacobian, config
@@ -52,7 +53,7 @@ class HandWrittenRule:
         return parameter_names(functools.partial(self.function, **self.config), [None] * count, range(count))
 
     def rows(self, outputs, args):
-        """What the rule gives, one row an output."""
+        """What the rule returns: one row per output."""
         if self.by_hand:
             found = self.by_hand(*args, **self.config)
         elif self.layer.many_outputs:
@@ -63,12 +64,12 @@ class HandWrittenRule:
         return [row if isinstance(row, tuple) else (row,) for row in rows]
 
     def wrong_count(self, outputs, args) -> tuple[str, str] | None:
-        """A finding where there is no rule, or where it has not one Jacobian an argument."""
+        """A diagnosis and its sentence where there is no rule, or where it does not return one Jacobian per argument."""
         if not self.by_hand and self.layer.rule is None:
             return "no rule", f"no rule: define one with @{self.name}.jacobian"
         try:
             rows = self.rows(outputs, args)
-        except Exception:  # each argument tells of it, or of what explains it
+        except Exception:  # the judgement of each argument reports it, or what explains it
             return None
         wrong = [len(row) for row in rows if len(row) not in (len(args), *([1] if self.by_hand and len(args) == 1 else []))]
         if len(rows) == len(outputs) and not wrong:
@@ -77,10 +78,10 @@ class HandWrittenRule:
         return "wrong count", f"wrong number of Jacobians: {got}; None stands for an argument without one"
 
     def given(self, o, k, outputs, args) -> np.ndarray | None:
-        """The Jacobian of one output by one argument as an array; compiled if it can be, which is faster for many points."""
+        """The Jacobian of output o by argument k as an array.  It is compiled if possible, for speed at many points."""
         try:
             found = self.compiled(o, k)(outputs, args)
-        except Exception:  # plain NumPy, control flow on values, or a mistake, which comes up again without the compiler
+        except Exception:  # NumPy, control flow that depends on values, or a mistake, which is raised again uncompiled
             found = self.entry(o, k, outputs, args)
         return None if found is None else np.asarray(found)
 
@@ -102,7 +103,7 @@ class HandWrittenRule:
         return entry.dense(math.inf) if isinstance(entry, Jacobian) else entry
 
     def argument_sets(self, args) -> dict[str, list]:
-        """Arguments to judge with, of their own sizes, and of others where they were made from annotations."""
+        """Arguments to judge the rule at: of their own sizes, and of other sizes if they are made from annotations."""
         if args:
             return {"own": self._checked(args)}
         if self.layer is None:
@@ -129,7 +130,7 @@ class HandWrittenRule:
             raise DTypeError(f"check_rule: argument {i} of '{self.name}' is no array: {type(value).__name__}") from None
 
     def _accepts(self, args) -> bool:
-        """Whether the function takes arguments of these sizes: some have sizes of their own."""
+        """Whether the function takes arguments of these sizes; some functions need particular ones."""
         try:
             jax.eval_shape(self.forward, *args)
         except Exception:
@@ -137,7 +138,7 @@ class HandWrittenRule:
         return True
 
     def _from_annotations(self, sizes) -> Iterator:
-        """An array an argument: real numbers, integers, a mask, a key, or None where it may be left out."""
+        """One array per argument: real numbers, integers, a mask, a key, or None where the argument may be left out."""
         known: dict[str, int] = {}
         fresh = iter(SIZES[sizes] * 4)
         parameters = self.layer.signature.parameters.values()

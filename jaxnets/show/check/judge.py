@@ -1,4 +1,4 @@
-"""Judges one Jacobian that was written by hand, by autodiff and one-sided differences, at many points."""
+"""Judges one Jacobian that was written by hand: compares it with autodiff and one-sided differences at many points."""
 
 import dataclasses
 import math
@@ -11,18 +11,20 @@ import numpy as np
 
 from .mistakes import HYPOTHESES, is_real
 
-CORRECT, DIGITS = "correct", "loses digits"  # with these a Jacobian is right
+CORRECT, DIGITS = "correct", "loses digits"  # the two diagnoses of a Jacobian that is right
 KINKS = (0.0, 1.0, -1.0, 0.5, -0.5, 3.0, -3.0, 6.0, -6.0)
 TAILS = (100.0, -30.0, 3.0, -100.0, 5.0, 30.0, -5.0, -3.0)
 STEEP = (20.0, -8.0, 2.0, 15.0, -20.0, 4.0, -15.0, 10.0, -2.0, 8.0, -10.0, -4.0)
-TOLERANCE, ROUGH = 1e-9, 1e-4  # of the largest entry: in double precision, in single precision or by differences
-LOST, SMALLEST = 1e-3, 1e-8  # errors of a row that count as lost digits; rows below are not exact in the oracle either
+# Errors that pass, relative to the largest entry: in double precision; in single precision and for differences.
+TOLERANCE, ROUGH = 1e-9, 1e-4
+# Errors above LOST, relative to their row, are lost digits.  Rows below SMALLEST are not exact in the oracle either.
+LOST, SMALLEST = 1e-3, 1e-8
 STEP = 1e-6  # of one-sided differences
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What is known of one Jacobian: a diagnosis, a sentence, the worst entry and the number given and the right one."""
+    """The result for one Jacobian: a diagnosis, a sentence, the worst entry, the number given there and the right one."""
 
     name: str
     diagnosis: str
@@ -34,13 +36,13 @@ class Finding:
 
     @property
     def ok(self) -> bool:
-        """Whether the Jacobian is right; one that loses digits is."""
+        """Whether the Jacobian is right.  One that loses digits counts as right."""
         return self.diagnosis in (CORRECT, DIGITS)
 
 
 @dataclasses.dataclass(eq=False)
 class Trial:
-    """A Jacobian as it was given, and as autodiff has it, at one point."""
+    """The Jacobian at one point: the one that was given, and that of autodiff."""
 
     judge: "Judge"
     args: list
@@ -68,7 +70,7 @@ class Trial:
         return not self.has_right_shape or bool(self.wrong_entries.any())
 
     def agree(self, a, b) -> np.ndarray:
-        """Which entries agree; where autodiff has no finite answer, everything does."""
+        """Which entries agree.  Where autodiff has no finite answer, every number agrees."""
         scale = max(1.0, float(np.max(np.abs(b), initial=0, where=np.isfinite(b))))
         with np.errstate(invalid="ignore"):
             return (np.abs(a - b) <= self.tolerance * scale) | ~np.isfinite(self.truth)
@@ -78,14 +80,14 @@ class Trial:
         return candidate.shape == self.truth.shape and bool(self.agree(candidate, self.truth).all())
 
     def given_for(self, outputs, args) -> np.ndarray | None:
-        """What the rule gives for other arrays, None where it does not take them."""
+        """What the rule returns for other arrays, or None where it does not take them."""
         try:
             return self.judge.rule.given(self.judge.o, self.judge.k, outputs, args)
         except Exception:
             return None
 
     def finding(self, diagnosis, sentence, chosen=None) -> Finding:
-        """With the worst entry, of the chosen ones."""
+        """A finding with the worst entry, of the `chosen` ones or else of the wrong ones."""
         if not self.has_right_shape:
             return Finding("", diagnosis, sentence, where=self.where)
         with np.errstate(invalid="ignore"):
@@ -98,13 +100,13 @@ class Trial:
 
 
 class Judge:
-    """Finds what there is to say of the Jacobian of output o by argument k."""
+    """Finds what there is to say about the Jacobian of output o by argument k."""
 
     def __init__(self, rule, oracle, argument_sets, o, k, names, real_index):
         self.rule, self.oracle, self.argument_sets, self.o, self.k, self.names = rule, oracle, argument_sets, o, k, names
         self.real_index = real_index  # among the real arguments
         self.random = np.random.default_rng(k)
-        self.side_at_kinks = ""  # which derivative it takes at kinks, where it is not autodiff's
+        self.side_at_kinks = ""  # which derivative the rule takes at kinks, if it is not autodiff's
 
     def finding(self) -> Finding:
         own = self.argument_sets["own"]
@@ -121,13 +123,13 @@ class Judge:
         return f"{self.names[self.k]} {list(args[self.k].shape)}"
 
     def with_argument(self, value) -> list:
-        """The first arguments, with another value of the one that is judged."""
+        """The own arguments, with another value for the one that is judged."""
         args = list(self.argument_sets["own"])
         args[self.k] = jnp.asarray(value, args[self.k].dtype)
         return args
 
     def filled_with(self, values) -> Iterator[list]:
-        """Arguments whose judged one is made of these values, as often as it takes for all of them."""
+        """Sets of arguments in which the judged one is filled with these values, as many sets as hold all of them."""
         shape = self.argument_sets["own"][self.k].shape
         size = math.prod(shape)
         shuffled = self.random.permutation(np.resize(values, max(len(values), size)))
@@ -148,12 +150,12 @@ class Judge:
                 trial.given = given.astype(np.float64)
         except Exception as error:
             trial.failure = error
-        if trial.has_right_shape:  # where the two differ, the one that agrees is believed
+        if trial.has_right_shape:  # where jacfwd and jacrev differ, the one that agrees with the rule counts
             trial.truth = np.where(trial.agree(trial.given, reverse), reverse, forward)
         return trial
 
     def _at_ordinary_points(self, trials) -> Finding | None:
-        """Random points."""
+        """What is wrong at random points."""
         bad = [t for t in trials if t.is_wrong and not (t.given is None and t.failure is None and t.is_right(0 * t.truth))]
         if not bad:
             return None
@@ -180,7 +182,7 @@ class Judge:
         return first.finding("wrong", f"wrong in {first.wrong_entries.sum()} of {first.wrong_entries.size} entries{rest}")
 
     def _at_kinks(self, trials) -> Finding | None:
-        """Points where a derivative may not exist."""
+        """What is wrong at points where the derivative may not exist."""
         words = "wrong at the kink, right elsewhere: the derivative there lies between the one-sided ones"
         found = (
             self._between_sides(args, "wrong at the kink", words, "at special values") for args in self._points_of_kinks()
@@ -188,13 +190,16 @@ class Judge:
         return next(filter(None, found), None)
 
     def _at_large_numbers(self, trials) -> Finding | None:
-        """Large numbers."""
+        """What is wrong for large numbers."""
         words = "wrong for large numbers, right elsewhere"
         found = (self._between_sides(args, "wrong", words, "for large numbers") for args in self.filled_with(TAILS))
         return next(filter(None, found), None)
 
     def _between_sides(self, args, diagnosis, words, when) -> Finding | None:
-        """Where autodiff does not agree, the one-sided differences decide; they also see autodiff's own mistakes."""
+        """What is wrong at a point where the derivative must lie between the one-sided differences.
+
+        They decide where the rule and autodiff do not agree, and so they also reveal autodiff's own mistakes.
+        """
         trial = self.make_trial(args, self._values_text(args))
         if trial.failure:
             return trial.finding("error", f"the rule raised {type(trial.failure).__name__} {when}: {trial.failure}")
@@ -257,7 +262,10 @@ class Judge:
         return f"{self.names[self.k]} of {numbers}" if len(values) <= len(KINKS) else f"ties in {self.names[self.k]}"
 
     def _one_sided_differences(self, args) -> tuple[np.ndarray, np.ndarray]:
-        """Differences to the left and right along each entry of the input, and along all of them: [*y, entries + 1]."""
+        """The differences to the left and to the right along each entry of the input and along all of them together.
+
+        Both have the shape [*y, entries + 1].
+        """
         x = args[self.k]
         along = np.concatenate([np.eye(x.size), np.ones((1, x.size))]).reshape(-1, *x.shape)
 
@@ -273,7 +281,7 @@ class Judge:
         return (at - values[..., :count]) / STEP, (values[..., count + 1 :] - at) / STEP
 
     def _in_single_precision(self, trials) -> Finding | None:
-        """Saturated functions in single precision, against autodiff in double."""
+        """Whether the rule loses digits in single precision where the function saturates; double precision is the judge."""
         for args in self.filled_with(STEEP):
             x = args[self.k]
             args = self.with_argument(x * self.random.uniform(0.97, 1.03, x.shape))  # without ties
@@ -282,7 +290,7 @@ class Judge:
                 try:
                     found = self.rule.given(self.o, self.k, self.rule.forward(*single), single)
                 except Exception:
-                    return None  # it takes double precision only
+                    return None  # the rule takes double precision only
             if found is None:
                 return None
             rounded = [x.astype(jnp.float64) if is_real(x) else a for a, x in zip(args, single, strict=True)]
@@ -300,7 +308,7 @@ class Judge:
 
 
 def _nonfinite_entries(trial) -> np.ndarray | None:
-    """Entries that are not finite where autodiff's are."""
+    """The entries that are not finite where autodiff's are, or None if there are none."""
     if not trial.has_right_shape:
         return None
     found = ~np.isfinite(trial.given) & np.isfinite(trial.truth)
@@ -308,7 +316,7 @@ def _nonfinite_entries(trial) -> np.ndarray | None:
 
 
 def _as_single(x):
-    """In single precision, as a layer gets it without x64."""
+    """An array in single precision, as a layer gets it without x64."""
     if x is None or not jnp.issubdtype(x.dtype, jnp.number):
         return x
     return jnp.asarray(np.asarray(x), jnp.float32 if is_real(x) else jnp.int32)

@@ -1,6 +1,6 @@
-"""What may be wrong with a Jacobian: hypotheses of how a wrong one would become right.
+"""What may be wrong with a Jacobian: hypotheses about how a wrong one would become right.
 
-Each looks at the trials that failed and gives a diagnosis and words for it, or None.
+Each hypothesis looks at the trials that failed, and returns a diagnosis with words for it, or None.
 """
 
 import dataclasses
@@ -17,7 +17,8 @@ import numpy as np
 
 from ...autodiff.graph import Edge, Node, read_graph
 
-MAX_PERMUTED_AXES, MAX_USES = 6, 6  # axes whose orders are all tried; uses of a value of which any may be missing
+MAX_PERMUTED_AXES = 6  # with so many axes all orders are tried
+MAX_USES = 6  # if a value has so many uses, every subset of them is tried as the missing one
 
 
 def is_real(x) -> bool:
@@ -25,7 +26,7 @@ def is_real(x) -> bool:
 
 
 def _becomes_right(trials, transform, where_possible=False) -> bool:
-    """Whether a transform makes the Jacobian right at all points; with `where_possible`, at all where it can be applied."""
+    """Whether a transform makes the Jacobian right at all points, or at all points where it can be applied."""
     found = [(t, transform(t)) for t in trials]
     applied = [t.is_right(candidate) for t, candidate in found if candidate is not None]
     return bool(applied) and all(applied) and (where_possible or len(applied) == len(trials))
@@ -42,7 +43,7 @@ def _constant_factor(judge, trials):
     factors = [float(np.vdot(t.given, t.truth) / np.vdot(t.truth, t.truth)) for t in trials]
     by_sizes: dict[tuple, float] = {}
     for t, c in zip(trials, factors, strict=True):
-        same = math.isclose(by_sizes.setdefault(t.sizes, c), c, rel_tol=1e-6)  # a factor that varies is none
+        same = math.isclose(by_sizes.setdefault(t.sizes, c), c, rel_tol=1e-6)  # it must not vary
         if abs(c) < 1e-6 or not same or not t.is_right(t.given / c):
             return None
     words = f"{_factor_text(factors[0])} times the right Jacobian"
@@ -63,7 +64,7 @@ def _factor_text(c: float) -> str:
 
 
 def _transposed_argument(judge, trials):
-    """w[i, o] for w[o, i]: the rule is right when it gets an argument with two axes swapped."""
+    """w[i, o] in place of w[o, i]: the rule is right once two axes of an argument are swapped."""
     for j, array in enumerate(trials[0].args):
         if not is_real(array):
             continue
@@ -105,7 +106,7 @@ def _another_argument(judge, trials):
 
 
 def _axes_in_another_order(judge, trials, outputs_first=False):
-    """Right with its axes in another order; `outputs_first` leaves those of the output first."""
+    """The Jacobian is right once its axes are in another order; `outputs_first` keeps those of the output first."""
     some = next((t for t in reversed(trials) if t.given is not None and t.given.ndim == t.truth.ndim), None)
     if some is None or some.truth.ndim > MAX_PERMUTED_AXES:
         return None
@@ -126,7 +127,7 @@ def _axes_in_another_order(judge, trials, outputs_first=False):
 
 
 def _along_another_axis(judge, trials):
-    """The rule of the same function along another axis: right when all arrays of x's shape have two axes swapped."""
+    """The rule goes along another axis: it is right once two axes are swapped in all arrays with the shape of x."""
     x = trials[0].args[judge.k]
     for a, b in itertools.combinations(range(x.ndim), 2):
 
@@ -149,7 +150,7 @@ def _along_another_axis(judge, trials):
 
 
 def _unsummed(judge, trials):
-    """A Jacobian with axes left over, to be summed."""
+    """The Jacobian has too many axes, and is right once some of them are summed."""
     extra = None if trials[0].given is None else trials[0].given.ndim - trials[0].truth.ndim
     if not extra or extra < 0:
         return None
@@ -170,7 +171,7 @@ def _only_diagonal(judge, trials):
 
 
 def _missing_paths(judge, trials):
-    """A part of the sum over all ways from the input to the output."""
+    """The Jacobian is only a part of the sum over all paths from the input to the output."""
     if any(not t.has_right_shape for t in trials):
         return None
     alike = [t for t in trials if t.sizes == trials[0].sizes]
@@ -187,7 +188,10 @@ def _missing_paths(judge, trials):
 
 
 def _local_jacobians(judge, t):
-    """The local Jacobians of the forward function, by term: a function that gives their matrices, their ends, all values."""
+    """The local Jacobians of the forward function, term by term.
+
+    Returns a function that computes their matrices, the node and the edge that each belongs to, and all nodes.
+    """
     links: list[tuple[Node, Edge]] = []
     nodes: list[Node] = []
 
@@ -195,7 +199,7 @@ def _local_jacobians(judge, t):
         def function(x):
             return judge.rule.forward(*args[: judge.k], x, *args[judge.k + 1 :])[judge.o]
 
-        # Inside vmap a layer is its forward function: its single paths are seen, and it needs no rule.
+        # Inside vmap a layer is its forward function, so the paths inside it are seen, and it needs no rule.
         graph = read_graph(lambda x: [jax.vmap(function)(x[None])[0]], [args[judge.k]], [judge.names[judge.k]])
         nodes[:] = graph.topological_nodes() if graph.outputs[0] else []
         found = [(node, edge, j) for node in nodes for edge in node.edges if (j := edge.jacobian()) is not None]
@@ -209,7 +213,7 @@ def _local_jacobians(judge, t):
 
 
 def _partial_sums(judge, t, matrices, ends, nodes) -> Iterator[tuple[Any, str, np.ndarray]]:
-    """Which uses of which value are left out, in words, and what the Jacobian would be then."""
+    """For all ways of leaving out some uses of a value: a key, a sentence, and what the Jacobian would be then."""
     if not nodes:
         return
     links = [(node, edge, np.asarray(matrix)) for (node, edge), matrix in zip(ends, matrices, strict=True)]
@@ -230,7 +234,7 @@ def _partial_sums(judge, t, matrices, ends, nodes) -> Iterator[tuple[Any, str, n
 
 
 def _contributions(links, nodes) -> list[np.ndarray]:
-    """What each link between values adds to the Jacobian of the last one by the first, as matrices."""
+    """What each link between nodes adds to the Jacobian of the last node by the first one, as matrices."""
 
     def size(node):
         return math.prod(node.shape)
@@ -246,7 +250,7 @@ def _contributions(links, nodes) -> list[np.ndarray]:
 
 
 def _wrong_structure(judge, trials):
-    """Entries off the diagonal of two axes: zero where the derivative is not, or the other way round."""
+    """Off the diagonal of two axes the Jacobian is zero where the derivative is not, or the other way round."""
     if any(not t.has_right_shape for t in trials):
         return None
     count = trials[0].truth.ndim - trials[0].args[judge.k].ndim

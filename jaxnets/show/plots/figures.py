@@ -20,7 +20,7 @@ from ...files import written_atomically
 COLOURS = ("#0072B2", "#E69F00", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#009E73", "#F0E442")
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
 LINES = ("-", "--", "-.", ":")
-STYLE: dict[Any, Any] = {  # sizes that stay readable when a picture is half as wide as a page
+STYLE: dict[Any, Any] = {  # sizes that can still be read when a picture is half as wide as a page
     "font.size": 11,
     "axes.titlesize": 12,
     "figure.titlesize": 14,
@@ -33,7 +33,7 @@ STYLE: dict[Any, Any] = {  # sizes that stay readable when a picture is half as 
 
 
 def save(figure: Figure, path: str | os.PathLike, dpi: int = 130) -> Path:
-    """Write a PNG; missing folders are made."""
+    """Write a PNG, and make the folders that are missing."""
     return _write_whole(path, lambda part: figure.savefig(part, dpi=dpi, format="png"))
 
 
@@ -47,7 +47,11 @@ def save_animation(
     rest: int = 1500,
     dpi: int = 100,
 ) -> Path:
-    """Write a GIF that runs for ever: `draw(figure, frame)` on an empty figure makes a frame; first and last rest."""
+    """Write a GIF that repeats for ever.
+
+    `draw(figure, frame)` draws one frame on an empty figure.  A frame stays for `milliseconds`, the first and the last one
+    for `rest` milliseconds.
+    """
     figure = new_figure(*size, layout="none")
     images = []
     for frame in frames:
@@ -56,9 +60,9 @@ def save_animation(
             draw(figure, frame)
         images.append(_pixels(figure, dpi))
     colours = Image.fromarray(np.concatenate([images[0], images[len(images) // 2], images[-1]]))
-    palette = colours.quantize(256, dither=Image.Dither.NONE)  # one for all frames: nothing flickers
+    palette = colours.quantize(256, dither=Image.Dither.NONE)  # one palette for all frames, so that nothing flickers
     entries = np.reshape(palette.getpalette() or [], (-1, 3))
-    entries[(entries >= 250).all(1)] = 255  # white paper
+    entries[(entries >= 250).all(1)] = 255  # the paper stays white
     palette.putpalette(entries.ravel().tolist())
     palette.load()
     first, *others = (Image.fromarray(image).quantize(palette=palette, dither=Image.Dither.NONE) for image in images)

@@ -19,9 +19,10 @@ from .figures import STYLE, new_figure
 
 @matplotlib.rc_context(STYLE)
 def jacobian(j: Jacobian, title: str = "", rows: int = 64, columns: int = 64) -> Figure:
-    """A heat map of a Jacobian: of one example where examples are apart, and of at most `rows` × `columns` of its corner.
+    """A heat map of the first `rows` rows and `columns` columns of a Jacobian, or of its first example if it has a batch.
 
-    Blue is negative and orange positive; the hatched ground is zero by structure, a white cell happens to be zero.
+    Blue is negative and orange is positive.  A hatched cell is zero because of the structure; a white cell happens to be
+    zero.
     """
     values = np.asarray(j.corner(rows, columns), np.float64)
     possible = np.asarray(j.possible(rows, columns))
@@ -55,7 +56,7 @@ def _name_and_indices(side: str) -> tuple[str, list[str]]:
 
 
 def _axis_label(name, indices, shape, shown, apart) -> str:
-    """What runs along an axis of the heat map."""
+    """The label of an axis of the heat map: which indices run along it."""
     text = f"{name}[{','.join(['0', *indices[1:]] if apart else indices)}]" if indices else name
     return text if shown == np.prod(shape) else f"{text}, the first {shown} of {int(np.prod(shape)):,}"
 
@@ -64,8 +65,9 @@ def _axis_label(name, indices, shape, shown, apart) -> str:
 def graph(function: Callable, *args, abstract: bool = True, title: str = "") -> Figure:
     """The block diagram of `function(*args)` with the dimensions of every Jacobian, and beside it the graph of gradients.
 
-    Rounded blocks are functions, squares costs, circles variables.  With several arguments the first holds the weights, as
-    for `tabulate`; `abstract=False` runs functions whose Python control flow looks at values.
+    Rounded blocks are functions, squares are costs, and circles are variables.  The arguments are those of `tabulate`: of
+    several arguments the first holds the weights, and `abstract=False` is for functions whose Python control flow depends
+    on values.
     """
     found = diagram(function, *args, abstract=abstract)
     left = min(item.column for item in found.items)
@@ -99,7 +101,7 @@ def _short_label(label: str) -> str:
 
 def _draw_arrow(axes, source, target, arrow, back):
     start, end = (source.column, source.row), (target.column, target.row)
-    across = target.row == source.row  # from a weight
+    across = target.row == source.row  # an arrow from a weight
     skips = target.row - source.row > 1 or (across and target.column - source.column > 1)
     bend = "arc3,rad=-0.35" if skips else "arc3,rad=0"
     ends, style = ((end, start), "arc3,rad=0.35" if skips else bend) if back else ((start, end), bend)

@@ -18,7 +18,8 @@ CORNERS = ("#08306B", "#8C2D04", "#9ADCFF", "#FFD966")  # of a coloured plane: b
 
 
 def plane(x, size: int = 240, margin: float = 0.08) -> tuple[np.ndarray, tuple[float, float, float, float]]:
-    """The points [size · size, 2] of a square that holds x[point, 2], row by row, and its (left, right, bottom, top)."""
+    """The points [size · size, 2] of a grid over a square that contains x[point, 2], row by row, and the sides of the
+    square, (left, right, bottom, top)."""
     centre = (x.min(0) + x.max(0)) / 2
     half = (0.5 + margin) * float(np.ptp(x, axis=0).max())
     across, up = (np.linspace(c - half, c + half, size) for c in centre)
@@ -27,14 +28,14 @@ def plane(x, size: int = 240, margin: float = 0.08) -> tuple[np.ndarray, tuple[f
 
 
 def position_colours(x) -> np.ndarray:
-    """[point, 3]: a colour for every place x[point, 2] of the plane, blue on the left, orange on the right, light above."""
+    """A colour [point, 3] for every point x[point, 2] of the plane: blue on the left, orange on the right, light above."""
     across, up = ((np.argsort(np.argsort(column)) / max(1, len(x) - 1))[:, None] for column in x.T)
     low, right, high, far = (np.array(to_rgb(c)) for c in CORNERS)
     return (1 - up) * ((1 - across) * low + across * right) + up * ((1 - across) * high + across * far)
 
 
 def points(axes: Axes, x, y, size: float = 14) -> None:
-    """x[point, 2] with a colour and a marker for every label y[point]."""
+    """Draw the points x[point, 2], with a colour and a marker for each label y[point]."""
     for label in np.unique(y):
         chosen, colour, marker = x[y == label], COLOURS[label % len(COLOURS)], MARKERS[label % len(MARKERS)]
         axes.scatter(
@@ -50,7 +51,10 @@ def points(axes: Axes, x, y, size: float = 14) -> None:
 
 
 def regions(axes: Axes, probabilities, extent) -> None:
-    """Where each class is the likeliest, paler where less certain: probabilities[point, class] at the points of `plane`."""
+    """Colour the regions where each class is the most likely one, paler where the prediction is less certain.
+
+    `probabilities[point, class]` belong to the points of `plane`.
+    """
     size = round(len(probabilities) ** 0.5)
     grid = np.asarray(probabilities, np.float64).reshape(size, size, -1)
     classes = grid.shape[-1]
@@ -73,7 +77,7 @@ def _show_square(axes, extent, labels=("x₁", "x₂")):
 
 @matplotlib.rc_context(STYLE)
 def decision_regions(x, y, extent, panels: Mapping[str, Any], title: str = "") -> Figure:
-    """The points alone, then once a panel `{title: probabilities[point, class]}` over the decision regions."""
+    """The points alone, and then over the decision regions of each of `panels`, `{title: probabilities[point, class]}`."""
     figure = new_figure(4.4 * (1 + len(panels)), 4.85)
     figure.suptitle(title)
     for axes, (name, grid) in zip(figure.subplots(1, 1 + len(panels)), {"data": None, **panels}.items(), strict=True):
@@ -88,7 +92,7 @@ def decision_regions(x, y, extent, panels: Mapping[str, Any], title: str = "") -
 
 
 def draw_regions(figure: Figure, x, y, extent, probabilities, title: str) -> None:
-    """One frame of a decision boundary in motion."""
+    """Draw one frame of a decision boundary in motion."""
     axes = figure.add_axes((0.115, 0.095, 0.86, 0.82))
     regions(axes, probabilities, extent)
     points(axes, x, y, 12)
@@ -97,7 +101,10 @@ def draw_regions(figure: Figure, x, y, extent, probabilities, title: str) -> Non
 
 
 def draw_stretched(figure: Figure, lines, x, y, extent, title: str, probabilities=None) -> None:
-    """One frame of a plane in motion: lines[line, point, 2] of a grid and points with labels, over regions if given."""
+    """Draw one frame of a plane in motion: `lines[line, point, 2]` of a grid, and points with labels.
+
+    If `probabilities` are given, they are drawn over the regions of these.
+    """
     axes = figure.add_axes((0.115, 0.095, 0.86, 0.82))
     if probabilities is not None:
         regions(axes, probabilities, extent)
@@ -111,10 +118,10 @@ def draw_stretched(figure: Figure, lines, x, y, extent, title: str, probabilitie
 def clouds(
     panels: Sequence[tuple[str, np.ndarray]], colours, columns: int, *, title: str = "", basis=None, limits=None
 ) -> Figure:
-    """Points in the plane, `(title, x[point, 2])` a panel; a colour a point, the same in all panels.
+    """Points in the plane: one `(title, x[point, 2])` per panel, and one colour per point, the same in all panels.
 
-    `basis[panel, :, 2]`: the images of the basis vectors, drawn as arrows.  `limits`: half the side of every panel; None: as
-    close as its points allow.
+    `basis[panel, :, 2]` are the images of the basis vectors, which are drawn as arrows.  `limits` gives half the side of
+    each panel; without it, or where it is None, a panel is as large as its points need.
     """
     rows = -(-len(panels) // columns)
     figure = new_figure(3.5 * columns, 3.75 * rows + 0.4)

@@ -36,7 +36,10 @@ def learning_curves(history: Sequence[Mapping[str, float]], title: str = "") -> 
 
 @matplotlib.rc_context(STYLE)
 def confusion(counts, title: str = "") -> Figure:
-    """counts[true, predicted], coloured by the root of their share of the true class: a few errors show beside many hits."""
+    """The matrix `counts[true, predicted]`.
+
+    A cell is coloured by the square root of its share of the true class, so that a few errors show beside many hits.
+    """
     counts = np.asarray(counts)
     classes = len(counts)
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -57,7 +60,7 @@ def confusion(counts, title: str = "") -> Figure:
 
 @matplotlib.rc_context(STYLE)
 def calibration(bins, title: str = "") -> Figure:
-    """How often predictions are right, by how sure they are: bins[bin] is (mean confidence, accuracy, examples)."""
+    """How often predictions are right, against how sure they are: `bins[bin]` is (mean confidence, accuracy, examples)."""
     confidence, accuracy, counts = np.asarray(bins, np.float64).T
     edges = np.linspace(0, 1, len(counts) + 1)
     figure = new_figure(5.6, 6.4)
@@ -86,7 +89,7 @@ def calibration(bins, title: str = "") -> Figure:
 
 @matplotlib.rc_context(STYLE)
 def mistakes(images, labels, predictions, confidence, columns: int = 6, title: str = "") -> Figure:
-    """Images [image, height, width], each with what it is, what the network saw, and how sure it was."""
+    """Images [image, height, width], each with its label, what the network took it for, and how sure it was."""
     columns = max(4, min(columns, len(images)))
     rows = max(1, -(-len(images) // columns))
     figure = new_figure(1.75 * columns, 2.25 * rows + 0.6)
@@ -102,9 +105,10 @@ def mistakes(images, labels, predictions, confidence, columns: int = 6, title: s
 
 @matplotlib.rc_context(STYLE)
 def ensemble(x, panels: Mapping[str, Any], data, interval, title: str = "") -> Figure:
-    """Networks over x[point], `{title: predictions[network, point]}` a panel: each one, their mean ± standard deviation.
+    """The predictions of several networks over x[point], and their mean ± standard deviation.
 
-    `data`: points (x, y) they learned from; `interval`: where these lie, shaded.
+    There is one panel for each of `panels`, `{title: predictions[network, point]}`.  `data` are the points (x, y) that the
+    networks learned from, and `interval` is where these lie; it is shaded.
     """
     figure = new_figure(5.4 * len(panels), 4.9)
     figure.suptitle(title)
@@ -129,7 +133,7 @@ def ensemble(x, panels: Mapping[str, Any], data, interval, title: str = "") -> F
 
 @matplotlib.rc_context(STYLE)
 def variance(x, variances: Mapping[str, Any], interval, title: str = "") -> Figure:
-    """How far networks disagree over x[point]: `{name: variance[point]}` on a logarithmic axis."""
+    """How much networks disagree over x[point]: `{name: variance[point]}` on a logarithmic axis."""
     figure = new_figure(7.2, 4.6)
     axes = figure.subplots()
     axes.axvspan(*interval, color="#EEEEEE", zorder=0, label="training interval")
