@@ -201,7 +201,7 @@ def _from_cache(name, make):
     with contextlib.suppress(KeyError, *UNREADABLE), np.load(path) as found:
         return found["x"], found["y"]
     x, y = make()
-    with contextlib.suppress(OSError), written_atomically(path) as part:  # where the cache cannot be written, there is no cache
+    with contextlib.suppress(OSError), written_atomically(path) as part:  # without a cache where it cannot be written
         np.savez_compressed(part, x=x, y=y)
     return x, y
 

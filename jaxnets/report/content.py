@@ -1,4 +1,4 @@
-"""What the page tells of a model, as data for JSON: every number is computed here, by the library, when it is asked for."""
+"""What the page says about a model, as data for JSON.  The library computes every number when the page is made."""
 
 import inspect
 import platform
@@ -20,9 +20,9 @@ from ..show.explain import explain_plan
 from ..show.formats import as_data
 from ..show.tabulate import Block, LocalJacobians, function_of_real_leaves
 
-MAX_CELLS = 12_000  # of all heat maps of a page
-MAX_ROWS, MAX_COLUMNS = 24, 32  # of one heat map, at most
-DIGITS = 6
+MAX_CELLS = 12_000  # of all heat maps of a page together
+MAX_ROWS, MAX_COLUMNS = 24, 32  # of one heat map
+DIGITS = 6  # of a number in a heat map
 
 
 def describe(problem: Problem) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def describe(problem: Problem) -> dict[str, Any]:
     description: dict[str, Any] = {}
 
     def run(params, x):
-        """All numbers from one compiled program; the words are found while JAX traces it."""
+        """All numbers come from one compiled program.  The words are found while JAX traces it."""
         call, leaves, names, weights = function_of_real_leaves(problem.loss, (params, x))
         graph = read_graph(lambda *leaves: jax.tree.leaves(call(leaves)), leaves, names, second_order=True)
         nodes = graph.topological_nodes()
@@ -49,13 +49,13 @@ def describe(problem: Problem) -> dict[str, Any]:
 
 
 def comparisons(problem: Problem, timed: bool = True) -> list[dict]:
-    """Every Jacobian of the network and of its loss, hand-written against autodiff; `timed` also measures their times."""
+    """Every Jacobian of the network and of its loss, hand-written and by autodiff.  `timed` also measures their times."""
     functions = {"the network": problem.network, "its average loss": problem.loss}
     return [compare(f, problem.params, problem.x, title=title, timed=timed).to_json() for title, f in functions.items()]
 
 
 def description_of(problem: Problem) -> dict[str, str]:
-    """What was computed, and where."""
+    """What was computed, and on which device."""
     device = jax.devices()[0]
     count = sum(leaf.size for leaf in jax.tree.leaves(problem.params))
     return {
@@ -69,7 +69,7 @@ def description_of(problem: Problem) -> dict[str, str]:
 
 
 def _heat_map_size(jacobians: int) -> tuple[int, int]:
-    """Rows and columns of a heat map, so that all of them have their share of the cells."""
+    """The rows and columns of a heat map that give so many Jacobians an equal share of the cells."""
     rows = int(min(MAX_ROWS, max(4, (MAX_CELLS / max(1, jacobians) * MAX_ROWS / MAX_COLUMNS) ** 0.5)))
     return rows, rows * MAX_COLUMNS // MAX_ROWS
 
@@ -96,10 +96,10 @@ def _module(node: Node, jacobians: LocalJacobians) -> dict[str, Any]:
 
 
 def _source(function: Callable | None) -> str:
-    """The code of a function as it stands in its file."""
+    """The code of a function as it stands in its file, or "" if it has no file."""
     try:
         return inspect.getsource(inspect.unwrap(function)) if function else ""
-    except (OSError, TypeError):  # made in a session without a file
+    except (OSError, TypeError):  # the function was defined interactively
         return ""
 
 
@@ -117,7 +117,7 @@ def _block_data(block: Block, j: Jacobian) -> dict[str, Any]:
 
 
 def _shown_corner(node: Node, edge: Edge, j: Jacobian, rows: int, columns: int) -> dict[str, jax.Array]:
-    """The corner of a local Jacobian that is shown, by hand and by autodiff, and where structure allows numbers at all."""
+    """The corner of a local Jacobian that is shown: by hand, by autodiff, and where its structure allows numbers at all."""
     found = {"values": j.corner(rows, columns), "possible": j.possible(rows, columns)}
     if node.local is not None and node.local.forward is not None:
         found["autodiff"] = _corner_by_autodiff(
@@ -127,7 +127,7 @@ def _shown_corner(node: Node, edge: Edge, j: Jacobian, rows: int, columns: int) 
 
 
 def _corner_by_autodiff(local: LocalFunction, forward: Callable, place: int, rows: int, columns: int) -> jax.Array:
-    """The corner from `jax.vjp` of the forward function alone, by the value at this place."""
+    """The corner from `jax.vjp` of the forward function, by the argument with this index."""
 
     def along(x):
         return forward(*local.point[:place], x, *local.point[place + 1 :])
@@ -141,7 +141,8 @@ def _corner_by_autodiff(local: LocalFunction, forward: Callable, place: int, row
 
 
 def _heat_map_data(values: np.ndarray, possible: np.ndarray, autodiff: np.ndarray | None = None) -> dict[str, Any]:
-    """The numbers of a heat map, rounded; autodiff's and the differences where they differ, as [row, column, number]."""
+    """The numbers of a heat map, rounded.  Those of autodiff are listed as [row, column, number] where they differ, and so
+    are the differences."""
     shown = [[_rounded(x) for x in row] for row in values]
     found: dict[str, Any] = {"values": shown, "possible": ["".join("01"[int(x)] for x in row) for row in possible]}
     if autodiff is not None:
@@ -152,6 +153,6 @@ def _heat_map_data(values: np.ndarray, possible: np.ndarray, autodiff: np.ndarra
 
 
 def _rounded(x) -> float | int:
-    """Some digits, in few characters."""
+    """A number rounded to a few digits, which takes few characters in JSON."""
     value = float(f"{float(x):.{DIGITS}g}")
     return int(value) if value.is_integer() and abs(value) < 1e6 else value

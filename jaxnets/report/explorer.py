@@ -1,7 +1,7 @@
-"""The page with live JAX behind it, served on 127.0.0.1 to who knows its address with the token.
+"""The page with live JAX behind it, served on 127.0.0.1 to whoever knows its address with the token.
 
-Other pages in the same browser are kept out: `Host` and `Origin` are checked, and the token.  A model's text is read,
-never evaluated; everything is bounded in size and time.
+Other pages in the same browser are kept out: `Host`, `Origin` and the token are checked.  The text of a model is read and
+never evaluated, and everything is bounded in size and time.
 """
 
 import contextlib
@@ -23,9 +23,9 @@ from urllib.parse import parse_qs
 
 from .worker import START_S, Job, Jobs, Refusal, Worker, run_job
 
-CONNECTIONS = 128
-MAX_BODY = 16 * 1024
-MAX_ERROR, MAX_VALUE = 3000, 60  # characters of an error, and of a value in it
+CONNECTIONS = 128  # at one time
+MAX_BODY = 16 * 1024  # bytes
+MAX_ERROR, MAX_VALUE = 3000, 60  # characters of an error, and of a value that it quotes
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
     "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -38,9 +38,10 @@ MORE_HEADERS = {405: {"Allow": "GET, POST"}, 503: {"Retry-After": "1"}}
 
 
 def explore(port: int = 0, model: str = "spiral", open_browser: bool = True, input_shape: str = "") -> None:
-    """Print the address of the page, open it, and serve it until Ctrl-C.
+    """Print the address of the page, open it in the browser, and serve it until Ctrl-C.
 
-    `port` 0 takes a free one.  The page begins with `model`, a description on an input like "2" or "1x8x8".
+    With `port` 0 a free port is taken.  The page begins with `model`: a preset, or a description with an input shape such as
+    "2" or "1x8x8".
     """
     with Explorer(port, model, input_shape) as explorer, contextlib.suppress(KeyboardInterrupt):
         print(explorer.url, flush=True)
@@ -50,10 +51,10 @@ def explore(port: int = 0, model: str = "spiral", open_browser: bool = True, inp
 
 
 class Explorer:
-    """The server and its worker; a context manager that serves at `url` meanwhile.
+    """The server and its worker: a context manager that serves the page at `url` until it ends.
 
-    `limit_s`: seconds a job may take; `waiting`: how many may wait for their turn; `patience_s`: seconds a client has for
-    its request; `jobs`: what the worker runs.  Raises OSError where the port is taken.
+    `limit_s` is how many seconds a job may take, `waiting` how many jobs may wait for their turn, `patience_s` how many
+    seconds a client has to send its request, and `jobs` what the worker runs.  Raises OSError where the port is taken.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class Explorer:
         self.stop()
 
     def page(self) -> str:
-        """Computed when it is first asked for."""
+        """The page in HTML, which is computed when it is first asked for."""
         with self._page_lock:
             if self._page is None:
                 live = {"token": self.token, **self._first_problem}
@@ -144,7 +145,7 @@ FIELDS_BY_PATH = {"/model": PROBLEM_FIELDS, "/compare": PROBLEM_FIELDS, "/train"
 
 
 def _checked_fields(body: bytes, known: dict[str, Check]) -> Job:
-    """The JSON object in a body; raises Refusal that names the field which does not fit."""
+    """The JSON object in a body.  Raises Refusal, which names the field that does not fit."""
     try:
         found = json.loads(body.decode())
     except (ValueError, RecursionError):
@@ -194,11 +195,11 @@ class _Server(socketserver.ThreadingTCPServer):
             self._places.release()
 
     def handle_error(self, request, client_address):
-        """A client that broke off is none of our concern."""
+        """Say nothing: a client that breaks off is no error of the server."""
 
 
 class _RequestReader(io.RawIOBase):
-    """What a client sends, until its time is over: a byte now and then does not buy more."""
+    """Reads what a client sends until its time is over.  A client that sends a byte now and then gets no more time."""
 
     def __init__(self, connection: socket.socket, patience_s: float):
         self._connection, self._end = connection, time.monotonic() + patience_s
@@ -215,10 +216,10 @@ class _RequestReader(io.RawIOBase):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """One request a connection; every complaint is JSON {"error": one line}."""
+    """Answers one request per connection.  Every error is JSON: {"error": one line}."""
 
     server: _Server
-    default_request_version = "HTTP/1.0"  # so that what has no version is answered with a status
+    default_request_version = "HTTP/1.0"  # so that a request without a version is answered with a status
 
     def setup(self):
         super().setup()
@@ -228,7 +229,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def finish(self):
         super().finish()
-        with contextlib.suppress(OSError):  # closing before the client has sent all might cut off its answer
+        with contextlib.suppress(OSError):  # closing before the client has sent everything might cut off the answer
             self.connection.shutdown(socket.SHUT_WR)
             self.connection.settimeout(1)
             for _ in range(16):
@@ -247,7 +248,7 @@ class _Handler(BaseHTTPRequestHandler):
         return True
 
     def send_error(self, code, message=None, explain=None):
-        """For what the base class finds wrong: lines, headers, versions."""
+        """Answer what the base class finds wrong: lines, headers, versions."""
         self._refuse(Refusal(code, HTTPStatus(code).phrase))
 
     def do_GET(self):
@@ -284,7 +285,7 @@ class _Handler(BaseHTTPRequestHandler):
         return "application/json", self.explorer.worker({"job": self.path[1:], **fields})
 
     def _header(self, name: str) -> str:
-        """A header that may come once; "" where it does not."""
+        """The value of a header that may occur once, or "" if it does not occur."""
         values = self.headers.get_all(name, [])
         if len(values) > 1:
             raise Refusal(400, f"several headers {name}")

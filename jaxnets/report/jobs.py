@@ -1,4 +1,7 @@
-"""What the explorer computes, each job from the fields of a request; JAX is loaded with this file, by the worker alone."""
+"""The jobs of the explorer, each computed from the fields of a request.
+
+This file loads JAX, and only the process of the worker imports it.
+"""
 
 import functools
 import json
@@ -17,21 +20,21 @@ from .training import SIZE, SpiralTraining
 
 MAX_MODULES = 64
 MAX_PARAMETERS = 200_000
-MAX_VALUES = 8_000_000  # in all values of a model on a batch together
+MAX_VALUES = 8_000_000  # numbers in all intermediate values of a model on a batch
 MAX_DENSE = 20_000_000  # numbers in one array of autodiff
-FORWARD_COLUMNS = 256  # of a Jacobian that forward mode makes at a time
+FORWARD_COLUMNS = 256  # columns of a Jacobian that forward mode makes at a time
 
 Job = dict[str, Any]
-State = bytes | None  # what a training has come to, for the step that follows
+State = bytes | None  # the state of a training, from which the next step goes on
 
 
 def _start(job: Job, state: State) -> tuple[str, State]:
-    """Nothing: the answer tells that JAX is loaded."""
+    """Do nothing: the answer means that JAX is loaded."""
     return "", state
 
 
 def _page(job: Job, state: State) -> tuple[str, State]:
-    """The page in HTML; it asks for the comparisons itself, which take longest."""
+    """The page in HTML.  It asks for the comparisons later, because they take longest."""
     return report_html(_problem(job), job["live"]), state
 
 
@@ -74,15 +77,15 @@ def _json(data: dict) -> str:
 
 
 def _training_key(job: Job) -> tuple[str, str, int, str]:
-    """What a training depends on."""
+    """The fields that a training depends on."""
     return job["model"], job["input"], job["seed"], job["dtype"]
 
 
 @functools.lru_cache(maxsize=1)
 def _training(model: str, shape: str, seed: int, dtype: str) -> tuple[SpiralTraining, Any]:
-    """A training, for what it has compiled, and its state at the beginning."""
+    """A training, kept for the programs that it has compiled, and its state at the beginning."""
     training = SpiralTraining(_problem({"model": model, "input": shape, "batch": 1, "seed": seed, "dtype": dtype}))
-    _check_sizes(model, (2,), SIZE**2)  # it is drawn at all points of a grid at once
+    _check_sizes(model, (2,), SIZE**2)  # its regions are computed at all points of a grid at once
     return training, training.state
 
 
@@ -93,7 +96,7 @@ def _problem(job: Job) -> Problem:
 
 
 def _check_sizes(text: str, shape: tuple[int, ...] | None, batch: int):
-    """Refuse a described model that is too large, before anything of its size is made."""
+    """Refuse a described model that is too large, before anything of its size is allocated."""
     if (modules := len(re.findall(r"[A-Za-z_]\w*", text))) > MAX_MODULES:
         raise ValueError(f"model: {modules} modules, at most {MAX_MODULES}")
     model = find_preset(text, shape).model
@@ -113,6 +116,6 @@ def _leaf_sizes(tree) -> list[int]:
 
 
 def _value_sizes(function, params, x) -> list[int]:
-    """How many numbers every value on the way through a function has."""
+    """How many numbers each intermediate value of a function holds."""
     steps: list[Any] = jax.make_jaxpr(function)(params, x).eqns
     return [math.prod(y.aval.shape) for step in steps for y in step.outvars]

@@ -9,9 +9,9 @@ from .training import replay
 
 
 def report_html(problem: Problem, live: dict | None = None) -> str:
-    """One self-contained HTML page on a model and a batch, from `spec.problem`.
+    """One self-contained HTML page on a model and a batch.
 
-    A `live` page has a server behind it, which gives it the comparisons later: they take longest.
+    A `live` page has a server behind it and asks that for the comparisons, which take longest.
     """
     compared = {"live": live, "comparisons": None} if live else {"comparisons": comparisons(problem)}
     parts = {"saturation": saturation(), "replay": replay(problem), "benchmarks": benchmark_tables()}

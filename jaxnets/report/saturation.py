@@ -1,4 +1,4 @@
-"""Why LogSoftMax: one logit grows, and what is left of its probability, logarithm and gradient."""
+"""Why LogSoftMax: what is left of the probabilities, their logarithms and gradients while one logit grows."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ DEFINITION, LAYER, LOG, EXACT = "exp(z) / Σ exp(z)", "jn.softmax(z)", "jn.log_s
 
 
 def saturation() -> dict[str, Any]:
-    """Probabilities, logarithms and gradients at logits [t, 0, 0] in float32, and in float64 as the reference."""
+    """The probabilities, logarithms and gradients at logits [t, 0, 0] in float32, with float64 as the reference."""
     softmax, log_softmax = LAYERS["softmax"], LAYERS["log_softmax"]
     by_definition, by_layer = _log(_softmax_by_definition), _log(softmax)
     probabilities = {
@@ -83,7 +83,7 @@ def _gradient_of_first(differentiate: Callable, function: Callable) -> Callable:
 
 
 def _at_positions(function: Callable, dtype: str = "float32") -> np.ndarray:
-    """[position, class], six digits of them."""
+    """The values [position, class] of a function of the logits, to six digits."""
     logits = np.zeros((len(POSITIONS), 3))
     logits[:, 0] = POSITIONS
     with jax.enable_x64(dtype == "float64"):

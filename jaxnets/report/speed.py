@@ -6,8 +6,10 @@ from importlib.resources import files
 
 
 def benchmark_tables() -> list[dict]:
-    """Every table of the guide's page on performance that `python -m benchmarks report` wrote, with the line above it that
-    tells where it was measured."""
+    """The tables that `python -m benchmarks report` wrote into the guide's page on performance.
+
+    With each comes the line above it, which says where it was measured.
+    """
     text = files("jaxnets").joinpath("guide", "performance.md").read_text(encoding="utf-8")
     marked = re.search(r"<!-- benchmarks -->(.*)<!-- end of benchmarks -->", text, re.S)
     found, measured = [], ""

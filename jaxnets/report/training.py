@@ -1,4 +1,4 @@
-"""A network that learns the spiral, step by step: what it decides where, and the norms of its layers' Jacobians."""
+"""A network that learns the spiral, step by step: its decision regions, and the norms of its layers' Jacobians."""
 
 import functools
 from collections import OrderedDict
@@ -16,16 +16,17 @@ from ..errors import SpecError
 from ..learn import data
 from ..learn.presets import Problem, make_problem
 
-POINTS, CLASSES, SIZE, LEVELS = 60, 3, 40, 8
+POINTS, CLASSES = 60, 3  # points per arm, arms
+SIZE, LEVELS = 40, 8  # cells along a side of the map of regions, and the shades of a colour in it
 RATE = 0.02
 STEPS, FRAMES = 400, 24
 SPIRAL = "spiral"
 
 
 class SpiralTraining:
-    """Full-batch Adam on a spiral of 60 points an arm, with hand-written gradients.
+    """Full-batch Adam on a spiral with 60 points per arm, with hand-written gradients.
 
-    Raises SpecError where the model does not make 3 log-probabilities of 2 numbers.
+    Raises SpecError where the model does not map 2 numbers to 3 log-probabilities.
     """
 
     def __init__(self, problem: Problem):
@@ -75,7 +76,7 @@ class SpiralTraining:
         return measure
 
     def step(self, count: int = 1) -> dict:
-        """Go on by some steps, and measure."""
+        """Take some more steps, and return the frame after them."""
         number, params, moments = self.state
         for _ in range(count):
             params, moments = self._step(params, moments)
@@ -85,8 +86,9 @@ class SpiralTraining:
     def frame(self) -> dict[str, Any]:
         """What the network does now.
 
-        `regions`: for every point of the grid, from the bottom row up, a character 48 + 8·class + level, the level from 0
-        (a third each) to 7 (certain).  `norms`: the mean Frobenius norm of every layer's Jacobian by its input.
+        `regions` has one character for every point of the grid, from the bottom row upwards.  Its code is
+        48 + 8·class + level, with levels from 0 (a third for each class) to 7 (certain).  `norms` holds the mean Frobenius
+        norm of every layer's Jacobian by its input.
         """
         loss, predictions, grid, norms = jax.device_get(self._measure(self.state[1]))
         likeliest = grid.argmax(1)
@@ -101,7 +103,7 @@ class SpiralTraining:
         }
 
     def replay(self, steps: int = 0, frames: int = 1) -> dict[str, Any]:
-        """Train for `steps`, with frames on the way, close together at first; and what they are drawn over."""
+        """Train for `steps` steps and return the frames on the way, which are close together at first, with the points."""
         shown = sorted({0, *np.geomspace(1, steps, frames - 1).round().astype(int).tolist()} if steps else {0})
         found = [self.frame()]
         for before, after in zip(shown, shown[1:], strict=False):
@@ -121,7 +123,7 @@ class SpiralTraining:
 
 
 def replay(problem: Problem) -> dict[str, Any]:
-    """The model's training on the spiral or, where it does not fit, that of the spiral's own network."""
+    """The training of the model on the spiral or, if the model does not fit it, that of the spiral's own network."""
     try:
         training = SpiralTraining(problem)
     except SpecError:

@@ -1,6 +1,7 @@
-"""One process that computes for the explorer, one job after the other, and is replaced when a job takes too long or ends it.
+"""The process that computes for the explorer, one job after the other.
 
-The process that answers requests runs no JAX: only jobs import it, in the process of the worker.
+It is replaced when a job takes too long or kills it.  The process that answers requests does not run JAX: only the jobs
+import it, in the process of the worker.
 """
 
 import multiprocessing
@@ -30,10 +31,10 @@ class Refusal(Exception):
 
 
 class Worker:
-    """Runs `jobs(job, state) -> (answer, state)` in a process of its own; jobs wait for their turn.
+    """Runs `jobs(job, state) -> (answer, state)` in a process of its own, one job at a time.
 
-    The state that the last good job left is kept here, so that it outlives the process.  Raises Refusal: 503 where more than
-    `waiting` jobs wait, 504 after `limit_s` seconds, 500 where the process died, or what the job refused.
+    The state after the last job that succeeded is kept here, so that it outlives the process.  Raises Refusal: 503 where
+    more than `waiting` jobs wait, 504 after `limit_s` seconds, 500 where the process died, or the refusal of the job itself.
     """
 
     def __init__(self, jobs: Jobs, limit_s: float, waiting: int):
@@ -55,7 +56,7 @@ class Worker:
 
     def stop(self):
         self._stopped = True
-        self._process.kill()  # the job that runs fails, and the waiting ones find that all is over
+        self._process.kill()  # the running job fails, and the waiting ones find that the worker has stopped
         with self._turn:
             self._end()
 
@@ -93,9 +94,9 @@ class Worker:
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve_jobs, args=(theirs, self._jobs), daemon=True)
         self._process.start()
-        theirs.close()  # so that the end of the process is the end of the pipe
+        theirs.close()  # so that the pipe ends when the process ends
         self._ready = False
-        self._connection.send(({"job": "start"}, None))  # answered once JAX is there
+        self._connection.send(({"job": "start"}, None))  # it is answered once JAX is loaded
 
     def _restart(self):
         self._end()
@@ -112,7 +113,7 @@ class Worker:
 
 
 def _serve_jobs(connection: Connection, jobs: Jobs):
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the explorer, which then ends this process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the explorer handles Ctrl-C, and then ends this process
     try:
         while True:
             connection.send(_outcome(jobs, *connection.recv()))
@@ -130,7 +131,7 @@ def _outcome(jobs: Jobs, job: Job, state: bytes | None) -> tuple[int, str, bytes
 
 
 def run_job(job: Job, state: bytes | None) -> tuple[str, bytes | None]:
-    """The explorer's jobs, by name, at the precision that they ask for."""
+    """Run a job of the explorer by its name, at the precision that it asks for."""
     import jax
 
     from .jobs import JOBS

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import jaxnets as jn
+from jaxnets.algebra import picture
 from jaxnets.learn.presets import make_problem
 from jaxnets.show import html, plots
 from jaxnets.show.diagram import diagram
@@ -86,10 +87,10 @@ def cells(markup):
 def test_structural_zeros_are_bare_ground_and_numeric_zeros_cells():
     x = jnp.array([[2.0, -1.0, 3.0]])  # the slope at −1 is the number 0
     drawn = cells(jn.jacobian(jn.relu)(x)._repr_html_())
-    white = html.colour(0)
-    assert drawn == {(0, 0): html.colour(1), (1, 1): white, (2, 2): html.colour(1)}
+    white = picture.colour(0)
+    assert drawn == {(0, 0): picture.colour(1), (1, 1): white, (2, 2): picture.colour(1)}
     negative = cells(jn.jacobian(lambda x: -x)(x)._repr_html_())
-    assert set(negative.values()) == {html.colour(-1)} and html.colour(-1) not in (white, html.colour(1))
+    assert set(negative.values()) == {picture.colour(-1)} and picture.colour(-1) not in (white, picture.colour(1))
 
 
 def test_a_jacobian_shows_itself_in_words_and_within_bounds():
@@ -102,7 +103,7 @@ def test_a_jacobian_shows_itself_in_words_and_within_bounds():
 
 def test_what_is_not_a_number_is_black():
     j = jn.jacobian(lambda x: x * jnp.array([1.0, jnp.nan, jnp.inf]))(jnp.ones(3))
-    assert cells(j.picture()) == {(0, 0): html.colour(1), (1, 1): "#000", (2, 2): "#000"}
+    assert cells(j.picture()) == {(0, 0): picture.colour(1), (1, 1): "#000", (2, 2): "#000"}
 
 
 def test_pictures_inside_jit_and_of_shapes_alone_show_structure():
@@ -121,7 +122,7 @@ def test_pictures_inside_jit_and_of_shapes_alone_show_structure():
 
 
 def test_names_are_escaped():
-    assert html.escaped("<b>&") == "&lt;b&gt;&amp;"
+    assert picture.escaped("<b>&") == "&lt;b&gt;&amp;"
     assert "<script" not in html.html_table("<script>", ["<script>"], [["<script>"]], ["<script>"])
     j = jn.jacobian(jn.relu)(X)
     strange = type(j)(j.terms, j.out_shape, j.in_shape, j.dtype, ("<i>", "x"))
@@ -138,7 +139,7 @@ def test_tables_have_a_picture_a_jacobian(small):
     text = table._repr_html_()
     blocks = [block for row in table.rows for block in row.states + row.weights]
     assert text.count("<svg") == len(blocks)
-    assert all(html.code(block.formula) in text and html.code(block.dims) in text for block in blocks)
+    assert all(picture.code(block.formula) in text and picture.code(block.dims) in text for block in blocks)
     assert table.chain in text and "axis 0 is batch" in text
     assert "outline" not in str(table.to_json())
 

@@ -1,4 +1,8 @@
-"""The practicum: networks that learn a spiral, a cubic and handwritten digits, and what layers do to the plane."""
+"""The practicum: networks that learn a spiral, a cubic and handwritten digits, and what layers do to the plane.
+
+`spiral`, `regression` and `images` each study one kind of task, `run` is one training of a task, `scores` says how good a
+classifier is, and `space` draws what layers do to the plane.
+"""
 
 import functools
 import math
@@ -36,14 +40,15 @@ def train(
     resume: bool = False,
     progress: bool = False,
 ) -> StudyResult:
-    """Train the networks of a task, `spiral`, `regression`, `digits` or `mnist`, and tell what they learned.
+    """Train the networks of a task, `spiral`, `regression`, `digits` or `mnist`, and report what they learned.
 
-    What is not given is the recipe's; `batch_size=0` is full-batch.  `model`, or its description, takes the place of the
-    recipe's network; the networks that it is compared with stay.  `output` is the folder of the log metrics.jsonl, the
-    checkpoints and the pictures, with a folder inside for each further network; None: nothing is written.
+    The recipe of the task gives what is left out, and `batch_size=0` means full-batch.  `model`, a model or its description,
+    replaces the network of the recipe; the networks that it is compared with stay.  `output` is the folder for the log
+    metrics.jsonl, the checkpoints and the pictures, with a folder inside for each other network.  Without it nothing is
+    written.
 
     Raises ValueError for an unknown task or a number out of range, SpecError or ShapeError for a model that does not fit,
-    all before training; ModuleNotFoundError where pictures are wanted and matplotlib is missing; and what `fit` raises.
+    and ModuleNotFoundError where pictures are wanted and matplotlib is missing, all before training; and what `fit` raises.
     """
     if name not in RECIPES:
         raise ValueError(f"train: unknown task {name!r}; known: {', '.join(RECIPES)}")
@@ -70,10 +75,10 @@ def train(
 
 
 def evaluate(checkpoint) -> Evaluation:
-    """How good a classifier that `train` left is on the examples that were held out from it.
+    """How good a classifier that `train` saved is on the examples that were held out from it.
 
-    `checkpoint`: the folder of its output, or of checkpoints, or one of these.  Raises CheckpointError where there is none
-    that can be read, or where it is of no task with classes.
+    `checkpoint` is the output folder of the training, its folder of checkpoints, or one of these.  Raises CheckpointError
+    where no checkpoint can be read, or where its task has no classes.
     """
     path = Path(checkpoint)
     path = path / "checkpoints" if (path / "checkpoints").is_dir() else path
@@ -87,7 +92,7 @@ def evaluate(checkpoint) -> Evaluation:
 
 
 def _decreasing(optimizer):
-    """With a learning rate that falls to 0 along a cosine."""
+    """The optimizer with a learning rate that falls to 0 along a cosine."""
     return lambda rate, steps: optimizer(optax.cosine_decay_schedule(rate, steps))
 
 

@@ -14,7 +14,7 @@ from .scores import Scores, score_table
 
 
 def study(run: Run) -> StudyResult:
-    """Digits: learning curves, the confusion matrix, calibration and the most confident mistakes."""
+    """Learning curves, the confusion matrix, calibration and the most confident mistakes of a network that reads digits."""
     model = run.model
     result = run.fit(model, run.initial_params(model))
     scores = Scores.of(run, model, result)
@@ -55,7 +55,7 @@ def digits(seed: int) -> tuple[Dataset, Dataset]:
 
 
 def mnist(seed: int, copies: int = 4) -> tuple[Dataset, Dataset]:
-    """1,000 of the 5,000 images held out; the others each with distorted copies."""
+    """The 5,000 images: 1,000 of them held out, and the others each with distorted copies."""
     training, held_out = data.split(data.mnist(), 1000, seed)
     rng = np.random.default_rng(seed)
     x = np.concatenate([training.x, *(_distorted(training.x, rng) for _ in range(copies))])
@@ -64,7 +64,7 @@ def mnist(seed: int, copies: int = 4) -> tuple[Dataset, Dataset]:
 
 
 def _distorted(images, rng):
-    """Images [image, 1, height, width] turned, sheared, stretched and moved a little, each by a random affine map."""
+    """Images [image, 1, height, width], each turned, sheared, stretched and moved a little by a random affine map."""
     count, _, height, width = images.shape
     centre = np.array([[height - 1], [width - 1]]) / 2
     maps = np.eye(2) + rng.uniform(-0.15, 0.15, (count, 2, 2))

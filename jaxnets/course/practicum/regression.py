@@ -1,4 +1,4 @@
-"""A cubic: networks whose variance shows their uncertainty, and what the curvature of one of them says of it."""
+"""A cubic: networks whose variance shows their uncertainty, and the uncertainty that the curvature of one network gives."""
 
 import dataclasses
 from typing import Any
@@ -18,12 +18,12 @@ MEMBERS, INTERVAL, ASKED = 5, (-1.0, 1.0), (-2.0, 2.0)
 
 
 def study(run: Run) -> StudyResult:
-    """Networks that agree where they saw data, and how far they part where they did not."""
+    """Networks that agree where they saw data, and how much they disagree where they saw none."""
     word = nonlinearity_name(run.model)
     names = [run.model.name if word in run.recipe.other_models else word, *run.recipe.other_models]
     chosen = [run.model, *map(run.other_model, run.recipe.other_models)]
     for model in chosen:
-        run.initial_params(model)  # does every one fit?
+        run.initial_params(model)  # raises where one does not fit
     together = [_ensemble(model, MEMBERS) for model in chosen]
     wide = dataclasses.replace(
         run, training=_with_repeated_targets(run.training), held_out=_with_repeated_targets(run.held_out)
@@ -72,8 +72,8 @@ def study(run: Run) -> StudyResult:
             columns,
             rows,
         ),
-        "Deviation: standard deviation across the networks, on average over x.  Where there were no data they disagree.",
-        "Laplace: standard deviation of the first network by itself, from the Gauss-Newton matrix around its weights.",
+        "Deviation: the standard deviation between the networks, averaged over x.  Where there were no data they disagree.",
+        "Laplace: the standard deviation of the first network alone, from the Gauss-Newton matrix at its weights.",
     ]
     pictures = []
     if run.plots:
@@ -88,9 +88,9 @@ def study(run: Run) -> StudyResult:
 
 
 def _laplace_deviation(model: Model, params, data: Dataset, x) -> np.ndarray:
-    """Standard deviation of the first network at x, by the Laplace posterior whose prior makes the data most probable.
+    """The standard deviation of the first network at x, from the Laplace posterior whose prior makes the data most probable.
 
-    The noise has the variance of the network's errors.  In double precision: the matrices are close to singular.
+    The noise has the variance of the network's errors.  The matrices are close to singular, so this takes double precision.
     """
     with jax.enable_x64(True):
         first = jax.tree.map(lambda a: jnp.asarray(np.asarray(a)[0], "float64"), params)
@@ -104,12 +104,15 @@ def _laplace_deviation(model: Model, params, data: Dataset, x) -> np.ndarray:
 
 
 def _with_repeated_targets(dataset: Dataset) -> Dataset:
-    """The same target for every network of an ensemble."""
+    """The data set with the same target for every network of an ensemble."""
     return dataclasses.replace(dataset, y=np.repeat(dataset.y, MEMBERS, 1))
 
 
 def _ensemble(model: Model, count: int) -> Model:
-    """Networks that learn side by side, each from weights of its own: predictions [batch, network] of one number each."""
+    """Several networks that learn side by side, each from its own weights.
+
+    Each predicts one number, so the predictions have the shape [batch, network].
+    """
 
     def init(key, input_shape, dtype=jnp.float32):
         return jax.vmap(lambda key: _with_spread_biases(model.init(key, input_shape, dtype), key))(
@@ -125,7 +128,10 @@ def _ensemble(model: Model, count: int) -> Model:
 
 
 def _with_spread_biases(params, key):
-    """Biases of the first layer from −1 … 1 rather than 0, where the kinks of all its units would lie at x = 0."""
+    """Parameters in which the biases of the first layer are drawn from −1 … 1.
+
+    With biases of 0 the kinks of all its units would lie at x = 0.
+    """
     if not (isinstance(params, list) and isinstance(params[0], dict) and "b" in params[0]):
         return params
     b = params[0]["b"]

@@ -1,4 +1,4 @@
-"""One training of a task of the practicum, and what is told of it."""
+"""One training of a task of the practicum, and what is reported about it."""
 
 import dataclasses
 import functools
@@ -24,7 +24,7 @@ from ...show.formats import as_text
 
 @dataclasses.dataclass(frozen=True)
 class StudyResult:
-    """What a task found: numbers for programs, lines and tables for people, and the pictures written."""
+    """What a study of a task found: numbers for programs, lines and tables for people, and the pictures it wrote."""
 
     numbers: dict[str, Any]
     lines: list[Any]
@@ -45,10 +45,10 @@ class StudyResult:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """A task: `data(seed)` gives training and held-out examples; `model` is a description of the network that learns.
+    """A task: `data(seed)` gives training and held-out examples, and `model` describes the network that learns.
 
-    `other_models`, by name, are networks to compare it with.  `optimizer(learning_rate, steps)` makes the optimizer, and
-    `batch_size` None is full-batch.
+    `other_models` holds, by name, the descriptions of networks to compare it with.  `optimizer(learning_rate, steps)` makes
+    the optimizer.  A `batch_size` of None means full-batch.
     """
 
     data: Callable[[int], tuple[Dataset, Dataset]]
@@ -64,7 +64,7 @@ class Recipe:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One training of a task: its data, and all that `train` was told."""
+    """One training of a task: its data, and everything that `train` was given."""
 
     task: str
     recipe: Recipe
@@ -85,7 +85,7 @@ class Run:
         return spec.parse(self.recipe.other_models[name])
 
     def initial_params(self, model: Model):
-        """Parameters to start from, for a model that fits the data."""
+        """Parameters to start from.  Raises where the model does not fit the data."""
         one = jax.ShapeDtypeStruct((1, *self.training.shape), jnp.result_type(float))
         make = functools.partial(model.init, input_shape=self.training.shape, dtype=one.dtype)
         key = jax.random.key(self.seed)
@@ -100,7 +100,7 @@ class Run:
         return params
 
     def fit(self, model: Model, params, name: str = "", after_epoch=None) -> Result:
-        """The recipe's network, or another one, whose log and checkpoints are in the folder `name`."""
+        """Train a network of the task; its log and checkpoints go to the folder `name` inside the output folder."""
         folder = self.folder / name if self.folder else None
         size = self.batch_size or self.training.size
         steps = max(1, self.training.size // max(1, size))
@@ -138,7 +138,7 @@ class Run:
         }
 
     def space_chain(self, model: Model) -> str:
-        """The dimensions that a model goes through, as ℝ² → ℝ¹⁰⁰ → ℝ³."""
+        """The dimensions that a model goes through, such as ℝ² → ℝ¹⁰⁰ → ℝ³."""
         shapes, shape = [self.training.shape], self.training.shape
         for part in model.parts or (model,):
             before, shape = shape, part.output_shape(shape)
@@ -163,7 +163,7 @@ def nonlinearity_name(model: Model) -> str:
 
 
 def space_chain(*sizes) -> str:
-    """ℝ² → ℝ¹⁰⁰ → ℝ³"""
+    """The spaces of these dimensions, such as ℝ² → ℝ¹⁰⁰ → ℝ³."""
     digits = str.maketrans("0123456789×", "⁰¹²³⁴⁵⁶⁷⁸⁹ˣ")
     return " → ".join("ℝ" + str(size).translate(digits) * (str(size) != "1") for size in sizes)
 

@@ -1,4 +1,4 @@
-"""How good classifiers are, in a table."""
+"""How good the classifiers of a task are, and a table of them."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from .run import Run, text_table
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """How good a classifier is."""
+    """How good a classifier is on the training set and on the held-out set."""
 
     model: Model
     result: Result

@@ -15,9 +15,9 @@ POINTS, MAPS, SCALES, HIDDEN = 1000, 5, (1, 2, 3, 4, 5), (2, 5, 20, 100)
 
 
 def space(output=None, *, seed: int = 0) -> StudyResult:
-    """A cloud of 1,000 normal points through random linear maps, through tanh(s·x), and through random untrained networks.
+    """Where random linear maps, tanh(s·x) and random untrained networks take a cloud of 1,000 normal points.
 
-    `output`: the folder of its pictures, linear_maps.png, tanh.png and networks.png; None: none are made.
+    `output` is the folder for the pictures linear_maps.png, tanh.png and networks.png.  Without it no picture is made.
     """
     plots = None if output is None else import_plots()
     rng = np.random.default_rng(seed)
@@ -96,10 +96,10 @@ def space(output=None, *, seed: int = 0) -> StudyResult:
 
 
 def _network(activation, hidden, x, rng):
-    """Where a random network 2-hidden-2 takes the points, and what its Jacobians say."""
+    """Where a random network 2-hidden-2 takes the points, and the singular values of its Jacobians."""
     model = models.mlp(hidden, 2, activation=activation, last=None)
     params = [
-        {"w": rng.standard_normal((hidden, 2)), "b": rng.standard_normal(hidden)},  # kinks that miss the origin
+        {"w": rng.standard_normal((hidden, 2)), "b": rng.standard_normal(hidden)},  # with biases the kinks miss the origin
         {},
         {"w": rng.standard_normal((2, hidden)) * (2 / hidden) ** 0.5, "b": np.zeros(2)},
     ]

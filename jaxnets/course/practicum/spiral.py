@@ -14,7 +14,7 @@ FRAMES = 30
 
 
 def study(run: Run) -> StudyResult:
-    """A network with a non-linearity and one without; and one that unwinds the spiral in a plane of its own."""
+    """A network with a non-linearity, one without, and one that unwinds the spiral in a plane before its last layer."""
     model, plots, held_out = run.model, run.plots, run.held_out
     params = run.initial_params(model)
     points, extent = plots.plane(run.training.x) if plots else (None, None)
@@ -36,7 +36,7 @@ def study(run: Run) -> StudyResult:
     }
     lines = [
         score_table(run, scores),
-        "Two linear layers with nothing between them are one linear layer: they draw straight lines.",
+        "Two linear layers with nothing between them are one linear layer: they separate the classes by straight lines.",
     ]
     pictures = []
     if plots:
@@ -59,9 +59,9 @@ def study(run: Run) -> StudyResult:
 
 
 def _unwind(run: Run, found: Scores) -> Path:
-    """From the input plane to the plane before the last linear layer, points and a grid; there straight lines part classes.
+    """How points and a grid move from the input plane to the plane before the last linear layer, where lines part classes.
 
-    That plane is shown up to a shift, a rotation or reflection and a scale: those that bring it closest to the input plane.
+    That plane is shown after the shift, rotation or reflection, and scaling that bring it closest to the input plane.
     """
     *before, last, _ = found.model.parts
     inner, params, x, y = models.serial(*before), found.result.params, run.held_out.x, run.held_out.y

@@ -1,4 +1,8 @@
-"""The practical tricks of training, measured: an experiment for each, over several seeds."""
+"""The practical tricks of training, measured: one experiment per trick, over several seeds.
+
+`signals`, `losses`, `descent` and `restraint` hold the experiments, `training` trains many small networks side by side, and
+`result` turns the numbers of an experiment into a table, a picture and a sentence.
+"""
 
 import json
 import os
@@ -28,16 +32,16 @@ TRICKS: dict[str, Trick] = {
 
 
 def measure_trick(name: str, *, seeds: int = 5, quick: bool = False, output: str | os.PathLike | None = None) -> TrickResult:
-    """Measure a trick by name: one of `TRICKS`.
+    """Measure the trick of this name, which is one of `TRICKS`.
 
-    `quick` takes smaller networks, fewer epochs and at most 2 seeds.  `output`: a folder to write the picture NAME.png and
-    the numbers NAME.json to.  Raises ValueError for an unknown name and for fewer than 2 seeds, which have no spread.
+    `quick` takes smaller networks, fewer epochs and at most 2 seeds.  `output` is a folder for the picture NAME.png and the
+    numbers NAME.json.  Raises ValueError for an unknown name, and for fewer than 2 seeds, between which there is no spread.
     """
     if name not in TRICKS:
         raise ValueError(f"tricks: unknown trick {name!r}; known: {', '.join(TRICKS)}")
     if not isinstance(seeds, int) or seeds < 2:
         raise ValueError(f"tricks: seeds must be an integer of at least 2, for a spread between them, got {seeds!r}")
-    plots = import_plots() if output is not None else None  # where it is missing, known before the work is done
+    plots = import_plots() if output is not None else None  # raises before the work is done
     result = TRICKS[name].measure(min(seeds, 2) if quick else seeds, quick)
     if plots is not None and output is not None:
         plots.save(result.figure(), Path(output, f"{name}.png"))

@@ -1,4 +1,4 @@
-"""How to go down: how many examples a step, in which order, on which scale of the inputs, at which learning rate."""
+"""How to descend: how many examples per step, in which order, with inputs of which scale, and at which learning rate."""
 
 import dataclasses
 from typing import Any
@@ -31,7 +31,10 @@ NLL = LAYERS["nll"]
 
 @trick("How many examples should a step of gradient descent look at?")
 def batch_size(seeds: int, quick: bool) -> TrickResult:
-    """The time of `fit` until the training loss is below a goal, compilation left out, each at the rate of fewest epochs."""
+    """How long `fit` takes until the training loss reaches a goal, without compilation.
+
+    Each batch size trains at the learning rate with which it needs the fewest epochs.
+    """
     width, goal = (16, 0.5) if quick else (64, 0.02)
     ways = {  # batch size, epochs, rates
         "single examples": (1, 3, (0.01,)) if quick else (1, 10, (0.01, 0.03, 0.1)),
@@ -73,7 +76,7 @@ def batch_size(seeds: int, quick: bool) -> TrickResult:
 
 
 def _loss_panel(title, xlabel, curves) -> LinesPanel:
-    """The training loss over places that differ between contenders and seeds: from `{name: (x, y)}`, both [seed, epoch]."""
+    """The training loss over an x that differs between contenders and seeds: `{name: (x, loss)}`, both [seed, epoch]."""
     ends = [x[:, [1, -1]] for x, _ in curves.values()]
     grid = np.geomspace(np.min(ends), np.max(ends), 200)
     values = {
@@ -85,7 +88,7 @@ def _loss_panel(title, xlabel, curves) -> LinesPanel:
 
 @trick("Should mini-batches be shuffled?")
 def shuffling(seeds: int, quick: bool) -> TrickResult:
-    """Mini-batches of a spiral in an order that is new in every epoch, and in the order of the labels, arm by arm."""
+    """Mini-batches of a spiral in an order that is new in every epoch, and in the order of the labels: arm by arm."""
     width, epochs, points, rates = (16, 4, 100, (0.1,)) if quick else (64, 40, 300, (0.01, 0.03, 0.1, 0.3, 1.0, 3.0))
     size, model = 16, mlp(width, 3)
     splits = [split(spiral(points=points, seed=seed), 0.25, seed) for seed in range(seeds)]
@@ -115,7 +118,7 @@ def shuffling(seeds: int, quick: bool) -> TrickResult:
 
 @trick("Should inputs be normalised?")
 def normalisation(seeds: int, quick: bool) -> TrickResult:
-    """The wine data, whose features reach from 0.1 to 1,700, and with them a feature that is constant: σ = 0."""
+    """The wine data, whose features range from 0.1 to 1,700, with one more feature that is constant and so has σ = 0."""
     width, epochs = (8, 50) if quick else (16, 300)
     rates = (1e-3, 1e-1) if quick else (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
     goal, model = 95, mlp(width, 3)
@@ -150,7 +153,7 @@ def _standardize_without_floor(data, by):
 
 @trick("Should the learning rate decrease?")
 def learning_rate(seeds: int, quick: bool) -> TrickResult:
-    """SGD and Adam at a constant rate and at one that falls to 0 along a cosine, each from its own best rate."""
+    """SGD and Adam at a constant rate, and at one that falls to 0 along a cosine; each starts from its own best rate."""
     width, epochs, points = (16, 4, 100) if quick else (64, 40, 300)
     size, model = 8, mlp(width, 3)
     splits = [split(spiral(points=points, noise=0.4, seed=seed), 0.25, seed) for seed in range(seeds)]

@@ -1,4 +1,4 @@
-"""How to ask for the right class: which loss, and in which form."""
+"""How to ask a network for the right class: with which loss, and in which form of it."""
 
 import jax
 import jax.numpy as jnp
@@ -26,9 +26,9 @@ NLL = LAYERS["nll"]
 
 @trick("Why is cross-entropy the loss of a classifier, and not the squared error?")
 def cross_entropy(seeds: int, quick: bool) -> TrickResult:
-    """Both losses on softmax outputs, from usual weights, and from weights that make it sure, and mostly wrong.
+    """Both losses on softmax outputs, from usual weights, and from weights with which the network is sure and mostly wrong.
 
-    Their gradients by the logits are measured where a wrong class leads by a margin.
+    Also the gradients of both losses by the logits, where a wrong class leads by a margin.
     """
     width, epochs, rates = (16, 10, (0.3,)) if quick else (32, 30, (0.03, 0.1, 0.3, 1.0, 3.0))
     goal, wrong = 99, 20
@@ -93,22 +93,23 @@ def _with_larger_last_weights(params):
 
 
 def _logits_wrong_by(margin, seed):
-    """Normal logits [1, class], but that of class 1 exceeds all others by a margin."""
+    """Normal logits [1, class] in which that of class 1 exceeds all others by a margin."""
     logits = np.random.default_rng(seed).standard_normal((1, CLASSES)).astype(np.float32)
     logits[0, 1] = np.delete(logits, 1).max() + margin
     return logits
 
 
 def _gradient_norm(loss, last, logits):
-    """The norm of the gradient, where class 0 is right."""
+    """The norm of the gradient by the logits, where class 0 is right."""
     return jnp.linalg.norm(grad(lambda z: LAYERS["sum"](loss(last(z), jnp.zeros(1, jnp.int32))))(logits))
 
 
 @trick("Why log_softmax(z), and not log(softmax(z))?")
 def log_softmax(seeds: int, quick: bool) -> TrickResult:
-    """Both forms in float32, on normal logits times a scale, against float64.
+    """Both forms in float32, on normal logits times a scale, compared with float64.
 
-    Counted are log-probabilities of a random class, and their gradients by the logits, that are off by more than 0.1 %.
+    The numbers count the log-probabilities of a random class, and their gradients by the logits, that are wrong by more
+    than 0.1 %.
     """
     examples = 100 if quick else 1000
     scales = np.logspace(0, 4, 5 if quick else 17)
@@ -141,7 +142,7 @@ def log_softmax(seeds: int, quick: bool) -> TrickResult:
 
 
 def _percentages_wrong(form, scale, examples, seed):
-    """The shares, in %, of values that are wrong, of gradients that are, of values of −∞ and of gradients with NaN."""
+    """The percentages of wrong values, of wrong gradients, of values that are −∞, and of gradients that contain NaN."""
     rng = np.random.default_rng(seed)
     z = (scale * rng.standard_normal((examples, CLASSES))).astype(np.float32)
     labels = rng.integers(0, CLASSES, examples).astype(np.int32)
@@ -157,5 +158,5 @@ def _percentages_wrong(form, scale, examples, seed):
     off = np.linalg.norm(gradient - true_gradient, axis=1)
     right = np.abs(value - true_value) <= 1e-3 * np.abs(true_value) + 1e-6
     straight = off <= 1e-3 * np.linalg.norm(true_gradient, axis=1) + 1e-6
-    kinds = (~right, ~straight, value == -np.inf, np.isnan(gradient).any(1))  # NaN is never right
+    kinds = (~right, ~straight, value == -np.inf, np.isnan(gradient).any(1))  # a NaN is never right
     return [100 * np.mean(kind) for kind in kinds]

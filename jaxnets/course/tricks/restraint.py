@@ -29,7 +29,7 @@ DIGITS = 1797
 
 @trick("Does an L1 penalty make weights zero?")
 def l1(seeds: int, quick: bool) -> TrickResult:
-    """loss + α Σ |w|, by steps that subtract ηα sign(w), which jump to and fro across 0, and by steps that stop at 0."""
+    """loss + α Σ |w|, by steps that subtract ηα sign(w), which jump back and forth across 0, and by steps that stop at 0."""
     width, epochs, alpha, rate = (16, 8, 3e-3, 0.1) if quick else (32, 60, 1e-3, 0.1)
     model, splits = mlp(width, 10), standardized_digits(seeds)
     subtracted, stopped = "L1 by ηα sign(w)", "L1 stopped at 0"
@@ -65,7 +65,7 @@ def l1(seeds: int, quick: bool) -> TrickResult:
 
 
 def towards_zero(amount) -> optax.GradientTransformation:
-    """Moves every parameter, after its step, by an amount towards 0 but not across."""
+    """A transformation that, after each step, moves every parameter towards 0 by an amount, but not beyond 0."""
 
     def update(steps, state, params):
         def shrunk(step, w):
@@ -78,13 +78,13 @@ def towards_zero(amount) -> optax.GradientTransformation:
 
 
 def flat_params(params, seed) -> np.ndarray:
-    """All parameters of one of several networks."""
+    """All parameters of the network of one seed, as a vector."""
     return np.concatenate([np.ravel(leaf[seed]) for leaf in jax.tree.leaves(params)])
 
 
 @trick("What does weight decay do?")
 def l2(seeds: int, quick: bool) -> TrickResult:
-    """loss + α ‖w‖² on few examples; and whether a step of descent on it is w (1 − 2ηα) − η ∇loss."""
+    """loss + α ‖w‖² on few examples, and whether a step of descent on it is w (1 − 2ηα) − η ∇loss."""
     width, epochs, rate, examples = (16, 20, 0.1, 200) if quick else (64, 300, 0.1, 200)
     alphas = (0, 1e-2) if quick else (0, 1e-3, 1e-2, 1e-1)
     model, splits = mlp(width, 10), standardized_digits(seeds, DIGITS - examples)
@@ -112,7 +112,7 @@ def l2(seeds: int, quick: bool) -> TrickResult:
 
 
 def decay_difference(model, start, rate, alpha) -> float:
-    """The largest difference between a step on loss + α ‖w‖² and w (1 − 2ηα) − η ∇loss, in ULP of the larger summand."""
+    """The largest difference between a step on loss + α ‖w‖² and w (1 − 2ηα) − η ∇loss, in ULP of the larger term."""
 
     def apart(w, slope, whole):
         step, direct = w - rate * whole, w * (1 - 2 * rate * alpha) - rate * slope
@@ -134,7 +134,7 @@ def _loss_gradients(model, params, x, y, alpha):
 
 @trick("Does dropout help where examples are few?")
 def dropout(seeds: int, quick: bool) -> TrickResult:
-    """Two wide hidden layers and few examples, by `fit` with Adam, with and without dropout of half of the hidden units."""
+    """Two wide hidden layers and few examples, trained by `fit` with Adam, with dropout of half the units and without."""
     width, epochs, rate, examples = (32, 5, 0.003, 100) if quick else (256, 100, 0.001, 100)
     splits = standardized_digits(seeds, DIGITS - examples)
     hidden, output = [linear(width), plain("relu")], [linear(10), plain("log_softmax")]

@@ -1,4 +1,4 @@
-"""What an experiment found: a number of every seed, and the table, the picture and the sentence that follow from them."""
+"""What an experiment found: a number for every seed, and the table, the picture and the sentence made from the numbers."""
 
 import dataclasses
 import functools
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 
 class Claim(NamedTuple):
-    """The question to a column: which contender has its least number, or with `least=False` its largest.
+    """A question about a column: which contender has the least number in it, or with `least=False` the largest?
 
-    `says` is the start of the answer: "a loss of 0.1 comes soonest with".  `among`: the contenders it is about; all if none.
+    `says` is the beginning of the answer, such as "a loss of 0.1 comes soonest with".  `among` names the contenders that the
+    question is about; without it, it is about all.
     """
 
     column: str
@@ -31,7 +32,7 @@ class Claim(NamedTuple):
 
 
 class LinesPanel(NamedTuple):
-    """A panel: `values[contender][seed, i]` over `x[i]`: the median of the seeds in a band from least to largest."""
+    """A panel with `values[contender][seed, i]` over `x[i]`: the median of the seeds, in a band from least to largest."""
 
     title: str
     xlabel: str
@@ -42,7 +43,7 @@ class LinesPanel(NamedTuple):
 
 
 class PointsPanel(NamedTuple):
-    """A panel: a column of the table, a point a seed and a line at the median of every contender."""
+    """A panel with a column of the table: one point per seed, and a line at the median of every contender."""
 
     title: str
     column: str
@@ -50,10 +51,11 @@ class PointsPanel(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class TrickResult:
-    """Some contenders, measured over several seeds: `rows[contender]` has, for each of `columns`, a number of every seed.
+    """Several contenders, measured over several seeds.
 
-    A column's unit is in parentheses at the end of its name; infinity stands for a goal that was never reached.  `sentence`
-    says what the numbers support and no more; `table()` and printing show medians and ranges, `figure()` draws the `panels`.
+    `rows[contender]` holds, for each of `columns`, one number per seed.  The unit of a column stands in parentheses at the
+    end of its name, and infinity stands for a goal that was never reached.  `sentence` says what the numbers support and no
+    more.  `table()` and printing show medians and ranges, and `figure()` draws the `panels`.
     """
 
     setting: str  # network and data with their dimensions, and how rates were chosen
@@ -65,7 +67,7 @@ class TrickResult:
     question: str = ""
 
     def column(self, name: str, among: Sequence[str] = ()) -> dict[str, np.ndarray]:
-        """`{contender: a number of every seed}`, of some contenders or all."""
+        """A column, `{contender: one number per seed}`, of some contenders or of all."""
         place = self.columns.index(name)
         return {contender: np.asarray(self.rows[contender][place], np.float64) for contender in among or self.rows}
 
@@ -75,7 +77,7 @@ class TrickResult:
         return f"{text[0].upper()}{text[1:]}."
 
     def table(self) -> Table:
-        """A row a contender: the median of the seeds and, where they differ, the range from the least to the largest."""
+        """A table with one row per contender: the medians of the seeds and, where they differ, the ranges."""
         title = Text.assemble((f"{self.name}: {self.question}", "bold"), f"\n{self.setting}", style="not italic")
         seeds = len(next(iter(self.rows.values()))[0])
         caption = f"median of {seeds} seeds (least – largest)"
@@ -108,7 +110,7 @@ class TrickResult:
             figure = Figure(figsize=(5.2 * across, 3.9 * down + 1.3), layout="constrained")
             figure.suptitle(self.question, fontweight="bold")
             handles: dict = {}
-            alike: dict = {}  # one axis for one quantity
+            alike: dict = {}  # panels of the same quantity share their axis
             for place, panel in enumerate(self.panels, 1):
                 if isinstance(panel, PointsPanel):
                     _draw_points(figure.add_subplot(down, across, place), panel, self.column(panel.column))
@@ -122,7 +124,7 @@ class TrickResult:
         return figure
 
     def to_json(self) -> dict:
-        """Question, sentence and the numbers of every seed; null for a goal never reached and for what is no number."""
+        """The question, the sentence and the numbers of every seed.  A goal that was never reached and a NaN are null."""
         return {
             "name": self.name,
             "question": self.question,
@@ -136,7 +138,7 @@ class TrickResult:
 
 
 class Trick(NamedTuple):
-    """An experiment: its name, the question it asks, and `measure(seeds, quick)`, which gives its finding."""
+    """An experiment: its name, the question that it asks, and `measure(seeds, quick)`, which returns what it found."""
 
     name: str
     question: str
@@ -144,7 +146,7 @@ class Trick(NamedTuple):
 
 
 def trick(question: str) -> Callable[[Callable[[int, bool], TrickResult]], Trick]:
-    """Makes a trick of a function, under the function's name."""
+    """A decorator that makes a trick of a function and gives it the function's name."""
 
     def make(function):
         @functools.wraps(function)
@@ -160,10 +162,10 @@ def trick(question: str) -> Callable[[Callable[[int, bool], TrickResult]], Trick
 
 
 def verdict(values: Mapping[str, Any], claim: Claim) -> str:
-    """Which contender wins a column `{contender: a number of every seed}`, in words.
+    """Which contender wins a column `{contender: one number per seed}`, in words.
 
-    It is the one with the best median.  Contenders that it does not beat (see `beats`) share its place; where that is all
-    of them, there is no difference to report.
+    The winner has the best median.  Contenders that it does not beat (see `beats`) share its place; if it beats none, there
+    is no difference to report.
     """
     scores = {name: _larger_is_better(own, claim.least) for name, own in values.items()}
     best = max(scores, key=lambda name: np.median(scores[name]))
@@ -184,25 +186,25 @@ def verdict(values: Mapping[str, Any], claim: Claim) -> str:
 
 
 def beats(a, b) -> bool:
-    """Whether a is larger than b by more than the spread between seeds: whether their ranges do not touch."""
+    """Whether a is larger than b by more than the spread between seeds, which means that their ranges do not touch."""
     return bool(np.min(a) > np.max(b))
 
 
 def _larger_is_better(values, least):
-    """The larger the better; what is no number is worst."""
+    """The values with a sign that makes larger ones better.  NaN is the worst."""
     values = np.asarray(values, np.float64) * (-1 if least else 1)
     return np.where(np.isnan(values), -np.inf, values)
 
 
 def median_and_range(values, unit: str = "", between: str = " ") -> str:
-    """The median with its unit and, where the seeds differ, the range."""
+    """The median with its unit and, if the seeds differ, the range."""
     low, median, high = (number_text(f(np.asarray(values, np.float64))) for f in (np.min, np.median, np.max))
     text = f"{median} {unit}" if unit and median not in ("never", "NaN") else median
     return text if low == high else f"{text}{between}({low} – {high})"
 
 
 def number_text(value: float) -> str:
-    """Three digits; "never" for infinity."""
+    """A number to three digits, and "never" for infinity."""
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):
@@ -231,7 +233,7 @@ def enumeration(words) -> str:
 
 
 def _draw_lines(axes: "Axes", panel: LinesPanel, contenders: list[str]) -> dict:
-    """Draws the panel; gives, for the legend, a handle of every contender in it."""
+    """Draw the panel, and return a handle for every contender in it, for the legend."""
     from ...show.plots import COLOURS, LINES, MARKERS
 
     handles = {}
@@ -239,11 +241,11 @@ def _draw_lines(axes: "Axes", panel: LinesPanel, contenders: list[str]) -> dict:
         place = contenders.index(contender)
         y = np.asarray(values, np.float64)
         y = np.where(np.isfinite(y) & ((y > 0) | ("y" not in panel.log)), y, np.nan)
-        known = ~np.isnan(y).any(0)  # the line has gaps where a seed has no number
+        known = ~np.isnan(y).any(0)  # where a seed has no number, the line has a gap
         x, low, middle, high = (a[known] for a in (np.asarray(panel.x), y.min(0), np.median(y, 0), y.max(0)))
         axes.fill_between(x, low, high, color=COLOURS[place], alpha=0.2, linewidth=0)
         every = max(1, len(x) // 8)
-        marks = (place * every // len(contenders), every)  # of several lines not on top of each other
+        marks = (place * every // len(contenders), every)  # so that the marks of two lines do not cover each other
         (handles[contender],) = axes.plot(
             x, middle, LINES[place % len(LINES)], color=COLOURS[place], marker=MARKERS[place], markevery=marks, markersize=6
         )

@@ -1,4 +1,4 @@
-"""What reaches the other end of a deep network: gradients on the way back, signals on the way forth."""
+"""What reaches the other end of a deep network: gradients on the way back, and signals on the way forward."""
 
 import functools
 
@@ -20,9 +20,9 @@ NLL = LAYERS["nll"]
 
 @trick("Which non-linearity lets a gradient through many layers?")
 def activations(seeds: int, quick: bool) -> TrickResult:
-    """Norms of gradients and of the Jacobian of every layer at the start, and what training makes of the deepest network.
+    """The norms of the gradients and of every layer's Jacobian at the start, and how well the deepest network then trains.
 
-    Weights are normal, each non-linearity with the gain that `initializers` has for it.
+    Weights are normal, with the gain that `initializers` has for the non-linearity.
     """
     depths = (2, 4, 8) if quick else (4, 8, 16)
     epochs, rates = (8, (0.1,)) if quick else (15, (0.01, 0.03, 0.1))
@@ -81,10 +81,10 @@ def activations(seeds: int, quick: bool) -> TrickResult:
 
 
 def layer_norms(model: Model, params, x, labels):
-    """By layer k of `mlp(..., last="log_softmax")`, whose state z_k is what its non-linearity gives:  ‖∂z_k/∂z_{k−1}‖ / √n,
-    averaged over the examples, n the size of z_{k−1}; and ‖∂loss/∂z_k‖, of the average loss.
+    """Two norms for every layer k of `mlp(..., last="log_softmax")`, whose state z_k is the output of its non-linearity.
 
-    The first is the factor by which a gradient of random direction shrinks or grows from z_k to z_{k−1}.
+    The first is ‖∂z_k/∂z_{k−1}‖ / √n, averaged over the examples, with n the size of z_{k−1}: the factor by which a gradient
+    of random direction shrinks or grows from z_k to z_{k−1}.  The second is ‖∂loss/∂z_k‖ of the average loss.
     """
     blocks, output = _blocks(model, params)
     z, factors, shifts = x, [], []
@@ -95,7 +95,7 @@ def layer_norms(model: Model, params, x, labels):
         shifts.append(jnp.zeros_like(z))
 
     def loss(shifts):
-        """With every z_k moved by a shift: its derivative by the shift is that by z_k."""
+        """The loss after every z_k is moved by a shift.  Its derivative by the shift is its derivative by z_k."""
         z = x
         for shift, block in zip(shifts, blocks, strict=True):
             z = _apply_block(block, z) + shift
@@ -114,7 +114,7 @@ def state_sizes(model: Model, params, x):
 
 
 def _blocks(model, params):
-    """For every hidden layer its two parts with their parameters; and the last two."""
+    """The two parts of every hidden layer with their parameters, and the last two parts with theirs."""
     pairs = list(zip(model.parts, params, strict=True))
     return [pairs[i : i + 2] for i in range(0, len(pairs) - 2, 2)], pairs[-2:]
 
@@ -126,13 +126,13 @@ def _apply_block(block, z):
 
 
 def subscript(number: int) -> str:
-    """As an index."""
+    """A number written as an index."""
     return str(number).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
 
 
 @trick("How large should the first weights of a deep network be?")
 def initialisation(seeds: int, quick: bool) -> TrickResult:
-    """The size of the signal in every layer of a ReLU network at the start, and how training goes from there."""
+    """The size of the signal in every layer of a ReLU network at the start, and how training goes on from there."""
     shallow, deep = (2, 8) if quick else (4, 16)
     epochs, rates = (8, (0.01, 0.1)) if quick else (20, (1e-6, 1e-4, 0.01, 0.03, 0.1, 0.3))
     factors = {"Kaiming's weights": 1.0, "half of Kaiming's": 0.5, "twice Kaiming's": 2.0}

@@ -1,4 +1,4 @@
-"""Many small networks trained side by side: every contender with every seed at every learning rate, in one program."""
+"""Trains many small networks side by side: every contender with every seed at every learning rate, in one program."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -14,14 +14,14 @@ from ...learn.models import Model
 from ...learn.train import fit
 from .result import LinesPanel
 
-LOSS, ACCURACY = "training loss", "training accuracy (%)"  # without penalty, without dropout
+LOSS, ACCURACY = "training loss", "training accuracy (%)"  # both without penalty and without dropout
 HELD_OUT_LOSS, HELD_OUT = "held-out loss", "held-out accuracy (%)"
 CURVES = (LOSS, ACCURACY, HELD_OUT_LOSS, HELD_OUT)
 RATE = "learning rate"
 
 
 class Start(NamedTuple):
-    """Where one network starts: parameters and data, the strength of its penalty, and whether mini-batches are shuffled."""
+    """How one network starts: its parameters, its data, the strength of its penalty, and whether batches are shuffled."""
 
     params: Any
     training: Dataset
@@ -31,21 +31,21 @@ class Start(NamedTuple):
 
     @property
     def arrays(self) -> list[np.ndarray]:
-        """Inputs and labels of the training set and of the held-out set."""
+        """The inputs and labels of the training set, then those of the held-out set."""
         parts = (self.training, self.held_out)
         return [array for part in parts for array in (part.x.astype(np.float32), part.y.astype(np.int32))]
 
 
 class Runs(NamedTuple):
-    """The networks of one contender at one learning rate, one a seed."""
+    """The networks of one contender at one learning rate, one per seed."""
 
     rate: float
-    params: Any  # every leaf has an axis of seeds in front
-    curves: Mapping[str, np.ndarray]  # each of CURVES [seed, epoch], from before the first epoch on
-    seconds: Any = None  # [seed, epoch] of training since its beginning
+    params: Any  # the first axis of every leaf counts seeds
+    curves: Mapping[str, np.ndarray]  # [seed, epoch] for each of CURVES, beginning before the first epoch
+    seconds: Any = None  # [seed, epoch], since the training began
 
     def final(self, *names) -> list[np.ndarray]:
-        """For each of some names the numbers of all seeds in the end: names of CURVES, or RATE."""
+        """The numbers of all seeds at the end, for each of the names, which are RATE or in CURVES."""
         rates = np.full(len(self.curves[LOSS]), self.rate)
         return [rates if name == RATE else self.curves[name][:, -1] for name in names]
 
@@ -55,21 +55,21 @@ def final_loss(runs: Runs) -> np.ndarray:
 
 
 def average_loss(runs: Runs) -> np.ndarray:
-    """Over the whole training: low where training is fast."""
+    """The loss averaged over the whole training, which is low if training is fast."""
     return runs.curves[LOSS].mean(1)
 
 
 def epochs_until(goal: float, runs: Runs, name: str = ACCURACY) -> np.ndarray:
-    """The first epoch at which an accuracy has come up to the goal, or a loss down to it; infinity where none has."""
+    """The first epoch at which the accuracy has risen to the goal, or the loss has fallen to it; infinity if none has."""
     curve = runs.curves[name]
     there = curve <= goal if name == LOSS else curve >= goal
     return np.where(there.any(1), there.argmax(1), np.inf)
 
 
 def standardized_digits(seeds: int, held_out: int | float = 0.25) -> list[tuple[Dataset, Dataset]]:
-    """A training and a held-out set of every seed, of mean 0 and standard deviation 1 by the training set.
+    """A training set and a held-out set for every seed, scaled so that the training set has mean 0 and deviation 1.
 
-    No pixel is divided by less than 0.1: one that is blank in all training examples may not be so in a held-out one.
+    No pixel is divided by less than 0.1, because one that is blank in all training examples may not be blank in others.
     """
     found = []
     for seed in range(seeds):
@@ -80,7 +80,7 @@ def standardized_digits(seeds: int, held_out: int | float = 0.25) -> list[tuple[
 
 
 def make_starts(model: Model, splits: Sequence[tuple[Dataset, Dataset]], **options) -> list[Start]:
-    """A network for every training and held-out set, with the parameters of its seed: contenders start equal."""
+    """One start for every training and held-out set, with the parameters of its seed, so that contenders start equal."""
     keys = [jax.random.key(seed) for seed in range(len(splits))]
     return [Start(model.init(k, t.shape, jnp.float32), t, h, **options) for k, (t, h) in zip(keys, splits, strict=True)]
 
@@ -97,10 +97,10 @@ def train_at_best_rate(
     penalty: Callable = lambda params: 0.0,
     score: Callable[[Runs], np.ndarray] = final_loss,
 ) -> dict[str, Runs]:
-    """Every contender at that one of `rates` whose median score over its seeds is least.
+    """Train every contender at each of `rates`, and return its runs at the rate with the least median score over its seeds.
 
-    `optimizer(rate)` is an optax optimizer, `loss` one of predictions and labels per example, to whose average a network
-    adds its strength times `penalty(params)`.  `batch_size` None: all examples.  Numbers are float32.
+    `optimizer(rate)` is an optax optimizer, and `loss(predictions, labels)` is per example.  To its average a network adds
+    its strength times `penalty(params)`.  Without `batch_size` a step takes all examples.  Numbers are float32.
     """
     networks = [(seed, start) for own in contenders.values() for seed, start in enumerate(own)]
     x, y, held_x, held_y = map(np.stack, zip(*(start.arrays for _, start in networks), strict=True))
@@ -145,7 +145,7 @@ def train_at_best_rate(
 
 
 def best_rates(model, loss, contenders, optimizer, rates, **options) -> dict[str, float]:
-    """The rates that `train` would choose, without training where there is no choice."""
+    """The rates that `train_at_best_rate` chooses; where there is only one rate, nothing is trained."""
     if len(rates) == 1:
         return dict.fromkeys(contenders, rates[0])
     return {
@@ -163,9 +163,9 @@ def fit_one_by_one(
     epochs: int,
     batch_size: int | None = None,
 ) -> Runs:
-    """One contender at one rate by `jaxnets.fit`, a network after the other, so that its seconds are those of the library.
+    """Train the networks of one contender by `jaxnets.fit`, one after the other, which gives the seconds of the library.
 
-    Every epoch counts as many seconds as their median one: compilation, in the first, and other work of the machine are out.
+    Every epoch counts as the median epoch, which leaves out compilation, in the first one, and other work of the machine.
     """
     ends, curves, seconds = [], [], []
     for seed, start in enumerate(own):
@@ -212,7 +212,10 @@ def _stack_trees(trees):
 
 
 def _batch_indices(shuffle, seed, epochs, examples, size):
-    """[epoch, step, size]: the places of the examples of every mini-batch; those left over are others in every epoch."""
+    """The indices of the examples of every mini-batch, [epoch, step, size].
+
+    Which examples are left over changes from epoch to epoch, if they are shuffled.
+    """
     rng = np.random.default_rng(seed)
     steps = examples // size
     orders = [rng.permutation(examples) if shuffle else np.arange(examples) for _ in range(epochs)]
@@ -220,12 +223,12 @@ def _batch_indices(shuffle, seed, epochs, examples, size):
 
 
 def _median_score(values) -> float:
-    """With infinity for what is no number: such a rate is too large."""
+    """The median score.  NaN counts as infinity, because the rate was too large."""
     return float(np.median(np.where(np.isfinite(values), values, np.inf)))
 
 
 def curves_panel(title: str, runs: Mapping[str, Runs], name: str, xlabel: str = "epoch") -> LinesPanel:
-    """One of CURVES over the epochs."""
+    """A panel with one of CURVES over the epochs."""
     values = {contender: own.curves[name] for contender, own in runs.items()}
     epochs = next(iter(values.values())).shape[1]
     return LinesPanel(title, xlabel, name, range(epochs), values, "y" if name in (LOSS, HELD_OUT_LOSS) else "")

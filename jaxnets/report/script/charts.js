@@ -1,6 +1,7 @@
 // Charts
 
-/** Where numbers stand on a chart, from 0, the bottom, to 1: by logarithms where they are of one sign and very different. */
+/** Where numbers stand on a chart, from 0 at the bottom to 1. The scale is logarithmic if they have one sign and differ by
+ * orders of magnitude. */
 function scale(values) {
   const finite = values.filter(Number.isFinite);
   const sizes = finite.map(Math.abs).filter((size) => size > 0);
@@ -33,7 +34,7 @@ function scale(values) {
   };
 }
 
-/** Lines over `labels`, and a mark at the one that is looked at; `move(i)` sets it. */
+/** Lines over `labels`, with a mark at one of them, which `move(i)` sets. */
 function chart(title, labels, series, unit) {
   const [left, top, w, t] = [56, 10, 326, 150];
   const x = (i) => left + (labels.length > 1 ? (i / (labels.length - 1)) * w : w / 2);
@@ -84,14 +85,14 @@ function chart(title, labels, series, unit) {
   return { svg, move };
 }
 
-/** How a line is drawn; earlier ones are thicker, so that they are seen below later ones on the same place. */
+/** How a line is drawn. Earlier lines are thicker, so that they can be seen below later ones at the same place. */
 const pen = (s, count) => ({
   class: `series c${s % 5}`,
   "stroke-width": 1.6 + 1.1 * (count - 1 - s),
   "stroke-dasharray": s === 4 ? "2 3" : null,
 });
 
-/** A chart over a table of its series with their numbers, which is its key too. */
+/** A chart above a table with the numbers of its series, which is also its key. */
 function charted(title, labels, series, unit, words) {
   const { svg, move } = chart(title, labels, series, unit);
   const cells = series.map(() => h("span.number"));

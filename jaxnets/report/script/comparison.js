@@ -1,6 +1,6 @@
 // Comparison
 
-/** A bar as long as an error has digits, ten at most. */
+/** A bar whose length is the number of digits of an error, at most ten. */
 const digits = (ulp) => track(Number.isFinite(number(ulp)) ? Math.min(1, Math.log10(1 + number(ulp)) / 10) : 1);
 
 function comparison({ title, dtype, blocks }) {
@@ -22,7 +22,7 @@ function comparison({ title, dtype, blocks }) {
   return h("div", table(title, heads, rows), note(`${agree} of ${blocks.length} Jacobians agree in ${dtype}.`));
 }
 
-/** The tables, or why there are none. */
+/** Shows the tables, or says why there are none. */
 function renderComparison(refusal) {
   const { comparisons } = state.data;
   const again = button("Try again", () => fillComparisons(settings()));

@@ -17,12 +17,12 @@ const state = {
   timer: null,
   busy: new Set(),
   trained: false, // whether the replay is one that the server goes on with
-  generation: 0, // of models: answers about an older one are dropped
+  generation: 0, // counts the models that were shown, so that answers about an older one are dropped
 };
 
 // Elements
 
-/** An element of HTML or SVG, as h("p.note", {id: "a"}, "text"); attributes that start with "on" are listeners. */
+/** An element of HTML or SVG, as in h("p.note", {id: "a"}, "text"). Attributes that start with "on" are listeners. */
 function h(words, ...children) {
   const [tag, ...classes] = words.split(".");
   const element = SVG.has(tag) ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
@@ -41,7 +41,7 @@ const one = (selector, within = document) => within.querySelector(selector);
 const body = (section) => one(`#${section} .body`);
 const note = (text) => (text ? h("p.note", text) : null);
 
-/** A table; cells are texts or elements, `heads` tells which columns are numbers. */
+/** A table whose cells are texts or elements. `heads` holds [name, whether the column holds numbers]. */
 function table(caption, heads, rows, { chosen = -1, hidden = false } = {}) {
   const place = ([, right]) => (right ? "right" : null);
   const head = heads.map((column) => h("th", { scope: "col", class: place(column) }, column[0]));
@@ -62,7 +62,7 @@ function table(caption, heads, rows, { chosen = -1, hidden = false } = {}) {
   );
 }
 
-/** What may be wider than the window scrolls by itself, with the keyboard too. */
+/** Content that may be wider than the window, in a box that scrolls, also with the keyboard. */
 function scrolls(label, content) {
   const element = h("div.scroll", { role: "group", "aria-label": label }, content);
   const watch = new ResizeObserver(() => {

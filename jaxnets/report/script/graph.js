@@ -4,7 +4,7 @@ const TIP = { viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 8, markerHeight
 
 const isModule = (item) => item.module != null;
 
-/** Where everything stands, in pixels: weights are stacked to the left of the block that uses them. */
+/** Where everything stands, in pixels. Weights are stacked to the left of the block that uses them. */
 function layout({ items, arrows }) {
   const names = shortNames(items);
   const nodes = items.map((item) => {
@@ -48,7 +48,7 @@ function layout({ items, arrows }) {
     );
     y += height + 44;
   }
-  // Long arrows run in lanes on the right, each in the first lane that is free between its rows.
+  // Long arrows run in lanes on the right. Each takes the first lane that is free between its rows.
   const right = Math.max(...others.map((node) => node.x)) + widest / 2 + beside + 20;
   const lane = reach("long") + 16;
   const lanes = [];
@@ -62,7 +62,7 @@ function layout({ items, arrows }) {
   return { nodes, links, width: right + lanes.length * lane, height: y - 30 };
 }
 
-/** The line of an arrow, in the direction of the values, and where its words stand. */
+/** The path of an arrow in the direction of the values, and where its words stand. */
 function route({ from, to, kind, lane }, links) {
   const [x, end] = [from.x + from.width / 2, to.x + to.width / 2];
   const middle = (from.y + to.y) / 2;
@@ -84,7 +84,7 @@ function route({ from, to, kind, lane }, links) {
   return { d: `M${from.x} ${y}C${from.x} ${bend} ${into} ${bend} ${into} ${top}`, at: [(from.x + into) / 2 + 8, bend] };
 }
 
-/** The block diagram; `back` draws the gradients, on the same places. */
+/** The block diagram. With `back` it shows the gradients, at the same places. */
 function drawGraph(diagram, back) {
   const place = layout(diagram);
   const tip = back ? "tip-back" : "tip";
@@ -169,7 +169,7 @@ function renderGraph() {
   );
 }
 
-/** Shows a module; `go` also moves the window there. */
+/** Shows a module. `go` also scrolls the window to it. */
 function choose(module, go = false) {
   Object.assign(state, { module, jacobian: 0, view: "values", cell: [0, 0] });
   for (const other of document.querySelectorAll("[data-module]")) {

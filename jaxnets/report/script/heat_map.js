@@ -1,4 +1,4 @@
-/** Radio buttons; `choices` are [value, label, disabled]. */
+/** Radio buttons. `choices` are [value, label, disabled]. */
 function radios(legend, name, choices, value, onchange) {
   return h(
     "fieldset.controls",
@@ -45,7 +45,7 @@ function numbers(j, view) {
 
 const mixed = (end, share) => `rgb(${WHITE.map((w, i) => Math.round(w + (end[i] - w) * share))})`;
 
-/** From blue over nearly white to orange, by the square root, so that small numbers are seen as well. */
+/** A colour from blue over nearly white to orange. It follows the square root, so that small numbers are visible. */
 function colour(x, largest) {
   const value = number(x);
   if (!Number.isFinite(value)) return "url(#unknown)";
@@ -102,7 +102,7 @@ function renderHeat() {
   show(...state.cell);
 }
 
-/** The picture: a square where `fill` has a colour for it, and else the hatched ground. */
+/** The picture: a square for each cell that has a colour from `fill`, on hatched ground. */
 function drawHeat(j, rows, columns, fill) {
   const size = Math.max(7, Math.min(34, Math.floor(320 / Math.max(columns, rows * 0.75))));
   const [left, top, width, height] = [40, 22, columns * size, rows * size];
@@ -148,7 +148,7 @@ function drawHeat(j, rows, columns, fill) {
   return { svg, size, left, top };
 }
 
-/** The scale of colours, and what a hatched cell says. */
+/** The scale of colours, and what a hatched cell means. */
 function legend(largest, hatched) {
   const steps = 40;
   const bar = Array.from({ length: steps + 1 }, (_, i) => {

@@ -1,6 +1,6 @@
 // With JAX behind the page
 
-/** The answer to a question to the server; its words where it refuses. */
+/** The server's answer to a question. Throws an Error with the server's words if it refuses. */
 async function ask(path, question) {
   const headers = { "Content-Type": "application/json", "X-Token": state.data.live.token };
   let answer;
@@ -14,7 +14,7 @@ async function ask(path, question) {
   return answer;
 }
 
-/** Runs a task once at a time: buttons of `element` are off and the element is busy meanwhile. */
+/** Runs a task unless it is already running. Meanwhile `element` is busy and its buttons are disabled. */
 async function once(name, element, task) {
   if (state.busy.has(name)) return;
   const buttons = [...element.querySelectorAll("button")];
@@ -69,7 +69,7 @@ function renderControls() {
   body("controls").replaceChildren(form, alert);
 }
 
-/** Asks for another model; what is shown stays until its answer is here. */
+/** Asks for another model. The page keeps showing the old one until the answer arrives. */
 async function submit(form, alert) {
   const text = Object.fromEntries(new FormData(form));
   const question = { ...text, batch: Number(text.batch), seed: Number(text.seed) };
@@ -109,7 +109,7 @@ async function fillComparisons(question) {
   renderComparison(refusal);
 }
 
-/** The buttons that train the model on the server, one or ten steps at a time. */
+/** The buttons that train the model on the server, by one or ten steps. */
 function liveTraining() {
   const train = async (action, steps) => {
     const { generation } = state;

@@ -1,6 +1,6 @@
 // The module
 
-/** Python with its keywords, texts and comments marked. */
+/** Python code in which keywords, strings and comments are marked. */
 function highlighted(source) {
   const tokens =
     /("""[^]*?"""|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')|(#[^\n]*)|\b(def|return|lambda|if|else|elif|for|in|not|and|or|is|None|True|False|class|with|while|raise|import|from|as)\b/g;
@@ -15,7 +15,7 @@ function highlighted(source) {
   return code;
 }
 
-/** A docstring as paragraphs; formulae, which it sets side by side, under each other. */
+/** A docstring as paragraphs. Formulae that stand side by side in it are set one below the other. */
 function documentation(text) {
   return text
     .split(/\n\s*\n/)
@@ -26,7 +26,7 @@ function documentation(text) {
     });
 }
 
-/** Code without the indentation that all of its lines have. */
+/** Code without the indentation that all its lines share. */
 function dedented(source) {
   const indents = source
     .split("\n")

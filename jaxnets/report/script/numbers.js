@@ -1,6 +1,6 @@
 // Numbers and names
 
-/** Data has texts for what JSON cannot write: "nan", "inf", "-inf". */
+/** The number that the data holds: what JSON cannot write are the texts "nan", "inf" and "-inf". */
 const number = (x) => (typeof x === "string" ? { nan: NaN, inf: Infinity, "-inf": -Infinity }[x] : x);
 
 function short(x, digits = 3) {
@@ -21,7 +21,7 @@ function bytes(x) {
 
 const subscript = (n) => String(n).replace(/\d/g, (digit) => "₀₁₂₃₄₅₆₇₈₉"[digit]);
 
-/** Short names of the weights, w₁ for params[0]['w']: the last key, numbered by what stands before it. */
+/** Short names of the weights, such as w₁ for params[0]['w']: the last key, with a number for what stands before it. */
 function shortNames(items) {
   const groups = [];
   const names = new Map();

@@ -15,5 +15,5 @@ function renderSpeed() {
   );
 }
 
-/** The tables come from a page in Markdown. */
+/** Text without the marks of Markdown, which the tables come from. */
 const plain = (text) => text.replace(/[`*]/g, "");

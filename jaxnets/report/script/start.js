@@ -9,7 +9,7 @@ function renderHead() {
   one(".about").replaceChildren(...Object.entries(rest).map(([term, text]) => h("div", h("dt", term), h("dd", text))));
 }
 
-/** All that tells of the model. */
+/** Everything on the page that depends on the model. */
 function renderModel() {
   renderHead();
   renderGraph();

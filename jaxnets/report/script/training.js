@@ -7,7 +7,7 @@ const MARKS = [
 ];
 const PLACES = ["c1", "c0", "c2", "c3", "c4"];
 
-/** The decision regions: for every class and level one path of squares. */
+/** The decision regions: one path of squares per class and level. */
 function regions({ size, classes }, codes) {
   const paths = new Map();
   for (let n = 0; n < codes.length; n++) {
