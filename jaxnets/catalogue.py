@@ -1,4 +1,4 @@
-"""Every layer and loss by name, with examples and with the formulae of its Jacobians."""
+"""Every layer and loss by name, with example arguments and with the formulae of its Jacobians."""
 
 import dataclasses
 
@@ -14,11 +14,11 @@ from .algebra.jacobian import Jacobian
 from .layers.layer import LAYERS, Layer, is_variadic
 from .layers.samples import Example, Labels, Real
 
-SIZES = {"i": 5, "j": 4, "o": 3, "k": 6}
+SIZES = {"i": 5, "j": 4, "o": 3, "k": 6}  # of the axes with these names in annotations
 
 
 def example_arguments(layer: Layer, key, dtype="float32") -> tuple[list, dict]:
-    """Arguments and configuration for a layer: those of its `Example`, else made from its annotations."""
+    """Arguments and configuration for a layer: those of its `Example`, or else made from its annotations."""
     kinds, config = example_kinds(layer)
     arguments = []
     for i, kind in enumerate(kinds):
@@ -28,14 +28,14 @@ def example_arguments(layer: Layer, key, dtype="float32") -> tuple[list, dict]:
 
 
 def example_kinds(layer: Layer) -> tuple[tuple, dict]:
-    """The kinds of arguments and the whole configuration that show a layer."""
+    """The kinds of arguments and the whole configuration with which a layer is shown."""
     chosen = layer.example or Example(*_kinds_from_annotations(layer))
     defaults = {p.name: p.default for p in layer.signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
     return chosen.arguments, defaults | chosen.config
 
 
 def _kinds_from_annotations(layer: Layer):
-    """A kind for every argument: real numbers, integer labels where numbers may be labels, None where a mask may be."""
+    """One kind per argument: real numbers, integer labels where numbers may be labels, or None where a mask may be."""
     parameters = [p for p in layer.signature.parameters.values() if p.kind is not p.KEYWORD_ONLY]
     names = [f"{p.name}{i}" for p in parameters for i in ((1, 2) if p.kind is p.VAR_POSITIONAL else ("",))]
     kinds = [layer.annotation(name) for name in names]
@@ -50,7 +50,7 @@ def _kinds_from_annotations(layer: Layer):
 
 @dataclasses.dataclass(frozen=True)
 class LayerEntry:
-    """One layer: what it computes, and the formula and structure of each of its Jacobians."""
+    """A layer: what it computes, and the formula and the structure of each of its Jacobians."""
 
     name: str
     summary: str
@@ -60,7 +60,7 @@ class LayerEntry:
 
 @dataclasses.dataclass(frozen=True)
 class Catalogue:
-    """All layers; prints as a table."""
+    """All layers and losses.  It prints as a table."""
 
     entries: tuple[LayerEntry, ...]
 
@@ -78,7 +78,7 @@ class Catalogue:
 
 
 def catalogue() -> Catalogue:
-    """The layers with the formulae that their rules give, on examples that are only shapes."""
+    """The layers with the formulae that their rules give, found on shapes without computing anything."""
     entries = []
     for name, layer in LAYERS.items():
         config = example_kinds(layer)[1]

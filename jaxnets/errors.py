@@ -2,19 +2,19 @@
 
 
 class ShapeError(ValueError):
-    """An argument has a shape that does not fit; the message names it and gives expected and actual shape."""
+    """An argument has a shape that does not fit.  The message names it and gives the expected and the actual shape."""
 
 
 class DTypeError(TypeError):
-    """An argument has a dtype that does not fit: for example an integer where a derivative is asked."""
+    """An argument has a dtype that does not fit, for example integers where a derivative is asked for."""
 
 
 class JacobianTooLarge(MemoryError):
-    """A dense Jacobian would not fit; the message gives its bytes and what to use instead."""
+    """A dense Jacobian would not fit in memory.  The message gives its size and says what to use instead."""
 
 
 class RuleError(TypeError):
-    """A layer has no Jacobian rule, a second one, or one that does not fit its arguments."""
+    """A layer has no Jacobian rule, gets a second one, or has one that does not fit its arguments."""
 
 
 class OpaqueError(TypeError):
@@ -22,16 +22,16 @@ class OpaqueError(TypeError):
 
 
 class SpecError(ValueError):
-    """A model or layer description that cannot be read; the message names the word."""
+    """The description of a model cannot be read.  The message names the word that does not fit."""
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that is corrupt, incomplete, of another run or no checkpoint; the message is one line and says which."""
+    """A checkpoint is corrupt, incomplete, of another run, or no checkpoint.  The message is one line that says which."""
 
 
 class NonFiniteError(FloatingPointError):
-    """Training met NaN or ∞; the message names the step, the first bad tensor and the last good checkpoint."""
+    """Training met NaN or ∞.  The message names the step, the first bad tensor and the last good checkpoint."""
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """Training was interrupted, after its state was saved; the message names step and checkpoint."""
+    """Training was interrupted, after its state was saved.  The message names the step and the checkpoint."""

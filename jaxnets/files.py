@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Files that are complete or not there at all."""
 
 import os
 import tempfile
@@ -9,9 +9,9 @@ from pathlib import Path
 
 @contextmanager
 def written_atomically(path: str | os.PathLike) -> Iterator[Path]:
-    """A path to write to, which is renamed to `path` in the end: a reader never finds half a file.
+    """A path to write to, which is renamed to `path` at the end, so that a reader never finds half a file.
 
-    Missing folders are made.  Where writing fails, what was at `path` stays and nothing is left beside it.
+    Missing folders are made.  If writing fails, what was at `path` stays, and nothing is left beside it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

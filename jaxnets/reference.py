@@ -1,4 +1,4 @@
-"""The reference of all public names, made of their signatures and docstrings: as Markdown and as a page."""
+"""The reference of all public names, made from their signatures and docstrings, as Markdown and as a page of HTML."""
 
 import dataclasses
 import html
@@ -9,14 +9,14 @@ import types
 
 import jaxnets
 
-DATA = {"LAYERS": "Every layer and loss by its name: a dict, to which `layer` adds yours."}
-MODULE_PREFIX = re.compile(r"\b(?:[A-Za-z_]\w*\.)+(?=[A-Za-z_])")  # as in collections.abc.Callable
+DATA = {"LAYERS": "Every layer and loss by its name: a dict to which `layer` adds your own."}
+MODULE_PREFIX = re.compile(r"\b(?:[A-Za-z_]\w*\.)+(?=[A-Za-z_])")  # such as the beginning of collections.abc.Callable
 TITLE = "jaxnets: API reference"
 
 
 @dataclasses.dataclass(frozen=True)
 class NameEntry:
-    """A public name: how it is written, how it is called, its docstring."""
+    """A public name, its signature and its docstring."""
 
     name: str
     signature: str
@@ -37,7 +37,7 @@ class Section:
 
 
 def sections() -> list[Section]:
-    """Every public name by the module that defines it: wing by wing in floor order, their files in order of the alphabet."""
+    """Every public name by the module that defines it: wing by wing from the lowest floor up, and files alphabetically."""
     names: dict[types.ModuleType, list[NameEntry]] = {}
     for name in jaxnets._load():
         value = getattr(jaxnets, name)
@@ -61,7 +61,7 @@ def _defined(module, prefix: str) -> dict[str, object]:
 
 
 def _entries(name: str, value):
-    """A name, and the methods and properties of a class."""
+    """The entry of a name and, for a class, those of its methods and properties."""
     yield _entry(name, value)
     for own, member in vars(value).items() if isinstance(value, type) else ():
         if not own.startswith("_") and isinstance(member, (types.FunctionType, property, classmethod)):
@@ -91,7 +91,7 @@ def _blocks(docstring: str):
             yield "formula" if formula else "text", block
 
 
-# as Markdown
+# --- as Markdown --------------------------------------------------------------------------------------------------
 
 
 def reference() -> str:
@@ -113,14 +113,14 @@ def _listed(section: Section) -> str:
 def _markdown(docstring: str):
     for kind, block in _blocks(docstring):
         if kind == "text":
-            parts = re.split(r"(`[^`]*`)", block)  # code stays as it is
+            parts = re.split(r"(`[^`]*`)", block)  # code stays as it is, and marks in other text are escaped
             yield "".join(part if i % 2 else re.sub(r"([\\*_<>\[\]|#~])", r"\\\1", part) for i, part in enumerate(parts))
         else:
             yield f"```{'python' if kind == 'example' else 'text'}\n{block}\n```"
         yield ""
 
 
-# as a page
+# --- as a page of HTML --------------------------------------------------------------------------------------------
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8886; --soft: #8881; --link: light-dark(#0550ae, #79b8ff); }
@@ -136,7 +136,7 @@ p { margin: .5rem 0; }
 
 
 def reference_html() -> str:
-    """The same as one page of HTML that needs no other file."""
+    """The reference as one page of HTML that needs no other file."""
     found = sections()
     lines = ["<!doctype html>", '<html lang="en">', "<head>", '<meta charset="utf-8">']
     lines += ['<meta name="viewport" content="width=device-width, initial-scale=1">', f"<title>{TITLE}</title>"]

@@ -1,7 +1,7 @@
-"""The command `jaxnets`: one class a command, its fields the options, its `run` the body.
+"""The command `jaxnets`: one class per command, whose fields are the options and whose `run` is the body.
 
-`common` holds what commands share, `jacobians`, `learning` and `pages` the commands, `main` the table of them.  JAX is
-imported only once a command runs, so that `--help` answers at once.
+`jacobians`, `learning` and `pages` hold the commands, `common` what they share, and `main` the table of all commands.  JAX
+is imported only when a command runs, so that `--help` answers at once.
 """
 
 from .main import main as main

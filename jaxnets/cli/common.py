@@ -1,4 +1,4 @@
-"""What commands share: the options of a model, errors in one line, tables and JSON, files and folders."""
+"""What commands share: the options of a model, errors of one line, tables and JSON, files and folders."""
 
 import contextlib
 import dataclasses
@@ -11,12 +11,12 @@ from typing import Literal
 
 
 class UsageError(Exception):
-    """Bad input, said in one line."""
+    """Bad input, described in one line."""
 
 
 @contextlib.contextmanager
 def usage_errors():
-    """Errors of the library about what it was given become a `UsageError`."""
+    """Turns errors of the library about its arguments into a `UsageError`."""
     from ..errors import DTypeError
 
     try:
@@ -27,25 +27,25 @@ def usage_errors():
 
 @dataclasses.dataclass
 class ModelOptions:
-    """A model with random numbers, on a batch of data."""
+    """The options of a model with random parameters on a batch of data."""
 
     input: str | None = None
-    """Shape of one example of a described model, as 3x10x20.  Default: 8."""
+    """Shape of one example of a described model, such as 3x10x20.  Default: 8."""
     batch: int | None = None
     """Number of examples.  Default: 4."""
     seed: int = 0
-    """Seed of parameters and data."""
+    """Seed for the parameters and the data."""
     dtype: Literal["float64", "float32"] = "float64"
     """Floating-point type of parameters and data."""
 
     def setup(self):
-        """JAX at the chosen precision."""
+        """Set JAX to the chosen precision."""
         import jax
 
         jax.config.update("jax_enable_x64", self.dtype == "float64")
 
     def problem(self, text, abstract=False):
-        """The model that a text describes, with parameters and a batch of data; of shapes alone where it is abstract."""
+        """The model that a text describes, with a batch of data and with parameters, or only their shapes if `abstract`."""
         from ..learn.presets import make_problem
 
         batch = 4 if self.batch is None else self.batch
@@ -58,12 +58,12 @@ def shape_of(text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
     if not re.fullmatch(r"\d{1,6}(x\d{1,6})*", text) or "0" in text.split("x"):
-        raise UsageError(f"--input {text!r}: write a shape of positive sizes, as 3x10x20")
+        raise UsageError(f"--input {text!r}: write a shape of positive sizes, such as 3x10x20")
     return tuple(int(n) for n in text.split("x"))
 
 
 def print_tables(*tables):
-    """Rich tables, as wide as the terminal; plain text of 160 columns where there is none."""
+    """Print tables as wide as the terminal, or 160 columns wide where there is no terminal."""
     from rich.console import Console
 
     console = Console() if sys.stdout.isatty() else Console(width=160)
@@ -78,7 +78,7 @@ def print_json(data):
 
 
 def print_result(found, as_json: bool) -> int:
-    """Print what was found, and the exit status of a command that found it."""
+    """Print a result as a table or as JSON, and return the exit status of a command that succeeded."""
     if as_json:
         print_json(found.to_json())
     else:
@@ -87,7 +87,7 @@ def print_result(found, as_json: bool) -> int:
 
 
 def free_folder(output: str | None, name: str) -> Path:
-    """The folder to write to: as asked, or the first that is free, so that nothing is overwritten."""
+    """The folder to write to: the one that was asked for, or else the first free one, so that nothing is overwritten."""
     if output is not None:
         return Path(output)
     names = (f"{name}-{i}" if i > 1 else name for i in itertools.count(1))
@@ -95,7 +95,7 @@ def free_folder(output: str | None, name: str) -> Path:
 
 
 def write(path: Path, text: str) -> int:
-    """Write a file whole or not at all, and tell its name."""
+    """Write a file as a whole or not at all, print its path, and return the exit status."""
     from ..files import written_atomically
 
     with usage_errors(), written_atomically(path) as part:

@@ -10,7 +10,7 @@ from .common import ModelOptions, UsageError, print_json, print_result, print_ta
 
 @dataclasses.dataclass
 class Layers:
-    """Every layer and loss with the formulae of its Jacobians."""
+    """Print every layer and loss with the formulae of its Jacobians."""
 
     json: bool = False
     """Print JSON instead of a table."""
@@ -23,7 +23,7 @@ class Layers:
 
 @dataclasses.dataclass
 class Shapes(ModelOptions):
-    """The layers of a model: dimensions, formulae and structure of every Jacobian, from shapes alone."""
+    """Print the layers of a model with the dimensions, formulae and structure of every Jacobian, from shapes alone."""
 
     model: tyro.conf.Positional[str] = ""
     """A preset (mynet, spiral, digits, autoencoder) or a description: "linear(60) relu linear(10) log_softmax"."""
@@ -44,9 +44,9 @@ class Shapes(ModelOptions):
 
 @dataclasses.dataclass
 class Compare(ModelOptions):
-    """Every Jacobian of a model or layer, hand-written against autodiff and finite differences.
+    """Compare every hand-written Jacobian of a model or layer with autodiff and finite differences.
 
-    Exit status 1 where one does not agree.
+    The exit status is 1 if one of them does not agree.
     """
 
     what: tyro.conf.Positional[str] = ""
@@ -85,7 +85,7 @@ class Compare(ModelOptions):
         if name in LAYERS:
             if self.input is not None or self.batch is not None:
                 raise UsageError(
-                    f"compare {name}: a layer by name has arguments of its own; --input and --batch are for models"
+                    f"compare {name}: a layer by name has its own arguments; --input and --batch are for models"
                 )
             layer = LAYERS[name]
             arguments, config = example_arguments(layer, jax.random.key(self.seed), self.dtype)

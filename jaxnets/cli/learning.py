@@ -13,7 +13,7 @@ from .common import UsageError, free_folder, print_json, print_result, print_tab
 class Train:
     """Train a network of the practicum; metrics, checkpoints and pictures go to a folder.
 
-    Exit status 1 where training meets NaN or infinity, 130 at Ctrl-C, which saves first.
+    The exit status is 1 if training meets NaN or infinity, and 130 after Ctrl-C, which first saves the state.
     """
 
     task: tyro.conf.Positional[str] = ""
@@ -21,17 +21,17 @@ class Train:
     output: str | None = None
     """Folder to write to.  Default: runs/TASK, or the first of runs/TASK-2, runs/TASK-3, … that is free."""
     model: str | None = None
-    """A description of another model: "linear(60) relu linear(3) log_softmax"."""
+    """A description of another model, such as "linear(60) relu linear(3) log_softmax"."""
     epochs: int | None = None
-    """Passes over the training set.  Default: the task's."""
+    """Number of passes over the training set.  Default: that of the task."""
     batch_size: int | None = None
-    """Examples a step; 0 for all of them.  Default: the task's."""
+    """Number of examples per step; 0 means all of them.  Default: that of the task."""
     learning_rate: float | None = None
-    """Learning rate at the beginning.  Default: the task's."""
+    """Learning rate at the beginning.  Default: that of the task."""
     gradient: Literal["autodiff", "manual"] = "autodiff"
-    """By jax.grad, or by the hand-written rules."""
+    """Take the gradient by jax.grad (autodiff) or by the hand-written rules (manual)."""
     seed: int = 0
-    """Seed of parameters, data, split, order and dropout."""
+    """Seed for the parameters, the data, their split and order, and dropout."""
     resume: bool = False
     """Go on from the newest checkpoint in the folder."""
     pictures: bool = True
@@ -46,7 +46,7 @@ class Train:
         if not self.task:
             raise UsageError(f"train: which TASK?  {', '.join(practicum.RECIPES)}")
         if self.resume and self.output is None:
-            raise UsageError("train: --resume goes on in a folder: say which with --output")
+            raise UsageError("train: --resume goes on in a folder; name it with --output")
         options = dataclasses.asdict(self)
         for name in ("task", "json", "output"):
             del options[name]
@@ -62,7 +62,7 @@ class Train:
 
 @dataclasses.dataclass
 class Evaluate:
-    """A trained classifier on the examples that its training held out: accuracy, confusion matrix, calibration."""
+    """Evaluate a trained classifier on held-out examples: accuracy, confusion matrix, calibration."""
 
     checkpoint: tyro.conf.Positional[str] = ""
     """A folder that `jaxnets train` wrote, or one of its checkpoints."""
@@ -80,12 +80,12 @@ class Evaluate:
 
 @dataclasses.dataclass
 class Space:
-    """What random linear maps, tanh and random networks do to the plane."""
+    """Show what random linear maps, tanh and random networks do to the plane."""
 
     output: str | None = None
     """Folder for the pictures.  Default: runs/space, or the first of runs/space-2, … that is free."""
     seed: int = 0
-    """Seed of the points and maps."""
+    """Seed for the points and the maps."""
     pictures: bool = True
     """Make the pictures, which needs the extra plot."""
     json: bool = False
@@ -101,16 +101,16 @@ class Space:
 
 @dataclasses.dataclass
 class Tricks:
-    """The practical tricks, measured: a table, a picture and a finding each."""
+    """Measure the practical tricks: each gives a table, a picture and a finding."""
 
     name: tyro.conf.Positional[str] = "all"
-    """A trick by name, or all."""
+    """The name of a trick, or "all"."""
     output: str | None = None
     """Folder for the pictures.  Default: runs/tricks, or the first of runs/tricks-2, … that is free."""
     seeds: int = 5
-    """How often each is repeated."""
+    """Number of repetitions of each experiment."""
     quick: bool = False
-    """Small networks and few epochs: does it run at all?"""
+    """Take small networks and few epochs, only to see that everything runs."""
     pictures: bool = True
     """Make the pictures, which needs the extra plot."""
     json: bool = False

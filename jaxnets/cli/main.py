@@ -1,4 +1,4 @@
-"""The table of commands, and what a command's end means: exit status, one line for bad input."""
+"""The table of commands, and how a command ends: its exit status, and one line for bad input."""
 
 import contextlib
 import io
@@ -32,8 +32,10 @@ Command = (
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command and return its exit status: 0, 1 for a failed comparison or training, 2 for bad input, 130 if
-    interrupted."""
+    """Run a command and return its exit status.
+
+    It is 0 for success, 1 for a failed comparison or training, 2 for bad input, and 130 after Ctrl-C.
+    """
     try:
         command = _parse(sys.argv[1:] if arguments is None else arguments)
         return command.run()
@@ -41,10 +43,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"jaxnets: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        if str(stop):  # training says where it saved its state
+        if str(stop):  # a training says where it saved its state
             print(f"jaxnets: {stop}", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output went away
+    except BrokenPipeError:  # whoever read the output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 

@@ -11,7 +11,7 @@ from .common import ModelOptions, UsageError, print_tables, shape_of, usage_erro
 
 @dataclasses.dataclass
 class Report(ModelOptions):
-    """One self-contained page on a model: its graph, every module's formula, code and Jacobian, and how they compare."""
+    """Write a self-contained page on a model: its graph, and every module's formula, code, Jacobian and comparison."""
 
     model: tyro.conf.Positional[str] = ""
     """A preset (mynet, spiral, digits, autoencoder) or a description: "linear(60) relu linear(10) log_softmax"."""
@@ -29,14 +29,14 @@ class Report(ModelOptions):
 
 @dataclasses.dataclass
 class Explore:
-    """The same page in the browser, with live JAX behind it: other models, sizes and seeds, one training step at a time."""
+    """Serve the page of `report` with live JAX behind it: other models, sizes and seeds, and training step by step."""
 
     model: tyro.conf.Positional[str] = "spiral"
-    """What to begin with: a preset or a description."""
+    """The model to begin with: a preset or a description."""
     input: str | None = None
-    """Shape of one example of a described model, as 3x10x20.  Default: 8."""
+    """Shape of one example of a described model, such as 3x10x20.  Default: 8."""
     port: int = 0
-    """Port on 127.0.0.1.  Default: one that is free."""
+    """Port on 127.0.0.1.  Default: a free one."""
     browser: bool = True
     """Open the page in a browser."""
 
@@ -45,17 +45,19 @@ class Explore:
         from ..report.explorer import explore
 
         with usage_errors():
-            make_problem(self.model, shape_of(self.input), abstract=True)  # refused here, not in the browser
+            make_problem(
+                self.model, shape_of(self.input), abstract=True
+            )  # a bad model is refused here and not in the browser
             explore(self.port, self.model, self.browser, self.input or "")
         return 0
 
 
 @dataclasses.dataclass
 class Guide:
-    """The guide, a page at a time."""
+    """Print a page of the guide."""
 
     page: tyro.conf.Positional[str] = ""
-    """A page by name.  Default: their names."""
+    """The name of a page.  Default: print the names of all pages."""
 
     def run(self) -> int:
         from rich.markdown import Markdown
@@ -74,10 +76,10 @@ class Guide:
 
 @dataclasses.dataclass
 class Reference:
-    """Every public name with its signature and documentation."""
+    """Print every public name with its signature and documentation."""
 
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
-    """HTML file to write.  Default: print as text."""
+    """HTML file to write.  Default: print text."""
 
     def run(self) -> int:
         from ..reference import reference, reference_html

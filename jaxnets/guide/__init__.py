@@ -1,4 +1,4 @@
-"""The guide, a page of Markdown a file; every example in it runs as a test."""
+"""The guide: one page of Markdown per file.  Every example in it runs as a test."""
 
 from importlib.resources import files
 
@@ -6,5 +6,5 @@ PAGES = ("start", "concepts", "your_own_layer", "recipes", "performance", "accur
 
 
 def page_texts() -> dict[str, str]:
-    """The Markdown text of every page by its name, in the order in which they are read."""
+    """The Markdown text of every page by its name, in the order in which one reads them."""
     return {name: (files(__name__) / f"{name}.md").read_text(encoding="utf-8") for name in PAGES}
