@@ -1,1 +1,1 @@
-"""One script a question; `python -m benchmarks list` names them, `python -m benchmarks run` answers them."""
+"""One module per question.  `python -m benchmarks list` prints the questions, `python -m benchmarks run` answers them."""

@@ -1,6 +1,6 @@
 """`python -m benchmarks list | run [NAMES] [--quick] [--scale S] | report`.
 
-`run` prints tables and writes a JSON file in benchmarks/results; `report` puts the newest into the guide and the README.
+`run` prints tables and writes a JSON file to benchmarks/results.  `report` puts the newest ones into the guide and README.
 """
 
 import argparse
@@ -32,14 +32,14 @@ QUESTIONS = (
     "scaling",
     "roofline",
     "accuracy",
-    "train",  # last: it tells glibc what to do with memory
+    "train",  # the last one, because it changes how glibc treats memory
 )
 
 
 def run(modules: dict, quick: bool, scale: int) -> bool:
-    """Answer questions; False where contenders disagreed."""
+    """Answer the questions.  Returns False where contenders disagreed."""
     jax.config.update("jax_enable_compilation_cache", False)  # compile times count
-    jax.config.update("jax_default_matmul_precision", "float32")  # of all contenders, also on devices that round to less
+    jax.config.update("jax_default_matmul_precision", "float32")  # for all contenders, also on devices that round more
     console, found, agreed = Console(width=150), [], True
     path = RESULTS / f"{'quick' if quick else time.strftime('%Y-%m-%d-%H%M%S')}.json"
     about = environment() | ({"scale": str(scale)} if scale > 1 else {})
@@ -53,7 +53,7 @@ def run(modules: dict, quick: bool, scale: int) -> bool:
             print(f"not written, contenders disagree: {error}", file=sys.stderr)
             agreed = False
         console.print(getattr(module, "console_table", console_table)(module.__doc__, results))
-        with written_atomically(path) as part:  # after every question: a run that is stopped keeps what it found
+        with written_atomically(path) as part:  # after every question, so that a run that is stopped keeps its results
             part.write_text(json.dumps({"environment": about, "results": found}, indent=1))
     print(f"written: {path}")
     return agreed
@@ -69,7 +69,7 @@ def main():
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("command", choices=("list", "run", "report"))
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"questions: {', '.join(QUESTIONS)} (default: all)")
-    parser.add_argument("--quick", action="store_true", help="small sizes and few rounds: does it run at all?")
+    parser.add_argument("--quick", action="store_true", help="small sizes and few rounds, only to see that everything runs")
     parser.add_argument("--scale", type=positive, default=1, metavar="S", help="batches S times as large (default: 1)")
     options = parser.parse_intermixed_args()
     unknown = set(options.names) - set(QUESTIONS)

@@ -1,4 +1,4 @@
-"""How far off are values and derivatives, in units of the last place, with mpmath at 60 digits as the judge?"""
+"""How large are the errors of values and derivatives in units of the last place, with mpmath at 60 digits as the judge?"""
 
 import dataclasses
 import sys
@@ -27,7 +27,10 @@ ENTRIES = ("value", "derivative", "derivative by jax.grad", "value of JAX's own"
 
 @dataclasses.dataclass(frozen=True)
 class Accuracy:
-    """The largest errors of one layer by dtype and entry, in ULP, over normal results; infinite where one is not finite."""
+    """The largest errors of one layer in ULP, by dtype and entry; infinite if a result is not finite.
+
+    Only normal numbers among the exact results count.
+    """
 
     question: str
     case: str
@@ -35,9 +38,9 @@ class Accuracy:
 
 
 def ulps(actual, exact, dtype) -> np.ndarray:
-    """|actual − exact| in units of the last place of `exact` for every normal result, 0 elsewhere.
+    """|actual − exact| in units of the last place of `exact` for every normal result, and 0 for the others.
 
-    Results that are subnormal or overflow are out of promise: XLA flushes them on CPU.
+    Nothing is promised for results that are subnormal or overflow: XLA flushes them to 0 on CPUs.
     """
     info, errors = np.finfo(dtype), []
     normal = [float(info.tiny) <= abs(e) <= float(info.max) for e in exact]
@@ -53,16 +56,16 @@ def ulps(actual, exact, dtype) -> np.ndarray:
 
 
 def four_ulps(x):
-    """The error that numerics.md allows at x, in ULP."""
+    """The error in ULP that most layers are allowed at x."""
     return 4.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Oracle:
-    """A layer with its configuration, its value and derivative in mpmath, and JAX's own function where there is one.
+    """The exact value and derivative of a layer in mpmath, and JAX's own function where there is one.
 
-    `zero` is where the derivative vanishes; `targets` is the second argument of a loss; `allowed` are the errors in ULP of
-    value and derivative that tests allow at x.
+    `config` is the configuration of the layer, `zero` is where its derivative vanishes, `targets` is the second argument of
+    a loss, and `allowed` are the errors in ULP of value and derivative that tests allow at x.
     """
 
     value: Callable
@@ -123,14 +126,14 @@ def selu_alpha():
 
 
 def piecewise(*pieces):
-    """A function by pieces: (upper limit, function), …; a limit belongs to the piece below it."""
+    """A function defined in pieces (upper limit, function); a limit belongs to the piece below it."""
     return lambda x: mpf(next(piece(x) for limit, piece in pieces if x <= limit))
 
 
 INF = float("inf")
 nn = jax.nn
 
-# The first word of a name is the layer.
+# The first word of a name is that of the layer.
 ORACLES = {
     "identity": Oracle(lambda x: x, lambda x: mpf(1), nn.identity),
     "tanh": Oracle(lambda x: mpmath.tanh(x), lambda x: mpmath.sech(x) ** 2, jnp.tanh),
@@ -210,7 +213,7 @@ ORACLES = {
 
 
 def points(dtype, zero=None, quick=False) -> np.ndarray:
-    """Numbers within ±30 and around 0, single ones out to where results vanish, and close to a zero of the derivative."""
+    """Numbers within ±30 and around 0, some out to where results vanish, and numbers close to a zero of the derivative."""
     rng, count = np.random.default_rng(0), 10 if quick else 150
     numbers = [*rng.uniform(-30, 30, count), *rng.normal(size=count // 3), *rng.uniform(-1e-3, 1e-3, count // 7)]
     numbers += [-80, -60, -40, 40, 60, 80, 1e-6, -1e-6, 43.3, -87, 88.8, -88.8, -91, -13, -12.5, -0.5, 0.5]
@@ -229,7 +232,7 @@ def derivative_by_jax(function, x):
 
 @lru_cache(None)
 def exact_results(name, dtype, quick=False) -> tuple[np.ndarray, list, list]:
-    """Points, and the exact values and derivatives there."""
+    """The points, and the exact values and derivatives there."""
     oracle = ORACLES[name]
     x = points(dtype, oracle.zero, quick)
     with mpmath.workdps(DIGITS):
@@ -277,7 +280,7 @@ def mp_log(p, i):
 
 
 def rows(dtype, count=24):
-    """Random rows up to 16 wide, one in three with a dominant entry."""
+    """Random rows of up to 16 entries, one in three with a dominant entry, and some that saturate."""
     rng = np.random.default_rng(1)
     for k in range(count):
         row = rng.normal(size=(2, 3, 5, 16)[k % 4]) * (1, 3, 8)[k % 3]
@@ -288,7 +291,7 @@ def rows(dtype, count=24):
 
 
 def exact_by_row(value, entry):
-    """Of a row x, and of its softmax p: the values, and the Jacobian from its entry (p, i, j)."""
+    """Two functions of p, the softmax of a row: the exact values, and the exact Jacobian made from `entry(p, i, j)`."""
     return value, lambda p: [entry(p, i, j) for i in range(len(value(p))) for j in range(len(p))]
 
 
@@ -352,7 +355,7 @@ def run(quick: bool, scale: int) -> Iterator[Accuracy]:  # there is no batch to 
 
 
 def ulp_text(error: float | None) -> str:
-    """An error in ULP, short."""
+    """An error in ULP, as a short text."""
     if error is None:
         return "–"
     return (
@@ -365,7 +368,7 @@ def ulp_text(error: float | None) -> str:
 
 
 def entry_texts(ulp: dict[str, dict[str, float]]) -> list[str]:
-    """float32 / float64 for every entry."""
+    """The errors as "float32 / float64", for every entry."""
     return [" / ".join(ulp_text(ulp[dtype].get(entry)) for dtype in BITS) for entry in ENTRIES]
 
 

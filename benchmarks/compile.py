@@ -1,4 +1,4 @@
-"""How long do tracing and compiling take, and how large is the program: Jacobians and gradients against autodiff's?"""
+"""How long do tracing and compiling Jacobians and gradients take, and how large are the programs, compared with autodiff?"""
 
 import dataclasses
 import time
@@ -23,7 +23,7 @@ STAGES = ("trace_ms", "lower_ms", "compile_ms")
 
 @dataclasses.dataclass(frozen=True)
 class Compilation:
-    """Medians of the stages, each from empty caches, and the instructions of the compiled program, by contender."""
+    """By contender: the median time of each stage, from empty caches, and the instructions of the compiled program."""
 
     question: str
     case: str
@@ -42,7 +42,7 @@ class Compilation:
 
 
 def time_stages(function: Callable, args) -> tuple[list[float], int]:
-    """Milliseconds of the stages, and instructions."""
+    """The milliseconds of the stages, and the number of instructions."""
     jax.clear_caches()
     times = [time.perf_counter()]
     stage = jax.jit(function)
@@ -74,7 +74,7 @@ def run(quick: bool, scale: int) -> Iterator[Compilation]:
 
 
 def guide_table(about: dict, results: list[dict]) -> list[str]:
-    """The guide's table."""
+    """The lines of the guide's table."""
     out = ["| case | ours: trace and lower, compile, instructions | best other | ratio of times |", "|---|---|---|--:|"]
     for result in results:
         total = {name: sum(result[stage][name] for stage in STAGES) for name in result["trace_ms"]}

@@ -1,4 +1,4 @@
-"""The Gauss-Newton matrix of the cross-entropy, its diagonal and its products with vectors: how long, against others?"""
+"""How long do the diagonal and a product of the cross-entropy's Gauss-Newton matrix take, compared with other ways?"""
 
 import dataclasses
 import math
@@ -21,11 +21,11 @@ CASES = (  # batch, network
     (128, lambda: convnet()),
 )
 QUICK = ((4, lambda: mlp(8, 6, 5)),)
-CHUNK = 16  # examples whose Jacobians are held at a time
+CHUNK = 16  # examples whose Jacobians are held at one time
 
 
 def in_chunks(of_some: Callable) -> Callable:
-    """Sums of `of_some(params, x)` over at most CHUNK examples at a time."""
+    """The sum of `of_some(params, x)`, which is computed for at most CHUNK examples at a time."""
 
     def summed(params, x, labels):
         chunks = x.reshape(-1, math.gcd(CHUNK, len(x)), *x.shape[1:])
@@ -51,7 +51,7 @@ def by_jacobians(f: Callable) -> Callable:
 
 
 def by_root(f: Callable) -> Callable:
-    """The same from the squares of Sᵀ J with H = S Sᵀ."""
+    """The same diagonal from the squares of Sᵀ J, with H = S Sᵀ."""
 
     def of_one(params, x):
         y, pull = jax.vjp(lambda params: f(params, x), params)
@@ -67,7 +67,10 @@ def by_root(f: Callable) -> Callable:
 
 
 def diagonals(network: Network) -> dict:
-    """Contenders for a tree like the parameters, functions of (params, x, labels); H does not depend on the labels."""
+    """The contenders for the diagonal: functions of (params, x, labels) that return a tree like the parameters.
+
+    H does not depend on the labels.
+    """
     return {
         "jaxnets.ggn_diagonal": jn.ggn_diagonal(network.layers, jn.cross_entropy),
         "jaxnets.ggn_diagonal, plain jax.numpy": jn.ggn_diagonal(network.plain, jn.cross_entropy),
@@ -78,7 +81,7 @@ def diagonals(network: Network) -> dict:
 
 
 def products(network: Network) -> dict:
-    """Contenders for the product with v, a tree like the parameters, functions of (params, v, x, labels)."""
+    """The contenders for the product with v, a tree like the parameters: functions of (params, v, x, labels)."""
 
     def by_hand(params, v, x, labels):
         y, push = jax.linearize(lambda params: network.plain(params, x), params)
@@ -104,7 +107,7 @@ def products(network: Network) -> dict:
 
 
 def random_vector_like(params):
-    """One like the parameters."""
+    """A random tree like the parameters."""
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(3), len(leaves))
     return jax.tree.unflatten(tree, [jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)])

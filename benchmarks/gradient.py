@@ -1,4 +1,4 @@
-"""The gradient of an average loss, and a whole training step with it: how long, against jax.grad?"""
+"""How long do the gradient of an average loss and a whole training step with it take, compared with jax.grad?"""
 
 from collections.abc import Callable, Iterator
 
@@ -22,7 +22,7 @@ ADAM = optax.adam(1e-3)
 
 
 def per_example_losses(network: Network) -> tuple[Callable, Callable]:
-    """The cross-entropy of every example, of (params, x, labels), with jaxnets' layers and in plain JAX."""
+    """The cross-entropy of every example as a function of (params, x, labels), with jaxnets' layers and in plain JAX."""
 
     def loss(params, x, labels):
         return jn.cross_entropy(network.layers(params, x), labels)
@@ -35,7 +35,7 @@ def per_example_losses(network: Network) -> tuple[Callable, Callable]:
 
 
 def mean_losses(network: Network) -> tuple[Callable, Callable]:
-    """Their means."""
+    """The means of `per_example_losses`."""
     loss, plain = per_example_losses(network)
     return (lambda *args: jn.mean(loss(*args))), (lambda *args: jnp.mean(plain(*args)))
 
@@ -47,7 +47,7 @@ def labelled_batch(network: Network, batch: int):
 
 
 def gradients(network: Network, ours: Callable, theirs: Callable) -> dict[str, Callable]:
-    """Contenders by `grad` or `value_and_grad`, of jaxnets and of JAX."""
+    """The contenders for a gradient.  `ours` and `theirs` are `grad` or `value_and_grad`, of jaxnets and of JAX."""
     loss, plain = mean_losses(network)
     name = theirs.__name__
     return {
@@ -68,7 +68,7 @@ def training_step(value_and_grad: Callable) -> Callable:
 
 
 def warm_adam_state(params):
-    """Adam's state with second moments of 1: with the zeros that it starts from it would divide errors of rounding by 0."""
+    """Adam's state with second moments of 1; with the zeros that it begins with, it would divide rounding errors by 0."""
     moments, *rest = ADAM.init(params)
     return moments._replace(nu=jax.tree.map(jnp.ones_like, params)), *rest
 

@@ -1,4 +1,4 @@
-"""Contenders side by side: their answers agree, then they take turns, and medians are compared."""
+"""Compares contenders: their answers must agree, then they take turns, and the medians of their times are compared."""
 
 import dataclasses
 import importlib.metadata
@@ -17,11 +17,11 @@ import jaxnets as jn
 
 PEERS = ("asdex", "backpack-for-pytorch", "curvlinops-for-pytorch", "flax", "folx", "sparsejac", "torch")
 
-MAX_SECONDS = 30  # seconds that all rounds may take, of which there are two at least
+MAX_SECONDS = 30  # that all rounds together may take; there are at least two
 
 
 class Missing(str):
-    """In place of a contender: why it cannot take part."""
+    """Stands in place of a contender and says why it cannot take part."""
 
 
 class Disagreement(AssertionError):
@@ -29,7 +29,7 @@ class Disagreement(AssertionError):
 
 
 class Program(NamedTuple):
-    """What is timed: a function that returns when the answer is there; of JAX's also the executable, which tells costs."""
+    """What is timed: a function that returns when the answer is ready, and for JAX the executable, which knows its costs."""
 
     run: Callable[[], Any]
     compiled: Any = None
@@ -41,16 +41,17 @@ def is_jacobian(x) -> bool:
 
 
 def dense(answer):
-    """An answer with every structured Jacobian in it as an array."""
+    """An answer in which every structured Jacobian is replaced by its array."""
     return jax.tree.map(lambda a: a.dense() if is_jacobian(a) else a, answer, is_leaf=is_jacobian)
 
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-    """`prepare(*args)` does all that need not be repeated, `as_numpy(answer)` gives arrays that can be compared.
+    """One way to answer a question.
 
-    A `reference` answers another question: it is timed, but neither compared nor a rival.  The first one is the unit for all
-    of its framework.
+    `prepare(*args)` does everything that need not be repeated, and `as_numpy(answer)` returns arrays that can be compared.
+    A `reference` answers another question: it is timed, but its answer is not compared, and it is no rival.  The first
+    reference of a framework is the unit for all contenders of that framework.
     """
 
     prepare: Callable[..., Program]
@@ -70,7 +71,7 @@ def jitted(function: Callable, as_numpy: Callable[[Any], Any] = dense) -> Conten
 
 
 def reference(contender: Callable | Contender | Missing) -> Contender | Missing:
-    """The same as a reference."""
+    """The same contender as a reference."""
     if isinstance(contender, Missing):
         return contender
     return dataclasses.replace(contender if isinstance(contender, Contender) else jitted(contender), reference=True)
@@ -78,17 +79,17 @@ def reference(contender: Callable | Contender | Missing) -> Contender | Missing:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """One question at one size: figures by contender, and the reasons why contenders are missing."""
+    """The answer to one question at one size: figures by contender, and the reasons why contenders are missing."""
 
     question: str
     case: str
-    milliseconds: dict[str, float] = dataclasses.field(default_factory=dict)  # the median
-    first_call: dict[str, float] = dataclasses.field(default_factory=dict)  # preparation, trace, compile and run, in seconds
+    milliseconds: dict[str, float] = dataclasses.field(default_factory=dict)  # the median of all runs
+    first_call: dict[str, float] = dataclasses.field(default_factory=dict)  # seconds to prepare, trace, compile and run
     temporary_bytes: dict[str, int] = dataclasses.field(default_factory=dict)
     answer_bytes: dict[str, int] = dataclasses.field(default_factory=dict)
     flops: dict[str, float] = dataclasses.field(default_factory=dict)
     bytes_accessed: dict[str, float] = dataclasses.field(default_factory=dict)
-    gap: dict[str, float] = dataclasses.field(default_factory=dict)  # from the first contender, in units of a row's largest
+    gap: dict[str, float] = dataclasses.field(default_factory=dict)  # to the first contender, relative to a row's largest
     missing: dict[str, str] = dataclasses.field(default_factory=dict)
     references: list[str] = dataclasses.field(default_factory=list)
     unit: dict[str, str] = dataclasses.field(default_factory=dict)  # the first reference of the contender's framework
@@ -111,7 +112,10 @@ def measure(
     quick: bool,
     tolerance: float = 1e-5,
 ) -> Result:
-    """Time contenders in turns, ours first.  Disagreement where a row differs by more than `tolerance` of its size."""
+    """Time the contenders in turns; ours is the first.
+
+    Raises Disagreement where a row of an answer differs by more than `tolerance` times its largest entry.
+    """
     programs, result, expected = {}, Result(question, case), None
     frameworks: dict[str, str] = {}
     units: dict[str, str] = {}  # by framework
@@ -120,7 +124,7 @@ def measure(
             result.missing[name] = contender
             continue
         contender = contender if isinstance(contender, Contender) else jitted(contender)
-        jax.clear_caches()  # else the first pays for what all use
+        jax.clear_caches()  # otherwise the first contender would pay for what all of them use
         start = time.perf_counter()
         try:
             program = contender.prepare(*args)
@@ -156,7 +160,7 @@ def measure(
 
 
 def largest_gap(a: np.ndarray, b: np.ndarray) -> float:
-    """max |a − b|, each row in units of its largest entry, and of a thousandth of the largest of all where that is more."""
+    """max |a − b|, relative to the largest entry of each row, or to a thousandth of the largest entry if that is more."""
     if a.shape != b.shape:
         return float("inf")
     size = np.maximum(np.abs(a), np.abs(b))
@@ -165,9 +169,11 @@ def largest_gap(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def take_turns(programs: dict[str, Program], rounds: int, references: Sequence[str] = ()) -> dict[str, list[float]]:
-    """Seconds of every run, in random order in a round; the slow take three turns, apart, so as not to cool the others.
+    """The seconds of every run.  Within a round the contenders run in random order.
 
-    Slow is who needs five times as long as the fastest that is no reference.  Rounds are fewer where they take MAX_SECONDS.
+    A contender is slow if it takes five times as long as the fastest that is no reference.  The slow ones take three turns
+    before the rounds, so that the caches of the others stay warm.  There are fewer rounds where they would take longer than
+    MAX_SECONDS.
     """
     times: dict[str, list[float]] = {name: [] for name in programs}
 
@@ -178,7 +184,7 @@ def take_turns(programs: dict[str, Program], rounds: int, references: Sequence[s
         time.sleep(programs[name].rest_seconds)
 
     time.sleep(max(program.rest_seconds for program in programs.values()))
-    for name in programs:  # one turn each tells who is slow
+    for name in programs:  # one turn each shows which ones are slow
         turn(name)
     fastest = min(t[0] for name, t in times.items() if name not in references)
     fast = [name for name in programs if times[name][0] <= 5 * fastest]
@@ -194,12 +200,12 @@ def take_turns(programs: dict[str, Program], rounds: int, references: Sequence[s
 
 
 def best_other(figures: dict[str, float]) -> str:
-    """Whose figure is the smallest, jaxnets' own left out; raises ValueError where there is no other."""
+    """The contender with the smallest figure, except those of jaxnets.  Raises ValueError if there is no other."""
     return min((name for name in figures if not name.startswith("jaxnets")), key=figures.__getitem__)
 
 
 def console_table(title: str | None, results: list) -> Table:
-    """Results of one type for the console: its COLUMNS, and the contenders that are missing."""
+    """A table of results of one type for the console, with its COLUMNS and the contenders that are missing."""
     out = Table(title=title, title_justify="left")
     columns = results[0].COLUMNS if results else {}
     if results and not any(getattr(result, "unit", None) for result in results):
@@ -216,7 +222,7 @@ def console_table(title: str | None, results: list) -> Table:
 
 
 def figure_text(column: Callable, result, name: str) -> str:
-    """A figure to three digits; a dash where this contender has none."""
+    """A figure to three digits, or a dash if this contender has none."""
     try:
         return f"{column(result, name):.3g}"
     except KeyError:

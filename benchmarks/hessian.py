@@ -1,4 +1,4 @@
-"""The Hessian of a loss, by the input of every example and by the last weights: how long, against jax.hessian?"""
+"""How long does the Hessian of a loss by every example's input and by the last weights take, compared with jax.hessian?"""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ QUICK = ((4, lambda: mlp(8, 6, 5, smooth=True)),)
 
 
 def by_input(network: Network) -> dict:
-    """Contenders for [B, in, in], functions of (params, x, labels)."""
+    """The contenders for [B, in, in]: functions of (params, x, labels)."""
 
     def loss(params, x, labels):
         return jn.cross_entropy(network.layers(params, x), labels)
@@ -42,7 +42,7 @@ def by_input(network: Network) -> dict:
 
 
 def by_last_weights(network: Network) -> dict:
-    """Contenders for [out, in, out, in] of the mean loss, functions of (w, params, x, labels)."""
+    """The contenders for [out, in, out, in] of the mean loss: functions of (w, params, x, labels)."""
 
     def of_last(loss):
         def of_weights(w, params, x, labels):

@@ -1,4 +1,4 @@
-"""The Jacobian of every example by the input, of a batched function: how long, against the best of JAX, torch and others?"""
+"""How long does the Jacobian of a batched function by every example's input take, compared with JAX, torch and others?"""
 
 from collections.abc import Callable, Iterator
 
@@ -26,7 +26,7 @@ DENSE = 10**4  # numbers in an elementwise chain whose dense Jacobian still fits
 
 
 def jacobians(network: Network) -> dict[str, Callable]:
-    """JAX's contenders for the Jacobians [B, *out, *in], functions of (params, x)."""
+    """The contenders in JAX for the Jacobians [B, *out, *in]: functions of (params, x)."""
     layers, plain = network.layers, network.plain
     return {
         "jaxnets, batched": per_example(layers),
@@ -47,7 +47,7 @@ def per_example(function):
 
 
 def diagonals(network: Network) -> dict:
-    """Contenders for the diagonal of an elementwise function's Jacobian, all that is not zero in it."""
+    """The contenders for the diagonal of an elementwise function's Jacobian, which is all of it that is not zero."""
     plain, n = network.plain, network.shape[0]
 
     def dense(transform) -> Contender | Missing:
@@ -60,7 +60,7 @@ def diagonals(network: Network) -> dict:
         "jaxnets, plain jax.numpy": lambda params, x: jn.jacobian(plain, 1)(params, x).diagonal(),
         "jacrev, dense": dense(jax.jacrev),
         "jacfwd, dense": dense(jax.jacfwd),
-        # XLA may see through the matrix; and who knows that it is diagonal needs a single product
+        # XLA may see through the matrix, and somebody who knows that it is diagonal needs only one product
         "diagonal of jacrev": lambda params, x: jnp.diagonal(jax.jacrev(plain, 1)(params, x)),
         "jvp of ones, structure known": lambda params, x: jax.jvp(lambda x: plain(params, x), (x,), (jnp.ones_like(x),))[1],
         "asdex": by_asdex(plain),

@@ -1,4 +1,4 @@
-"""Kronecker factors of the Gauss-Newton matrix of the cross-entropy, exact: how long, against BackPACK and plain JAX?"""
+"""How long do exact Kronecker factors of the cross-entropy's Gauss-Newton matrix take, compared with BackPACK and JAX?"""
 
 from collections.abc import Callable, Iterator
 
@@ -19,7 +19,7 @@ QUICK = ((4, lambda: mlp(8, 6, 5)),)
 
 
 def normalised_factors(pairs) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Factors of the same products, the second of trace 1: libraries put 1/B into different ones."""
+    """Factors of the same products, the second of them with trace 1, because libraries put 1/B into different factors."""
     found = []
     for first, *rest in pairs:
         last = np.asarray(rest[0]) if rest else np.ones((1, 1), np.float32)
@@ -34,10 +34,10 @@ def factors_of_ours(tree) -> list:
 
 
 def by_hand(params, x, labels):
-    """Pairs (gradients, inputs) of an MLP with ReLU: Σ_b V Vᵀ and mean x xᵀ for weights, the first alone for biases."""
+    """The factors of an MLP with ReLU: Σ_b V Vᵀ of gradients and the mean of x xᵀ for weights; only the first for biases."""
     inputs = []
 
-    def logits(shifts):  # of what each layer adds up; their gradients are those of the layer's output
+    def logits(shifts):  # a shift is added to each layer's output, so its gradient is that by the output
         inputs.clear()
         y = x
         for i, ((w, b), shift) in enumerate(zip(params, shifts, strict=True)):
@@ -57,7 +57,7 @@ def by_hand(params, x, labels):
 
 
 def factors(network: Network) -> dict:
-    """Contenders for the factors of every array of parameters, functions of (params, x, labels)."""
+    """The contenders for the factors of every array of parameters: functions of (params, x, labels)."""
 
     def with_curvature(f: Callable):
         return jitted(jn.kfac_factors(f, jn.cross_entropy), factors_of_ours)
@@ -77,5 +77,5 @@ def run(quick: bool, scale: int) -> Iterator[Result]:
         network = make()
         args = (network.params, *labelled_batch(network, batch * scale))
         case = f"{network.name}, B={batch * scale}: factors"
-        # a row of V that nearly cancels is left with few digits: 1e-5 of its size in float32, by whichever library
+        # where a row of V nearly cancels, every library is left with few digits: errors of 1e-5 of its size in float32
         yield measure("kfac", case, factors(network), args, quick, 1e-4)

@@ -1,4 +1,4 @@
-"""The Laplacian by the input of every example: how long, against folx and the trace of jax.hessian?"""
+"""How long does the Laplacian by the input of every example take, compared with folx and the trace of jax.hessian?"""
 
 from collections.abc import Callable, Iterator
 
@@ -20,12 +20,12 @@ QUICK = ((4, lambda: mlp(8, 6, 5, 1, smooth=True)),)
 
 
 def of_batch(answer) -> np.ndarray:
-    """[B]: a Laplacian sums terms of both signs, so errors are in units of the largest of the batch, not of each."""
+    """The Laplacians [B].  They are sums of terms with both signs, so errors are relative to the largest of the batch."""
     return np.asarray(answer)[:, 0]
 
 
 def laplacians(network: Network) -> dict:
-    """Contenders for [B, 1], functions of (params, x)."""
+    """The contenders for [B, 1]: functions of (params, x)."""
     plain = network.plain
 
     def of(f: Callable) -> Contender:

@@ -1,4 +1,4 @@
-"""Networks that several questions use: each once with jaxnets' layers, once in plain JAX, and some with torch."""
+"""Networks that several questions use.  Each is written with jaxnets' layers and in plain JAX, and some also with torch."""
 
 import importlib
 import math
@@ -13,7 +13,7 @@ import jaxnets as jn
 
 
 class Network(NamedTuple):
-    """Functions of (params, x) with any number of leading axes in x, or none."""
+    """A network as functions of (params, x), where x has any number of leading axes, or none."""
 
     name: str
     params: Any
@@ -21,21 +21,21 @@ class Network(NamedTuple):
     layers: Callable
     plain: Callable
     torch: Callable | None = None
-    module: Callable | None = None  # of params: a torch.nn.Module that holds them
+    module: Callable | None = None  # a function of params that returns a torch.nn.Module with them
 
     def inputs(self, batch: int) -> jax.Array:
         return jax.random.normal(jax.random.key(1), (batch, *self.shape))
 
 
 def dense_layers(*widths: int, gain: float = 2**0.5):
-    """Normal weights, of variance gain² over the width, and zero biases."""
+    """Layers with normal weights, whose variance is gain² divided by the width, and biases of zero."""
     keys = jax.random.split(jax.random.key(0), len(widths))
     sizes = zip(keys, widths, widths[1:], strict=False)
     return [(jax.random.normal(k, (o, i)) * gain * i**-0.5, jnp.zeros(o)) for k, i, o in sizes]
 
 
 def affine(x, w, b):
-    """The same in JAX and in torch."""
+    """A weighted sum with a bias, in JAX and in torch alike."""
     return x @ w.T + b
 
 
@@ -45,7 +45,7 @@ def torch_function(name, *args, **options):
 
 
 def torch_modules(kinds: str, params):
-    """A torch.nn.Sequential of modules by name; convolutions and linear ones hold the params, in their order."""
+    """A torch.nn.Sequential of modules by name; the convolutions and linear modules hold the params, in their order."""
     nn, left, parts = importlib.import_module("torch.nn"), iter(params), []
     for kind in kinds.split():
         if kind in ("Linear", "Conv2d"):
@@ -59,7 +59,7 @@ def torch_modules(kinds: str, params):
 
 
 def mlp(*widths: int, name: str = "MLP", smooth: bool = False) -> Network:
-    """The traditional network, with ReLU, or with tanh if it has to be smooth."""
+    """The traditional network with ReLU, or with tanh if it has to be smooth."""
 
     def apply_with(linear, h):
         def apply(params, x):
@@ -85,7 +85,7 @@ def deep(depth: int, width: int) -> Network:
 
 
 def residual(depth: int, width: int) -> Network:
-    """x + tanh(w x + b), repeated; weights small enough for errors of rounding not to grow from layer to layer."""
+    """x + tanh(w x + b), repeated, with weights so small that rounding errors do not grow from layer to layer."""
 
     def layers(params, x):
         for w, b in params:
@@ -102,7 +102,7 @@ def residual(depth: int, width: int) -> Network:
 
 
 def convnet(size: int = 28, channels: tuple[int, int] = (8, 16), classes: int = 10, hidden: tuple[int, ...] = ()) -> Network:
-    """Twice a convolution of 3×3, ReLU and max-pooling of 2×2; then linear, with hidden layers of ReLU before."""
+    """Two convolutions of 3×3, each with ReLU and max-pooling of 2×2, then `hidden` layers with ReLU and a linear one."""
 
     def apply_with(convolve, relu, pool, linear):
         def apply(params, x):

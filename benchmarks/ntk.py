@@ -1,4 +1,4 @@
-"""The empirical neural tangent kernel of all outputs: how long, how many bytes, against other ways?"""
+"""How long does the empirical neural tangent kernel of all outputs take, and how many bytes, compared with other ways?"""
 
 from collections.abc import Callable, Iterator
 
@@ -20,19 +20,19 @@ CASES = (  # batch, network
     (8, lambda: mlp(784, 512, 512, 1000)),
 )
 QUICK = ((3, lambda: mlp(8, 6, 5)),)
-CHUNK = 64  # unit vectors of outputs at a time
-LARGE = 1e10  # bytes of Jacobians that are not made
+CHUNK = 64  # unit vectors of outputs that are taken at one time
+LARGE = 1e10  # bytes; larger Jacobians are not made
 
 
 def as_matrix(kernel) -> np.ndarray:
-    """Rows are whole rows of the matrix, of which an entry may be small for all outputs of another example."""
+    """The kernel as a matrix, so that errors are relative to whole rows: entries for another example may all be small."""
     kernel = np.asarray(dense(kernel))
     rows = int(np.prod(kernel.shape[: kernel.ndim // 2]))
     return kernel.reshape(rows, -1)
 
 
 def contracted(f: Callable) -> Callable:
-    """J Jᵀ from the Jacobians by the parameters, [B, out, B, out]."""
+    """J Jᵀ, [B, out, B, out], from the Jacobians by the parameters."""
 
     def kernel(params, x):
         jacobians = jax.tree.leaves(jax.vmap(jax.jacrev(f), (None, 0))(params, x))
@@ -43,7 +43,7 @@ def contracted(f: Callable) -> Callable:
 
 
 def by_products(f: Callable) -> Callable:
-    """The same from J (Jᵀ e) for the unit vectors e of an example's outputs, one example and CHUNK of them at a time."""
+    """J Jᵀ from J (Jᵀ e) for the unit vectors e of the outputs, one example and CHUNK unit vectors at a time."""
 
     def kernel(params, x):
         y, push = jax.linearize(lambda params: f(params, x), params)
@@ -74,7 +74,7 @@ def contracted_by_torch(f: Callable) -> Contender | Missing:
 
 
 def kernels(network: Network, batch: int) -> dict:
-    """Contenders for [B, out, B, out], functions of (params, x)."""
+    """The contenders for [B, out, B, out]: functions of (params, x)."""
     layers, plain = network.layers, network.plain
     outputs = jax.eval_shape(plain, network.params, network.inputs(batch)).size
     size = 4 * outputs * sum(leaf.size for leaf in jax.tree.leaves(network.params))

@@ -1,4 +1,4 @@
-"""The Jacobian of every example's output by the parameters: how long and how many bytes, factored and dense?"""
+"""How long does the Jacobian of every example's output by the parameters take, and how many bytes, factored and dense?"""
 
 from collections.abc import Iterator
 

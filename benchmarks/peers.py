@@ -1,4 +1,4 @@
-"""Other libraries as contenders; one that is not installed is missing, and says so."""
+"""Other libraries as contenders.  One that is not installed is reported as missing."""
 
 import functools
 import importlib.util
@@ -12,7 +12,7 @@ from .harness import Contender, Missing, Program, jitted
 
 
 def needs_package(package: str, project: str | None = None):
-    """Decorates a function that makes a contender of this package; `project` is what pip calls it."""
+    """A decorator for functions that make a contender of this package.  `project` is its name for pip."""
 
     def decorate(make):
         @functools.wraps(make)
@@ -28,9 +28,10 @@ def needs_package(package: str, project: str | None = None):
 
 @needs_package("torch")
 def on_torch(make: Callable, as_numpy: Callable = lambda answer: answer) -> Contender | Missing:
-    """`make(*args)` gives the function that is timed, on the kind of device that JAX has chosen; args are torch's tensors.
+    """A contender in torch, on the kind of device that JAX has chosen.
 
-    `as_numpy` is given the answer with NumPy's arrays for tensors.
+    `make(*args)` gets tensors of torch and returns the function that is timed.  `as_numpy` gets its answer, with NumPy's
+    arrays in place of tensors.
     """
     import torch
 
@@ -39,7 +40,7 @@ def on_torch(make: Callable, as_numpy: Callable = lambda answer: answer) -> Cont
         return Missing("missing: torch with CUDA")
 
     def prepare(*args):
-        torch.backends.cudnn.allow_tf32 = False  # as JAX is told to, and as torch's matrix products are by default
+        torch.backends.cudnn.allow_tf32 = False  # as in JAX here, and as in torch's matrix products by default
         call = make(*jax.tree.map(tensor, args))
 
         def run():
@@ -48,7 +49,7 @@ def on_torch(make: Callable, as_numpy: Callable = lambda answer: answer) -> Cont
                 torch.cuda.synchronize()
             return answer
 
-        return Program(run, rest_seconds=0.02)  # its threads go on looking for work for some milliseconds
+        return Program(run, rest_seconds=0.02)  # torch's threads look for more work for some milliseconds
 
     def tensor(a):
         whole = jnp.issubdtype(a.dtype, jnp.integer)  # torch wants labels of 64 bits
@@ -61,7 +62,7 @@ def on_torch(make: Callable, as_numpy: Callable = lambda answer: answer) -> Cont
 
 
 def by_torch(network: Callable, mode: str) -> Contender | Missing:
-    """torch.func's vmap(jacrev) or vmap(jacfwd) of a function of (params, x)."""
+    """vmap(jacrev) or vmap(jacfwd) of torch.func, for a function of (params, x)."""
 
     def make(params, x):
         import torch
@@ -73,7 +74,7 @@ def by_torch(network: Callable, mode: str) -> Contender | Missing:
 
 
 def gradient_by_torch(module: Callable) -> Contender | Missing:
-    """The gradient of the summed cross-entropy of (params, x, labels) by the parameters of `module(params)`."""
+    """The gradient of the summed cross-entropy by the parameters of `module(params)`, from (params, x, labels)."""
 
     def make(params, x, labels):
         import torch
@@ -89,7 +90,10 @@ def gradient_by_torch(module: Callable) -> Contender | Missing:
 def by_backpack(
     module: Callable, extension: str, finish: Callable = lambda found: found, as_numpy: Callable = lambda answer: answer
 ) -> Contender | Missing:
-    """What an extension of BackPACK finds for every parameter beside that gradient; the answer is `finish` of the list."""
+    """What an extension of BackPACK computes for every parameter along with the gradient of the summed cross-entropy.
+
+    The answer is `finish` of the list of these.
+    """
 
     def make(params, x, labels):
         import backpack
@@ -112,7 +116,7 @@ def by_backpack(
 
 @needs_package("curvlinops", "curvlinops-for-pytorch")
 def ggn_vector_by_curvlinops(module: Callable) -> Contender | Missing:
-    """The Gauss-Newton matrix of the summed cross-entropy times v, of (params, v, x, labels)."""
+    """The Gauss-Newton matrix of the summed cross-entropy times v, from (params, v, x, labels)."""
 
     def make(params, v, x, labels):
         import curvlinops
@@ -128,7 +132,7 @@ def ggn_vector_by_curvlinops(module: Callable) -> Contender | Missing:
 
 @needs_package("folx")
 def laplacian_by_folx(function: Callable, as_numpy: Callable) -> Contender:
-    """The forward Laplacian of every example, of (params, x)."""
+    """The forward Laplacian of every example, from (params, x)."""
     import folx
 
     def of_one(params, x):
@@ -139,7 +143,7 @@ def laplacian_by_folx(function: Callable, as_numpy: Callable) -> Contender:
 
 @needs_package("asdex")
 def by_asdex(function: Callable) -> Contender:
-    """The entries of the sparse Jacobian of (params, x) by x; preparing it finds the pattern and colours it."""
+    """The entries of the sparse Jacobian by x, from (params, x).  To prepare it is to find the pattern and colour it."""
     import asdex
 
     return sparse_entries(lambda params, x: asdex.jacobian(function, params, x, argnums=1))
@@ -147,7 +151,7 @@ def by_asdex(function: Callable) -> Contender:
 
 @needs_package("sparsejac")
 def by_sparsejac(function: Callable) -> Contender:
-    """The same; the pattern, a diagonal, is told, and preparing colours it."""
+    """The same with sparsejac, which is given the pattern, a diagonal, and colours it when it is prepared."""
     import sparsejac
     from jax.experimental import sparse as patterns
 

@@ -1,4 +1,4 @@
-"""The norm of every example's gradient: how long, against one gradient, JAX, torch.func and BackPACK?"""
+"""How long does the norm of every example's gradient take, compared with one gradient, JAX, torch.func and BackPACK?"""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,7 @@ QUICK = ((4, lambda: mlp(8, 6, 5)), (2, lambda: convnet(4, (1, 2), 3, hidden=(4,
 
 
 def one_gradient(network: Network) -> dict[str, Contender | Missing]:
-    """References: the gradient of the summed loss, by JAX and by torch."""
+    """The references: the gradient of the summed loss, by JAX and by torch."""
     plain = per_example_losses(network)[1]
     return {
         "jax.grad, one gradient": reference(jax.grad(lambda *args: jnp.sum(plain(*args)))),
@@ -29,7 +29,7 @@ def one_gradient(network: Network) -> dict[str, Contender | Missing]:
 
 
 def vmapped_by_torch(network: Network) -> Contender | Missing:
-    """Norms of torch.func's per-example gradients."""
+    """The norms of the per-example gradients of torch.func."""
 
     def loss(params, x, label):
         return torch_function("cross_entropy", network.torch(params, x), label)
@@ -48,7 +48,7 @@ def norms_by_torch(gradients: list):
 
 
 def norms(network: Network) -> dict:
-    """Contenders for [B], functions of (params, x, labels)."""
+    """The contenders for [B]: functions of (params, x, labels)."""
     loss, plain = per_example_losses(network)
 
     def vmapped(*args):

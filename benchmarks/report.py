@@ -1,4 +1,4 @@
-"""The tables of the guide and the README, made of the newest results."""
+"""The tables of the guide and the README, made from the newest results."""
 
 import json
 from collections.abc import Callable
@@ -8,13 +8,14 @@ from .harness import PEERS, best_other
 
 RESULTS = Path(__file__).parent / "results"
 ROOT = Path(__file__).parent.parent
-FILES = ("README.md", "jaxnets/guide/performance.md", "jaxnets/guide/accuracy.md")  # that hold the marks of tables
+FILES = ("README.md", "jaxnets/guide/performance.md", "jaxnets/guide/accuracy.md")  # the files with the marks of tables
 
 
 def report(questions: dict):
-    """Rewrite every table between its marks: a question's own where its module has a `guide_table`, else "benchmarks".
+    """Rewrite every table between its marks.
 
-    The ratios of all others are summed up as "headlines".
+    A question whose module has a `guide_table` has a table of its own.  All other questions share the table "benchmarks",
+    and their ratios are summed up in the table "headlines".
     """
     groups = newest(list(questions))
     marks: dict[str, tuple[Callable, list[str]]] = {"benchmarks": (timing_table, [])}
@@ -33,7 +34,7 @@ def report(questions: dict):
 
 
 def newest(order: list[str]) -> list[tuple[dict, list[dict]]]:
-    """By environment: of every question on every platform the newest results; --quick is none."""
+    """For every environment the results that are the newest of their question and platform, without --quick ones."""
     groups: list[tuple[dict, list[dict]]] = []
     seen: set[tuple[str, str]] = set()
     for path in sorted(RESULTS.glob("*.json"), reverse=True):
@@ -52,7 +53,7 @@ def newest(order: list[str]) -> list[tuple[dict, list[dict]]]:
 
 
 def write(mark: str, lines: list[str]):
-    """Put lines between the marks of this name, in the file that has them."""
+    """Put the lines between the marks of this name, in the file that has them."""
     begin, end = f"<!-- {mark} -->", f"<!-- end of {mark} -->"
     if not lines:
         print(f"{mark}: no results yet, python -m benchmarks run")
@@ -74,20 +75,20 @@ def where_measured(about: dict) -> str:
 
 
 def finalists(result: dict) -> list[str]:
-    """Ours, and the best of the others where there is one."""
+    """Our contender, and the best of the others if there is one."""
     rivals = {name: ms for name, ms in result["milliseconds"].items() if name not in result.get("references", [])}
     ours = next(iter(rivals))
     return [ours, best_other(rivals)] if any(not name.startswith("jaxnets") for name in rivals) else [ours]
 
 
 def ratio(result: dict) -> float:
-    """Our time, in units of the best other's."""
+    """Our time divided by that of the best other."""
     ours, other = finalists(result)
     return result["milliseconds"][ours] / result["milliseconds"][other]
 
 
 def headline_table(groups: list[tuple[dict, list[dict]]], questions: dict[str, str]) -> list[str]:
-    """A line for every question and device: from where to where its cases' ratios reach."""
+    """One line per question and device, with the range of the ratios of its cases."""
     out = []
     for name, asked in questions.items():
         for about, results in groups:

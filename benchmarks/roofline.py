@@ -1,4 +1,4 @@
-"""How close to this machine's own limits, its best matrix product and its copying, do we and the others come?"""
+"""How close do we and the others come to this machine's limits: the speed of its best matrix product and of copying?"""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -17,9 +17,9 @@ from .networks import elementwise, mlp
 
 @dataclasses.dataclass(frozen=True)
 class Roofline:
-    """What contenders reach, by XLA's count of operations and bytes, and what the machine can.
+    """The speeds that contenders reach, by XLA's count of operations and bytes, and the limits of the machine.
 
-    `fraction` is the least time that either limit allows over the time taken; beyond 1 where caches spare the memory.
+    `fraction` is the least time that the limits allow, divided by the time taken.  Thanks to caches it can exceed 1.
     """
 
     question: str
@@ -42,13 +42,16 @@ def fastest_run(function: Callable, *args) -> float:
 
 
 def machine_limits(quick: bool) -> dict[str, float]:
-    """GFLOP/s of the best square product, sizes growing until one takes a tenth of a second, and GB/s of a large copy."""
+    """GFLOP/s of the best product of square matrices, and GB/s of a large copy.
+
+    The matrices grow until a product takes a tenth of a second.
+    """
     best, size, taken = 0.0, 128, 0.0
     while taken < (1e-4 if quick else 0.1):
         a = jax.random.normal(jax.random.key(0), (size, size))
         taken = fastest_run(jnp.matmul, a, a)
         best, size = max(best, 2e-9 * size**3 / taken), 2 * size
-    x = jnp.ones(2**20 if quick else 2**26)  # beyond every cache
+    x = jnp.ones(2**20 if quick else 2**26)  # larger than every cache
     return {"GFLOP/s": best, "GB/s": 2e-9 * x.nbytes / fastest_run(jnp.negative, x)}
 
 
@@ -76,7 +79,7 @@ def against_limits(result: Result, limits: dict[str, float]) -> Roofline:
 
 
 def guide_table(about: dict, results: list[dict]) -> list[str]:
-    """The guide's table."""
+    """The lines of the guide's table."""
     limits = results[0]["limits"]
     out = [
         f"This machine: {limits['GFLOP/s']:.3g} GFLOP/s in a product of matrices, {limits['GB/s']:.3g} GB/s in a copy.",

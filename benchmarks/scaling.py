@@ -1,4 +1,4 @@
-"""How do time and temporary memory of the input Jacobian grow with width, depth, batch and outputs?"""
+"""How do the time and the temporary memory of the input Jacobian grow with width, depth, batch and outputs?"""
 
 import dataclasses
 import io
@@ -27,7 +27,7 @@ PICTURE = Path(__file__).parent / "results" / "scaling.png"
 
 @dataclasses.dataclass(frozen=True)
 class Scaling:
-    """Figures by contender at every size, and the slopes of their logarithms."""
+    """The figures by contender at every size, and the slopes of their logarithms."""
 
     question: str
     case: str
@@ -48,7 +48,7 @@ class Scaling:
 
 
 def log_slope(sizes, figures) -> float:
-    """d log figure / d log size over the upper half of the sizes, where overheads count least."""
+    """d log(figure) / d log(size) over the upper half of the sizes, where overheads count least."""
     upper = slice(-(len(sizes) // 2 + 1), None)
     found = np.polyfit(np.log(sizes[upper]), np.log(np.maximum(figures[upper], 1e-9)), 1)[0]
     return round(float(found), 3) + 0.0  # not -0
@@ -100,7 +100,7 @@ def plot(results: list[Scaling], target):
 
 
 def guide_table(about: dict, results: list[dict]) -> list[str]:
-    """The guide's table, and the picture."""
+    """The lines of the guide's table, and the picture."""
     out = ["| what grows | sizes | contender | time ~ size to the power of | temporary memory ~ | at the largest |"]
     out.append("|---|---|---|--:|--:|---|")
     for r in results:

@@ -1,4 +1,4 @@
-"""A whole training on images of MNIST: how long, against the same network and loop in Flax with optax and in plain JAX?"""
+"""How long does a whole training on images of MNIST take, compared with the same in Flax with optax and in plain JAX?"""
 
 import ctypes
 import dataclasses
@@ -25,13 +25,13 @@ from .harness import Disagreement, Missing, Result
 from .networks import affine
 from .peers import needs_package
 
-RECIPE = RECIPES["mnist"]  # its sizes, without the dropout, which libraries draw differently
-TRIAL_EPOCHS = 2  # epochs, to compare losses and to choose between loops
-COMPARED_STEPS = 4  # steps after which losses are equal but for rounding; later ones are chaotic
+RECIPE = RECIPES["mnist"]  # its sizes, but without dropout, which libraries draw differently
+TRIAL_EPOCHS = 2  # to compare losses and to choose between loops
+COMPARED_STEPS = 4  # so many steps lead to equal losses up to rounding; later ones are chaotic
 
 
 class Task(NamedTuple):
-    """Convolutions with ReLU and max-pooling, then weighted sums with ReLU between them: a model and its sizes."""
+    """A training: a model of convolutions with ReLU and max-pooling, then weighted sums with ReLU between them; its data."""
 
     name: str
     model: models.Model
@@ -50,13 +50,13 @@ class Task(NamedTuple):
         return RECIPE.optimizer(RECIPE.learning_rate, self.epochs * (self.data.size // self.batch))
 
     def batches(self, epoch: int) -> np.ndarray:
-        """The places of examples in the order of `fit` with its default key."""
+        """The indices of the examples in every batch, as `fit` takes them with its default key."""
         _, shuffling, _ = jax.random.split(jax.random.key(0), 3)
         return np.asarray(data.batches(shuffling, epoch, self.data.size, self.batch))
 
 
 class Training(NamedTuple):
-    """The average loss of every epoch, and the seconds from the start until it was known."""
+    """The average loss of every epoch, and the seconds from the start until that epoch was done."""
 
     losses: list[float]
     seconds: list[float]
@@ -74,7 +74,7 @@ def mlp(images: data.Dataset, hidden: tuple[int, ...], batch: int, epochs: int) 
     return Task(name, models.mlp(*features), (), features, flat, batch, epochs)
 
 
-Train = Callable[[int], Training]  # of the number of epochs
+Train = Callable[[int], Training]  # trains for a number of epochs
 
 
 # --- contenders ---------------------------------------------------------------------------------------------------
@@ -102,7 +102,7 @@ def by_fit(task: Task, gradient: str) -> Train:
 
 
 def by_hand_written_loop(task: Task, scores: Callable, params, x: np.ndarray, scan: bool) -> Train:
-    """The loop that one writes by hand for logits `scores(params, x)`: a compiled step a batch, or a scan an epoch."""
+    """The loop that people write by hand: a compiled step per batch, or a scan per epoch; `scores(params, x)` are logits."""
     optimizer = task.optimizer
 
     def loss(params, x, labels):
@@ -156,9 +156,9 @@ def by_jax(task: Task, scan: bool) -> Train:
 
 @needs_package("flax")
 def by_flax(task: Task, scan: bool, reshapes: bool = False) -> Train | Missing:
-    """In flax.linen, whose images have their channels last; jitted functions of flax.nnx take as long.
+    """The training in flax.linen, whose images have their channels last.  Jitted functions of flax.nnx take as long.
 
-    `reshapes`: pooling not by linen.max_pool, whose gradient is slow on CPUs, but by the maximum of two axes of size 2.
+    With `reshapes`, pooling is not linen.max_pool, whose gradient is slow on CPUs, but the maximum of two axes of size 2.
     """
     from flax import linen
 
@@ -183,7 +183,7 @@ def by_flax(task: Task, scan: bool, reshapes: bool = False) -> Train | Missing:
 
 
 def to_flax(params):
-    """The same parameters: kernels [height, width, in, out] and [in, out], behind images flattened with channels last."""
+    """The same parameters for Flax: kernels [height, width, in, out] and [in, out], for images with their channels last."""
     out: dict[str, dict] = {}
     count: Counter[str] = Counter()
     channels = 1
@@ -204,7 +204,7 @@ def to_flax(params):
 def make_contenders(
     task: Task, scans: dict[str, bool]
 ) -> tuple[dict[str, Train], dict[str, dict[str, Train]], dict[str, str]]:
-    """Our contenders, those of each library, and why a library is missing."""
+    """Our contenders, those of each library, and the reasons why libraries are missing."""
     ours = {f"jaxnets.fit, {gradient}": by_fit(task, gradient) for gradient in ("manual", "autodiff")}
     theirs, missing = {}, {}
     makers: dict[str, Callable] = {"Flax + optax": by_flax, "plain JAX + optax": by_jax}
@@ -222,7 +222,7 @@ def make_contenders(
 def try_contenders(
     task: Task, contenders: dict[str, Train], tolerance: float
 ) -> tuple[dict[str, Training], dict[str, float]]:
-    """Short trainings, and how far the loss of the first epoch is from that of the first contender."""
+    """Short trainings, and the difference between the loss of the first epoch and that of the first contender."""
     trials = {name: train(TRIAL_EPOCHS) for name, train in contenders.items()}
     first = next(iter(trials))
     gap = {name: abs(trial.losses[0] - trials[first].losses[0]) for name, trial in trials.items()}
@@ -233,7 +233,7 @@ def try_contenders(
 
 
 def compare_trainings(task: Task, rounds: int, scans: dict[str, bool]) -> Iterator[Result]:
-    """Of each library's loops the one that a trial finds faster takes turns with ours, each time compiled anew."""
+    """Compare our trainings with the faster loop of each library, as a trial finds it; each training compiles anew."""
     few = task._replace(data=task.data.take(slice(COMPARED_STEPS * task.batch)))
     for part, tolerance in ((few, 1e-5), (task, 1e-3))[: 2 if rounds else 1]:
         ours, theirs, missing = make_contenders(part, scans)
@@ -260,7 +260,7 @@ def compare_trainings(task: Task, rounds: int, scans: dict[str, bool]) -> Iterat
 
 
 def train_in_turns(task: Task, contenders: dict[str, Train], rounds: int) -> dict[str, list[Training]]:
-    """Whole trainings, in random order in a round; who trains also waits for tracing and compiling."""
+    """Whole trainings, in random order within a round.  The time of each includes tracing and compiling."""
     found: dict[str, list[Training]] = {name: [] for name in contenders}
     shuffled = np.random.default_rng(0)
     for _ in range(rounds):
@@ -271,7 +271,8 @@ def train_in_turns(task: Task, contenders: dict[str, Train], rounds: int) -> dic
 
 
 def keep_memory():
-    """Have glibc keep what is freed: else steps with temporary arrays beyond 32 MB, as Flax has, take twice the time."""
+    """Tell glibc to keep memory that is freed; otherwise steps with temporary arrays above 32 MB, as in Flax, take twice as
+    long."""
     with suppress(AttributeError, OSError, TypeError):
         libc = ctypes.CDLL(None)
         libc.mallopt(-4, 0)  # M_MMAP_MAX
