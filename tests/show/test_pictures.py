@@ -60,7 +60,7 @@ def test_sparsity_of_a_convolution_is_its_band():
 @pytest.mark.parametrize("small", [0, 1 << 20])
 @pytest.mark.parametrize("name", ["softmax", "by weights", "sum", "zero"])
 def test_corner_is_the_beginning_of_the_matrix(name, small, monkeypatch):
-    monkeypatch.setattr(sys.modules[jn.Jacobian.__module__], "SMALL", small)
+    monkeypatch.setattr(sys.modules[jn.Jacobian.__module__], "SMALL_BYTES", small)
     f, x, _ = CASES[name]
     j = jn.jacobian(f)(x)
     rows, columns = map(math.prod, j.block_shape)
