@@ -2,6 +2,9 @@
 
 The public names are those that the wings hand on: what their `__init__.py` imports.  They are loaded when one of them is
 first used, so that `jaxnets --help` does not have to import JAX.  Type checkers and editors read `__init__.pyi`.
+
+Six modules are public names, too: `models`, `data`, `initializers` and `regularizers` for training, `rules` for writing
+Jacobians of layers, and `plots`, which needs matplotlib.
 """
 
 from importlib import import_module
