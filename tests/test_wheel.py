@@ -54,7 +54,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(built):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     assert {name for name in names if ".dist-info/" not in name} == files_of_the_package()
-    assert {"jaxnets/py.typed", "jaxnets/__init__.pyi", "jaxnets/guide/start.md", "jaxnets/report/page.js"} <= names
+    assert {"jaxnets/py.typed", "jaxnets/__init__.pyi", "jaxnets/guide/start.md", "jaxnets/report/page.html"} <= names
 
 
 def test_the_source_distribution_holds_no_junk(built):
