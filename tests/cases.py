@@ -422,3 +422,5 @@ CASES = [
 
 # The first line of every layer: the plainest arguments.
 FIRST = {case.name: case for case in reversed(CASES)}
+# The first layer of every structure: one that is multiplied, summed and mapped like no other before it.
+STRUCTURES = {case.structure: case for case in FIRST.values()}

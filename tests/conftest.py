@@ -1,34 +1,80 @@
-"""Double precision for every test, hypothesis without chance or deadline, a browser, and the option `--all`."""
+"""How the tests run: in double precision, on all cores, without chance; short by default, in full with `--all`.
 
+Nearly all of the time is XLA compiling.  So the short suite compiles without optimizations, and each worker forgets what
+it compiled before that fills its memory.  `--all` runs every sweep, and compiles as users do.
+"""
+
+import os
 import shutil
-import sys
+from importlib.metadata import version
 
 import jax
 import pytest
 from hypothesis import HealthCheck, settings
 
+MEMORY = 3 << 30  # bytes that a worker may take, most of them programs that XLA compiled
+NEEDS_CHROMIUM = "needs Chromium: apt install chromium"
+# The older of two kinds of kernels compiles in half of the time; versions from 0.11 on have one kind.
+FAST_KERNELS = "--xla_cpu_use_fusion_emitters=false"
+
 jax.config.update("jax_enable_x64", True)
 
-settings.register_profile(
-    "jaxnets",
-    derandomize=True,
-    deadline=None,  # the first call of a shape compiles
-    max_examples=15,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-settings.load_profile("jaxnets")
+
+def pytest_addoption(parser):
+    parser.addoption("--all", action="store_true", help="run every sweep in full, compiled as users do: up to 40 minutes")
+
+
+def pytest_configure(config):
+    settings.register_profile(
+        "jaxnets",
+        derandomize=True,
+        deadline=None,  # the first call of a shape compiles
+        max_examples=15 if config.getoption("--all") else 5,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    settings.load_profile("jaxnets")
+    config.addinivalue_line("markers", "sweep: what only `--all` runs, because it takes long and finds little more")
+    config.addinivalue_line("markers", "optimized: compiled as users do, in the short suite, too")
+    if not config.getoption("--all"):  # for the processes that tests start, too
+        os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+        flags = os.environ.get("XLA_FLAGS", "")
+        if version("jaxlib") < "0.11" and FAST_KERNELS not in flags:
+            os.environ["XLA_FLAGS"] = f"{flags} {FAST_KERNELS}"  # read at the first compilation
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--all"):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("sweep")])
+        items[:] = [item for item in items if not item.get_closest_marker("sweep")]
+
+
+def pytest_xdist_auto_num_workers(config):
+    """As many workers as there are cores and memory for."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(len(os.sched_getaffinity(0)), memory // MEMORY))
+
+
+@pytest.fixture(autouse=True)
+def optimization(request):
+    fast = not request.config.getoption("--all") and not request.node.get_closest_marker("optimized")
+    jax.config.update("jax_disable_most_optimizations", fast)
 
 
 @pytest.fixture(autouse=True, scope="module")
-def optimization(request):
-    """Files marked `unoptimized` compile a fifth faster: they test structure, and equality with JAX's own numbers."""
-    if not request.node.get_closest_marker("unoptimized"):
-        yield
-        return
-    jax.config.update("jax_disable_most_optimizations", True)
+def bounded_memory():
+    """After a file, what it compiled is forgotten where it takes much memory."""
     yield
-    jax.config.update("jax_disable_most_optimizations", False)
-    jax.clear_caches()  # the other files get what users get
+    if resident_bytes() > MEMORY / 2:
+        jax.clear_caches()
+
+
+def resident_bytes() -> int:
+    """The memory of this process, where the system tells it in /proc."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +82,7 @@ def browser():
     """Chromium without a window."""
     chromium = shutil.which("chromium")
     if chromium is None:
-        pytest.skip("needs Chromium: apt install chromium")
+        pytest.skip(NEEDS_CHROMIUM)
     driver = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
     with driver.sync_playwright() as tool:
         running = tool.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
@@ -44,23 +90,7 @@ def browser():
         running.close()
 
 
-def pytest_addoption(parser):
-    parser.addoption("--all", action="store_true", help="run every sweep in full, on this version of Python: about an hour")
-
-
-def pytest_configure(config):
-    config.addinivalue_line("markers", "sweep: what only `--all` runs, because it takes long and finds little more")
-    for name, version in (("oldest", "3.11"), ("newest", "3.12 and later")):  # so that both take as long
-        config.addinivalue_line("markers", f"{name}: tells of our code alone: on Python {version}, elsewhere with `--all`")
-    config.addinivalue_line("markers", "unoptimized: compile without XLA's optimizations")
-
-
-def pytest_collection_modifyitems(config, items):
-    elsewhere = "oldest" if sys.version_info >= (3, 12) else "newest"
-
-    def left_out(item):
-        return item.get_closest_marker("sweep") or item.get_closest_marker(elsewhere)
-
-    if not config.getoption("--all"):
-        config.hook.pytest_deselected(items=[item for item in items if left_out(item)])
-        items[:] = [item for item in items if not left_out(item)]
+def pytest_terminal_summary(terminalreporter):
+    skipped = [report for report in terminalreporter.stats.get("skipped", []) if NEEDS_CHROMIUM in str(report.longrepr)]
+    if skipped:
+        terminalreporter.write_line(f"{len(skipped)} tests of the page in a browser were skipped: {NEEDS_CHROMIUM}")

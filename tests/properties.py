@@ -70,14 +70,14 @@ def numbers(shape, seed=0):
 
 
 @lru_cache(None)
-def _autodiff(case):
-    """JAX's own dense Jacobians in both modes, as one compiled function of the real arguments."""
+def _autodiff(case, transform):
+    """The outputs and JAX's own dense Jacobians in one mode, as one compiled function of the real arguments."""
     args = case.values()
     function, real = case.function(args), reals(case, args)
     full = [k for k, x in enumerate(real) if x.size]  # jacrev and jacfwd refuse empty arrays
     outputs = jax.eval_shape(function, *real)
 
-    def jacobians(transform, real):
+    def jacobians(*real):
         rows = [[jnp.zeros(y.shape + x.shape) for x in real] for y in outputs]
         if full and all(y.size for y in outputs):
             for row, found in zip(rows, transform(function, full)(*real), strict=True):
@@ -85,15 +85,15 @@ def _autodiff(case):
                     row[k] = value
         return rows
 
-    return jax.jit(lambda *real: (function(*real), *(jacobians(transform, real) for transform in (jax.jacrev, jax.jacfwd))))
+    return jax.jit(lambda *real: (function(*real), jacobians(*real)))
 
 
 @lru_cache(None)
-def references(case, dtype="float64", draw=0):
-    """By JAX alone, from the real arguments rounded to `dtype`, in float64: outputs, Jacobians by jacrev and by jacfwd."""
+def references(case, dtype="float64", draw=0, transform=jax.jacrev):
+    """By JAX alone, from the real arguments rounded to `dtype`, in float64: outputs and Jacobians."""
     real = [np.asarray(x).astype("float64") for x in reals(case, case.values(dtype, draw))]
-    outputs, *tables = _autodiff(case)(*real)
-    return outputs, *({key: np.asarray(value) for key, value in nested(case, rows).items()} for rows in tables)
+    outputs, rows = _autodiff(case, transform)(*real)
+    return outputs, {key: np.asarray(value) for key, value in nested(case, rows).items()}
 
 
 def reference(case, dtype="float64", draw=0):
@@ -105,14 +105,18 @@ def reference(case, dtype="float64", draw=0):
 
 
 def rule_is_autodiff(case):
-    """Shape, dtype and value of every block are those of jacrev and jacfwd."""
+    """Shape, dtype and value of every block are those of jacrev."""
     args = case.values()
     outputs, table, whole, _ = compiled(case, whole_blocks)
     for (o, i), j in table.items():
         assert j.shape == outputs[o].shape + args[i].shape, f"∂y{o}/∂(argument {i}) has shape {j.shape}"
         assert whole[o, i].dtype == j.dtype == args[i].dtype
-    for expected in references(case)[1:]:
-        same_blocks(whole, expected)
+    same_blocks(whole, reference(case))
+
+
+def rule_is_forward_autodiff(case):
+    """Its values are those of jacfwd, too."""
+    same_blocks(compiled(case, whole_blocks)[2], references(case, transform=jax.jacfwd)[1])
 
 
 def _dense_jacobians(case, args):
@@ -388,15 +392,28 @@ def float32_is_rounded(case):
     same_blocks(whole, reference(case, "float32"), 2e-6)
 
 
-def half_precision_is_rounded(case):
+def float32_stays_float32(case):
+    """No result and nothing that is stored is wider: from shapes alone, which compiles nothing."""
+    args = case.values("float32")
+    outputs, table, whole, _ = jax.eval_shape(lambda *real: whole_blocks(case, case.whole(args, real)), *reals(case, args))
+    assert {leaf.dtype.name for leaf in jax.tree.leaves((outputs, whole))} <= {"float32"}
+    assert all(leaf.dtype != np.float64 for leaf in jax.tree.leaves(table)), "stores float64 for float32 arguments"
+
+
+def half_precision_is_rounded(case, dtypes=("float16", "bfloat16")):
     """float16 and bfloat16: dtype kept, value and Jacobian within a few units of the rounded double result."""
-    for dtype in ("float16", "bfloat16"):
+    for dtype in dtypes:
         outputs, _, table, _ = compiled(case, whole_blocks, dtype)
-        exact, expected, _ = references(case, dtype)
+        exact, expected = references(case, dtype)
         for y, y_exact in zip(outputs, exact, strict=True):
             near(y, y_exact, dtype, case, "value")
         for key, j in table.items():
             near(j, expected[key], dtype, case, f"∂y{key[0]}/∂(argument {key[1]})")
+
+
+def float16_is_rounded(case):
+    """The same for float16 alone."""
+    half_precision_is_rounded(case, ("float16",))
 
 
 def near(actual, exact, dtype, case, what):
@@ -414,15 +431,16 @@ def near(actual, exact, dtype, case, what):
 
 # Cheap ones first: the mutation test stops at the first that fails.
 PROPERTIES = [
-    rule_is_autodiff, structure_is_as_claimed, batch_is_shared, products_agree, compositions_agree, transform_is_autodiff,
-    batch_is_loop, float32_is_rounded, half_precision_is_rounded, finite_differences, second_order, vmap_is_loop,
-    eager_is_jit, curvature_is_dense,
+    rule_is_autodiff, structure_is_as_claimed, batch_is_shared, float32_stays_float32, products_agree, compositions_agree,
+    transform_is_autodiff, batch_is_loop, float32_is_rounded, float16_is_rounded, half_precision_is_rounded,
+    rule_is_forward_autodiff, finite_differences, second_order, vmap_is_loop, eager_is_jit, curvature_is_dense,
 ]  # fmt: skip
-# Without `--all` tests/layers/test_rules.py tries only these on every line, for they share what is compiled, and all on the
-# first line of a layer.
-CHEAP = [rule_is_autodiff, structure_is_as_claimed, batch_is_shared, finite_differences]
-# These tell of our code alone: one version of Python is enough, the one with this marker.
-OURS = {
-    **dict.fromkeys([products_agree, compositions_agree, curvature_is_dense], "newest"),
-    **dict.fromkeys([batch_is_loop, vmap_is_loop, eager_is_jit], "oldest"),
-}
+# What the short suite tries: the first on every line of the table, for they share what is compiled; then, with those before,
+# on the first line of every layer, of every structure, and of some structures.
+ON_EVERY_LINE = [rule_is_autodiff, structure_is_as_claimed, batch_is_shared, float32_stays_float32]
+ON_EVERY_LAYER = [*ON_EVERY_LINE, float16_is_rounded, finite_differences]
+ON_EVERY_STRUCTURE = [
+    *ON_EVERY_LAYER, products_agree, compositions_agree, transform_is_autodiff, batch_is_loop, vmap_is_loop,
+    curvature_is_dense,
+]  # fmt: skip
+ON_SOME_STRUCTURES = [*ON_EVERY_STRUCTURE, second_order, eager_is_jit, rule_is_forward_autodiff]

@@ -79,7 +79,6 @@ def test_shapes_of_a_preset_and_of_a_description(capsys):
     assert "nll" in run(capsys, "shapes", "digits", "--loss")[1]
 
 
-@pytest.mark.newest
 def test_compare_a_layer_a_description_and_a_preset(capsys):
     status, out, _ = run(capsys, "compare", "softmax", "--json")
     assert status == 0
@@ -105,7 +104,6 @@ def test_a_failed_comparison_is_exit_status_1(capsys, monkeypatch):
     assert json.loads(out)["ok"] is False
 
 
-@pytest.mark.newest
 def test_a_task_is_trained_and_evaluated(capsys, tmp_path):
     model = ["--model", "flatten linear(10) log_softmax", "--epochs", "2", "--gradient", "manual"]
     status, out, _ = run(capsys, "train", "digits", *model, "--output", str(tmp_path), "--no-pictures", "--json")
@@ -124,7 +122,6 @@ def test_a_task_is_trained_and_evaluated(capsys, tmp_path):
     assert json.loads(out)["held_out_accuracy"] == trained["held_out_accuracy"]
 
 
-@pytest.mark.oldest
 def test_training_that_meets_nan_is_exit_status_1(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     jax.config.update("jax_enable_x64", False)
@@ -136,7 +133,6 @@ def test_training_that_meets_nan_is_exit_status_1(capsys, tmp_path, monkeypatch)
     assert err.count("\n") == 1
 
 
-@pytest.mark.oldest
 def test_ctrl_c_is_exit_status_130(tmp_path):
     options = ["--epochs", "99999", "--no-pictures", "--output", tmp_path]
     command = [sys.executable, "-m", "jaxnets", "train", "spiral", *options]
@@ -153,7 +149,6 @@ def test_ctrl_c_is_exit_status_130(tmp_path):
     assert err.split()[-1] == str(max((tmp_path / "checkpoints").iterdir()))
 
 
-@pytest.mark.newest
 def test_space_and_tricks_tell_numbers(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     status, out, _ = run(capsys, "space", "--no-pictures", "--json")
@@ -286,7 +281,6 @@ def test_there_are_hundreds_of_malformed_lines():
     assert len(MALFORMED) >= 300
 
 
-@pytest.mark.oldest
 @pytest.mark.parametrize("arguments", MALFORMED, ids=lambda arguments: " ".join(arguments)[:60].replace("\0", "NUL"))
 def test_bad_input_is_one_line_and_exit_status_2(capsys, tmp_path, monkeypatch, arguments):
     monkeypatch.chdir(tmp_path)
@@ -300,7 +294,6 @@ def test_bad_input_is_one_line_and_exit_status_2(capsys, tmp_path, monkeypatch, 
     assert not list(tmp_path.iterdir())  # nothing is half-written
 
 
-@pytest.mark.newest
 def test_report_guide_and_reference(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     status, out, _ = run(capsys, "report", "linear(2) relu", "--input", "2", "--batch", "1", "-o", "pages/mine.html")
@@ -315,7 +308,6 @@ def test_report_guide_and_reference(capsys, tmp_path, monkeypatch):
     assert run(capsys, "reference", "-o", "pages")[0] == 2
 
 
-@pytest.mark.oldest
 def test_plain_text_under_a_pipe_and_no_colour():
     done = shell("shapes", "linear(2) relu", NO_COLOR="1")
     assert done.returncode == 0, done.stderr

@@ -9,7 +9,6 @@ from .mutants import run, targets
 
 TARGETS = targets()
 
-pytestmark = pytest.mark.newest  # mutants tell about the tests
 
 EVERY = 10  # one mutant in so many is tried
 SAMPLE = 30  # of one target in so many, but for `--all`

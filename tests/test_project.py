@@ -116,7 +116,6 @@ def test_no_public_name_is_also_the_name_of_a_module():
         jaxnets.nonsense  # noqa: B018
 
 
-@pytest.mark.newest
 def test_readme_example_runs():
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     assert blocks

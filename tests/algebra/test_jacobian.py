@@ -15,6 +15,8 @@ from jax import lax
 import jaxnets
 from tests.autodiff.programs import clipped_gradient, r, spd
 
+from ..sweeps import swept
+
 W, V, SQUARE, BLOCKS = r(2, 3), r(3, 2), spd(3), r(4, 2, 3)
 IDS = np.array([3, 0, 0, 9])  # a repeated row, and one out of range
 
@@ -97,8 +99,7 @@ def flat(j, d):
     return d.reshape(math.prod(j.out_shape), math.prod(j.in_shape))
 
 
-@pytest.mark.oldest
-@over_maps
+@pytest.mark.parametrize("name", swept(MAPS, 2))
 def test_everything_against_the_dense_twin(name):
     """All operations of one Jacobian, compiled at once because that is what takes the time."""
     j, d = made(name)

@@ -17,6 +17,8 @@ import jaxnets
 from jaxnets.autodiff.plan import Plan
 from tests.autodiff.programs import attention, convnet, layers, mlp, r, residual
 
+from ..sweeps import swept
+
 elimination = importlib.import_module("jaxnets.autodiff.eliminate")
 
 
@@ -105,7 +107,7 @@ def test_wide_to_narrow_goes_backward():
 
 
 @pytest.mark.parametrize("widths", [(4, 48, 64, 96), (96, 64, 48, 4), (24, 24, 24), (16, 2, 40, 2, 16), (8, 64, 8)], ids=str)
-@pytest.mark.parametrize("n", [None, 3])
+@pytest.mark.parametrize("n", swept([None, 3], [3]))
 def test_never_slower_than_the_better_of_both(widths, n):
     f, x = net(*widths), batch(n or 1, widths[0])
     x = x if n else x[0]
@@ -271,7 +273,7 @@ GRAPHS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("name", swept(GRAPHS, 2))
 def test_all_orders_agree(name):
     f, args = GRAPHS[name]
     args = tuple(map(jnp.asarray, args))

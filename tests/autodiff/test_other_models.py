@@ -17,8 +17,9 @@ import pytest
 import jaxnets
 from jaxnets.errors import ShapeError
 from tests.autodiff.test_transforms import assert_same
+from tests.sweeps import swept
 
-pytestmark = [pytest.mark.newest, pytest.mark.unoptimized, pytest.mark.filterwarnings("ignore:.*derivative is opaque")]
+pytestmark = pytest.mark.filterwarnings("ignore:.*derivative is opaque")
 
 
 class Model(NamedTuple):
@@ -306,8 +307,9 @@ def library(name):
     return pytest.importorskip(name, reason=f"{name.split('.')[0]} is not installed: pip install -e '.[test]'")
 
 
-def over(models):
-    return pytest.mark.parametrize("model", models, ids=[m.build.__name__ for m in models])
+def over(models, short=1):
+    """A test over models; the short suite tries one in `short` of them."""
+    return pytest.mark.parametrize("model", swept(models, short), ids=[m.build.__name__ for m in models])
 
 
 @functools.cache
@@ -346,14 +348,14 @@ def compared(model):
     return jax.jit(lambda *args: list(zip(ours(*args), theirs(*args), strict=True)))(params, x)
 
 
-@over(MODELS)
+@over(MODELS, 4)
 def test_jacobians_and_gradients_by_parameters_and_input(model):
     jacobians, gradients, _ = compared(model)
     assert_same(*jacobians, model.tolerance)
     assert_same(*gradients, model.tolerance)
 
 
-@over([m for m in MODELS if not m.coupled and not m.scans])
+@over([m for m in MODELS if not m.coupled and not m.scans], 4)
 def test_examples_stay_apart(model):
     ours, theirs = compared(model)[2]
     assert ours is not None, f"not batched: {traced(model)[1].structure}"

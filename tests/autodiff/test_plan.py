@@ -20,7 +20,7 @@ from tests.autodiff.programs import attention, convnet, layers, mlp, r, residual
 from tests.autodiff.test_eliminate import compiled, flops, net, scratch
 from tests.autodiff.test_transforms import assert_same
 
-pytestmark = pytest.mark.unoptimized
+from ..sweeps import swept
 
 
 def planned(f, *args, use=choose_plan):
@@ -219,7 +219,7 @@ CHUNKED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", CHUNKED)
+@pytest.mark.parametrize("name", swept(CHUNKED, 2))
 def test_chunks_give_the_same(name):
     f, args = CHUNKED[name]
     args, argnums = jax.tree.map(jnp.asarray, args), tuple(range(len(args)))
@@ -264,7 +264,7 @@ SIZES = {
 }
 
 
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("name", swept(SIZES, 2))
 def test_program_is_not_much_larger(name):
     f, args = SIZES[name]
     *params, x = jax.tree.map(jnp.asarray, args)

@@ -14,13 +14,16 @@ from jax import lax
 import jaxnets
 from tests.autodiff.programs import OTHERS, PROGRAMS, STRUCTURED, layers, mlp, r
 
-pytestmark = [pytest.mark.unoptimized, pytest.mark.filterwarnings("ignore:.*derivative is opaque")]
+from ..sweeps import swept
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*derivative is opaque")
 
 TRACED = [p for p in PROGRAMS if not p.concrete]
 
 
-def over(programs):
-    return pytest.mark.parametrize("program", programs, ids=[p.name for p in programs])
+def over(programs, short=None):
+    """A test over programs; where `short` says which, the short suite tries only these."""
+    return pytest.mark.parametrize("program", swept(programs, short or programs), ids=lambda program: program.name)
 
 
 def assert_same(ours, theirs, tolerance=1e-10):
@@ -82,7 +85,7 @@ def test_eager_and_out_of_jit(program):
         assert repr(j).startswith("Jacobian(")
 
 
-@over([p for i, p in enumerate(TRACED) if i % 10 == 3])
+@over([p for i, p in enumerate(TRACED) if i % 10 == 3], 4)
 def test_pytree_out_of_jit(program):
     jacobians = jax.jit(jaxnets.jacobian(program.function, program.argnums))(*program.arrays)
     dense = jax.tree.map(lambda j: j.dense(), jacobians, is_leaf=is_jacobian)
@@ -98,7 +101,7 @@ def is_jacobian(x):
     return isinstance(x, jaxnets.Jacobian)
 
 
-@over([p for i, p in enumerate(TRACED) if i % 3 == 0 or p.name in MAPPED])
+@over([p for i, p in enumerate(TRACED) if i % 3 == 0 or p.name in MAPPED], MAPPED)
 def test_vmap(program):
     """Mapped over the first differentiable argument, against one call of JAX an example."""
     first, args = program.argnums[0], program.arrays
@@ -117,7 +120,7 @@ def scalarised(program):
     return f
 
 
-@over([p for i, p in enumerate(TRACED) if i % 5 == 1 and not p.forward_only])
+@over([p for i, p in enumerate(TRACED) if i % 5 == 1 and not p.forward_only], 2)
 def test_value_and_grad(program):
     f = scalarised(program)
     ours = jax.jit(jaxnets.value_and_grad(f, program.argnums))(*program.arrays)
@@ -132,7 +135,7 @@ SMOOTH = [p for p in PROGRAMS if p.name in {
 }]  # fmt: skip
 
 
-@over(SMOOTH)
+@over(SMOOTH, 2)
 def test_hessian(program):
     """By the last differentiable argument: the cheap one."""
     last = program.argnums[-1]
@@ -140,7 +143,7 @@ def test_hessian(program):
     assert_same(ours, jax.jit(jax.hessian(program.function, last))(*program.arrays), 1e-9)
 
 
-@over([p for p in SMOOTH if p.name != "attention"])
+@over([p for p in SMOOTH if p.name != "attention"], 3)
 def test_jax_differentiates_through(program):
     """JAX's gradient of a function of our Jacobian: second derivatives by JAX, of our numbers."""
 

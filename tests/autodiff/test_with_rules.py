@@ -7,6 +7,8 @@ import pytest
 
 import jaxnets as jn
 
+from ..sweeps import swept
+
 TAIL = np.exp(-40.0)
 X = jnp.array([40.0, 0.0])
 
@@ -27,7 +29,7 @@ def test_autodiff_alone_loses_the_tail():
     assert jax.grad(jax.jit(first))(X)[0] == 0
 
 
-@pytest.mark.parametrize("wrap", [
+@pytest.mark.parametrize("wrap", swept([
     lambda f: jax.grad(f),
     lambda f: lambda x: jax.jacfwd(f)(x),
     lambda f: jax.jacrev(f),
@@ -43,7 +45,7 @@ def test_autodiff_alone_loses_the_tail():
     lambda f: jax.grad(lambda x: jax.lax.cond(x[0] > 0, f, lambda x: 0.0, x)),
     lambda f: jax.grad(lambda x: jax.lax.scan(lambda c, _: (c + f(x), None), 0.0, None, length=1)[0]),
     lambda f: jn.grad(f),
-], ids=["grad", "jacfwd", "jacrev", "jit(grad)", "grad(jit)", "checkpoint", "vjp", "jvp", "linearize", "vmap(grad)",
+], 3), ids=["grad", "jacfwd", "jacrev", "jit(grad)", "grad(jit)", "checkpoint", "vjp", "jvp", "linearize", "vmap(grad)",
         "grad(vmap)", "vmap(vmap)", "cond", "scan", "jaxnets"])  # fmt: skip
 def test_every_transformation_keeps_the_tail(wrap):
     close(wrap(jn.with_rules(first))(X), EXACT)

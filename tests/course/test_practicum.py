@@ -15,8 +15,6 @@ from jaxnets.course.practicum import RECIPES, evaluate, space, train
 from jaxnets.learn.data import Dataset
 from jaxnets.show import plots
 
-pytestmark = [pytest.mark.unoptimized, pytest.mark.newest]
-
 
 @pytest.fixture
 def few_images(monkeypatch):
@@ -51,6 +49,7 @@ def check_pictures(report, folder, names, least=400):
     assert not list(folder.glob("*.part"))
 
 
+@pytest.mark.sweep
 def test_a_spiral_needs_a_non_linearity(spiral):
     _, report = spiral
     numbers = report.numbers
@@ -71,6 +70,7 @@ def test_spiral_leaves_pictures_logs_and_checkpoints(spiral):
     assert evaluate(folder / "linear" / "checkpoints").accuracy == report.numbers["linear"]["held_out_accuracy"]
 
 
+@pytest.mark.sweep
 def test_ensembles_disagree_where_they_saw_no_data(tmp_path):
     report = train("regression", epochs=150, learning_rate=0.03, output=tmp_path)
     assert list(report.numbers["ensembles"]) == ["ReLU", "tanh"]

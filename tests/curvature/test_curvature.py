@@ -19,8 +19,7 @@ import jaxnets as jn
 
 from ..autodiff.test_other_models import double, library, partition, split
 from ..properties import close, traces_of_hessians
-
-pytestmark = pytest.mark.unoptimized
+from ..sweeps import swept
 
 _rng = np.random.default_rng(5)
 
@@ -319,9 +318,10 @@ def compare(table, params):
         same(*pair, what)
 
 
-@pytest.mark.parametrize(
-    "case", [pytest.param(case, id=case.name, marks=[] if case.both else pytest.mark.newest) for case in NETS]
-)
+SHORT = {"mlp of tanh", "convnet", "attention", "standardize", "tied", "scalars", "scan", "nested"}
+
+
+@pytest.mark.parametrize("case", swept(NETS, SHORT), ids=str)
 def test_quantities_are_dense(case):
     case = whole(case)
     dense = reference(case)
@@ -360,7 +360,6 @@ def test_results_pass_through_transformations():
         same(kernels[k], jax.jit(jn.ntk(case.f))(jax.tree.map(lambda a, k=k: a[k], ensemble), case.x))
 
 
-@pytest.mark.newest
 def test_several_outputs_with_a_loss_each():
     """One loss takes a target, one two of them in a tuple; the tree of losses is that of the outputs."""
     x, (w, b) = r(3, 2), weights(2, 4)[0]
@@ -411,7 +410,6 @@ def identity(y):
     return y
 
 
-@pytest.mark.newest
 @pytest.mark.parametrize(
     "loss, last, probabilities, targets",
     [
@@ -439,7 +437,6 @@ def test_fisher_is_the_expectation_over_targets(loss, last, probabilities, targe
     compare(table, params)
 
 
-@pytest.mark.newest
 def test_fisher_of_continuous_targets():
     """J' F J with the information of a normal distribution of variance 1/2 or a given one, and of a Poisson distribution."""
     x, params, variance = r(3, 2), jnp.asarray(r(2, 2)), pos(3, 2)
@@ -490,7 +487,6 @@ def kfac(f, loss, *args):
     return [jn.kfac_factors(f, loss, sharing=sharing)(*args) for sharing in ("expand", "reduce")]
 
 
-@pytest.mark.newest
 def test_kronecker_factors_of_a_mlp():
     """Σ V Vᵀ ⊗ mean x xᵀ by weights, Σ V Vᵀ by biases, V the gradients by what a linear layer gives; both kinds alike."""
     params, x, target = weights(3, 4, 2), r(3, 3), np.array([0, 1, 1])
@@ -647,7 +643,7 @@ LAPLACIANS: dict[str, tuple[Callable, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", LAPLACIANS)
+@pytest.mark.parametrize("name", swept(LAPLACIANS, 2))
 def test_laplacian_is_the_trace_of_the_hessian(name):
     f, x = LAPLACIANS[name]
 
@@ -770,7 +766,7 @@ COUPLED: dict[str, tuple[Callable, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", [*DETERMINANTS, *COUPLED])
+@pytest.mark.parametrize("name", swept([*DETERMINANTS, *COUPLED], 2))
 def test_logdet_is_that_of_the_dense_jacobian(name):
     f, x = (DETERMINANTS | COUPLED)[name]
 

@@ -12,8 +12,6 @@ import jaxnets as jn
 
 from ..properties import close, numbers
 
-pytestmark = pytest.mark.newest
-
 X, NOISE, PRIOR = numbers((7, 3), 1), 0.3, 0.8
 
 

@@ -20,8 +20,6 @@ from benchmarks import report
 from jaxnets.guide import page_texts
 from jaxnets.reference import reference, reference_html
 
-pytestmark = pytest.mark.newest
-
 ROOT = Path(__file__).parent.parent.parent
 PACKAGE = ROOT / "jaxnets"
 BLOCK = re.compile(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```\n)?", re.S)  # and what it prints, where that is shown

@@ -14,6 +14,8 @@ import pytest
 import jaxnets
 from jaxnets.layers import elementwise, piecewise
 
+from ..sweeps import swept
+
 INF, NAN = np.inf, np.nan
 DTYPES = ["float32", "float64"]
 LAMBDA, LAMBDA_ALPHA = 1.0507009873554805, 1.7580993408473768  # of selu
@@ -144,7 +146,7 @@ EXACT = [
 ]
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", swept(DTYPES, ["float32"]))
 @pytest.mark.parametrize("name, config, x, value, derivative", EXACT)
 def test_special_values(name, config, x, value, derivative, dtype):
     x, f = np.array([x], dtype), function(name, config)
@@ -154,7 +156,9 @@ def test_special_values(name, config, x, value, derivative, dtype):
     array_equal(slope(f, x), np.array([derivative], dtype))
 
 
-@pytest.mark.parametrize("name, config, x, value, derivative", [row for row in EXACT if np.isfinite(row[2])])
+@pytest.mark.parametrize(
+    "name, config, x, value, derivative", swept([row for row in EXACT if np.isfinite(row[2])], 3, several=True)
+)
 def test_autodiff_has_the_same_slopes(name, config, x, value, derivative):
     """At kinks too: with and without our rules a network learns the same."""
     np.testing.assert_allclose(slope_by_jax(function(name, config), np.array([x])), [derivative], rtol=1e-14, atol=1e-300)
@@ -168,7 +172,7 @@ def test_nan_propagates(name):
 ORDINARY = [-1e4, -710, -100, -92, -88.8, -50, -30, -10, -1, -1e-30, -0.0, 0, 1e-30, 1, 10, 30, 50, 88.8, 92, 100, 710, 1e4]
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", swept(DTYPES, ["float32"]))
 @pytest.mark.parametrize("name", [*SINGLE, "gelu tanh"])
 def test_nothing_is_nan(name, dtype):
     """Value and slope by the rule, also at ±∞; autodiff, and the derivative of the rule, at ordinary numbers."""
@@ -184,10 +188,10 @@ def test_nothing_is_nan(name, dtype):
     assert np.isfinite(by_autodiff).all()
 
 
-@pytest.mark.parametrize("name, expected", [
+@pytest.mark.parametrize("name, expected", swept([
     ("sigmoid", 0), ("tanh", 0), ("tanh_shrink", 0), ("softplus", 1 / 4), ("log_sigmoid", -1 / 4), ("silu", 1 / 2),
     ("mish", 0.64), ("gelu", math.sqrt(2 / math.pi)), ("elu", 1),
-])  # fmt: skip
+], 3, several=True))  # fmt: skip
 def test_second_derivative_at_zero(name, expected):
     """Where |x| is used, whose derivative at 0 is 0 to autodiff, it must not show."""
     layer, x = jaxnets.LAYERS[name], jnp.float64(0.0)
@@ -195,8 +199,7 @@ def test_second_derivative_at_zero(name, expected):
         np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
 
 
-@pytest.mark.newest
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", swept(["float16", "bfloat16"], ["float16"]))
 @pytest.mark.parametrize("name", SINGLE)
 def test_every_16_bit_number(name, dtype):
     """Value and slope are within one unit in the last place of the float64 ones."""
@@ -264,10 +267,10 @@ def test_prelu_at_the_kink():
     array_equal(by_w, [0, 0, 0, -2])
 
 
-@pytest.mark.parametrize("shape, w_shape, config", [
+@pytest.mark.parametrize("shape, w_shape, config", swept([
     ((2, 3), (3,), {}), ((2, 3, 4), (3,), {}), ((2, 3, 4), (4,), {"axis": -1}), ((3, 2), (3,), {"axis": 0}),
     ((2, 3), (1,), {}), ((2, 3), (), {}), ((3,), (), {}), ((), (1,), {}), ((2, 1), (1,), {}), ((0, 3), (3,), {}),
-], ids=str)  # fmt: skip
+], 2, several=True), ids=str)  # fmt: skip
 def test_prelu_scales_channels(shape, w_shape, config):
     rng = np.random.default_rng(0)
     x, w = rng.normal(size=shape), rng.normal(size=w_shape)

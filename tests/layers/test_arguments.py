@@ -421,7 +421,6 @@ def describe(row):
     return " ".join([name, *texts, *(f"{k}={v}" for k, v in config.items())])
 
 
-@pytest.mark.oldest
 @pytest.mark.parametrize("name, args, config, error, words", TABLE, ids=map(describe, TABLE))
 def test_bad_argument(name, args, config, error, words):
     with pytest.raises(error) as raised:

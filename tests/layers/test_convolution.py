@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 import jaxnets
 
+from ..sweeps import swept
+
 INF, NAN = np.inf, np.nan
 
 
@@ -125,7 +127,7 @@ def check_linear(name, loop, x, w, config):
     close(pulled_b, u.sum((0, *range(2, u.ndim))))
 
 
-@pytest.mark.parametrize("x, w, config", CONV, ids=str)
+@pytest.mark.parametrize("x, w, config", swept(CONV, 2, several=True), ids=str)
 def test_convolution_and_its_products(x, w, config):
     check_linear("conv", conv_loop, x, w, config)
 
@@ -144,7 +146,7 @@ TRANSPOSED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("x, w, config", TRANSPOSED, ids=str)
+@pytest.mark.parametrize("x, w, config", swept(TRANSPOSED, 2, several=True), ids=str)
 def test_transposed_convolution_and_its_products(x, w, config):
     check_linear("conv_transpose", conv_transpose_loop, x, w, config)
 
@@ -470,7 +472,7 @@ def test_avg_pool(drawn, count_include_pad, divisor):
     close(pushed, pooled(v, own, reduce))
 
 
-@pytest.mark.parametrize("n", range(1, 8))
+@pytest.mark.parametrize("n", swept(range(1, 8), 3))
 def test_adaptive_pools(n):
     """Every output size up to beyond the input's."""
     x, v = normal(2, n), normal(2, n, seed=1)
@@ -544,7 +546,7 @@ MAXIMA = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
+@pytest.mark.parametrize("dtype", swept(["bfloat16", "float64"], ["float64"]))
 @pytest.mark.parametrize("x, config, values, gradient", MAXIMA, ids=str)
 def test_maxima(x, config, values, gradient, dtype):
     """The first of equal entries is selected; padding never is; NaN is larger than all numbers."""

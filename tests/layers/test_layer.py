@@ -14,7 +14,7 @@ import jaxnets
 from tests.autodiff.programs import r
 from tests.cases import FIRST
 
-pytestmark = pytest.mark.unoptimized
+from ..sweeps import swept
 
 
 def throw_away(forward):
@@ -70,12 +70,12 @@ LAYERS = {
     "two outputs": lambda: (both, both.forward, [X, 2 * X]),
     **{name: lambda case=case: from_case(case) for name, case in FIRST.items()},
 }
-over_layers = pytest.mark.parametrize("name", LAYERS)
 # One of each kind for what the marker does alike for all: arity, outputs, integers, keys, configuration.
 KINDS = [
     "throw-away", "throw-away without shift", "two outputs", "relu", "softplus", "linear", "embedding", "concatenate",
     "split", "softmax", "conv", "max_pool", "batch_norm", "attention", "dropout", "cross_entropy", "gaussian_nll",
 ]  # fmt: skip
+over_layers = pytest.mark.parametrize("name", swept(LAYERS, KINDS))
 
 
 def same(ours, theirs, tolerance=1e-12):
@@ -89,7 +89,6 @@ def total(f):
     return lambda *args: sum(jnp.sum(jnp.sin(y)) for y in jax.tree.leaves(f(*args)))
 
 
-@pytest.mark.oldest
 @over_layers
 def test_eager_and_jit(name):
     layer, forward, args = LAYERS[name]()
@@ -137,7 +136,7 @@ def every_transformation(f, args, hessian):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", swept(KINDS, 3))
 def test_every_transformation_of_jax(name):
     layer, forward, args = LAYERS[name]()
     small = sum(a.size for a in args[:1]) <= 64
@@ -203,7 +202,6 @@ def test_export(name):
     same(jax.grad(total(exported.call))(*args), jax.jit(jax.grad(total(forward)))(*args), 1e-10)
 
 
-@pytest.mark.oldest
 @over_layers
 def test_rule_under_vmap(name):
     """The layer mapped over a new axis, inside jaxnets.jacobian: right, and not opaque."""

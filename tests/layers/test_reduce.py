@@ -8,6 +8,8 @@ import pytest
 
 import jaxnets as jn
 
+from ..sweeps import swept
+
 INF, NAN = np.inf, np.nan
 
 
@@ -145,12 +147,12 @@ def test_cosine_does_not_depend_on_length():
 # --- products and selections --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("subscripts, shapes", [
+@pytest.mark.parametrize("subscripts, shapes", swept([
     ("ij,jk->ik", [(2, 3), (3, 4)]), ("ij,jk", [(2, 3), (3, 4)]), ("...i,oi->...o", [(2, 5, 3), (4, 3)]),
     ("ii", [(3, 3)]), ("ii->i", [(3, 3)]), ("ijk->kji", [(2, 3, 4)]), ("i,j,k->", [(2,), (3,), (4,)]),
     ("bij,bjk,k->bi", [(2, 3, 4), (2, 4, 5), (5,)]), ("iij,j->i", [(3, 3, 2), (2,)]), ("...,...", [(2, 3), (2, 3)]),
     ("ab,ab,ab->b", [(2, 3)] * 3), ("i,i->i", [(1,), (1,)]),
-])  # fmt: skip
+], 2, several=True))  # fmt: skip
 def test_einsum(subscripts, shapes):
     xs = [jnp.asarray(np.random.default_rng(i).normal(size=shape)) for i, shape in enumerate(shapes)]
     np.testing.assert_allclose(jn.einsum(subscripts, *xs), np.einsum(subscripts, *xs), rtol=1e-12)
@@ -161,10 +163,10 @@ def test_einsum(subscripts, shapes):
         np.testing.assert_allclose(j.dense(), whole, atol=1e-12)
 
 
-@pytest.mark.parametrize("shapes", [
+@pytest.mark.parametrize("shapes", swept([
     ((3,), (3,)), ((3,), (3, 2)), ((2, 3), (3,)), ((4, 2, 3), (3, 2)), ((2, 3), (4, 3, 2)), ((4, 1, 2, 3), (5, 3, 2)),
     ((3,), (2, 3, 4)), ((2, 4, 3), (3,)),
-], ids=str)  # fmt: skip
+], 2), ids=str)  # fmt: skip
 def test_matmul(shapes):
     x1, x2 = (jnp.asarray(np.random.default_rng(i).normal(size=shape)) for i, shape in enumerate(shapes))
     np.testing.assert_allclose(jn.matmul(x1, x2), np.matmul(x1, x2), rtol=1e-12)

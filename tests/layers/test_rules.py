@@ -7,10 +7,19 @@ from hypothesis import strategies as st
 
 import jaxnets
 
-from ..cases import CASES, FIRST, line
-from ..properties import CHEAP, OURS, PROPERTIES, dense, nested, reals, reference, same_blocks
-
-pytestmark = pytest.mark.unoptimized
+from ..cases import CASES, FIRST, STRUCTURES, line
+from ..properties import (
+    ON_EVERY_LAYER,
+    ON_EVERY_LINE,
+    ON_EVERY_STRUCTURE,
+    ON_SOME_STRUCTURES,
+    PROPERTIES,
+    dense,
+    nested,
+    reals,
+    reference,
+    same_blocks,
+)
 
 sizes = st.sampled_from([0, 1, 2, 3])
 shapes = st.lists(sizes, max_size=3).map(tuple)
@@ -21,17 +30,21 @@ def test_every_layer_has_a_case():
     assert not missing, f"add a line to tests/cases.py for {sorted(missing)}"
 
 
-def pairs():
-    """Every property with every line of the table; those that belong to the full sweep are marked.
+def short(case):
+    """The properties that the short suite tries on a line."""
+    if case is not FIRST[case.name]:
+        return ON_EVERY_LINE
+    structures = list(STRUCTURES.values())
+    if case not in structures:
+        return ON_EVERY_LAYER
+    return ON_EVERY_STRUCTURE if structures.index(case) % 3 else ON_SOME_STRUCTURES
 
-    Lines behind the first of a layer vary its configuration: only the cheap properties run over them, on one Python.
-    """
+
+def pairs():
+    """Every property with every line of the table; those that belong to the full sweep are marked."""
     for case in CASES:
         for check in PROPERTIES:
-            if case is FIRST[case.name]:
-                marks = [getattr(pytest.mark, OURS[check])] if check in OURS else []
-            else:
-                marks = [pytest.mark.oldest if check in CHEAP else pytest.mark.sweep]
+            marks = [] if check in short(case) else [pytest.mark.sweep]
             yield pytest.param(check, case, id=f"{check.__name__}-{case}", marks=marks)
 
 

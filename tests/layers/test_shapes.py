@@ -1,4 +1,4 @@
-"""Every layer at many shapes, empty ones and batches of 0 and 1 among them, against jax.jacrev; with `--all` at twenty.
+"""Every layer at a few shapes, empty ones and batches of 0 and 1 among them, against jax.jacrev; with `--all` at twenty.
 
 The shapes are those of the lines of cases.py with other sizes: sizes that are equal in a line stay equal.
 """
@@ -18,7 +18,6 @@ from jaxnets.layers.samples import Labels
 from ..cases import CASES
 from ..properties import close, nested, reals
 
-pytestmark = [pytest.mark.unoptimized, pytest.mark.newest]
 LIMIT = 3000  # entries of a Jacobian: larger ones only take time
 
 
@@ -75,14 +74,14 @@ def accepted(case) -> bool:
     return all(y.size * x.size < LIMIT for y in outputs for x in reals(case, args))
 
 
-def variants(name, count):
-    """`count` different argument shapes of a layer, or more: two of each line at least."""
+def variants(name, count, of_each_line):
+    """`count` different argument shapes of a layer, or more: so many of each line at least."""
     found = {}
     streams = [candidates(case) for case in CASES if case.name == name]
     for case in itertools.chain.from_iterable(zip(*streams, strict=False)):
         if str(case) not in found and accepted(case):
             found[str(case)] = case
-        if len(found) >= max(count, 2 * len(streams)):
+        if len(found) >= max(count, of_each_line * len(streams)):
             break
     return list(found.values())
 
@@ -101,14 +100,10 @@ def jacobians(case, args, real):
     return ours, theirs
 
 
-@pytest.fixture
-def count(request):
-    return 20 if request.config.getoption("--all") else 6
-
-
 @pytest.mark.parametrize("name", jaxnets.LAYERS)
-def test_shapes(name, count):
-    cases = variants(name, count)
+def test_shapes(name, request):
+    count, of_each_line = (20, 2) if request.config.getoption("--all") else (3, 0)
+    cases = variants(name, count, of_each_line)
     dimensions = {len(kind.shape) for case in cases for kind in case.arguments if kind}
     assert len(cases) >= count or max(dimensions) <= 1, f"only {len(cases)} shapes of {name}"
     whole = [case.values() for case in cases]

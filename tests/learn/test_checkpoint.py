@@ -17,8 +17,6 @@ import safetensors.numpy
 from jaxnets import CheckpointError
 from jaxnets.learn.checkpoint import ARRAYS, CONFIG, SUMS, _checksums, checkpoints, load, read_config, save
 
-pytestmark = pytest.mark.oldest
-
 FILES = (ARRAYS, CONFIG, SUMS)
 Pair = namedtuple("Pair", "left right")
 

@@ -12,8 +12,6 @@ import pytest
 from jaxnets import DTypeError, ShapeError, data
 from jaxnets.learn.data import Dataset, Statistics
 
-pytestmark = pytest.mark.unoptimized
-
 
 def same(one, other):
     np.testing.assert_array_equal(one.x, other.x)
@@ -170,6 +168,7 @@ def parsing(monkeypatch, tmp_path, parsed):
     return calls
 
 
+@pytest.mark.sweep
 def test_mnist_is_the_real_one_shuffled(parsing, parsed):
     found = data.mnist()
     assert found.x.shape == (5000, 1, 28, 28)

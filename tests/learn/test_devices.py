@@ -9,8 +9,6 @@ import sys
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.oldest
-
 COMMON = """
 import json, sys
 from pathlib import Path

@@ -14,9 +14,6 @@ from jaxnets.learn.data import Dataset
 from jaxnets.learn.evaluate import Evaluation, evaluate, predict, validation_metrics
 from jaxnets.learn.models import Model, dropout, linear, mlp, nearest_neighbour, serial
 
-pytestmark = pytest.mark.unoptimized
-
-
 MODEL = linear(2)
 
 

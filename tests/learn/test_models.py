@@ -10,7 +10,7 @@ from jaxnets import DTypeError, ShapeError, SpecError, models
 from jaxnets.learn import spec
 from jaxnets.learn.data import digits, split
 
-pytestmark = [pytest.mark.oldest, pytest.mark.unoptimized]
+from ..sweeps import swept
 
 
 def made(text, shape=(8,), batch=3):
@@ -200,7 +200,7 @@ def test_a_name_describes_its_model(name):
         assert jax.tree.map(jnp.shape, abstract(again, x.shape[1:])) == jax.tree.map(jnp.shape, listed)
 
 
-@pytest.mark.parametrize("name", [name for name in NETWORKS if name not in ("dropout", "convnet with dropout")])
+@pytest.mark.parametrize("name", swept([name for name in NETWORKS if name not in ("dropout", "convnet with dropout")], 3))
 def test_jacobians_are_those_of_autodiff(name):
     model, params, x = drawn(name, batch=2)
 

@@ -8,8 +8,6 @@ import pytest
 from jaxnets import data
 from jaxnets.learn import presets
 
-pytestmark = pytest.mark.unoptimized
-
 
 def abstract(model, shape, dtype=jnp.float64):
     """Shapes and dtypes of parameters, without compiling what draws them."""

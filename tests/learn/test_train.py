@@ -28,7 +28,7 @@ from jaxnets.learn.evaluate import evaluate
 from jaxnets.learn.models import Model, conv, dropout, linear, max_pool, plain, serial
 from jaxnets.learn.train import fit, restore
 
-pytestmark = pytest.mark.oldest
+from ..sweeps import swept
 
 CACHE = {"jax_persistent_cache_min_compile_time_secs": 0.05, "jax_persistent_cache_min_entry_size_bytes": -1}
 
@@ -187,11 +187,12 @@ def whole(tmp_path_factory):
     return run(checkpoint=folder, save_every=1, keep=1000, log=folder / "log"), folder
 
 
-def test_resume_from_any_step_to_the_same_bits(whole, tmp_path):
+def test_resume_from_any_step_to_the_same_bits(whole, tmp_path, request):
     """The folder of a run killed at a step: its checkpoint, and a log that has more, with half a line at the end."""
     result, folder = whole
     assert [int(path.name[5:]) for path in checkpoints(folder)] == list(range(1, STEPS * EPOCHS + 1))
-    for step in np.random.default_rng(0).choice(np.arange(1, STEPS * EPOCHS + 1), 20, replace=False):
+    steps = np.random.default_rng(0).permutation(np.arange(1, STEPS * EPOCHS + 1))
+    for step in steps[: 20 if request.config.getoption("--all") else 4]:
         mine = tmp_path / str(step)
         shutil.copytree(folder / f"step-{step:010}", mine / f"step-{step:010}")
         (mine / "log").write_text((folder / "log").read_text() + '{"epoch": 7, "lo')
@@ -431,7 +432,7 @@ NOT_FINITE = {
 }
 
 
-@pytest.mark.parametrize("name", NOT_FINITE)
+@pytest.mark.parametrize("name", swept(NOT_FINITE, 3))
 def test_nan_is_met_at_its_step_and_the_last_good_state_is_kept(tmp_path, name):
     model, changes, step, words = NOT_FINITE[name]
     arguments = {"data": POINTS, "optimizer": INFINITE_AT_9, "epochs": 3, "batch_size": 4, "shuffle": False} | changes

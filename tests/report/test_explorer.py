@@ -22,8 +22,6 @@ import pytest
 
 from jaxnets.report.explorer import CONNECTIONS, HEADERS, Explorer
 
-pytestmark = [pytest.mark.newest, pytest.mark.unoptimized]
-
 MODEL = {"model": "linear(3) log_softmax", "input": "2", "batch": 2, "dtype": "float64", "seed": 1}
 STEP = {**MODEL, "action": "step"}
 LIMIT_S, PATIENCE_S = 1.5, 1.0

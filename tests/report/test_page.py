@@ -20,8 +20,6 @@ from jaxnets.report.saturation import saturation
 from jaxnets.report.training import SpiralTraining
 from jaxnets.show.formats import replace_nonfinite
 
-pytestmark = [pytest.mark.newest, pytest.mark.unoptimized]
-
 WIDE, NARROW = (1280, 900), (390, 844)
 SETTINGS = {"model": "linear(3)", "input": "2", "batch": 4, "dtype": "float64", "seed": 0}
 LIVE = "http://127.0.0.1:9/"  # answered by the tests, no server listens there

@@ -18,8 +18,6 @@ from jaxnets.report.saturation import saturation
 from jaxnets.report.speed import benchmark_tables
 from jaxnets.report.training import FRAMES, LEVELS, SpiralTraining, replay
 
-pytestmark = pytest.mark.newest
-
 
 @pytest.fixture(scope="module")
 def network():

@@ -11,8 +11,6 @@ import jaxnets as jn
 from jaxnets.show.check import check_rule
 from tests.layers.test_layer import throw_away
 
-pytestmark = [pytest.mark.newest, pytest.mark.unoptimized]
-
 
 def weighted_sum(x: Float[Array, "b i"], w: Float[Array, "o i"], b: Float[Array, "o"]):
     return x @ w.T + b

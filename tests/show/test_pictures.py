@@ -16,7 +16,6 @@ from jaxnets.learn.presets import make_problem
 from jaxnets.show import html, plots
 from jaxnets.show.diagram import diagram
 
-pytestmark = pytest.mark.newest
 X = jax.random.normal(jax.random.key(0), (3, 4))
 W = jax.random.normal(jax.random.key(1), (5, 4))
 EXAMPLES, ONES = np.eye(3, dtype=bool), np.ones((4, 4), bool)
