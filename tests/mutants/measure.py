@@ -1,0 +1,264 @@
+"""Which mutants of a sample the tests notice: the short suite, and what only `--all` runs."""
+
+import random
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+
+from .alterations import Mutant
+from .record import Item, digest, load, save
+from .worker import Lost, Outcome, Worker
+
+PROCESSES = 2
+CHUNK = 15.0  # seconds of tests that a process takes at a time
+
+
+# --- processes ----------------------------------------------------------------------------------------------------
+
+
+class Crew:
+    """Worker processes of one suite, each driven by a thread of its own."""
+
+    def __init__(self, suite: str, folder: Path, tests: Iterable[str] = (), processes: int = PROCESSES):
+        self.workers = [Worker(suite, folder, i, tests) for i in range(processes)]
+
+    def items(self) -> list[str]:
+        self.workers[0].start()
+        return self.workers[0].items
+
+    def each(self, jobs: Iterable, work: Callable[[Worker, object], None]):
+        """work(worker, job) for every job, in their order, as many at a time as there are workers."""
+        waiting, lock, errors = deque(jobs), threading.Lock(), []
+
+        def drive(worker):
+            while not errors:
+                with lock:
+                    if not waiting:
+                        return
+                    job = waiting.popleft()
+                try:
+                    work(worker, job)
+                except BaseException as error:
+                    errors.append(error)
+                    raise
+
+        threads = [threading.Thread(target=drive, args=[worker], daemon=True) for worker in self.workers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if errors:
+            raise errors[0]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        for worker in self.workers:
+            worker.stop()
+
+
+def attempt(worker: Worker, test: Item, chosen=(), following: Item | None = None, record=False) -> Outcome:
+    """One run; what crashes or takes far too long has not passed."""
+    try:
+        return worker.run(test.name, following and following.name, chosen, test.plain, record, test.limit())
+    except Lost:
+        return Outcome(False, test.limit())
+
+
+def is_sound(worker: Worker, test: Item) -> bool:
+    """Whether it passes without mutants: else, whether it does with XLA's optimizations; then it runs so from now on."""
+    if test.sound is None:
+        test.sound = attempt(worker, test).passed
+        if not test.sound and test.plain:
+            test.plain = False
+            test.sound = attempt(worker, test).passed
+    return test.sound
+
+
+# --- judging ------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Verdict:
+    """What noticed a mutant, if anything did."""
+
+    mutant: Mutant
+    test: str = ""
+    suite: str = ""
+    tried: set[str] = field(default_factory=set)  # tests that passed with the mutant alone in place
+
+
+class Measurement:
+    def __init__(self, chosen: list[Mutant], folder: Path, seconds: float = 10.0, tests: Iterable[str] = (), say=print):
+        self.verdicts = {m: Verdict(m) for m in chosen}
+        self.folder, self.seconds, self.paths, self.say = folder, seconds, tuple(tests), say
+        self.lock = threading.Lock()
+        self.kills: Counter[str] = Counter()
+        self.tries: Counter[str] = Counter()
+        self.confirmed: set[str] = set()
+        self.times: dict[str, float] = {}
+
+    @property
+    def left(self) -> list[Mutant]:
+        return [m for m, verdict in self.verdicts.items() if not verdict.suite]
+
+    @property
+    def noticed(self) -> int:
+        return len(self.verdicts) - len(self.left)
+
+    def run(self, short_only: bool = False):
+        with Crew("short", self.folder, self.paths) as crew:
+            self.short = self._timed("record", self._record, crew)
+            self._timed("alone", self._alone, crew)
+            self._timed("together", self._together, crew, self.short, "short")
+        if short_only:
+            return
+        with Crew("whole", self.folder, self.paths) as crew:
+            same = {test.name for test in self.short if not test.asks}
+            more = [Item(name) for name in crew.items() if name not in same]
+            self.say(f"{len(more)} tests run with --all only")
+            self._timed("whole", self._together, crew, more, "whole")
+
+    def _timed(self, step, work, *arguments):
+        start = time.perf_counter()
+        result = work(*arguments)
+        self.times[step] = time.perf_counter() - start
+        self.say(f"{step}: {self.times[step]:.0f} s, {self.noticed} of {len(self.verdicts)} noticed")
+        return result
+
+    # the record
+
+    def _record(self, crew: Crew) -> list[Item]:
+        path, key = self.folder / "record.json", digest() + " ".join(self.paths)
+        if (known := load(path, key)) is not None:
+            return known
+        tests = [Item(name) for name in crew.items()]
+        self.say(f"recording {len(tests)} tests")
+        done = 0
+
+        def record(worker, test):
+            nonlocal done
+            outcome = attempt(worker, test, record=True)
+            if not outcome.passed:
+                test.plain = False
+                outcome = attempt(worker, test, record=True)
+            test.sound, test.seconds, test.lines, test.asks = outcome.passed, outcome.seconds, outcome.lines, outcome.asks
+            done += 1
+            if done % 100 == 0:
+                self.say(f"  {done} of {len(tests)} recorded")
+
+        crew.each(tests, record)
+        save(tests, path, key)
+        return tests
+
+    # one mutant at a time
+
+    def _alone(self, crew: Crew):
+        def judge(worker, mutant):
+            verdict = self.verdicts[mutant]
+            spent = 0.0
+            for test in self._promising(mutant):
+                if spent + test.seconds > self.seconds and verdict.tried:
+                    return None
+                passed = attempt(worker, test, [mutant]).passed
+                spent += test.seconds
+                self.tries[test.function] += 1
+                if not passed and self._confirmed(worker, test):
+                    self.kills[test.function] += 1
+                    return self._note(mutant, test, "short")
+                if passed:
+                    verdict.tried.add(test.name)
+            return None
+
+        draw = random.Random(0)
+        order = self.left
+        draw.shuffle(order)  # so that what is learnt of tests serves all files
+        crew.each(order, judge)
+
+    def _promising(self, mutant: Mutant) -> list[Item]:
+        """The tests that run the mutant's line: one of each function first, those that notice much for their time."""
+        able = [t for t in self.short if t.sound and t.runs(mutant)]
+        able.sort(key=lambda t: (t.function, t.seconds))
+        ranked = []
+        for function, group in groupby(able, key=lambda t: t.function):
+            rate = (1 + self.kills[function]) / (2 + self.tries[function])
+            ranked += [((k + 1) * (0.2 + t.seconds) / rate, t.name, t) for k, t in enumerate(group)]
+        return [test for *_, test in sorted(ranked, key=lambda row: row[:2])]
+
+    def _confirmed(self, worker: Worker, test: Item) -> bool:
+        """The test passes without mutants, here and now."""
+        if test.name not in self.confirmed:
+            test.sound = None
+            if is_sound(worker, test):
+                self.confirmed.add(test.name)
+        return bool(test.sound)
+
+    def _note(self, mutant: Mutant, test: Item, suite: str):
+        with self.lock:
+            verdict = self.verdicts[mutant]
+            if not verdict.suite:
+                verdict.test, verdict.suite = test.name, suite
+                if self.noticed % 25 == 0:
+                    self.say(f"  {self.noticed} of {len(self.verdicts)} noticed")
+
+    # all that are left at a time
+
+    def _together(self, crew: Crew, tests: list[Item], suite: str):
+        for group in compatible(self.left):
+            wanted = [t for t in tests if t.sound is not False and any(self._needs(t, m) for m in group)]
+            self.say(f"{len(group)} mutants at a time on {len(wanted)} tests")
+            crew.each(chunks(wanted), lambda worker, chunk, group=group: self._sweep(worker, chunk, group, suite))
+
+    def _needs(self, test: Item, mutant: Mutant) -> bool:
+        return test.name not in self.verdicts[mutant].tried and test.runs(mutant)
+
+    def _sweep(self, worker: Worker, chunk: list[Item], group: list[Mutant], suite: str):
+        for test, following in zip(chunk, [*chunk[1:], None], strict=True):
+            while True:
+                alive = [m for m in group if not self.verdicts[m].suite]
+                if not any(self._needs(test, m) for m in alive):
+                    break
+                if attempt(worker, test, alive, following).passed or not self._confirmed(worker, test):
+                    break
+                guilty = self._guilty(worker, test, [m for m in alive if test.runs(m)])
+                if guilty is None:  # none of them alone
+                    break
+                self._note(guilty, test, suite)
+
+    def _guilty(self, worker: Worker, test: Item, suspects: list[Mutant]) -> Mutant | None:
+        """One mutant with which alone the test fails: half of the suspects at a time."""
+        if len(suspects) == 1:
+            return suspects[0] if not attempt(worker, test, suspects).passed else None
+        middle = len(suspects) // 2
+        for half in (suspects[:middle], suspects[middle:]):
+            if (len(half) == 1 or not attempt(worker, test, half).passed) and (found := self._guilty(worker, test, half)):
+                return found
+        return None
+
+
+def compatible(chosen: Iterable[Mutant]) -> list[list[Mutant]]:
+    """Groups, few of them, in which no mutant changes what another one does."""
+    groups: list[list[Mutant]] = []
+    for mutant in chosen:
+        group = next((g for g in groups if all(mutant.fits(other) for other in g)), None)
+        if group is None:
+            groups.append(group := [])
+        group.append(mutant)
+    return groups
+
+
+def chunks(tests: list[Item]) -> Iterator[list[Item]]:
+    """In their order, a few seconds of tests at a time, of one file where fixtures are shared there."""
+    chunk: list[Item] = []
+    for test in tests:
+        if chunk and sum(t.seconds for t in chunk) + test.seconds > CHUNK:
+            yield chunk
+            chunk = []
+        chunk.append(test)
+    if chunk:
+        yield chunk
