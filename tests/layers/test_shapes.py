@@ -65,7 +65,7 @@ def accepted(case) -> bool:
     if any(isinstance(kind, Labels) and 0 not in kind.shape and kind.classes == 0 for kind in case.arguments):
         return False
     normal = [kind and jax.ShapeDtypeStruct(kind.shape, jnp.float64) for kind in case.arguments]
-    args = [kind and jax.eval_shape(kind.of, x) for kind, x in zip(case.arguments, normal, strict=True)]
+    args = [kind and jax.eval_shape(kind.from_normal, x) for kind, x in zip(case.arguments, normal, strict=True)]
     try:
         outputs = jax.eval_shape(case.call, *args)
     except (jaxnets.ShapeError, ValueError) as error:
