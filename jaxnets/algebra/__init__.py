@@ -1,7 +1,8 @@
 """Jacobians as sums of einsums.
 
-`factors` are arrays and maps whose axes carry labels, `terms` are products of factors, a `Jacobian` is a sum of terms, and
-`contraction` carries products out.  `rules` is how a layer's Jacobian is written, `notation` and `picture` how one is shown.
+`factors` and `selections` are arrays and maps whose axes carry labels, `terms` are products of factors, and a `Jacobian` is
+a sum of terms.  `contraction` multiplies factors.  `rules` has what one needs to write a layer's Jacobian; `notation` and
+`picture` show a Jacobian as a formula and as an image.
 """
 
 from . import rules as rules

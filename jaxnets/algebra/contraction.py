@@ -1,7 +1,7 @@
-"""Products of factors: in which order, and carried out.
+"""Products of factors: the order in which they are multiplied, and the products themselves.
 
-Inside `planning()` the same functions compute labels and count multiplications instead of making arrays, so that a plan
-costs what the plan says.
+Inside `planning()` the same functions do not make arrays: they compute labels and count multiplications.  So the count of a
+plan is that of the products which are carried out later.
 """
 
 import dataclasses
@@ -18,13 +18,13 @@ from jax import lax
 
 from .factors import Factor, Label, Tensor, at_least_float32, distinct_labels, size_of, tensor
 
-MOVE = 8  # what passing over an entry costs, in multiplications of a matrix product
+MOVE = 8  # the cost of reading and writing one entry, in multiplications of a matrix product
 
 
 @dataclasses.dataclass(eq=False)
 class Meter:
-    """Counts the multiplications of contractions that are only planned, and the entries that they pass over beside that:
-    to transpose them, or entry by entry."""
+    """Counts the multiplications of planned contractions, and the entries that they would read and write besides, to
+    transpose an array or to multiply entry by entry."""
 
     multiplies: int = 0
     moves: int = 0
@@ -39,7 +39,7 @@ _meter: ContextVar[Meter | None] = ContextVar("meter", default=None)
 
 @contextmanager
 def planning():
-    """Inside, contractions compute shapes and counts instead of arrays."""
+    """A context in which contractions compute shapes and counts instead of arrays; it gives the counter."""
     meter = Meter()
     token = _meter.set(meter)
     try:
@@ -49,7 +49,7 @@ def planning():
 
 
 class Product(NamedTuple):
-    """A product that was carried out: of which shapes, over which sizes it summed, its shape, its multiplications."""
+    """A product that was carried out: the shapes of its factors, the sizes of summed axes, its shape and its cost."""
 
     left: tuple[int, ...]
     right: tuple[int, ...]
@@ -63,7 +63,7 @@ _recorded_products: ContextVar[list[Product] | None] = ContextVar("record", defa
 
 @contextmanager
 def recording():
-    """Inside, the products that are carried out are noted in the list that this gives."""
+    """A context that gives a list, in which the products that are carried out inside are recorded."""
     products: list[Product] = []
     token = _recorded_products.set(products)
     try:
@@ -82,12 +82,12 @@ def _record_product(products: list[Product], a: Factor, b: Factor, keep):
 
 
 def contract(factors, keep, scale: float = 1.0) -> Tensor:
-    """scale times the product of the factors, summed over every label that is not in `keep`."""
+    """`scale` times the product of the factors, summed over every label outside `keep`."""
     factors, keep = list(factors), set(keep)
     if not factors:
         return _planned_tensor((), ()) if _meter.get() else tensor(jnp.full((), scale), ())
     if len(factors) == 1 and not isinstance(factors[0], Tensor) and not factors[0].labels <= keep:
-        factors.append(tensor(jnp.ones(()), ()))  # sums over axes of a map are its product with ones: no array of it
+        factors.append(tensor(jnp.ones(()), ()))  # its sum is its product with ones: the map needs no array
     if len(factors) == 1:
         factor = factors[0]
         if _meter.get() and not (isinstance(factor, Tensor) and factor.labels <= keep):
@@ -105,23 +105,23 @@ def contract(factors, keep, scale: float = 1.0) -> Tensor:
 
 
 def scaled_tensor(a: Tensor, scale: float) -> Tensor:
-    """A stored array times a number."""
+    """A stored array times a number, in float32 or wider."""
     return a if scale == 1 or _meter.get() else dataclasses.replace(a, value=at_least_float32(a.value) * scale)
 
 
 def sum_of_tensors(a: Tensor, b: Tensor) -> Tensor:
-    """Sum of two stored arrays, each repeated along the labels that only the other has."""
+    """The sum of two stored arrays, each repeated along the labels that only the other has."""
     first, second = (b, a) if len(b.labels) >= len(a.labels) else (a, b)
     labels = distinct_labels(first.axes + second.axes)  # in the order of the latest product
     if meter := _meter.get():
-        if ENTRYWISE not in (a.name, b.name):  # else the sum is part of the same pass
+        if ENTRYWISE not in (a.name, b.name):  # else XLA adds in the pass that multiplies
             meter.moves += size_of(labels)
         return _planned_tensor(labels, labels)
     return tensor(at_least_float32(a.aligned_to(labels)) + at_least_float32(b.aligned_to(labels)), labels, "J")
 
 
 def with_fused_labels(a: Tensor, labels, whole: Label) -> Tensor:
-    """The last `labels` of a stored array, all that it shares with nobody, as one label."""
+    """A stored array whose last `labels`, which no other factor has, are merged into one."""
     rest = [label for label in distinct_labels(a.axes) if label not in labels]
     if _meter.get():
         return _planned_tensor([*rest, whole], [*rest, whole])
@@ -130,7 +130,7 @@ def with_fused_labels(a: Tensor, labels, whole: Label) -> Tensor:
 
 
 def with_deltas(a: Tensor, labels, repeats) -> Tensor:
-    """a times δ(first, second) for every pair of `repeats`; `labels` are those of a and the new ones, in order."""
+    """a times δ(first, second) for every pair of `repeats`.  `labels` are the labels of a and the new ones, in order."""
     if not repeats:
         return a
     if _meter.get():
@@ -145,11 +145,11 @@ def with_deltas(a: Tensor, labels, repeats) -> Tensor:
     return Tensor(array, tuple((label,) if label.size == n else () for label, n in zip(labels, array.shape, strict=True)))
 
 
-EXHAUSTIVE = 5  # factors up to which every order is tried
+EXHAUSTIVE = 5  # up to so many factors every order is tried
 
 
 def _contraction_path(factors, keep):
-    """Which two factors to multiply next, until one is left: the order with the fewest multiplications and transposes."""
+    """The two factors to multiply next, until one is left: the order with the fewest multiplications and transposes."""
     if len(factors) <= 2:
         return [(0, 1)] if len(factors) == 2 else []
     if len(factors) <= EXHAUSTIVE:
@@ -161,7 +161,7 @@ def _contraction_path(factors, keep):
 
 
 class _Outline(NamedTuple):
-    """What a plan knows of a factor: its axes in order, and what one product costs if it is a map without an array."""
+    """What planning needs of a factor: its labels in order, and the cost of a product if it is a map without an array."""
 
     labels: list[Label]
     multiplies_per_vector: int | None = None
@@ -172,8 +172,8 @@ def _outline_of(factor: Factor) -> _Outline:
 
 
 def _cheapest_path(outlines, keep):
-    """Cost and path of the best order of pairwise products."""
-    if len(outlines) == 1:  # the first axis of the output, often the batch, should lead: what follows reads it in that order
+    """The cost and the steps of the best order of pairwise products."""
+    if len(outlines) == 1:  # what follows reads the result with its first axis, often the batch, in front
         labels = outlines[0].labels
         return (0 if labels[:1] == sorted(labels)[:1] else MOVE * size_of(labels)), []
     best = None
@@ -188,20 +188,22 @@ def _cheapest_path(outlines, keep):
 
 
 def _planned_product(a: _Outline, b: _Outline, keep) -> tuple[list[Label], Meter]:
-    """The axes of a product that keeps these labels, and what it costs."""
+    """The labels of a product, summed over those outside `keep`, and its cost."""
     labels, _, meter = _product_layout(a.labels, b.labels, keep)
     labels = [label for label in labels if label in keep]
     if a.multiplies_per_vector is None and b.multiplies_per_vector is None:
         return labels, meter
     other, applied = sorted((a, b), key=lambda outline: (outline.multiplies_per_vector is not None, size_of(outline.labels)))
-    stored = 0 if other.multiplies_per_vector is None else size_of(other.labels)  # one of two maps becomes an array
-    if applied.multiplies_per_vector is None or set(applied.labels) <= keep:  # nothing to sum over: it becomes an array, too
+    stored = 0 if other.multiplies_per_vector is None else size_of(other.labels)  # of two maps one becomes an array
+    if (
+        applied.multiplies_per_vector is None or set(applied.labels) <= keep
+    ):  # nothing is summed, so it becomes an array as well
         return labels, Meter(stored + size_of(applied.labels) + meter.multiplies, meter.moves)
     return labels, Meter(stored + applied.multiplies_per_vector * size_of(set(other.labels) - set(applied.labels)))
 
 
 def _product_layout(x, y, keep) -> tuple[list[Label], bool, Meter]:
-    """The axes of the product of two arrays, whether they change places, and its cost.
+    """The labels of the product of two arrays, whether the arrays change places, and the cost.
 
     The array with more labels comes first and keeps the order of its axes.
     """
@@ -213,7 +215,7 @@ def _product_layout(x, y, keep) -> tuple[list[Label], bool, Meter]:
         meter.moves = meter.multiplies
         return (x if set(y) <= set(x) else sorted(set(x) | set(y))), swapped, meter
     batch = [label for label in x if label in shared & keep]
-    for own in (x, y):  # a matrix product reads its operand in place where batch axes lead and the summed ones are at an end
+    for own in (x, y):  # it is read in place if its batch axes lead and its summed axes stand at one end of the others
         inner = [label in shared and label not in keep for label in own[len(batch) :]]
         if own[: len(batch)] != batch or inner not in (sorted(inner), sorted(inner, reverse=True)):
             meter.moves += size_of(own)
@@ -223,11 +225,11 @@ def _product_layout(x, y, keep) -> tuple[list[Label], bool, Meter]:
 _NO_LABEL = Label(-1, 0)
 
 
-ENTRYWISE = "·"  # the name of a planned product that sums nothing
+ENTRYWISE = "·"  # the name of a planned product without a sum
 
 
 def _planned_tensor(labels, keep, spent: Meter | None = None, name="A") -> Tensor:
-    """What a contraction over these labels would give, counted and not computed."""
+    """The result of a contraction over these labels, as a shape; its cost is added to the counter."""
     meter, kept = _meter.get() or Meter(), [label for label in labels if label in keep]
     meter.multiplies += spent.multiplies if spent else size_of(labels)
     meter.moves += spent.moves if spent else 0
@@ -250,7 +252,7 @@ def _product_of_factors(a: Factor, b: Factor, keep) -> Tensor:
 
 
 def _product_of_tensors(a: Tensor, b: Tensor, keep) -> Tensor:
-    """Product of two stored arrays."""
+    """The product of two stored arrays, summed over the labels outside `keep`."""
     name = f"({a.name}·{b.name})".replace("((", "(").replace("))", ")")
     name = name if len(name) < 14 else "J"
     (x, x_labels), (y, y_labels) = a.array_and_labels(), b.array_and_labels()

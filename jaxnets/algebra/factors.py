@@ -1,8 +1,8 @@
 """Factors of a Jacobian: arrays whose axes carry labels, and the few maps whose array is never stored.
 
-A factor stands for an array.  Each of its axes is a *group* of labels: the row-major product of their indices, so
-that a reshape that merges or splits axes is a renaming.  Factors that share a label are multiplied along it; a label
-that nobody keeps is summed: see contraction.py.
+A factor stands for an array.  Each of its axes is a *group* of labels, the row-major product of their indices.  So a
+reshape that merges or splits axes only renames them.  Factors that share a label are multiplied along it, and a label that
+is not kept is summed; contraction.py does both.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from jax import lax
 
 
 class Label(NamedTuple):
-    """An index: `id` tells it from the others, `size` is its range, `name` is for people."""
+    """An index: `id` identifies it, `size` is the number of its values, `name` is its letter in formulae."""
 
     id: int
     size: int
@@ -27,30 +27,33 @@ Group = tuple[Label, ...]
 
 
 def size_of(labels) -> int:
+    """The product of the labels' sizes."""
     return math.prod(label.size for label in labels)
 
 
 def shape_of(groups) -> tuple[int, ...]:
+    """The size of every axis."""
     return tuple(size_of(group) for group in groups)
 
 
 def labels_of(groups) -> Group:
+    """The labels of all axes, in order."""
     return tuple(label for group in groups for label in group)
 
 
 def distinct_labels(groups) -> list[Label]:
-    """Every label of the groups once, in order."""
+    """Every label of the axes once, in order."""
     return list(dict.fromkeys(labels_of(groups)))
 
 
 def at_least_float32(x):
-    """float16 and bfloat16 as float32: sums and long products need it."""
+    """float16 and bfloat16 as float32, which sums and long products need; wider arrays as they are."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 @dataclass_transform(frozen_default=True, eq_default=False)
 def pytree(*arrays: str):
-    """Class decorator: a frozen dataclass that is a pytree with the named fields as leaves, all others static."""
+    """Class decorator: a frozen dataclass that is a pytree.  The named fields are its leaves, all others are static."""
 
     def wrap(cls):
         cls = dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
@@ -61,17 +64,17 @@ def pytree(*arrays: str):
 
 
 class Factor:
-    """What every factor has: `axes`, a group of labels an axis, and the array that it stands for."""
+    """What every factor has: `axes`, one group of labels for each, and the array that it stands for."""
 
     axes: tuple[Group, ...]
     kind: ClassVar[str]
 
     def formula(self, show) -> str:
-        """In index notation; `show` writes the indices of some axes, as "[b,i]"."""
+        """The factor in index notation.  `show` writes the indices of some axes, as in "[b,i]"."""
         raise NotImplementedError
 
     def contract(self, x: "Tensor", keep) -> "Tensor | None":
-        """Product with a stored array, summed over what is not in `keep`, or None where only `as_tensor()` will do."""
+        """The product with a stored array, summed over all labels outside `keep`; None if this needs `as_tensor()`."""
         return None
 
     @property
@@ -80,10 +83,11 @@ class Factor:
 
     @property
     def multiplies_per_vector(self) -> int:
-        """Multiplications of its product with one vector."""
+        """How many multiplications a product with one vector takes."""
         return size_of(self.labels)
 
     def relabel(self, rename):
+        """The same factor; `rename` gives every axis its new group of labels."""
         return dataclasses.replace(self, axes=tuple(rename(group) for group in self.axes))  # type: ignore[type-var]
 
     def as_tensor(self) -> "Tensor":
@@ -107,7 +111,7 @@ class Tensor(Factor):
         return self.name + show(self.axes)
 
     def array_and_labels(self) -> tuple[jax.Array, list[Label]]:
-        """The array with one axis a label; labels that repeat are taken on their diagonal."""
+        """The array with one axis for each label, and these labels.  Where a label repeats, its diagonal is taken."""
         labels = list(labels_of(self.axes))
         if self.value.shape != shape_of(self.axes):
             raise ValueError(
@@ -122,17 +126,17 @@ class Tensor(Factor):
         return array, labels
 
     def aligned_to(self, labels) -> jax.Array:
-        """The array with these axes in this order, of size 1 along labels that it does not have."""
+        """The array with one axis for each of these labels, in this order; of size 1 for a label that it lacks."""
         array, own = self.array_and_labels()
         array = array.transpose([own.index(label) for label in labels if label in own])
         return lax.expand_dims(array, [i for i, label in enumerate(labels) if label not in own])
 
     def broadcast_to(self, labels) -> jax.Array:
-        """The array with these axes in this order, repeated along labels that it does not have."""
+        """The array with one axis for each of these labels, in this order; repeated along a label that it lacks."""
         return jnp.broadcast_to(self.aligned_to(labels), [label.size for label in labels])
 
     def summed_except(self, keep) -> "Tensor":
-        """Sum over the labels that are not in `keep`."""
+        """The sum over all labels outside `keep`."""
         if self.labels <= set(keep):
             return self
         array, labels = self.array_and_labels()
@@ -141,15 +145,16 @@ class Tensor(Factor):
 
 
 def tensor(array, labels, name="A") -> Tensor:
-    """An array with one label an axis."""
+    """An array as a factor with one label for each axis."""
     return Tensor(array, tuple((label,) for label in labels), name)
 
 
 class Operator(Factor):
     """A linear map without a stored array: `push` applies it, `pull` its transpose.
 
-    Its axes are the shared ones (every example by itself), then those of its output, then those of its input.
-    `push` takes `[n, *shared, *inputs]` to `[n, *shared, *outputs]`; `pull` goes back.
+    Its axes are those that output and input share (as the batch: every example is mapped by itself), then the others of
+    the output, then the others of the input.  `push` maps `[n, *shared, *inputs]` to `[n, *shared, *outputs]`, and `pull`
+    maps back.
     """
 
     shared_rank: int
@@ -163,11 +168,12 @@ class Operator(Factor):
 
     @property
     def multiplies_per_vector(self):
-        """Of a map that takes a few passes over its input and its output; others say how many it takes."""
+        """Right for a map that passes a few times over its input and its output; other maps override this."""
         shared, out, inp = map(labels_of, self.axes_by_role())
         return 4 * size_of(shared) * (size_of(out) + size_of(inp))
 
     def axes_by_role(self):
+        """The shared axes, the other output axes and the other input axes."""
         stop = self.shared_rank + self.output_rank
         return self.axes[: self.shared_rank], self.axes[self.shared_rank : stop], self.axes[stop:]
 
@@ -177,7 +183,7 @@ class Operator(Factor):
             return None
         for source, target, apply in self.directions():
             own, new = set(labels_of(source)), set(labels_of(target))
-            if not own & set(keep) and not new & x.labels:  # along labels that it does not have x is constant
+            if not own & set(keep) and not new & x.labels:  # along a label that it lacks x is constant
                 extra = [label for label in distinct_labels(x.axes) if label not in self.labels]
                 array = x.broadcast_to([*extra, *labels_of(shared), *labels_of(source)])
                 array = apply(array.reshape(size_of(extra), *shape_of(shared), *shape_of(source)))
@@ -186,7 +192,7 @@ class Operator(Factor):
         return None
 
     def directions(self):
-        """From which axes to which others products go, and by what."""
+        """The products that are possible: from which axes, to which axes, and by which function."""
         _, out, inp = self.axes_by_role()
         return (inp, out, self.push), (out, inp, self.pull)
 
@@ -195,7 +201,7 @@ class Operator(Factor):
         return jnp.result_type(*jax.tree.leaves(self))
 
     def array(self, forward: bool | None = None) -> jax.Array:
-        """[*shared, *outputs, *inputs], from the images of the unit vectors of one side (by default the narrower)."""
+        """[*shared, *outputs, *inputs], from the images of all unit vectors of one side, by default the narrower one."""
         shared, out, inp = map(shape_of, self.axes_by_role())
         forward = math.prod(inp) <= math.prod(out) if forward is None else forward
         side, apply = (inp, self.push) if forward else (out, self.pull)
@@ -210,10 +216,11 @@ class Operator(Factor):
 
 
 def applied_to_rows(apply):
-    """Decorates `push` or `pull` of an operator on rows, the last axis of its arrays: it gets them as [shared, 1, n].
+    """Decorator of `push` or `pull` for an operator on rows, the last axis of its arrays.
 
-    And what they are multiplied by as [shared, many, n]: with `many` in front, Σ p·x is wrong in compiled code of jaxlib
-    0.10.2 for CPU from 16,384 numbers on (https://github.com/jax-ml/jax/issues/39103).
+    The method gets the operator's arrays as [shared, 1, n] and what they are multiplied by as [shared, many, n].  With
+    `many` in front, Σ p·x is wrong in compiled code of jaxlib 0.10.2 for CPU from 16,384 numbers on
+    (https://github.com/jax-ml/jax/issues/39103).
     """
 
     @functools.wraps(apply)
@@ -225,113 +232,11 @@ def applied_to_rows(apply):
     return on_rows
 
 
-@pytree("index")
-class Selection(Factor):
-    """One where `index[...]` names the entry of the last axis, zero elsewhere; an index out of range selects nothing.
-
-    Products with it gather and scatter; the one-hot array is never stored.
-    """
-
-    index: Any
-    axes: tuple[Group, ...]
-    name: str = "k"
-    kind = "selection"
-
-    @property
-    def multiplies_per_vector(self):
-        return size_of(labels_of(self.axes[:-1]))
-
-    @property
-    def size(self) -> int:
-        return size_of(self.axes[-1])
-
-    def formula(self, show) -> str:
-        return f"δ({show(self.axes[-1:])[1:-1]}, {self.name}{show(self.axes[:-1])})"
-
-    def as_tensor(self):
-        hit = jnp.expand_dims(self.index, -1) == jnp.arange(self.size)
-        return Tensor(hit.astype(jnp.float32), self.axes, "δ")
-
-    def contract(self, x, keep):
-        index = Tensor(self.index, self.axes[:-1])
-        target, keep = self.axes[-1], set(keep)
-        if set(target) & index.labels or len(labels_of(self.axes)) != len(self.labels):
-            return None
-        extra = [label for label in distinct_labels(x.axes) if label not in self.labels]
-        common = [label for label in labels_of(index.axes) if label in x.labels]
-        if set(target) <= x.labels and not set(target) & keep:  # gather
-            own = [label for label in labels_of(index.axes) if label not in common]
-            array = x.broadcast_to([*common, *target, *extra])
-            array = array.reshape(size_of(common), self.size, size_of(extra))
-            ids = index.broadcast_to([*common, *own]).reshape(size_of(common), size_of(own))
-            array = jax.vmap(lambda a, i: a.at[_negatives_out_of_range(i)].get(mode="fill", fill_value=0))(array, ids)
-            labels = [*common, *own, *extra]
-        elif not set(target) & x.labels:  # scatter
-            dropped = [label for label in labels_of(index.axes) if label not in keep]
-            kept = [label for label in labels_of(index.axes) if label in keep]
-            array = x.broadcast_to([*kept, *dropped, *extra])
-            array = array.reshape(size_of(kept), size_of(dropped), size_of(extra))
-            ids = index.broadcast_to([*kept, *dropped]).reshape(size_of(kept), size_of(dropped))
-            zeros = jnp.zeros((self.size, size_of(extra)), array.dtype)
-            array = jax.vmap(lambda a, i: zeros.at[_negatives_out_of_range(i)].add(a, mode="drop"))(array, ids)
-            labels = [*kept, *target, *extra]
-        else:
-            return None
-        return tensor(array.reshape([label.size for label in labels]), labels)
-
-
-def _negatives_out_of_range(index):
-    """Negative indices count from the end in JAX; here they select nothing."""
-    return jnp.where(index < 0, jnp.iinfo(jnp.int32).max, index.astype(jnp.int32))
-
-
-@pytree()
-class Slice(Factor):
-    """Position `o` of the first axis is position `start + stride * o` of the second: slices, pieces, padding."""
-
-    start: int
-    stride: int
-    axes: tuple[Group, ...]
-    kind = "selection"
-
-    @property
-    def multiplies_per_vector(self):
-        return size_of(self.axes[1])
-
-    def formula(self, show) -> str:
-        small, big = (show([group])[1:-1] for group in self.axes)
-        if not self.axes[0]:
-            return f"δ({big}, {self.start})"
-        step = "" if self.stride == 1 else f"{self.stride}·"
-        return f"δ({big}, {step}{small}{f' + {self.start}' if self.start else ''})"
-
-    def as_tensor(self):
-        small, big = shape_of(self.axes)
-        hit = jnp.arange(big) == (self.start + self.stride * jnp.arange(small))[:, None]
-        return Tensor(hit.astype(jnp.float32), self.axes, "δ")
-
-    def contract(self, x, keep):
-        small, big = self.axes
-        for source, target in ((big, small), (small, big)):
-            if set(source) <= x.labels and not set(source) & set(keep) and not set(target) & x.labels:
-                extra = [label for label in distinct_labels(x.axes) if label not in source]
-                array = x.broadcast_to([*extra, *source]).reshape(size_of(extra), size_of(source))
-                stop = self.start + self.stride * (size_of(small) - 1) + 1
-                if source is big:
-                    array = lax.slice(array, (0, self.start), (len(array), stop), (1, self.stride))
-                else:
-                    edges = (self.start, size_of(big) - stop, self.stride - 1)
-                    array = lax.pad(array, jnp.zeros((), array.dtype), ((0, 0, 0), edges))
-                labels = [*extra, *target]
-                return tensor(array.reshape([label.size for label in labels]), labels)
-        return None
-
-
 @pytree("operands")
 class Opaque(Operator):
-    """The derivative of `function(*operands)[output]` by operand `argument`, as JAX computes it: known by its products.
+    """The derivative of `function(*operands)[output]` by the operand `argument`, of which JAX computes products.
 
-    Shared axes come first in `axes`; `out_shared` and `in_shared` say where they stand in the arrays themselves.
+    Shared axes come first in `axes`; `out_shared` and `in_shared` are their places in the output and in the operand.
     """
 
     operands: tuple
@@ -344,7 +249,7 @@ class Opaque(Operator):
     output_rank: int = 0
     out_shared: tuple[int, ...] = ()
     in_shared: tuple[int, ...] = ()
-    one_way: str = ""  # "push" where JAX cannot transpose (a while loop), "pull" where it cannot push (custom_vjp)
+    one_way: str = ""  # "push" if JAX cannot transpose (while loops), "pull" if it has no JVP (custom_vjp)
 
     @property
     def kind(self) -> str:  # type: ignore[override]
@@ -369,6 +274,7 @@ class Opaque(Operator):
         return super().array(self.one_way == "push" if self.one_way else forward)
 
     def _apply_to_many(self, transform, x, source, target):
+        """`transform` of every array in x, whose shared axes are moved to where the operand or the output has them."""
         n = self.shared_rank
         x = jnp.moveaxis(x, range(1, n + 1), [1 + i for i in source])
         y = jax.vmap(transform)(x) if len(x) != 1 else transform(x[0])[None]

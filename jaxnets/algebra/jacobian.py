@@ -1,9 +1,9 @@
 """Jacobians as sums of einsums.
 
-A `Jacobian` maps input axes to output axes.  It is a sum of terms; a term is a product of factors whose axes carry
+A `Jacobian` maps input axes to output axes.  It is a sum of terms, and a term is a product of factors whose axes carry
 labels.  A label that the output and the input share is structure: `∂y[b,o]/∂x[b,i] = w[o,i]` says that example b of y
-depends on example b of x alone, and no array with two b axes is ever made.  Composition only unifies labels and
-concatenates factors; numbers are multiplied when somebody asks for numbers.
+depends on example b of x alone, and no array with two b axes is ever made.  Composing two Jacobians multiplies nothing: it
+unifies labels and collects factors.  When you ask for an array, the factors of each term are multiplied.
 """
 
 import math
@@ -22,7 +22,7 @@ from .picture import Markup, code, figure, heat_map
 from .sizes import check_bytes, show_bytes
 from .terms import Term, compose, diagonal_part, make_term, merged_terms, traced_out
 
-SMALL_BYTES = 1 << 20  # bytes
+SMALL_BYTES = 1 << 20  # of a dense Jacobian whose corner is cut out of the whole
 
 
 @pytree("terms")
@@ -52,8 +52,6 @@ class Jacobian:
     def shape(self) -> tuple[int, ...]:
         """The output's shape, then the input's: that of `dense()`."""
         return self.out_shape + self.in_shape
-
-    # algebra
 
     def __matmul__(self, other):
         if not isinstance(other, Jacobian):
@@ -108,10 +106,8 @@ class Jacobian:
         return Jacobian(terms, self.in_shape, self.out_shape, self.dtype, self.names[::-1])
 
     def reduced(self) -> "Jacobian":
-        """The same Jacobian with inner sums carried out and terms of equal structure added."""
+        """The same Jacobian with internal labels summed, and with terms of equal structure added."""
         return replace(self, terms=tuple(merged_terms(self.terms)))
-
-    # arrays
 
     def dense(self, limit: float | None = None) -> jax.Array:
         """The whole array, of shape `(*out, *in)`.
@@ -128,12 +124,12 @@ class Jacobian:
 
     @property
     def batched(self) -> bool:
-        """Whether output and input share their first axis: example b depends on example b alone."""
+        """Whether output and input share their first axis, so that example b depends on example b alone."""
         same = self.out_shape[:1] == self.in_shape[:1] and self.out_shape != ()
         return same and all(t.out[0] == t.inp[0] for t in self.terms)
 
     def per_example(self, limit: float | None = None) -> jax.Array:
-        """`[B, *out, *in]`: the blocks along the first axis, for a Jacobian that does not couple examples.
+        """`[B, *out, *in]`: one block for each example, the first axis, for a Jacobian that does not couple examples.
 
         Raises ShapeError where the first axes differ, or where example b depends on others (batch norm does).
         """
@@ -141,7 +137,7 @@ class Jacobian:
             raise ShapeError(f"per_example: output {self.out_shape} and input {self.in_shape} have no common first axis")
         if not self.batched:
             raise ShapeError(
-                f"per_example: the structure ({self.structure}) does not tell that examples along the first axis are "
+                f"per_example: the structure ({self.structure}) does not show that examples along the first axis are "
                 "independent; use dense()"
             )
         shape = self.out_shape + self.in_shape[1:]
@@ -166,9 +162,9 @@ class Jacobian:
         return self._summed([traced_out(term, axes).dense() for term in self.terms], self._shape_without(axes))
 
     def sparsity(self, limit: float | None = None) -> jax.Array:
-        """Which entries of `dense()` may differ from zero, whatever the numbers: False is zero by structure alone.
+        """Which entries of `dense()` may differ from zero: False where the structure alone makes the entry zero.
 
-        What a selection (max, embedding, …) leaves out counts as zero by structure.  Raises as `dense` does.
+        Entries that a selection (max, embedding, …) leaves out count as zero by structure.  Raises what `dense` raises.
 
         >>> jn.jacobian(jn.relu)(jnp.zeros(2)).sparsity()
         Array([[ True, False],
@@ -177,7 +173,7 @@ class Jacobian:
         return self._with_arbitrary_numbers().dense(limit) != 0
 
     def _with_arbitrary_numbers(self) -> "Jacobian":
-        """The same structure with arbitrary positive numbers; those that it has need not be known."""
+        """The same structure with arbitrary positive numbers, so that its own numbers need not be known."""
         draw = np.random.default_rng(0)
 
         def other(leaf):
@@ -188,9 +184,9 @@ class Jacobian:
         return replace(self, terms=jax.tree.map(other, self.terms))
 
     def corner(self, rows: int = 32, columns: int = 32) -> jax.Array:
-        """The first `rows` × `columns` of `matrix()`, or of the first example's block where examples are apart.
+        """The first `rows` × `columns` of `matrix()`, or of the first example's block if examples are independent.
 
-        For looking at Jacobians of any size: a large one is multiplied by unit vectors of its shorter side.
+        It serves to look at Jacobians of any size: a large one is multiplied by unit vectors of the corner's shorter side.
         """
         out, inp = map(math.prod, self.block_shape)
         rows, columns = min(rows, out), min(columns, inp)
@@ -208,21 +204,24 @@ class Jacobian:
         return (self @ unit_array(self.in_shape, i, self.dtype)).reshape(-1)
 
     def possible(self, rows: int = 32, columns: int = 32) -> jax.Array:
-        """The part of `sparsity()` that `corner` shows."""
+        """The part of `sparsity()` that belongs to `corner`."""
         return self._with_arbitrary_numbers().corner(rows, columns) != 0
 
     @property
     def examples_are_independent(self) -> bool:
-        """Whether it is shown an example at a time: batched, and not a vector by a vector, whose entries are features."""
+        """Whether the batch axis can be dropped when this Jacobian is shown.
+
+        It is batched, and not a vector by a vector: the entries of a vector are taken for features.
+        """
         return self.batched and len(self.out_shape + self.in_shape) > 2
 
     @property
     def block_shape(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Output and input of one example where examples are apart, else of everything."""
+        """The shapes of output and input that are shown: those of one example if examples are independent."""
         return (self.out_shape[1:], self.in_shape[1:]) if self.examples_are_independent else (self.out_shape, self.in_shape)
 
     def outline(self) -> "Jacobian":
-        """The same Jacobian with shapes in place of real numbers: enough for words and for the picture of its structure."""
+        """The same Jacobian with shapes in place of real numbers, which suffice for its formula and for its structure."""
 
         def shape(leaf):
             known = not jnp.issubdtype(leaf.dtype, jnp.floating) and _holds_numbers(leaf)
@@ -231,9 +230,9 @@ class Jacobian:
         return replace(self, terms=jax.tree.map(shape, self.terms))
 
     def picture(self, rows: int = 32, columns: int = 32, width: int = 260) -> Markup:
-        """An SVG of `corner`: numbers from blue (negative) to orange; hatched ground where structure says zero.
+        """An SVG of `corner`: numbers are blue (negative) to orange; entries that are zero by structure are hatched.
 
-        Where numbers are not known (inside `jit`, or of an `outline`) only the structure is shown.
+        If the numbers are not known (inside `jit`, or in an `outline`), only the structure is shown.
         """
         leaves = jax.tree.leaves(self.terms)
         if not all(_holds_numbers(leaf) for leaf in leaves if not jnp.issubdtype(leaf.dtype, jnp.floating)):
@@ -269,17 +268,15 @@ class Jacobian:
         advice = f"{stored}: use J @ v, u @ J, J.diagonal() or J.per_example(), or pass limit="
         check_bytes("the dense Jacobian", shape, self.dtype, limit, advice)
 
-    # what it is, in words
-
     @property
     def nbytes(self) -> int:
-        """Bytes that the structured form stores; an array used twice counts once."""
+        """The bytes that the structured form stores.  An array that is used twice counts once."""
         leaves = {id(leaf): leaf for leaf in jax.tree.leaves(self.terms)}.values()
         return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
 
     @property
     def dense_nbytes(self) -> int:
-        """Bytes that `dense()` would take."""
+        """The bytes that `dense()` would take."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     @property
@@ -307,7 +304,7 @@ class Jacobian:
 
 
 def jacobian_of(terms, out_shape, in_shape, dtype, names=("y", "x")) -> Jacobian:
-    """A Jacobian from terms; terms over an empty axis are zero and left out."""
+    """The Jacobian that is the sum of these terms.  A term over an empty axis is zero and left out."""
     labels = [set(t.external_labels).union(*(f.labels for f in t.factors)) for t in terms]
     terms = tuple(t for t, own in zip(terms, labels, strict=True) if all(label.size for label in own))
     if 0 in out_shape or 0 in in_shape:
@@ -321,16 +318,16 @@ def _as_floating(x) -> jax.Array:
 
 
 def _holds_numbers(leaf) -> bool:
-    """Whether it holds numbers, which shapes and what is traced do not."""
+    """Whether it holds numbers; shapes and traced arrays do not."""
     return isinstance(leaf, (jax.Array, np.ndarray)) and not isinstance(leaf, jax.core.Tracer)
 
 
 def _as_column(v) -> Jacobian:
-    """v as the Jacobian of a function of nothing."""
+    """v as a Jacobian without input axes: a column."""
     groups = tuple((Label(i, n),) for i, n in enumerate(v.shape))
     return jacobian_of([make_term(groups, (), [Tensor(v, groups, "v")])], v.shape, (), v.dtype, ("v", ""))
 
 
 def unit_array(shape, i, dtype) -> jax.Array:
-    """An array of zeros, and 1 at its i-th entry."""
+    """An array of zeros with 1 as its i-th entry, row-major."""
     return jnp.zeros(math.prod(shape), dtype).at[i].set(1).reshape(shape)

@@ -1,11 +1,11 @@
-"""What a Jacobian says of itself: a word for its structure, and its formula in index notation."""
+"""A Jacobian in words: the name of its structure, and its formula in index notation."""
 
 from .factors import Label, Tensor, labels_of
 from .terms import Term
 
 
 def structure(term: Term) -> str:
-    """A short word for what the labels and factors of a term say."""
+    """The name of the structure that the labels and factors of a term have."""
     out, inp = set(labels_of(term.out)), set(labels_of(term.inp))
     shared = out & inp
     special = {f.kind for f in term.factors if not isinstance(f, Tensor)}
@@ -29,19 +29,21 @@ def structure(term: Term) -> str:
 
 
 def formula(terms, names) -> str:
-    """As `∂y[b,o]/∂x[b,i] = w[o,i]`."""
+    """The formula of a sum of terms: `∂y[b,o]/∂x[b,i] = w[o,i]`."""
     return _Namer(terms, names).formula()
 
 
 class _Namer:
-    """Gives the indices of a Jacobian letters and writes its formula."""
+    """Gives letters to the indices of a Jacobian, and writes its formula."""
 
     def __init__(self, terms: tuple[Term, ...], names: tuple[str, str]):
         self.names = names
         sizes = [[label.size for label in labels_of(t.out) + labels_of(t.inp)] for t in terms]
         self.terms = [t for t, own in zip(terms, sizes, strict=True) if own == sizes[0]]
-        self.unlike_terms = len(terms) - len(self.terms)  # terms whose axes are split in another way
-        self.letters: list[str] = []  # one for every label position of the output, then of the input
+        self.unlike_terms = len(terms) - len(
+            self.terms
+        )  # terms that split their axes in another way, which the formula leaves out
+        self.letters: list[str] = []  # one for every label of the output, then of the input
 
     def formula(self) -> str:
         y, x = self.names

@@ -1,38 +1,43 @@
-"""The picture of a Jacobian as SVG, and the little HTML around it, which need nothing else."""
+"""The picture of a Jacobian as SVG, and the few HTML elements around it."""
 
 import html
 
 import numpy as np
 
-LEVELS = 12  # shades of a colour
-BLUE, WHITE, ORANGE = (33, 102, 172), (247, 247, 247), (201, 90, 10)  # told apart by the colour-blind, in print too
+LEVELS = 12  # of shades on each side of zero
+BLUE, WHITE, ORANGE = (
+    (33, 102, 172),
+    (247, 247, 247),
+    (201, 90, 10),
+)  # colour-blind people can distinguish them, in print as well
 
 
 class Markup(str):
-    """Text that is HTML already."""
+    """Text that is HTML, so that it is not escaped again."""
 
 
 def escaped(text) -> str:
-    """As HTML: angle brackets and the like escaped, lines kept."""
+    """Text as HTML: special characters are escaped, line breaks are kept."""
     return text if isinstance(text, Markup) else html.escape(str(text)).replace("\n", "<br>")
 
 
 def figure(words, picture: str) -> Markup:
-    """Lines of text over a picture."""
+    """A figure with lines of text above the picture."""
     return Markup(f'<figure style="margin:.5em 0">{lines(*words)}{picture}</figure>')
 
 
 def lines(*parts) -> Markup:
-    """Parts under each other."""
+    """One line for each part."""
     return Markup("".join(f"<div>{escaped(part)}</div>" for part in parts))
 
 
 def code(text: str) -> Markup:
+    """Text in the font of code."""
     return Markup(f"<code>{html.escape(text)}</code>")
 
 
 def colour(share: float) -> str:
-    """From blue at −1 over nearly white at 0 to orange at 1; black where there is no number."""
+    """From blue at −1 over nearly white at 0 to orange at 1; black for NaN and ∞."""
     if not np.isfinite(share):
         return "#000"
     end = BLUE if share < 0 else ORANGE
@@ -41,15 +46,15 @@ def colour(share: float) -> str:
 
 
 def shares(values) -> np.ndarray:
-    """Every number as a share of the largest one, which is ±1, by the square root: small ones are seen as well."""
+    """The square root of each number as a share of the largest one, with its sign; the root makes small numbers visible."""
     values = np.asarray(values, np.float64)
     largest = np.max(np.abs(values), initial=0, where=np.isfinite(values)) or 1
     return np.sign(values) * np.sqrt(np.abs(values) / largest)
 
 
 def heat_map(values, possible, words: str, width: int) -> Markup:
-    """A picture of a matrix: numbers from blue (negative) to orange, and nothing but the hatched ground where `possible`
-    tells that an entry is zero by structure.  Without `values`, None, only where entries may differ from zero.
+    """A picture of a matrix: numbers are blue (negative) to orange, and entries that are zero by structure, where `possible`
+    is False, are hatched.  If `values` is None, all other entries are grey.
     """
     rows, columns = np.shape(possible)
     level = np.round(shares(values) * LEVELS) / LEVELS if values is not None else np.full((rows, columns), 0.5)

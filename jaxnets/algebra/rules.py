@@ -1,4 +1,4 @@
-"""How Jacobian rules are written: functions from the shapes of an output and an argument to a `Jacobian`."""
+"""What one needs to write the rule of a layer: functions that take the output and one argument and return a `Jacobian`."""
 
 import operator
 from collections.abc import Callable
@@ -9,21 +9,22 @@ import jax
 import jax.numpy as jnp
 
 from ..errors import ShapeError
-from .factors import Factor, Group, Label, Slice, Tensor, labels_of
+from .factors import Factor, Group, Label, Tensor, labels_of
 from .jacobian import Jacobian, jacobian_of
+from .selections import Slice
 from .terms import Unifier, make_term
 
-Rule = Callable[[Any, Any], Jacobian]  # from the output and one argument (arrays or their shapes) to the Jacobian
+Rule = Callable[[Any, Any], Jacobian]  # takes the output and one argument, as arrays or as shapes
 
 
 def fresh_groups(shape, names=(), start=0) -> tuple[Group, ...]:
-    """One new label an axis."""
+    """One new label for each axis."""
     names = [*names, *[""] * (len(shape) - len(names))]
     return tuple((Label(start + i, n, names[i]),) for i, n in enumerate(shape))
 
 
 def axis_names(count: int, last: str = "i") -> list[str]:
-    """Names for the axes of an array: batch first."""
+    """Letters for the axes of an array, the batch first."""
     return [*"btsrq"[: count - 1], *"a" * max(0, count - 6), last] if count else []
 
 
@@ -31,8 +32,8 @@ def einsum(out: str, inp: str, *factors, scale: float = 1.0) -> Rule:
     """∂y[out]/∂x[inp] as a product of (array, indices) factors: `einsum("...o", "...i", (w, "oi"))`.
 
     Indices are letters; "..." stands for leading axes, aligned on the right, and axes of size 1 are repeated, as NumPy
-    broadcasts.  An index that y and x share is structure; one that only factors have is summed.  A third entry of a
-    factor is its name in formulae.
+    broadcasts.  An index that y and x share is structure, and one that only factors have is summed.  The third entry of a
+    factor, which may be left out, is its name in formulae.
 
     >>> x, w = jnp.ones((4, 3)), jnp.ones((2, 3))
     >>> jn.rules.einsum("...o", "...i", (w, "oi", "w"))(x @ w.T, x).formula
@@ -71,12 +72,17 @@ def einsum(out: str, inp: str, *factors, scale: float = 1.0) -> Rule:
 
 
 def identity(y, x) -> Jacobian:
-    """∂y/∂x = 1 on every shared index; x may be broadcast."""
+    """∂y/∂x = 1, where every index is shared; x may be broadcast."""
     return einsum("...", "...")(y, x)
 
 
+def zero(y, x) -> Jacobian:
+    """∂y/∂x = 0: y does not depend on x."""
+    return jacobian_of([], y.shape, x.shape, x.dtype)
+
+
 def diagonal(derivative, name="h'") -> Rule:
-    """∂y[...]/∂x[...] = h'[...]: every index shared.
+    """∂y[...]/∂x[...] = h'[...]: every index is shared.
 
     >>> x = jnp.ones(3)
     >>> jn.rules.diagonal(2 * x)(x**2, x).diagonal()
@@ -86,14 +92,14 @@ def diagonal(derivative, name="h'") -> Rule:
 
 
 def scaled(scale: float) -> Rule:
-    """∂y/∂x = scale on every shared index."""
+    """∂y/∂x = scale, where every index is shared."""
     return einsum("...", "...", scale=scale)
 
 
 def regroup(y, x) -> Jacobian | None:
-    """∂y/∂x of a reshape: only names move.  None where the shapes have no common refinement, as (3, 4) and (2, 6)."""
+    """∂y/∂x of a reshape, which renames indices.  None if the shapes have no common refinement, as (3, 4) and (2, 6)."""
     if 0 in x.shape:
-        return jacobian_of([], y.shape, x.shape, x.dtype)
+        return zero(y, x)
     names = axis_names(len(x.shape)) if len(x.shape) <= 3 else [*"bchw"][: len(x.shape)]
     inp = fresh_groups(x.shape, names)
     out = fresh_groups(y.shape, start=len(inp))
@@ -114,7 +120,7 @@ def transposed(order) -> Rule:
 
 
 def rearranged(rule: Rule, out, inp) -> Rule:
-    """`rule` for axes in another order: its output has axis out[a] of y as axis a, its input axis inp[a] of x."""
+    """`rule` with the axes in another order: axis a of its output is axis out[a] of y, and of its input axis inp[a] of x."""
 
     def arranged(y, x) -> Jacobian:
         inner_y, inner_x = (jax.ShapeDtypeStruct([v.shape[a] for a in order], v.dtype) for v, order in ((y, out), (x, inp)))
@@ -129,13 +135,13 @@ def total(*rules: Rule) -> Rule:
 
 
 def first_largest(x):
-    """The place of the first largest entry along the last axis, or of the first NaN; XLA's argmax is slower on a CPU."""
+    """The index of the first largest entry along the last axis, or of the first NaN.  XLA's argmax is slower on a CPU."""
     hit = (x == jnp.max(x, -1, keepdims=True, initial=-jnp.inf)) | jnp.isnan(x)
     return jnp.min(jnp.where(hit, jnp.arange(x.shape[-1], dtype=jnp.int32), x.shape[-1]), -1, initial=x.shape[-1])
 
 
 def window(y, x, starts) -> Jacobian:
-    """∂y/∂x of a part of x: along each axis of `starts`, `{axis: (start, stride)}`, y[o] = x[start + stride·o]."""
+    """∂y/∂x if y is a part of x: along each axis of `starts`, `{axis: (start, stride)}`, y[o] = x[start + stride·o]."""
     inp = fresh_groups(x.shape, axis_names(len(x.shape)))
     out, factors = list(inp), []
     for axis, (start, stride) in starts.items():
@@ -146,15 +152,15 @@ def window(y, x, starts) -> Jacobian:
 
 
 def sliced(starts) -> Rule:
-    """y is a part of x, see `window`: slices and pieces."""
+    """The rule if y is a part of x, as in `window`: slices and pieces."""
     return lambda y, x: window(y, x, starts)
 
 
 def placed(starts) -> Rule:
-    """x is a part of y, and the rest of y does not depend on it: concatenation, padding."""
+    """The rule if x is a part of y, and the rest of y does not depend on x: concatenation and padding."""
     return lambda y, x: window(x, y, starts).T
 
 
 def from_groups(out, inp, *factors: Factor, scale: float = 1.0) -> Rule:
-    """A rule from label groups, for maps whose axes do not spell as an einsum: reshapes, slices, operators."""
+    """A rule from groups of labels, for maps that `einsum` cannot describe: reshapes, slices, operators."""
     return lambda y, x: jacobian_of([make_term(out, inp, factors, scale)], y.shape, x.shape, x.dtype)

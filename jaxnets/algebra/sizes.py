@@ -1,4 +1,4 @@
-"""Bytes and shapes: how large an array would be, what is free, and both in words."""
+"""Bytes and shapes: how large an array would be, how much memory is free, and both as text."""
 
 import math
 import os
@@ -11,7 +11,7 @@ from ..errors import JacobianTooLarge
 
 
 def check_bytes(what: str, shape, dtype, limit: float | None, advice: str):
-    """JacobianTooLarge where an array exceeds `limit` bytes (default: half of the memory that is free now)."""
+    """Raise JacobianTooLarge if an array exceeds `limit` bytes (default: half of the memory that is free now)."""
     need = math.prod(shape) * jnp.dtype(dtype).itemsize
     limit = available_memory() / 2 if limit is None else limit
     if need > limit:
@@ -20,7 +20,7 @@ def check_bytes(what: str, shape, dtype, limit: float | None, advice: str):
 
 
 def available_memory() -> float:
-    """Free bytes: on the default device where it tells, else of this machine or its control group."""
+    """Free bytes on the default device if it reports them, else on this machine or in its control group."""
     stats = jax.devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats["bytes_in_use"]
@@ -31,7 +31,7 @@ def available_memory() -> float:
 
 
 def _number_in_file(path: str, pattern: str) -> float:
-    """A number in a system file, infinity where there is none."""
+    """The number that a pattern finds in a system file; infinity if there is none."""
     try:
         with open(path) as file:
             match = re.search(pattern, file.read())
@@ -41,11 +41,12 @@ def _number_in_file(path: str, pattern: str) -> float:
 
 
 def show_sizes(shape) -> str:
-    """As 48·64."""
+    """A shape as text: 48·64."""
     return "·".join(map(str, shape)) or "1"
 
 
 def show_bytes(n: float) -> str:
+    """A number of bytes as text: 31.4 kB."""
     if n == math.inf:
         return "unlimited"
     unit = 0 if n < 1000 else min(int(math.log10(n)) // 3, 4)

@@ -1,4 +1,4 @@
-"""Terms: products of factors between output labels and input labels, and their algebra."""
+"""Terms: products of factors with labels for the output and the input, and how terms are composed and added."""
 
 import math
 from collections.abc import Sequence
@@ -9,25 +9,13 @@ import jax
 import jax.numpy as jnp
 
 from .contraction import contract, scaled_tensor, sum_of_tensors, with_deltas, with_fused_labels
-from .factors import (
-    Factor,
-    Group,
-    Label,
-    Selection,
-    Slice,
-    Tensor,
-    distinct_labels,
-    labels_of,
-    pytree,
-    shape_of,
-    size_of,
-    tensor,
-)
+from .factors import Factor, Group, Label, Tensor, distinct_labels, labels_of, pytree, shape_of, size_of, tensor
+from .selections import Selection, Slice
 
 
 @pytree("factors")
 class Term:
-    """`scale · Π factors`, with a group of labels for every output axis and every input axis."""
+    """`scale · Π factors`, with one group of labels for every output axis and every input axis."""
 
     out: tuple[Group, ...]
     inp: tuple[Group, ...]
@@ -36,33 +24,33 @@ class Term:
 
     @property
     def external_labels(self) -> list[Label]:
-        """The labels of output and input, each once."""
+        """The labels of the output and the input, each once."""
         return distinct_labels(self.out + self.inp)
 
     @property
     def label_pattern(self):
-        """Two terms with the same signature share labels in the same way: their arrays can be added."""
+        """Equal for two terms whose output and input share labels in the same way, so that their arrays can be added."""
         return tuple(tuple((label.id, label.size) for label in group) for group in self.out + self.inp)
 
     @property
     def is_stored(self) -> bool:
-        """No factor is a map without an array."""
+        """Whether every factor is a stored array."""
         return all(isinstance(f, Tensor) for f in self.factors)
 
     @property
     def is_one_full_array(self) -> bool:
-        """One array over all external labels: other terms can be added into it at no further memory."""
+        """Whether it is one array over all external labels, so that adding other terms to it takes no memory."""
         return len(self.factors) == 1 and self.is_stored and self.factors[0].labels == set(self.external_labels)
 
     def as_tensor(self) -> Tensor:
-        """One stored array over (some of) the external labels."""
+        """One stored array, whose labels are external ones."""
         return contract(self.factors, self.external_labels, self.scale)
 
     def reduced(self, fully=False) -> "Term":
-        """Sum over the internal labels; `fully` also multiplies what is left into one array."""
+        """The term with internal labels summed; with `fully` the remaining factors are multiplied into one array, too."""
         external, scale, factors = set(self.external_labels), self.scale, list(self.factors)
         stored = [f for f in factors if isinstance(f, Tensor)]
-        if scale != 1 and stored:  # the smallest array takes the scale: everything after is larger
+        if scale != 1 and stored:  # the smallest array takes the scale: that is cheapest
             smallest = min(stored, key=lambda f: size_of(f.labels))
             factors[factors.index(smallest)] = scaled_tensor(smallest, scale)
             scale = 1.0
@@ -73,17 +61,17 @@ class Term:
         if fully and groups:
             groups = [sum(groups, [])]
 
-        def done(group):  # nothing to sum, or a product of selections, which would only get larger
+        def done(group):  # there is nothing to sum, or it is a product of selections, which an array would only enlarge
             alone = len(group) == 1 and group[0].labels <= external
             return alone or (not fully and all(isinstance(f, (Selection, Slice)) for f in group))
 
         factors = [f for g in groups for f in (g if done(g) else [contract(g, external)])]
-        while pair := _absorbable_pair(factors):  # costs nothing: absorb it
+        while pair := _absorbable_pair(factors):  # this costs nothing
             factors = [f for f in factors if f not in pair] + [contract(pair, external)]
         return replace(self, factors=tuple(factors), scale=scale)
 
     def with_labels(self, out, inp) -> Tensor | None:
-        """The same map with these labels, a Kronecker delta where they share less; None where they share more."""
+        """The same map with these labels: times a Kronecker delta where they share less, None if they share more."""
         ours, theirs = labels_of(self.out) + labels_of(self.inp), labels_of(out) + labels_of(inp)
         if [label.size for label in ours] != [label.size for label in theirs]:
             return None
@@ -96,7 +84,7 @@ class Term:
         return with_deltas(value, list(source), repeats)
 
     def dense(self) -> jax.Array:
-        """The array with an axis for every axis of output and input."""
+        """The array of shape [*output, *input]."""
         labels = iter([label._replace(id=i) for i, label in enumerate(labels_of(self.out) + labels_of(self.inp))])
         out, inp = ([tuple(next(labels) for _ in group) for group in side] for side in (self.out, self.inp))
         value = self.with_labels(out, inp)
@@ -106,13 +94,13 @@ class Term:
 
 
 def _absorbable_pair(factors):
-    """Two stored arrays of which one has no label of its own, or None."""
+    """Two stored arrays, the first without a label that the second lacks; None if there are no such two."""
     stored = [f for f in factors if isinstance(f, Tensor)]
     return next(((f, g) for f in stored for g in stored if f is not g and f.labels <= g.labels), None)
 
 
 def make_term(out, inp, factors, scale=1.0) -> Term:
-    """A term in canonical form: labels numbered in order of appearance, none of size 1, none without a factor inside."""
+    """A term in canonical form: labels are numbered in order of appearance, and none has size 1."""
     ids: dict[Label, Group] = {}
 
     def rename(group):
@@ -126,6 +114,8 @@ def make_term(out, inp, factors, scale=1.0) -> Term:
 
 
 def _with_shifted_ids(term: Term, by: int) -> Term:
+    """The term with other labels, as many and as large: their ids are larger by this number."""
+
     def rename(group):
         return tuple(label._replace(id=label.id + by) for label in group)
 
@@ -143,13 +133,14 @@ def _highest_id(term: Term) -> int:
 
 
 class Unifier:
-    """Makes two groups of the same size equal, splitting labels where one group is finer than the other."""
+    """Makes two groups of the same size equal.  It splits a label where the other group is finer."""
 
     def __init__(self, next_id: int):
         self.next_id = next_id
         self.known: dict[Label, Group] = {}
 
     def resolve(self, group: Group) -> Group:
+        """The group with the labels that stand for its labels now."""
         result: Group = ()
         for label in group:
             if label in self.known:
@@ -163,7 +154,7 @@ class Unifier:
         return Label(self.next_id, size, name)
 
     def unify(self, left: Group, right: Group) -> bool:
-        """False where the two have no common refinement, as (3, 4) and (2, 6)."""
+        """Make the groups equal, or return False if they have no common refinement, as (3, 4) and (2, 6) have none."""
         while True:
             a, b = self.resolve(left), self.resolve(right)
             while a and b and a[-1] == b[-1]:
@@ -182,7 +173,7 @@ class Unifier:
 
 
 def compose(a: Term, b: Term) -> Term:
-    """The term of a·b: the input labels of a become the output labels of b."""
+    """The term of the product a·b: the input labels of a and the output labels of b are made equal."""
     b = _with_shifted_ids(b, _highest_id(a) + 1)
     unifier = Unifier(_highest_id(b))
     for axis, (left, right) in enumerate(zip(a.inp, b.out, strict=True)):
@@ -192,7 +183,7 @@ def compose(a: Term, b: Term) -> Term:
     factors = [f.relabel(unifier.resolve) for f in a.factors + b.factors]
     scale = a.scale * b.scale
     used = set(labels_of(out + inp)).union(*(f.labels for f in factors))
-    for label in set(labels_of(map(unifier.resolve, a.inp))) - used:  # summed, and nothing depends on it
+    for label in set(labels_of(map(unifier.resolve, a.inp))) - used:  # it is summed, and no factor depends on it
         scale *= label.size
     return make_term(out, inp, factors, scale)
 
@@ -202,7 +193,7 @@ def _transposed_term(term: Term) -> Term:
 
 
 def _with_fused_axis(term: Term, axis: int) -> Term:
-    """The same term with a single label of its own on that input axis."""
+    """The same term, which has on this input axis a single label that no other axis has."""
     group = term.inp[axis]
     taken = set(labels_of(term.out)) | {label for i, g in enumerate(term.inp) if i != axis for label in g}
     if not group or (len(group) == 1 and group[0] not in taken):
@@ -235,7 +226,7 @@ def traced_out(term: Term, axes) -> Term:
     out, inp, common, factors = _with_equal_indices(term, axes)
     scale = term.scale
     for label in set(labels_of(common)) - set(labels_of([*out, *inp])).union(*(f.labels for f in factors)):
-        scale *= label.size  # nothing depends on it
+        scale *= label.size  # no factor depends on it
     return make_term(out, inp, factors, scale)
 
 
@@ -252,7 +243,7 @@ def _with_equal_indices(term: Term, axes):
 
 
 def _sum_of_terms(a: Term, b: Term) -> Term:
-    """Two reduced terms of equal signature with at most one factor each, as one."""
+    """The sum of two reduced terms of the same label pattern with at most one factor each, as one term."""
     if not a.factors and not b.factors:
         return replace(a, scale=a.scale + b.scale)
     same = dict(zip(b.external_labels, a.external_labels, strict=True))  # equal but for the names
@@ -260,11 +251,11 @@ def _sum_of_terms(a: Term, b: Term) -> Term:
     return replace(a, factors=(sum_of_tensors(a.as_tensor(), b.as_tensor()),), scale=1.0)
 
 
-MAX_FACTORED_TERMS = 8
+MAX_FACTORED_TERMS = 8  # of more terms each is multiplied into one array, so that they can be added
 
 
 def merged_terms(terms: Sequence[Term]) -> list[Term]:
-    """Reduced terms; those that can be are added into one stored array that is there anyway."""
+    """The terms reduced; a term that fits into the array of another one is added to it."""
     terms = [term.reduced() for term in terms]
     if len(terms) == 1:
         return terms

@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from ..algebra.contraction import planning
-from ..algebra.factors import Label, Selection, Tensor, labels_of, tensor
+from ..algebra.factors import Label, Tensor, labels_of, tensor
 from ..algebra.jacobian import Jacobian, jacobian_of
 from ..algebra.rules import fresh_groups, from_groups
+from ..algebra.selections import Selection
 from ..algebra.terms import Term
-from .graph import Node
+from .nodes import Node
 from .plan import Edges, Plan, remaining_edges
 
 

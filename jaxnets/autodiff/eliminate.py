@@ -4,11 +4,11 @@ import warnings
 from dataclasses import replace
 
 from ..algebra.factors import Opaque, Tensor, size_of
-from ..algebra.jacobian import Jacobian, jacobian_of
-from ..algebra.rules import fresh_groups, from_groups
+from ..algebra.jacobian import Jacobian
+from ..algebra.rules import fresh_groups, from_groups, zero
 from ..errors import OpaqueError
 from .chunks import remaining_edges_in_chunks
-from .graph import Graph, Node
+from .nodes import Graph, Node, summed_by_parent
 from .plan import Edges, choose_plan, remaining_edges
 
 
@@ -48,16 +48,18 @@ def local_jacobians(graph: Graph, on_opaque: str = "allow") -> tuple[Edges, list
     wanted = set(graph.inputs)
     useful: set[Node] = set()
     edges: Edges = {}
+
+    def incoming_jacobians(node):
+        for edge in node.edges:
+            if edge.parent in useful and (local := edge.jacobian()) is not None:
+                _report_opaque(local, node, on_opaque)
+                yield edge.parent, local
+
     for node in nodes:
         if node in wanted:
             useful.add(node)
             continue
-        incoming: dict[Node, Jacobian] = {}
-        for edge in node.edges:
-            if edge.parent in useful and (local := edge.jacobian()) is not None:
-                _report_opaque(local, node, edge, on_opaque)
-                incoming[edge.parent] = incoming[edge.parent] + local if edge.parent in incoming else local
-        if incoming:
+        if incoming := summed_by_parent(incoming_jacobians(node)):
             edges[node] = incoming
             useful.add(node)
     for sink, source in zip(sinks, graph.outputs, strict=True):
@@ -72,14 +74,10 @@ def local_jacobians(graph: Graph, on_opaque: str = "allow") -> tuple[Edges, list
     return edges, [node for node in nodes if node in reached], sinks
 
 
-def zero(y, x) -> Jacobian:
-    return jacobian_of([], y.shape, x.shape, x.dtype)
-
-
 _warned: dict = {}  # Python's memory of the places that were warned of
 
 
-def _report_opaque(jacobian: Jacobian, node: Node, edge, on_opaque: str):
+def _report_opaque(jacobian: Jacobian, node: Node, on_opaque: str):
     if on_opaque == "allow":
         return
     if any(isinstance(f, Opaque) and not f.shared_rank for term in jacobian.terms for f in term.factors):

@@ -8,8 +8,6 @@ semi-public modules.
 import functools
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from types import FrameType
 
 import jax
@@ -19,73 +17,14 @@ from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import jaxprs_in_params, set_current_trace, take_current_trace
 from jax.interpreters import ad
 
-from ..algebra.jacobian import Jacobian
 from ..algebra.rules import identity
-from ..layers.layer import Layer
+from ..layers.checks import is_floating
 from ..layers.marker import bind, layer_p, product_p, with_absent_arguments, with_rules
-from .primitives import BoundPrimitive, opaque_rules, rules_for
+from .nodes import Edge, Graph, LocalFunction, Node
+from .opaque import BoundPrimitive, opaque_rules
+from .primitives import rules_for
 
 INLINED = {"jit", "remat2", "eval_jaxpr"}  # calls of a jaxpr; before jax 0.12 some reach `process_call`
-
-
-@dataclass(eq=False, repr=False)
-class Edge:
-    """∂(node)/∂(parent), computed when asked for; `argument` is the parent's name in the node's layer."""
-
-    parent: "Node"
-    argument: str
-    jacobian: Callable[[], Jacobian | None]
-
-
-@dataclass(eq=False, repr=False)
-class LocalFunction:
-    """What made a node, for second derivatives: `push(point, tangents)` is its derivative at a point, along tangents.
-
-    `point` and the tangents belong to `parents`, the values it was made of that depend on the inputs.  `forward(*point)` is
-    the node again, a function that JAX differentiates by itself; None where the author gave a derivative alone.
-    """
-
-    push: Callable
-    forward: Callable | None
-    parents: list["Node"]
-    point: list[jax.Array]
-
-
-@dataclass(eq=False, repr=False)
-class Node:
-    """A value that depends on the inputs: what made it, and its edges to the values it was made of."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: object
-    edges: list[Edge] = field(default_factory=list)
-    source: str = ""
-    local: LocalFunction | None = None  # of graphs that are read with `second_order`
-    layer: Layer | None = None  # None for a primitive of JAX
-
-
-@dataclass(eq=False, repr=False)
-class Graph:
-    """Inputs and outputs of a traced function; an output that depends on no input has node None."""
-
-    inputs: list[Node]
-    outputs: list[Node | None]
-    values: list[jax.Array]
-
-    def topological_nodes(self) -> list[Node]:
-        """The nodes from inputs to outputs, every node after its parents."""
-        order: list[Node] = []
-        seen: set[Node] = set()
-        stack = [(node, False) for node in self.outputs if node is not None]
-        while stack:
-            node, done = stack.pop()
-            if done:
-                order.append(node)
-            elif node not in seen:
-                seen.add(node)
-                stack.append((node, True))
-                stack += [(edge.parent, False) for edge in reversed(node.edges)]
-        return order
 
 
 def read_graph(function, values, names, on_node=None, second_order=False) -> Graph:
@@ -133,7 +72,7 @@ def _opaque_outputs(function, values, inputs):
             for rule, x, parent in zip(row[skipped:], values, inputs, strict=True)
         ]
         local = _local_function(lambda *xs, o=o: call(*operands[:skipped], *xs)[o], values, inputs)
-        found.append((y, Node("complex", y.shape, y.dtype, edges, local=local) if _is_real(y) else None))
+        found.append((y, Node("complex", y.shape, y.dtype, edges, local=local) if is_floating(y) else None))
     return found
 
 
@@ -248,7 +187,7 @@ class _GraphTrace(core.Trace):
             return self.rebind(primitive, values, subfuns=(function, jvp), symbolic_zeros=symbolic_zeros)
 
         def tangent(value, node):
-            zero = jnp.zeros(jnp.shape(value), jax.dtypes.float0 if not _is_real(value) else jnp.result_type(value))
+            zero = jnp.zeros(jnp.shape(value), jax.dtypes.float0 if not is_floating(value) else jnp.result_type(value))
             return SymbolicZero(jax.typeof(value).to_tangent_aval()) if symbolic_zeros and node is None else zero
 
         places = [i for i, node in enumerate(nodes) if node is not None]
@@ -373,7 +312,7 @@ class _GraphTrace(core.Trace):
         for o, y in enumerate(outputs):
             if jnp.iscomplexobj(y):
                 raise _ComplexValueError
-            if not _is_real(y):
+            if not is_floating(y):
                 made.append(y)
                 continue
             edges = [
@@ -401,10 +340,6 @@ def _one_way(params) -> str:
     return ""
 
 
-def _is_real(x) -> bool:
-    return jnp.issubdtype(jnp.result_type(x), jnp.floating)
-
-
 def _is_symbolic_zero(x) -> bool:
     return isinstance(x, (SymbolicZero, ad.Zero))
 
@@ -417,4 +352,4 @@ def _user_line() -> str:
     return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""
 
 
-_LIBRARIES = (os.path.dirname(jax.__file__) + os.sep, os.path.dirname(__file__) + os.sep, "<frozen")
+_LIBRARIES = (os.path.dirname(jax.__file__) + os.sep, os.path.dirname(os.path.dirname(__file__)) + os.sep, "<frozen")

@@ -17,7 +17,7 @@ import jax
 from ..algebra.contraction import planning
 from ..algebra.factors import labels_of, size_of
 from ..algebra.jacobian import Jacobian
-from .graph import Node
+from .nodes import Node
 
 Edges = dict[Node, dict[Node, Jacobian]]  # edges[v][u] = ∂v/∂u
 ORDERS = ("auto", "forward", "reverse")

@@ -152,10 +152,15 @@ def value_and_jacobian(
     """
     run = _differentiate("value_and_jacobian", function, argnums, has_aux, on_opaque, order=order, chunk_size=chunk_size)
 
+    return _returning(function, run, lambda value, aux, jacobians: ((value, aux) if has_aux else value, jacobians))
+
+
+def _returning(function, run, select) -> Callable:
+    """What has the function's name and signature, runs `run` and returns what `select` makes of its results."""
+
     @functools.wraps(function)
     def wrapped(*args, **kwargs):
-        value, aux, jacobians = run(*args, **kwargs)
-        return ((value, aux) if has_aux else value), jacobians
+        return select(*run(*args, **kwargs))
 
     return wrapped
 
@@ -190,12 +195,7 @@ def jacobian(
     """
     run = _differentiate("jacobian", function, argnums, has_aux, on_opaque, order=order, chunk_size=chunk_size)
 
-    @functools.wraps(function)
-    def wrapped(*args, **kwargs):
-        _, aux, jacobians = run(*args, **kwargs)
-        return (jacobians, aux) if has_aux else jacobians
-
-    return wrapped
+    return _returning(function, run, lambda _, aux, jacobians: (jacobians, aux) if has_aux else jacobians)
 
 
 def value_and_grad(function: Callable, argnums: int | tuple[int, ...] = 0, *, has_aux: bool = False) -> Callable:
@@ -208,12 +208,10 @@ def value_and_grad(function: Callable, argnums: int | tuple[int, ...] = 0, *, ha
     """
     run = _differentiate("value_and_grad", function, argnums, has_aux, scalar=True)
 
-    @functools.wraps(function)
-    def wrapped(*args, **kwargs):
-        value, aux, jacobians = run(*args, **kwargs)
-        return ((value, aux) if has_aux else value), dense(jacobians, math.inf)
+    def select(value, aux, jacobians):
+        return ((value, aux) if has_aux else value), dense(jacobians, math.inf)  # as large as the argument
 
-    return wrapped
+    return _returning(function, run, select)
 
 
 def grad(function: Callable, argnums: int | tuple[int, ...] = 0, *, has_aux: bool = False) -> Callable:
@@ -224,13 +222,11 @@ def grad(function: Callable, argnums: int | tuple[int, ...] = 0, *, has_aux: boo
     """
     run = _differentiate("grad", function, argnums, has_aux, scalar=True)
 
-    @functools.wraps(function)
-    def wrapped(*args, **kwargs):
-        _, aux, jacobians = run(*args, **kwargs)
+    def select(_, aux, jacobians):
         gradient = dense(jacobians, math.inf)  # as large as the argument
         return (gradient, aux) if has_aux else gradient
 
-    return wrapped
+    return _returning(function, run, select)
 
 
 def hessian(function: Callable, argnums: int | tuple[int, ...] = 0, *, on_opaque: str = "allow") -> Callable:
@@ -243,17 +239,10 @@ def hessian(function: Callable, argnums: int | tuple[int, ...] = 0, *, on_opaque
     """
     first = _differentiate("hessian", function, argnums, False, on_opaque)
 
-    @functools.wraps(function)
-    def slopes(*args, **kwargs):
-        return dense(first(*args, **kwargs)[2])
-
+    slopes = _returning(function, first, lambda value, aux, jacobians: dense(jacobians))
     second = _differentiate("hessian", slopes, argnums, False, on_opaque)
 
-    @functools.wraps(function)
-    def wrapped(*args, **kwargs):
-        return second(*args, **kwargs)[2]
-
-    return wrapped
+    return _returning(function, second, lambda value, aux, jacobians: jacobians)
 
 
 def without_partial(function: Callable) -> tuple[Callable, dict]:

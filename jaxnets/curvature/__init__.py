@@ -3,11 +3,12 @@
 Every quantity is algebra on the rows of a Jacobian, which `rows` holds; none knows of any layer.
 """
 
-from .gauss_newton import GaussNewton as GaussNewton
+from .determinants import logdet as logdet
 from .gauss_newton import fisher as fisher
 from .gauss_newton import ggn as ggn
 from .gauss_newton import ggn_diagonal as ggn_diagonal
 from .gauss_newton import ggn_vector_product as ggn_vector_product
+from .gauss_newton_matrix import GaussNewton as GaussNewton
 from .hessian import hessian_diagonal as hessian_diagonal
 from .hessian import hessian_vector_product as hessian_vector_product
 from .kernel import ntk as ntk
@@ -18,7 +19,6 @@ from .laplacian import divergence as divergence
 from .laplacian import laplacian as laplacian
 from .natural_gradient import natural_gradient as natural_gradient
 from .norms import jacobian_norm as jacobian_norm
-from .norms import logdet as logdet
 from .per_example import clip_per_example as clip_per_example
 from .per_example import gradient_noise_scale as gradient_noise_scale
 from .per_example import gradient_variance as gradient_variance

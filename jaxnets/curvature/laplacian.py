@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from ..algebra.jacobian import Jacobian
 from ..algebra.rules import diagonal, identity
-from ..autodiff.graph import LocalFunction, Node
+from ..autodiff.nodes import LocalFunction, Node, summed_by_parent
 from ..autodiff.transforms import jacobian, trace_graph
 from ..errors import ShapeError
 from .rows import quantity
@@ -42,10 +42,8 @@ def laplacian(f: Callable, limit: float | None = None) -> Callable:
         roots = _Roots()
         found: dict[Node, jax.Array] = {}  # Δ(node), of those where it is not 0 by structure
         for node in graph.topological_nodes():
-            edges: ByParent = {}
-            for edge in node.edges:
-                if (j := edge.jacobian()) is not None:
-                    edges[edge.parent] = edges[edge.parent] + j if edge.parent in edges else j
+            local = ((edge.parent, edge.jacobian()) for edge in node.edges)
+            edges: ByParent = summed_by_parent((parent, j) for parent, j in local if j is not None)
             roots.add(node, edges)
             parts = [j @ found[parent] for parent, j in edges.items() if parent in found]
             if node.local and not _affine(node.local):

@@ -14,7 +14,7 @@ from jax.tree_util import tree_flatten, tree_unflatten
 from ..algebra.factors import pytree
 from ..algebra.jacobian import Jacobian
 from ..autodiff.eliminate import eliminate
-from ..autodiff.graph import Edge, Node
+from ..autodiff.nodes import Edge, Node
 from ..autodiff.transforms import trace_graph
 from ..errors import ShapeError
 

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from ..algebra.factors import pytree
 from ..autodiff.transforms import grad
 from ..errors import ShapeError
-from .gauss_newton import GaussNewton, gauss_newton
+from .gauss_newton import gauss_newton
+from .gauss_newton_matrix import GaussNewton
 from .rows import loss_rows, outputs_and_rows, quantity, single_output
 
 

@@ -1,10 +1,12 @@
 """The modules of a network, one family a file.
 
-`layer` is the decorator that makes a layer of a forward function and its Jacobian, `marker` how JAX sees a layer, and
-`samples` the kinds of arguments that show one.
+`layer` has the decorator that makes a layer of a forward function and its Jacobian, `marker` shows layers to JAX,
+`samples` has kinds of arguments for examples, and `checks` checks arguments.  Files that end in `operators`, `operator` or
+`common`, and `windows`, hold what several layers and JAX's own primitives share.
 """
 
 from .attention import *
+from .batch_norm import *
 from .combine import *
 from .conv import *
 from .dropout import *
@@ -13,6 +15,7 @@ from .gated import *
 from .layer import LAYERS as LAYERS
 from .layer import Layer as Layer
 from .layer import layer as layer
+from .lengths import *
 from .linear import *
 from .marker import with_rules as with_rules
 from .normalize import *

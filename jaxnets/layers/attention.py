@@ -6,12 +6,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..algebra.factors import Tensor
-from ..algebra.rules import fresh_groups, from_groups
+from ..algebra.rules import fresh_groups, from_groups, zero
 from ..errors import ShapeError
-from .elementwise import check_number
+from .checks import check_broadcasts, check_number
 from .layer import layer
 from .linear import linear
-from .normalize import check_broadcasts, zero
 from .samples import Example
 from .softmax import SoftmaxOperator, softmax
 

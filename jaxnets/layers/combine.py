@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..algebra.factors import Label, Slice
+from ..algebra.factors import Label
 from ..algebra.rules import axis_names, diagonal, fresh_groups, from_groups, identity, placed, regroup, scaled, sliced
+from ..algebra.selections import Slice
 from ..errors import ShapeError
-from .layer import check_axis, layer
+from .checks import check_axis
+from .layer import layer
 from .samples import Example
 
 __all__ = ["duplicate", "add", "subtract", "multiply", "maximum", "minimum", "concatenate", "stack", "split", "flatten"]
@@ -127,10 +129,15 @@ def concatenate(*xs: Float[Array, "..."], axis: int = -1) -> Float[Array, "..."]
     return jnp.concatenate(xs, axis)
 
 
-@concatenate.jacobian
-def _(y, *xs, axis):
+def concatenate_rules(y, xs, axis):
+    """Every x is a part of y: where the one before it ends, it begins."""
     ends = itertools.accumulate(x.shape[axis] for x in xs)
     return tuple(placed({axis % y.ndim: (end - x.shape[axis], 1)}) for x, end in zip(xs, ends, strict=True))
+
+
+@concatenate.jacobian
+def _(y, *xs, axis):
+    return concatenate_rules(y, xs, axis)
 
 
 @layer(plain=True)
@@ -148,13 +155,18 @@ def stack(*xs: Float[Array, "..."], axis: int = 0) -> Float[Array, "..."]:
     return jnp.stack(xs, axis)
 
 
-@stack.jacobian
-def _(y, *xs, axis):
+def stack_rules(y, xs, axis):
+    """x_k is y at the index k of a new axis."""
     inp = fresh_groups(xs[0].shape, axis_names(xs[0].ndim))
     new = (Label(y.ndim, len(xs), "s"),)
     out = list(inp)
     out.insert(axis % y.ndim, new)
     return tuple(from_groups(out, inp, Slice(k, 1, ((), new))) for k in range(len(xs)))
+
+
+@stack.jacobian
+def _(y, *xs, axis):
+    return stack_rules(y, xs, axis)
 
 
 @layer(plain=True, example=Example((4, 6)))

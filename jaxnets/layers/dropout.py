@@ -6,8 +6,8 @@ from jaxtyping import Array, Float, Key
 
 from ..algebra.rules import diagonal, identity
 from ..errors import DTypeError
-from .elementwise import check_number
-from .layer import check_axes, layer
+from .checks import check_axes, check_share
+from .layer import layer
 from .samples import Example, RandomKey
 
 __all__ = ["dropout"]
@@ -40,9 +40,7 @@ def _divisor(rate) -> float:
 
 def _keep_mask(x, key, rate, train, shared):
     """Where x is kept, or None for everywhere."""
-    rate = check_number("dropout", "rate", rate)
-    if not 0 <= rate <= 1:
-        raise ValueError(f"dropout: rate must be between 0 and 1, got {rate}")
+    rate = check_share("dropout", "rate", rate)
     axes = check_axes("dropout", x, shared)
     if rate == 0 or not train:
         return None

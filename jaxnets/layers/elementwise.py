@@ -4,9 +4,6 @@ Values and derivatives are within 5 units of the last place, nearly always 4, wh
 said otherwise.
 """
 
-import math
-import numbers
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -27,28 +24,13 @@ from .accurate import (
     tanh_squared,
     times_sigmoid,
 )
+from .checks import check_nonzero, check_number
 from .layer import layer
 
 __all__ = [
     "identity", "tanh", "tanh_shrink", "sigmoid", "log_sigmoid", "softplus", "softsign", "elu", "selu", "celu", "silu",
     "mish", "gelu", "swish",
 ]  # fmt: skip
-
-
-def check_number(layer: str, name: str, value) -> float:
-    """A number of the configuration as a float, which takes on the dtype of the arrays; TypeError where it is none."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{layer}: {name} must be a number, got {value!r}")
-    if math.isnan(value):
-        raise ValueError(f"{layer}: {name} must be a number, got {value}")
-    return float(value)
-
-
-def _check_nonzero(layer, name, value):
-    value = check_number(layer, name, value)
-    if value == 0:
-        raise ValueError(f"{layer}: {name} must not be 0")
-    return value
 
 
 @layer
@@ -138,7 +120,7 @@ def softplus(x: Float[Array, "..."], *, beta: float = 1.0, threshold: float | No
     torch does from 20 on.  Where beta·x is not exact, its error times |beta·x| is that of y and h'.  Raises ValueError
     for a beta of 0.
     """
-    beta = _check_nonzero("softplus", "beta", beta)
+    beta = check_nonzero("softplus", "beta", beta)
     z = beta * x
     y = (jnp.where(z < 0, 0, z) + _log1p_exp_minus_abs(z)) / beta  # both choose the same side at 0
     return y if threshold is None else jnp.where(z > check_number("softplus", "threshold", threshold), x, y)
@@ -217,7 +199,7 @@ def celu(x: Float[Array, "..."], *, alpha: float = 1.0) -> Float[Array, "..."]:
 
     Where x / alpha is not exact, its error times |x / alpha| is that of h'.  Raises ValueError for an alpha of 0.
     """
-    alpha = _check_nonzero("celu", "alpha", alpha)
+    alpha = check_nonzero("celu", "alpha", alpha)
     return _exponential_linear(x, 1.0, alpha, alpha)
 
 

@@ -4,12 +4,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..algebra.factors import Label, Slice, Tensor
+from ..algebra.factors import Label, Tensor
 from ..algebra.rules import Rule, axis_names, fresh_groups, from_groups, total
+from ..algebra.selections import Slice
 from ..errors import ShapeError
 from .accurate import sigmoid_derivative, silu_derivative, times_sigmoid
+from .checks import check_axis
 from .elementwise import silu
-from .layer import check_axis, layer
+from .layer import layer
 from .samples import Example
 
 __all__ = ["glu", "swiglu"]

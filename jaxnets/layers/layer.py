@@ -1,9 +1,8 @@
-"""`@layer`: a pure forward function and, right below it, its hand-written Jacobian; arguments are checked here."""
+"""`@layer`: makes a layer of a pure forward function and the hand-written Jacobian right below it; checks its arguments."""
 
 import dataclasses
 import functools
 import inspect
-import operator
 import types
 import typing
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import numpy as np
 from ..algebra.factors import at_least_float32
 from ..algebra.jacobian import Jacobian
 from ..errors import DTypeError, RuleError, ShapeError
+from .checks import is_floating
 from .marker import bind
 from .samples import Example
 
@@ -31,7 +31,7 @@ DTYPE_WORDS = {jnp.floating: "floating", jnp.bool_: "bool", jax.dtypes.prng_key:
 
 
 class Layer(Generic[P, R]):
-    """A forward function with its Jacobian rule.  Call it as the function; `rule` is None until `.jacobian` gave one."""
+    """A forward function with its Jacobian rule.  It is called as the function; `rule` is None until `.jacobian` sets it."""
 
     def __init__(self, forward: Callable[P, R], plain: bool = False, example: Example | None = None):
         functools.update_wrapper(self, forward)
@@ -41,7 +41,7 @@ class Layer(Generic[P, R]):
         self.hessian_rule: Callable | None = None
         try:
             self.signature = inspect.signature(forward, eval_str=True)
-        except NameError:  # an annotation that names what is not there: no checks
+        except NameError:  # an annotation has a name that does not exist, so nothing can be checked
             self.signature = inspect.signature(forward)
         self.many_outputs = typing.get_origin(self.signature.return_annotation) is tuple
         known = LAYERS.get(self.name)
@@ -50,14 +50,17 @@ class Layer(Generic[P, R]):
         LAYERS[self.name] = self
 
     def jacobian(self, rule: Callable) -> Callable:
-        """Register `rule(y, *args, **config)`: a tuple with one rule an argument; of such tuples where outputs are many."""
-        if self.rule is not None and rule.__module__ != "__main__":  # a notebook's cell may run again
+        """Register `rule(y, *args, **config)`.
+
+        It returns a tuple with one rule for each argument, or a tuple of such tuples if there are several outputs.
+        """
+        if self.rule is not None and rule.__module__ != "__main__":  # the cell of a notebook may run again
             raise RuleError(f"layer '{self.name}' already has a Jacobian rule")
         self.rule = rule
         return rule
 
     def hessian(self, rule: Callable) -> Callable:
-        """Register `rule(y, *args, **config)` of a loss: its Hessian by the predictions, and a root S, S Sᵀ = H, or None."""
+        """Register `rule(y, *args, **config)` of a loss: the Hessian H by the predictions, and S with S Sᵀ = H, or None for S."""
         self.hessian_rule = rule
         return rule
 
@@ -68,7 +71,7 @@ class Layer(Generic[P, R]):
         return tuple(out) if self.many_outputs else out[0]  # type: ignore[return-value]
 
     def __get__(self, instance, owner=None):
-        """As an attribute of a class, a layer is a method, like any function."""
+        """As an attribute of a class a layer is a method, like any function."""
         return self if instance is None else types.MethodType(self, instance)
 
     def arguments(self, *args, **kwargs) -> tuple[list, tuple[tuple[str, typing.Any], ...]]:
@@ -123,17 +126,17 @@ class Layer(Generic[P, R]):
 
     @property
     def leading_string(self) -> str | None:
-        """The static argument that is a text, which may come first."""
+        """The name of the static argument that is a string and may come first."""
         static = (p for p in self.signature.parameters.values() if p.kind is p.KEYWORD_ONLY)
         return next((p.name for p in static if p.annotation is str), None)
 
     @property
     def takes_key(self) -> bool:
-        """Whether it takes a key."""
+        """Whether one of its arguments is a key of `jax.random`."""
         return any("Key[" in str(p.annotation) for p in self.signature.parameters.values())
 
     def argument_names(self, count) -> list[str]:
-        """The names of `count` positional arguments: those of `*xs` are xs1, xs2, …"""
+        """The names of `count` positional arguments; those of `*xs` are xs1, xs2, …"""
         names: list[str] = []
         for p in self.signature.parameters.values():
             if p.kind is p.VAR_POSITIONAL:
@@ -143,7 +146,7 @@ class Layer(Generic[P, R]):
         return names
 
     def annotation(self, name: str):
-        """The dtype kind, the dimension names and whether None may stand for an argument; from its annotation, or None."""
+        """From the annotation of an argument the kind of dtype, the names of axes and whether None is allowed; or None."""
         parameters = self.signature.parameters
         many = (p for p in parameters.values() if p.kind is p.VAR_POSITIONAL)
         hint = (parameters.get(name) or next(many)).annotation
@@ -154,7 +157,7 @@ class Layer(Generic[P, R]):
         return None
 
     def _as_array(self, name, value):
-        """An argument as an array; keys of `jax.random` may be of the old kind."""
+        """An argument as an array; legacy keys of `jax.random` are accepted."""
         what = f"{self.name}: argument '{name}'"
         if isinstance(value, (list, tuple)):
             raise DTypeError(f"{what} is a {type(value).__name__}; pass arrays, one by one")
@@ -168,7 +171,7 @@ class Layer(Generic[P, R]):
         return value
 
     def _check_annotations(self, names, arrays):
-        """Compare the arrays with the jaxtyping annotations of the forward function."""
+        """Raise DTypeError or ShapeError if arrays do not fit the jaxtyping annotations of the forward function."""
         sizes: dict[str, tuple[int, str]] = {}
         broadcast: dict[str, tuple[int, ...]] = {}
         for name, array in zip(names, arrays, strict=True):
@@ -215,8 +218,8 @@ def layer(forward: Callable | None = None, *, plain: bool = False, example: Exam
     """Make a layer of a pure function of arrays (positional) and static configuration (keyword-only).
 
     Forward and rule get float16 and bfloat16 arguments as float32, and their results are rounded once.  `plain` layers
-    get them as they are: sums and products that take care of it themselves, or move numbers about.  `example` shows
-    the layer where its annotations do not tell how.
+    get them as they are: they only move numbers, or are sums and products that accumulate in float32 themselves.
+    `example` has arguments with which to show the layer, if the annotations are not enough to make some.
 
     >>> @jn.layer
     ... def cube(x):
@@ -233,18 +236,19 @@ def layer(forward: Callable | None = None, *, plain: bool = False, example: Exam
 
 
 def sixteen_bit_dtype(args):
-    """The dtype of results of 16-bit floating arguments, else None."""
-    floats = [a for a in args if _is_float(a)]
+    """The dtype of the result if the floating arguments give one of 16 bits, else None."""
+    floats = [a for a in args if is_floating(a)]
     dtype = jnp.result_type(*floats) if floats else None
     return dtype if floats and jnp.finfo(dtype).bits == 16 else None
 
 
 def args_at_least_float32(args) -> list:
-    return [at_least_float32(a) if _is_float(a) else a for a in args]
+    """The arguments, of which floating ones are float32 or wider."""
+    return [at_least_float32(a) if is_floating(a) else a for a in args]
 
 
 def in_float32(function: Callable) -> Callable:
-    """The function with 16-bit floating arguments widened, and its results rounded to what they would have been."""
+    """The function in float32 where its arguments have 16 bits; its results are rounded to the dtype of the arguments."""
 
     @functools.wraps(function)
     def call(*args, **config):
@@ -252,53 +256,18 @@ def in_float32(function: Callable) -> Callable:
         if target is None:
             return function(*args, **config)
         out = function(*args_at_least_float32(args), **config)
-        return jax.tree.map(lambda a: a.astype(target) if _is_float(a) else a, out)
+        return jax.tree.map(lambda a: a.astype(target) if is_floating(a) else a, out)
 
     return call
 
 
-def _is_float(x) -> bool:
-    return x is not None and jnp.issubdtype(jnp.result_type(x), jnp.floating)
-
-
 def is_variadic(dim: str) -> bool:
-    """Whether a dimension of an annotation stands for any number of axes: "...", or "*#s" where they broadcast."""
+    """Whether a dimension of an annotation stands for any number of axes: "...", or "*#s" if they broadcast."""
     return dim == "..." or dim.startswith("*")
 
 
-def check_axis(layer: str, x, axis, name: str = "axis") -> int:
-    """An axis of x as an integer from 0; TypeError or ShapeError where it is none."""
-    try:
-        number = operator.index(axis)
-    except TypeError:
-        raise TypeError(f"{layer}: {name} must be an integer, got {axis!r}") from None
-    if not -x.ndim <= number < x.ndim:
-        raise ShapeError(f"{layer}: {name} {axis} is no axis of an array of shape {x.shape}")
-    return number % x.ndim
-
-
-def check_axes(layer: str, x, axis) -> tuple[int, ...]:
-    """The axes that `axis` means: one, several, or all for None."""
-    if axis is None:
-        return tuple(range(x.ndim))
-    axes = [check_axis(layer, x, a) for a in (axis if isinstance(axis, tuple) else (axis,))]
-    if len(set(axes)) < len(axes):
-        raise ShapeError(f"{layer}: axis {axis} names an axis of an array of shape {x.shape} twice")
-    return tuple(axes)
-
-
-def check_range(layer: str, name: str, indices, size: int, ignored: int | None = None):
-    """ValueError for an index that is not from 0 to below `size`, where its value is known."""
-    if isinstance(indices, jax.core.Tracer):
-        return
-    known = np.asarray(indices)
-    wrong = ((known < 0) | (known >= size)) & (known != ignored)
-    if wrong.any():
-        raise ValueError(f"{layer}: argument '{name}' has {known[wrong][0]}, expected 0 to {size - 1}")
-
-
 def _hashable(value):
-    """Lists of configuration as tuples, so that it can be hashed; numbers of NumPy as Python's, which widen no array."""
+    """A value that can be hashed: lists become tuples, and NumPy's numbers become Python's, which widen no array."""
     if isinstance(value, (list, tuple)):
         return tuple(map(_hashable, value))
     return value.item() if isinstance(value, np.generic) else value

@@ -7,11 +7,13 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 from opt_einsum.parser import parse_einsum_input
 
-from ..algebra.factors import Label, Selection, Tensor
+from ..algebra.factors import Label, Tensor
 from ..algebra.rules import axis_names, fresh_groups, from_groups
 from ..algebra.rules import einsum as einsum_rule
+from ..algebra.selections import Selection
 from ..errors import ShapeError
-from .layer import Layer, check_range, layer
+from .checks import check_range
+from .layer import Layer, layer
 from .samples import Example
 
 __all__ = ["linear", "bilinear", "matmul", "einsum", "embedding"]

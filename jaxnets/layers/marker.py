@@ -1,8 +1,9 @@
-"""The two JAX primitives behind layers.  Together with graph.py the only place that uses JAX's semi-public modules.
+"""The two JAX primitives behind layers.  Only this file and graph.py use JAX's semi-public modules.
 
-`layer_p` marks a layer: every one of its rules runs the forward function, so JAX's transformations see through it, and
-`jax.grad` of a layer is autodiff's own answer; the graph reader sees the layer and uses its rule.  `product_p` is the
-product of a Jacobian with an array: JAX differentiates, transposes and batches it into products with the same Jacobian.
+`layer_p` marks a layer.  All of its rules for JAX run the forward function, so JAX's transformations see through it, and
+`jax.grad` of a layer is autodiff's own answer.  The graph reader sees the layer and uses its hand-written rule.
+`product_p` is the product of a Jacobian with an array.  JAX differentiates, transposes and batches it into products with
+the same Jacobian.
 """
 
 import functools
@@ -20,7 +21,7 @@ layer_p.multiple_results = True
 
 
 def with_absent_arguments(arrays, present) -> list:
-    """Put the None arguments back."""
+    """The arguments with None where one was not given."""
     arrays = iter(arrays)
     return [next(arrays) if there else None for there in present]
 
@@ -36,7 +37,7 @@ def _abstract_eval(run, *avals, **params):
 
 
 def _moving_only(run, primals, tangents):
-    """`run` as a function of those arguments that have a tangent, these arguments, and their tangents."""
+    """`run` as a function of the arguments that have a tangent, these arguments, and their tangents."""
     moving = [i for i, t in enumerate(tangents) if not isinstance(t, ad.Zero)]
 
     def some(*changed):
@@ -64,7 +65,7 @@ batching.primitive_batchers[layer_p] = _batch
 mlir.register_lowering(layer_p, mlir.lower_fun(_forward, multiple_results=True))
 
 
-# Products with a Jacobian: leaves are the arrays of the Jacobian, `maps` the axes of every vmap around.
+# In products with a Jacobian `leaves` are the arrays of the Jacobian, and `maps` has the axes of every vmap around it.
 
 product_p = Primitive("jacobian_product")
 
@@ -118,11 +119,11 @@ _rules_in_jax = jax.make_user_context(False)
 
 
 def with_rules(function: Callable) -> Callable:
-    """The same function, whose layers give their hand-written Jacobians to JAX's own transformations.
+    """The same function, in which JAX's own transformations use the layers' hand-written Jacobians.
 
-    `jax.grad`, `jacfwd`, `jacrev`, `jvp` and `vjp` of the result are as accurate as `jaxnets.grad`, in the time of JAX's
-    own: a layer becomes a `jax.custom_jvp` whose tangent is J @ v, transposed u @ J.  Layers that are plain sums and
-    products, where autodiff loses nothing, stay as they are.  Works under `jit`, `vmap` and control flow inside.
+    `jax.grad`, `jacfwd`, `jacrev`, `jvp` and `vjp` of the result are as accurate as `jaxnets.grad`, and as fast as JAX's
+    own: a layer becomes a `jax.custom_jvp` whose tangent is J @ v and whose transpose is u @ J.  Layers that are plain sums
+    and products, where autodiff loses no accuracy, stay as they are.  Works under `jit` and `vmap`, and with control flow.
 
     >>> f = jn.with_rules(lambda x: jn.log_softmax(x)[0])
     >>> f"{jax.grad(f)(jnp.array([40.0, 0.0]))[0]:.4g}"

@@ -6,8 +6,8 @@ from jaxtyping import Array, Float
 from ..algebra.factors import Tensor
 from ..algebra.rules import axis_names, diagonal, fresh_groups, from_groups
 from ..errors import ShapeError
-from .elementwise import check_number
-from .layer import check_axis, layer
+from .checks import check_axis, check_number
+from .layer import layer
 from .samples import Example
 
 __all__ = [

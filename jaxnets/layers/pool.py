@@ -1,27 +1,20 @@
-"""Pooling: the largest entry or the mean of windows.
-
-A window is a product of windows along each axis of space, given by a table: its row p lists the places of window p, and
-what lies outside is padding.  So maxima and sums are taken along one axis after the other, and the Jacobian of a mean is
-a product of small matrices, one an axis.
-"""
+"""Pooling: the largest entry or the mean of windows."""
 
 import math
 
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Array, Float
 
-from ..algebra.factors import Label, Selection, Tensor, labels_of
-from ..algebra.rules import axis_names, first_largest, fresh_groups, from_groups
+from ..algebra.rules import first_largest, from_groups
 from ..errors import ShapeError
-from .conv import Numbers, check_per_axis
+from .checks import check_per_axis
+from .conv import Numbers
 from .layer import layer
 from .samples import Example
+from .windows import largest_in_windows, mean_rule, selection_rule, space_and_batch_labels, window_means
 
 __all__ = ["max_pool", "adaptive_max_pool", "global_max_pool", "avg_pool", "adaptive_avg_pool", "global_avg_pool"]
-
-# --- windows ------------------------------------------------------------------------------------------------------
 
 
 def _pooled_rank(layer: str, x, name: str, value) -> int:
@@ -70,50 +63,6 @@ def _adaptive_window_tables(layer: str, x, output_size) -> list[np.ndarray]:
         table = first + np.arange(np.max(end - first))
         tables.append(np.where(table < end, table, n))
     return tables
-
-
-def _take_places(x, axis: int, places, outside):
-    """x at some places of an axis, and `outside` where they are none of it."""
-    steps = set(np.diff(places).tolist()) or {1}
-    if len(steps) > 1 or 0 in steps:
-        return jnp.take(x, places, axis, mode="fill", fill_value=outside)
-    low, high = max(0, -int(places[0])), max(0, int(places[-1]) + 1 - x.shape[axis])
-    edges = [(0, 0, 0)] * axis + [(low, high, 0)] + [(0, 0, 0)] * (x.ndim - axis - 1)
-    x = lax.pad(x, jnp.asarray(outside, x.dtype), edges) if low or high else x
-    return lax.slice_in_dim(x, int(places[0]) + low, int(places[-1]) + low + 1, steps.pop(), axis)
-
-
-# --- maxima -------------------------------------------------------------------------------------------------------
-
-
-def largest_in_windows(x, tables):
-    """The largest entry of each window and its place in x's space, row-major: the first of several, or the first NaN.
-
-    The place is −1 for a window of padding alone, whose largest entry is −∞.
-    """
-    space = x.shape[x.ndim - len(tables) :]
-    place = jnp.broadcast_to(jnp.arange(math.prod(space), dtype=jnp.int32).reshape(space), x.shape)
-    for axis, table in zip(range(x.ndim - 1, -1, -1), reversed(tables), strict=False):
-        columns = [(_take_places(x, axis, column, -jnp.inf), _take_places(place, axis, column, -1)) for column in table.T]
-        x, place = columns[0]
-        for entry, at in columns[1:]:
-            better = (place < 0) | (~(entry <= x) & ~jnp.isnan(x))
-            x, place = jnp.where(better, entry, x), jnp.where(better, at, place)
-    return x, place
-
-
-def selection_rule(x, index, rank: int):
-    """The rule of picking entries of x's last `rank` axes, those that `index` names."""
-    inp, out, lead = _pooling_labels(x, index, rank)
-    return from_groups((*lead, *out), (*lead, *inp), Selection(index, (*lead, *out, labels_of(inp)), "k"))
-
-
-def _pooling_labels(x, y, rank: int):
-    """Labels of the axes of space of x, of those of y, and of the axes before, which both have."""
-    lead = x.shape[: x.ndim - rank]
-    names = [*axis_names(len(lead), "c"), *[*"uvt", *[""] * rank][:rank], *"pqr"]
-    labels = fresh_groups((*x.shape, *y.shape[len(lead) :]), names)
-    return labels[len(lead) : x.ndim], labels[x.ndim :], labels[: len(lead)]
 
 
 @layer(plain=True, example=Example((4, 3, 6, 8), kernel_size=2))
@@ -183,37 +132,6 @@ def _with_one_space_axis(layer: str, x):
     return x.reshape(*x.shape[:2], math.prod(x.shape[2:]))
 
 
-# --- means --------------------------------------------------------------------------------------------------------
-
-
-def _window_means(x, tables, divisors):
-    """The sum over each window, divided by its divisor along each axis."""
-    first = x.ndim - len(tables)
-    for a, table in enumerate(tables):
-        columns = [_take_places(x, first + a, column, 0) for column in table.T]
-        x = sum(columns[1:], columns[0])
-    whole = np.asarray(1.0)
-    for divisor in divisors:
-        whole = whole[..., None] * divisor
-    return x / jnp.asarray(whole, x.dtype)
-
-
-def mean_rule(y, x, tables, divisors):
-    """One matrix an axis; none where the windows tile it, then an index of x is that of a window and one inside."""
-    inp, out, lead = _pooling_labels(x, y, len(tables))
-    inp, factors, scale = list(inp), [], 1.0
-    for a, (table, divisor) in enumerate(zip(tables, divisors, strict=True)):
-        n, (p, k) = x.shape[a - len(tables)], table.shape
-        if p * k == n and (table.reshape(-1) == np.arange(n)).all():
-            inp[a] = (*out[a], Label(x.ndim + y.ndim + a, k, "klm"[a % 3]))
-            scale /= divisor[0]
-        else:
-            hits = (table[:, :, None] == np.arange(n)).sum(1)
-            matrix = jnp.asarray(hits / divisor[:, None], y.dtype)
-            factors.append(Tensor(matrix, (out[a], inp[a]), "ABC"[a % 3]))
-    return from_groups((*lead, *out), (*lead, *inp), *factors, scale=scale)
-
-
 @layer(example=Example((4, 3, 6, 8), kernel_size=3, stride=2, padding=1))
 def avg_pool(
     x: Float[Array, "..."],
@@ -236,7 +154,7 @@ def avg_pool(
     or in the padding before; what is beyond the padding is never counted.
     """
     tables = _window_tables("avg_pool", x, kernel_size, stride, padding, 1, ceil_mode)
-    return _window_means(x, tables, _divisors(x, tables, padding, count_include_pad, divisor_override))
+    return window_means(x, tables, _divisors(x, tables, padding, count_include_pad, divisor_override))
 
 
 @avg_pool.jacobian
@@ -254,9 +172,8 @@ def _divisors(x, tables, padding, count_include_pad, divisor_override) -> list[n
             raise ValueError("avg_pool: divisor_override must not be 0")
         first, *others = (np.ones(len(table)) for table in tables)
         return [first * divisor_override, *others]
-    return _places_counted(
-        x, tables, check_per_axis("avg_pool", "padding", padding if count_include_pad else 0, len(tables), 0)
-    )
+    pads = check_per_axis("avg_pool", "padding", padding if count_include_pad else 0, len(tables), 0)
+    return _places_counted(x, tables, pads)
 
 
 def _places_counted(x, tables, pads) -> list[np.ndarray]:
@@ -275,7 +192,7 @@ def adaptive_avg_pool(x: Float[Array, "..."], *, output_size: int | tuple[int | 
     of x is kept.
     """
     tables = _adaptive_window_tables("adaptive_avg_pool", x, output_size)
-    return _window_means(x, tables, _places_counted(x, tables, [0] * len(tables)))
+    return window_means(x, tables, _places_counted(x, tables, [0] * len(tables)))
 
 
 @adaptive_avg_pool.jacobian
@@ -295,5 +212,5 @@ def global_avg_pool(x: Float[Array, "b c u ..."]) -> Float[Array, "b c"]:
 
 @global_avg_pool.jacobian
 def _(y, x):
-    inp, _, lead = _pooling_labels(x, y, x.ndim - 2)
+    inp, _, lead = space_and_batch_labels(x, y, x.ndim - 2)
     return (from_groups(lead, (*lead, *inp), scale=1 / math.prod(x.shape[2:])),)

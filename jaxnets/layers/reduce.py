@@ -5,22 +5,21 @@ count, whatever they hold.
 """
 
 import jax.numpy as jnp
-import numpy as np
-from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from ..algebra.factors import Tensor
 from ..algebra.rules import Rule, axis_names, fresh_groups, from_groups
 from ..errors import ShapeError
-from .layer import check_axes, layer
+from .checks import check_axes, check_broadcasts
+from .layer import layer
 from .softmax import masked_rows, most_likely_mask, sum_of_others
 
-__all__ = ["sum", "mean", "max", "logsumexp", "l2_norm", "cosine_similarity"]
+__all__ = ["sum", "mean", "max", "logsumexp"]
 
 Axis = int | tuple[int, ...] | None
 
 
-def _weighted_sum_rule(x, axis, keepdims, *factors, scale=1.0) -> Rule:
+def weighted_sum_rule(x, axis, keepdims, *factors, scale=1.0) -> Rule:
     """The rule of a sum over some axes, weighted by factors over all axes of x."""
     axes = check_axes("sum", x, axis)
     inp = fresh_groups(x.shape, axis_names(x.ndim))
@@ -32,12 +31,8 @@ def _full_mask(name, x, where):
     """The mask in the shape of x, or None."""
     if where is None:
         return None
-    try:
-        if np.broadcast_shapes(x.shape, where.shape) == x.shape:
-            return jnp.broadcast_to(where, x.shape)
-    except ValueError:
-        pass
-    raise ShapeError(f"{name}: argument 'where' has shape {where.shape}, expected one that broadcasts to {x.shape}")
+    check_broadcasts(name, "where", where, x.shape)
+    return jnp.broadcast_to(where, x.shape)
 
 
 def _with_masked_as(name, x, where, value):
@@ -60,7 +55,7 @@ def sum(  # noqa: A001
 @sum.jacobian
 def _(y, x, where, *, axis, keepdims):
     mask = [] if where is None else [(_full_mask("sum", x, where).astype(x.dtype), "m")]
-    return _weighted_sum_rule(x, axis, keepdims, *mask), None
+    return weighted_sum_rule(x, axis, keepdims, *mask), None
 
 
 @layer
@@ -83,10 +78,10 @@ def mean(
 @mean.jacobian
 def _(y, x, where, *, axis, keepdims):
     if where is None:
-        return _weighted_sum_rule(x, axis, keepdims, scale=y.size / x.size if x.size else 1.0), None
+        return weighted_sum_rule(x, axis, keepdims, scale=y.size / x.size if x.size else 1.0), None
     mask = _full_mask("mean", x, where).astype(x.dtype)
     count = jnp.sum(mask, check_axes("mean", x, axis), keepdims=True)
-    return _weighted_sum_rule(x, axis, keepdims, (mask / jnp.maximum(count, 1), "m/n")), None
+    return weighted_sum_rule(x, axis, keepdims, (mask / jnp.maximum(count, 1), "m/n")), None
 
 
 @layer
@@ -111,7 +106,7 @@ def _(y, x, where, *, axis, keepdims):
     mask = _full_mask("max", x, where)
     hit = x == (y if keepdims else jnp.expand_dims(y, axes))
     hit = (hit if mask is None else hit & mask).astype(x.dtype)
-    return _weighted_sum_rule(x, axis, keepdims, (hit / jnp.maximum(jnp.sum(hit, axes, keepdims=True), 1), "m")), None
+    return weighted_sum_rule(x, axis, keepdims, (hit / jnp.maximum(jnp.sum(hit, axes, keepdims=True), 1), "m")), None
 
 
 @layer
@@ -143,70 +138,4 @@ def _(y, x, where, *, axis, keepdims):
     rows, back = masked_rows("logsumexp", x, where, axis)
     _, e = _exponentials(rows)
     total = jnp.sum(e, -1, keepdims=True)
-    return _weighted_sum_rule(x, axis, keepdims, (back(e / jnp.where(total > 0, total, 1)), "p")), None
-
-
-@layer
-def l2_norm(x: Float[Array, "..."], *, axis: Axis = None, keepdims: bool = False) -> Float[Array, "..."]:
-    """Euclidean length  y = √Σ x²  along `axis`.
-
-    ∂y/∂x[b,i] = x/y[b,i],  0 at the zero vector
-
-    Squares are taken of x divided by its largest entry, so that they neither overflow nor vanish.
-    """
-    axes = check_axes("l2_norm", x, axis)
-    scale, squares = scale_and_squares(x, axes)
-    y = jnp.where(squares == 0, 0, scale * jnp.sqrt(jnp.where(squares == 0, 1, squares)))
-    return y if keepdims else jnp.squeeze(y, axes)
-
-
-def scale_and_squares(x, axes):
-    """A scale c and Σ (x / c)²."""
-    largest = lax.stop_gradient(jnp.max(jnp.abs(x), axes, keepdims=True, initial=0))
-    scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
-    return scale, jnp.sum(jnp.square(x / scale), axes, keepdims=True)
-
-
-@l2_norm.jacobian
-def _(y, x, *, axis, keepdims):
-    scale, squares = scale_and_squares(x, check_axes("l2_norm", x, axis))
-    return (_weighted_sum_rule(x, axis, keepdims, (x / scale / jnp.sqrt(jnp.where(squares == 0, 1, squares)), "x/y")),)
-
-
-@layer
-def cosine_similarity(
-    x1: Float[Array, "*s"], x2: Float[Array, "*s"], *, axis: int = -1, eps: float = 1e-8
-) -> Float[Array, "..."]:
-    """Cosine of the angle  y = Σ x1 x2 / (max(|x1|, eps) max(|x2|, eps))  along `axis`.
-
-    ∂y[b]/∂x1[b,i] = s1[b,i]     ∂y[b]/∂x2[b,i] = s2[b,i],  s1 = (x2/|x2| − y x1/|x1|) / |x1|, s2 alike
-
-    The cosine with a zero vector is 0.  A length up to `eps` counts as the constant `eps`.
-    """
-    if x1.shape != x2.shape:
-        raise ShapeError(f"cosine_similarity: argument 'x2' has shape {x2.shape}, expected {x1.shape} as 'x1'")
-    axes = check_axes("cosine_similarity", x1, axis)
-    return jnp.sum(_unit_vectors(x1, axes, eps)[0] * _unit_vectors(x2, axes, eps)[0], axes)
-
-
-def _unit_vectors(x, axes, eps):
-    """x / max(|x|, eps), the divisor, and where it is constant."""
-    scale, squares = scale_and_squares(x, axes)
-    length = scale * jnp.sqrt(jnp.where(squares == 0, 1, squares))
-    constant = (squares == 0) | (length <= eps)
-    divisor = jnp.where(constant, eps, length)
-    return x / divisor, divisor, constant
-
-
-@cosine_similarity.jacobian
-def _(y, x1, x2, *, axis, eps):
-    axes = check_axes("cosine_similarity", x1, axis)
-    y = jnp.expand_dims(y, axes)
-    units = [_unit_vectors(x, axes, eps) for x in (x1, x2)]
-
-    def slope(own, other):
-        unit, divisor, constant = own
-        return (other[0] - jnp.where(constant, 0, y * unit)) / divisor
-
-    first, second = slope(*units), slope(*units[::-1])
-    return _weighted_sum_rule(x1, axis, False, (first, "s1")), _weighted_sum_rule(x2, axis, False, (second, "s2"))
+    return weighted_sum_rule(x, axis, keepdims, (back(e / jnp.where(total > 0, total, 1)), "p")), None

@@ -1,6 +1,6 @@
-"""Kinds of arguments: with what numbers a layer is shown, compared and tested.
+"""Kinds of arguments, from which the examples are made that layers are shown, compared and tested with.
 
-Each kind makes its values from standard normal numbers of its shape, so that whoever draws them decides how.
+Each kind makes its values from standard normal numbers of its shape, so that the caller decides how these are drawn.
 """
 
 import dataclasses
@@ -16,10 +16,11 @@ class Real:
     """Any real numbers."""
 
     shape: tuple[int, ...]
-    letter: ClassVar[str] = ""
-    differentiable: ClassVar[bool] = True  # whether such an argument may be differentiated
+    letter: ClassVar[str] = ""  # stands for the kind in the names of tests
+    differentiable: ClassVar[bool] = True  # whether a derivative by such an argument makes sense
 
     def from_normal(self, normal):
+        """Values of this kind, from standard normal numbers of its shape."""
         return normal
 
 
@@ -105,7 +106,7 @@ class RandomKey(Real):
 
 
 class Example:
-    """Arguments (kinds, shapes of real numbers, or None) and configuration that show a layer."""
+    """Arguments and configuration with which to show a layer; a shape stands for real numbers, None for no argument."""
 
     def __init__(self, *arguments: Real | tuple[int, ...] | None, **config: Any):
         self.arguments = tuple(Real(a) if isinstance(a, tuple) else a for a in arguments)

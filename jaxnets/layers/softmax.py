@@ -12,10 +12,11 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from ..algebra.factors import Group, Label, Operator, Tensor, applied_to_rows, at_least_float32, pytree
+from ..algebra.factors import Group, Label, Tensor, applied_to_rows, at_least_float32, pytree
 from ..algebra.rules import axis_names, first_largest, fresh_groups, from_groups
-from ..errors import ShapeError
-from .layer import check_axes, layer
+from .checks import check_axes, check_broadcasts
+from .layer import layer
+from .row_operator import RowOperator
 
 __all__ = ["softmax", "softmin", "log_softmax"]
 
@@ -35,21 +36,13 @@ def sum_of_others(p, own):
     return jnp.sum(jnp.where(own, 0, p), -1, keepdims=True)
 
 
-class _RowOperator(Operator):
-    """Common to both: `p` is [*shared, n]; the axes are the shared ones, i of the output, j of the input."""
+@pytree("p")
+class _SoftmaxKin(RowOperator):
+    """What the operators below have in common: `p`, the probabilities [*shared, n]."""
 
     p: Any
-    output_rank = 1
-
-    @property
-    def shared_rank(self):  # type: ignore[override]
-        return len(self.axes) - 2
-
-    def on_diagonal(self):
-        raise NotImplementedError
-
-    def off_diagonal(self):
-        raise NotImplementedError
+    axes: tuple[Group, ...]
+    kind = "rank-1 update"
 
     def complement(self):
         return complement(self.p, most_likely_mask(self.p))
@@ -58,23 +51,10 @@ class _RowOperator(Operator):
         """x minus its entry of the most likely class."""
         return x - jnp.sum(jnp.where(most_likely_mask(self.p), x, 0), -1, keepdims=True)
 
-    def as_tensor(self):
-        if self.axes[-1] == self.axes[-2]:
-            return Tensor(self.on_diagonal(), self.axes[:-1], self.kind)
-        return Tensor(self.array(), self.axes, self.kind)
-
-    def array(self, forward=None):
-        eye = jnp.eye(self.p.shape[-1], dtype=bool)
-        return jnp.where(eye, self.on_diagonal()[..., None], self.off_diagonal())
-
 
 @pytree("p")
-class SoftmaxOperator(_RowOperator):
+class SoftmaxOperator(_SoftmaxKin):
     """∂y[i]/∂x[j] = p[i] (δ(i,j) − p[j]), symmetric."""
-
-    p: Any
-    axes: tuple[Group, ...]
-    kind = "rank-1 update"
 
     @applied_to_rows
     def push(self, x):
@@ -95,12 +75,8 @@ class SoftmaxOperator(_RowOperator):
 
 
 @pytree("p")
-class LogSoftmaxOperator(_RowOperator):
+class LogSoftmaxOperator(_SoftmaxKin):
     """∂y[i]/∂x[j] = δ(i,j) − p[j]."""
-
-    p: Any
-    axes: tuple[Group, ...]
-    kind = "rank-1 update"
 
     @applied_to_rows
     def push(self, x):
@@ -125,12 +101,8 @@ class LogSoftmaxOperator(_RowOperator):
 
 
 @pytree("p")
-class SoftmaxRootOperator(_RowOperator):
+class SoftmaxRootOperator(_SoftmaxKin):
     """S[i,j] = √p[i] δ(i,j) − p[i] √p[j], a root of SoftmaxOperator: S Sᵀ = diag(p) − p pᵀ.  S √p = 0 and 1ᵀ S = 0."""
-
-    p: Any
-    axes: tuple[Group, ...]
-    kind = "rank-1 update"
 
     def root(self):
         return jnp.where(self.p > 0, jnp.sqrt(jnp.where(self.p > 0, self.p, 1)), 0)
@@ -182,12 +154,7 @@ def masked_rows(name, x, where, axis):
     """Rows of x with −∞ where the mask is False, and how to put rows back in place."""
     axes = check_axes(name, x, axis)
     if where is not None:
-        try:
-            fits = np.broadcast_shapes(x.shape, where.shape) == x.shape
-        except ValueError:
-            fits = False
-        if not fits:
-            raise ShapeError(f"{name}: argument 'where' has shape {where.shape}, expected one that broadcasts to {x.shape}")
+        check_broadcasts(name, "where", where, x.shape)
         x = jnp.where(where, x, -jnp.inf)
     order = [a for a in range(x.ndim) if a not in axes] + list(axes)
     return _as_rows(x, axes), lambda y: y.reshape([x.shape[a] for a in order]).transpose(np.argsort(order))

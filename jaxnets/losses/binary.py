@@ -6,9 +6,10 @@ from jaxtyping import Array, Float, Num
 
 from ..algebra.rules import diagonal
 from ..layers.accurate import minus_abs, sigmoid_derivative
+from ..layers.checks import check_broadcasts
 from ..layers.layer import layer
 from ..layers.samples import Example, Positive, Signs, Unit
-from .common import as_real, check_fits, real_targets, rule_if_real, times_or_zero
+from .common import as_real, real_targets, rule_if_real, times_or_zero
 
 __all__ = ["binary_cross_entropy", "binary_cross_entropy_with_logits", "hinge", "soft_margin"]
 
@@ -82,7 +83,7 @@ def binary_cross_entropy_with_logits(
     name = "binary_cross_entropy_with_logits"
     t = real_targets(name, predictions, targets)
     if pos_weight is not None:
-        check_fits(name, "pos_weight", pos_weight, predictions.shape)
+        check_broadcasts(name, "pos_weight", pos_weight, predictions.shape)
     above, below = _softplus_both(predictions)
     return times_or_zero(t if pos_weight is None else pos_weight * t, below) + times_or_zero(1 - t, above)
 

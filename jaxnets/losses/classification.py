@@ -5,14 +5,15 @@ import operator
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
-from ..algebra.factors import Label, Selection, Tensor
+from ..algebra.factors import Label, Tensor
 from ..algebra.rules import axis_names, einsum, fresh_groups, from_groups
+from ..algebra.selections import Selection
 from ..errors import DTypeError, ShapeError
-from ..layers.elementwise import check_number
-from ..layers.layer import check_range, layer
+from ..layers.checks import check_number, check_range, check_share, is_floating
+from ..layers.layer import layer
 from ..layers.samples import Example, Labels
 from ..layers.softmax import LogSoftmaxOperator, SoftmaxOperator, SoftmaxRootOperator, log_softmax, sum_of_others
-from .common import check_same_shape, gradient_rule, is_real, times_or_zero
+from .common import check_same_shape, gradient_rule, times_or_zero
 
 __all__ = ["nll", "cross_entropy", "multi_class_hinge"]
 
@@ -103,7 +104,7 @@ def _(y, predictions, targets, weight, *, ignore_index):
 
 def _smoothed_targets(predictions, targets, weight, ignore_index, label_smoothing):
     """The smoothed targets t, weight·t, both [..., k], and where they count."""
-    if is_real(targets):
+    if is_floating(targets):
         check_same_shape("cross_entropy", predictions=predictions, targets=targets)
         if ignore_index is not None:
             raise ValueError(f"cross_entropy: ignore_index {ignore_index} goes with labels, got probabilities")
@@ -112,9 +113,7 @@ def _smoothed_targets(predictions, targets, weight, ignore_index, label_smoothin
         labels, _ = _labels_and_ignored("cross_entropy", predictions, targets, ignore_index)
         known = labels < predictions.shape[-1]
         t = (labels[..., None] == jnp.arange(predictions.shape[-1])).astype(predictions.dtype)
-    s = check_number("cross_entropy", "label_smoothing", label_smoothing)
-    if not 0 <= s <= 1:
-        raise ValueError(f"cross_entropy: label_smoothing must be between 0 and 1, got {s}")
+    s = check_share("cross_entropy", "label_smoothing", label_smoothing)
     t = jnp.where(known[..., None], (1 - s) * t + s / max(1, t.shape[-1]), 0)
     return t, t if weight is None else weight * t, known
 
@@ -142,11 +141,11 @@ def cross_entropy(
     and its derivatives are 0.  Labels out of range raise ValueError outside `jit`, give NaN (Jacobian 0) inside.
     """
     log_p = log_softmax.forward(predictions)
-    if label_smoothing == 0 and not is_real(targets):
+    if label_smoothing == 0 and not is_floating(targets):
         return _negative_log_likelihood("cross_entropy", log_p, targets, weight, ignore_index)
     _, weighted, _ = _smoothed_targets(predictions, targets, weight, ignore_index, label_smoothing)
     y = jnp.sum(times_or_zero(weighted, -log_p), -1)
-    if is_real(targets):
+    if is_floating(targets):
         return y
     return _zero_where_ignored(y, log_p, *_labels_and_ignored("cross_entropy", log_p, targets, ignore_index))
 
@@ -155,7 +154,7 @@ def cross_entropy(
 def _(y, predictions, targets, weight, *, ignore_index, label_smoothing):
     log_p = log_softmax.forward(predictions)
     p = jnp.exp(log_p)
-    if label_smoothing == 0 and not is_real(targets):
+    if label_smoothing == 0 and not is_floating(targets):
         labels, _ = _labels_and_ignored("cross_entropy", predictions, targets, ignore_index)
         own = labels[..., None] == jnp.arange(p.shape[-1])
         slope = jnp.where(own, -sum_of_others(p, own), p)
@@ -167,7 +166,7 @@ def _(y, predictions, targets, weight, *, ignore_index, label_smoothing):
     slope = -LogSoftmaxOperator(p, fresh_groups((*p.shape, p.shape[-1]))).pull(weighted[None])[0]
     by_predictions = gradient_rule(jnp.where(known[..., None], slope, 0), "(p−t)")
     kept = (1 - label_smoothing) * (1 if weight is None else weight)
-    by_targets = gradient_rule(times_or_zero(kept, -log_p), "−log p") if is_real(targets) else None
+    by_targets = gradient_rule(times_or_zero(kept, -log_p), "−log p") if is_floating(targets) else None
     slope = jnp.where(known[..., None], times_or_zero(t, -log_p), 0)
     return by_predictions, by_targets, einsum("...", "k", (slope, "...k", "−t log p"))
 
@@ -180,7 +179,7 @@ def _(y, predictions, targets, weight, *, ignore_index, label_smoothing):
     shared, i = inp[:-1], (Label(p.ndim, p.shape[-1], "i"),)
 
     def rule(operator, total, name):
-        factors = [] if weight is None and not is_real(targets) else [Tensor(total, shared, name)]
+        factors = [] if weight is None and not is_floating(targets) else [Tensor(total, shared, name)]
         return from_groups((*shared, i), inp, *factors, operator(p, (*shared, i, inp[-1])))
 
     total = jnp.sum(weighted, -1)

@@ -1,10 +1,10 @@
 """What losses share: checks of their arguments, products in which 0·∞ is 0, rules."""
 
 import jax.numpy as jnp
-import numpy as np
 
 from ..algebra.rules import Rule, diagonal, einsum
 from ..errors import DTypeError, ShapeError
+from ..layers.checks import is_floating
 
 
 def check_same_shape(loss: str, **arrays):
@@ -15,28 +15,17 @@ def check_same_shape(loss: str, **arrays):
             raise ShapeError(f"{loss}: argument '{name}' has shape {array.shape}, expected {known.shape} as '{first}'")
 
 
-def check_fits(loss: str, name: str, array, shape):
-    """ShapeError where an array does not broadcast to a shape."""
-    try:
-        fits = np.broadcast_shapes(array.shape, shape) == tuple(shape)
-    except ValueError:
-        fits = False
-    if not fits:
-        raise ShapeError(
-            f"{loss}: argument '{name}' has shape {array.shape}, expected one that broadcasts to {tuple(shape)}"
-        )
-
-
-def is_real(array) -> bool:
-    return jnp.issubdtype(array.dtype, jnp.floating)
-
-
 def real_targets(loss: str, predictions, targets, like="predictions"):
     """Targets of the shape of the predictions, integers as real numbers."""
     check_same_shape(loss, **{like: predictions, "targets": targets})
+    check_not_complex(loss, targets)
+    return as_real(targets, predictions)
+
+
+def check_not_complex(loss: str, targets):
+    """DTypeError for complex targets."""
     if jnp.issubdtype(targets.dtype, jnp.complexfloating):
         raise DTypeError(f"{loss}: argument 'targets' has dtype {targets.dtype}, expected floating or integer")
-    return as_real(targets, predictions)
 
 
 def times_or_zero(a, b):
@@ -46,12 +35,12 @@ def times_or_zero(a, b):
 
 def as_real(targets, like):
     """Integers as real numbers: those without a sign would wrap around, small ones overflow."""
-    return targets if is_real(targets) else targets.astype(like.dtype)
+    return targets if is_floating(targets) else targets.astype(like.dtype)
 
 
 def rule_if_real(targets, rule: Rule) -> Rule | None:
     """The rule for targets, None for integers."""
-    return rule if is_real(targets) else None
+    return rule if is_floating(targets) else None
 
 
 def difference_rules(slope, name: str) -> tuple[Rule, Rule]:

@@ -6,10 +6,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from ..algebra.rules import diagonal
-from ..layers.elementwise import check_number
+from ..layers.checks import check_broadcasts, check_not_negative
 from ..layers.layer import layer
 from ..layers.samples import Example, Positive, Probabilities
-from .common import as_real, check_fits, check_same_shape, gradient_rule, real_targets, rule_if_real, times_or_zero
+from .common import as_real, check_same_shape, gradient_rule, real_targets, rule_if_real, times_or_zero
 
 __all__ = ["kl_divergence", "poisson_nll", "gaussian_nll"]
 
@@ -68,7 +68,7 @@ def poisson_nll(
 
     A count of 0 meets an expected count of 0 with loss 0.  Hessian h = exp(x), or t / (x + eps)², root √h.
     """
-    eps = _offset("poisson_nll", eps)
+    eps = check_not_negative("poisson_nll", "eps", eps)
     t = real_targets("poisson_nll", predictions, targets)
     mean, log_mean = (jnp.exp(predictions), predictions) if log_input else (predictions, jnp.log(predictions + eps))
     y = mean - times_or_zero(t, log_mean)
@@ -76,13 +76,6 @@ def poisson_nll(
         large = jnp.where(t > 1, t, 1)
         y = y + jnp.where(t > 1, large * jnp.log(large) - large + jnp.log(2 * math.pi * large) / 2, 0)
     return y
-
-
-def _offset(loss, eps):
-    eps = check_number(loss, "eps", eps)
-    if not 0 <= eps < math.inf:
-        raise ValueError(f"{loss}: eps must not be negative or infinite, got {eps}")
-    return eps
 
 
 @poisson_nll.jacobian
@@ -128,9 +121,9 @@ def gaussian_nll(
     A variance up to `eps` counts as the constant `eps`, with derivative 0; a negative one gives NaN.  Hessian 1/v, root
     1/√v.
     """
-    eps = _offset("gaussian_nll", eps)
+    eps = check_not_negative("gaussian_nll", "eps", eps)
     check_same_shape("gaussian_nll", predictions=predictions, targets=targets)
-    check_fits("gaussian_nll", "var", var, predictions.shape)
+    check_broadcasts("gaussian_nll", "var", var, predictions.shape)
     v, _ = _variance(var, eps)
     y = jnp.log(v) / 2 + jnp.square(predictions - targets) / (2 * v)
     return y + math.log(2 * math.pi) / 2 if full else y

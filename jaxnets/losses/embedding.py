@@ -9,11 +9,12 @@ from jax import lax
 from jaxtyping import Array, Float, Num
 
 from ..algebra.rules import diagonal
-from ..errors import DTypeError, ShapeError
-from ..layers.elementwise import check_number
+from ..errors import ShapeError
+from ..layers.checks import check_number
 from ..layers.layer import layer
+from ..layers.lengths import unit_vectors
 from ..layers.samples import Example, Signs
-from .common import as_real, check_same_shape, gradient_rule, real_targets, rule_if_real
+from .common import as_real, check_not_complex, check_same_shape, gradient_rule, real_targets, rule_if_real
 
 __all__ = ["cosine_embedding", "triplet", "margin_ranking"]
 
@@ -24,8 +25,7 @@ def _check_signs(loss, x, targets):
         raise ShapeError(
             f"{loss}: argument 'targets' has shape {targets.shape}, expected {x.shape[:-1]} for vectors of shape {x.shape}"
         )
-    if jnp.issubdtype(targets.dtype, jnp.complexfloating):
-        raise DTypeError(f"{loss}: argument 'targets' has dtype {targets.dtype}, expected floating or integer")
+    check_not_complex(loss, targets)
     if not isinstance(targets, jax.core.Tracer):
         known = np.asarray(targets)
         if (wrong := (known != 1) & (known != -1)).any():
@@ -38,19 +38,10 @@ def _angle(x1, x2):
 
     g = ½|u2 − s u1|² keeps the digits that 1 − |c| loses.  A vector of 0 has u = 0, 1/|x| = 0, s = 0 and g = 1.
     """
-    (u1, r1), (u2, r2) = map(_unit_and_inverse_length, (x1, x2))
+    (u1, r1, _), (u2, r2, _) = (unit_vectors(x, (x.ndim - 1,)) for x in (x1, x2))
     s = jnp.where(jnp.sum(u1 * u2, -1) < 0, -1, 1)
     s = jnp.where(jnp.any(u1 != 0, -1) & jnp.any(u2 != 0, -1), s, 0).astype(x1.dtype)
     return u1, u2, r1, r2, s, jnp.where(s == 0, 1, jnp.sum(jnp.square(u2 - s[..., None] * u1), -1) / 2)
-
-
-def _unit_and_inverse_length(x):
-    """x/|x| and 1/|x|, both 0 for a vector of 0."""
-    largest = lax.stop_gradient(jnp.max(jnp.abs(x), -1, keepdims=True, initial=0))
-    scale = jnp.where(largest > 0, largest, 1)
-    squares = jnp.sum(jnp.square(x / scale), -1, keepdims=True)
-    length = jnp.sqrt(jnp.where(squares == 0, 1, squares))
-    return x / scale / length, jnp.where(squares == 0, 0, 1 / scale / length)
 
 
 @layer(example=Example((4, 5), (4, 5), Signs((4,), integer=True)))

@@ -4,9 +4,9 @@ import jax.numpy as jnp
 
 from ..algebra.factors import at_least_float32
 from ..errors import DTypeError
+from ..layers.checks import check_broadcasts
 from ..layers.reduce import mean
 from ..layers.reduce import sum as total
-from .common import check_fits
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -65,5 +65,5 @@ def _as_array(name, value, kind):
 
 def _broadcast_argument(name, value, kind, shape):
     array = _as_array(name, value, kind)
-    check_fits("reduce", name, array, shape)
+    check_broadcasts("reduce", name, array, shape)
     return jnp.broadcast_to(array, shape)

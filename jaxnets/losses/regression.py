@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from ..algebra.rules import diagonal, einsum, scaled
 from ..layers import accurate
-from ..layers.elementwise import check_number
+from ..layers.checks import check_not_negative, check_positive
 from ..layers.layer import layer
 from .common import check_same_shape, difference_rules
 
@@ -66,17 +66,10 @@ def huber(predictions: Float[Array, "..."], targets: Float[Array, "..."], *, del
     e = predictions − targets.  Hessian 1 where |e| < delta, else 0, also at the kinks; it is its own root.  Raises
     ValueError unless delta is positive and finite.
     """
-    delta = _positive("huber", "delta", delta)
+    delta = check_positive("huber", "delta", delta)
     error = _error("huber", predictions, targets)
     q = jnp.clip(error, -delta, delta)
     return q * q / 2 + delta * (jnp.abs(error) - jnp.abs(q))
-
-
-def _positive(loss, name, value):
-    value = check_number(loss, name, value)
-    if not 0 < value < math.inf:
-        raise ValueError(f"{loss}: {name} must be positive and finite, got {value}")
-    return value
 
 
 @huber.jacobian
@@ -99,9 +92,7 @@ def smooth_l1(predictions: Float[Array, "..."], targets: Float[Array, "..."], *,
     e = predictions − targets.  It is the Huber loss over delta; with beta = 0, or what the dtype takes for 0, the absolute
     error.  Hessian 1/beta where |e| < beta, else 0, also at the kinks.  Raises ValueError for a negative or infinite beta.
     """
-    beta = check_number("smooth_l1", "beta", beta)
-    if not 0 <= beta < math.inf:
-        raise ValueError(f"smooth_l1: beta must not be negative or infinite, got {beta}")
+    beta = check_not_negative("smooth_l1", "beta", beta)
     error = _error("smooth_l1", predictions, targets)
     s = _bounded_slope(error, beta)
     q = jnp.clip(error, -beta, beta)

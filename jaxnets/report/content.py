@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..algebra.jacobian import Jacobian, unit_array
-from ..autodiff.graph import Edge, LocalFunction, Node, read_graph
+from ..autodiff.graph import read_graph
+from ..autodiff.nodes import Edge, LocalFunction, Node
 from ..layers.layer import Layer
 from ..learn.presets import Problem
 from ..show.compare import compare

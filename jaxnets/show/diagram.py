@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import jax
 
-from ..autodiff.graph import Node, read_graph
+from ..autodiff.graph import read_graph
+from ..autodiff.nodes import Node
 from .formats import as_data
 from .tabulate import Block, LocalJacobians, function_of_real_leaves
 

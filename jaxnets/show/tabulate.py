@@ -14,7 +14,8 @@ from rich.text import Text
 from ..algebra.jacobian import Jacobian
 from ..algebra.picture import code, lines
 from ..algebra.sizes import show_bytes, show_sizes
-from ..autodiff.graph import Edge, Node, read_graph
+from ..autodiff.graph import read_graph
+from ..autodiff.nodes import Edge, Node
 from ..autodiff.transforms import parameter_names
 from .formats import as_data, as_text
 from .html import THUMBNAIL, html_table

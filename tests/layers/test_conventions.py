@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import jaxnets
-from jaxnets.algebra.factors import Label, Selection
+from jaxnets.algebra.factors import Label
 from jaxnets.algebra.rules import from_groups
+from jaxnets.algebra.selections import Selection
 
 from ..sweeps import swept
 

@@ -20,9 +20,10 @@ from jaxnets.autodiff.primitives import RULES
 ROOT = Path(jaxnets.__file__).parent
 WHOLE = ("algebra", "autodiff")  # of these wings every function is a target
 BY_RULES = ("layers", "losses")  # of these the rules, and what rules use
-FRAME = {"jaxnets.layers.layer", "jaxnets.layers.marker", "jaxnets.layers.samples"}  # no family, what all of them stand in
+# No families, but what all families stand in.
+FRAME = {f"jaxnets.layers.{name}" for name in ("checks", "layer", "marker", "samples")}
 # Calls that give axes their letters in formulae: no number depends on them.
-NAMING = {"axis_names", "_channel_axis_names", "_replace"}
+NAMING = {"axis_names", "channel_axis_names", "_replace"}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ...autodiff.graph import Edge, Node, read_graph
+from ...autodiff.graph import read_graph
+from ...autodiff.nodes import Edge, Node
 
 MAX_PERMUTED_AXES = 6  # with so many axes all orders are tried
 MAX_USES = 6  # if a value has so many uses, every subset of them is tried as the missing one

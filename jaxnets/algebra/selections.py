@@ -1,0 +1,112 @@
+"""Factors of zeros and ones that select entries: products with them gather, scatter, slice and pad."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from .factors import Factor, Group, Tensor, distinct_labels, labels_of, pytree, shape_of, size_of, tensor
+
+
+@pytree("index")
+class Selection(Factor):
+    """One-hot rows: 1 where `index[...]` is the index along the last axis, else 0.  An index out of range selects nothing.
+
+    Products with it gather and scatter, so the one-hot array is never stored.
+    """
+
+    index: Any
+    axes: tuple[Group, ...]
+    name: str = "k"
+    kind = "selection"
+
+    @property
+    def multiplies_per_vector(self):
+        return size_of(labels_of(self.axes[:-1]))
+
+    @property
+    def size(self) -> int:
+        """The size of the axis of which entries are selected."""
+        return size_of(self.axes[-1])
+
+    def formula(self, show) -> str:
+        return f"δ({show(self.axes[-1:])[1:-1]}, {self.name}{show(self.axes[:-1])})"
+
+    def as_tensor(self):
+        hit = jnp.expand_dims(self.index, -1) == jnp.arange(self.size)
+        return Tensor(hit.astype(jnp.float32), self.axes, "δ")
+
+    def contract(self, x, keep):
+        index = Tensor(self.index, self.axes[:-1])
+        target, keep = self.axes[-1], set(keep)
+        if set(target) & index.labels or len(labels_of(self.axes)) != len(self.labels):
+            return None
+        extra = [label for label in distinct_labels(x.axes) if label not in self.labels]
+        common = [label for label in labels_of(index.axes) if label in x.labels]
+        if set(target) <= x.labels and not set(target) & keep:  # gather
+            own = [label for label in labels_of(index.axes) if label not in common]
+            array = x.broadcast_to([*common, *target, *extra])
+            array = array.reshape(size_of(common), self.size, size_of(extra))
+            ids = index.broadcast_to([*common, *own]).reshape(size_of(common), size_of(own))
+            array = jax.vmap(lambda a, i: a.at[_negatives_out_of_range(i)].get(mode="fill", fill_value=0))(array, ids)
+            labels = [*common, *own, *extra]
+        elif not set(target) & x.labels:  # scatter
+            dropped = [label for label in labels_of(index.axes) if label not in keep]
+            kept = [label for label in labels_of(index.axes) if label in keep]
+            array = x.broadcast_to([*kept, *dropped, *extra])
+            array = array.reshape(size_of(kept), size_of(dropped), size_of(extra))
+            ids = index.broadcast_to([*kept, *dropped]).reshape(size_of(kept), size_of(dropped))
+            zeros = jnp.zeros((self.size, size_of(extra)), array.dtype)
+            array = jax.vmap(lambda a, i: zeros.at[_negatives_out_of_range(i)].add(a, mode="drop"))(array, ids)
+            labels = [*kept, *target, *extra]
+        else:
+            return None
+        return tensor(array.reshape([label.size for label in labels]), labels)
+
+
+def _negatives_out_of_range(index):
+    """Negative indices as ones that select nothing; in JAX they would count from the end."""
+    return jnp.where(index < 0, jnp.iinfo(jnp.int32).max, index.astype(jnp.int32))
+
+
+@pytree()
+class Slice(Factor):
+    """1 where the second index is `start + stride * o` for the first index `o`, else 0: slices, pieces, padding."""
+
+    start: int
+    stride: int
+    axes: tuple[Group, ...]
+    kind = "selection"
+
+    @property
+    def multiplies_per_vector(self):
+        return size_of(self.axes[1])
+
+    def formula(self, show) -> str:
+        small, big = (show([group])[1:-1] for group in self.axes)
+        if not self.axes[0]:
+            return f"δ({big}, {self.start})"
+        step = "" if self.stride == 1 else f"{self.stride}·"
+        return f"δ({big}, {step}{small}{f' + {self.start}' if self.start else ''})"
+
+    def as_tensor(self):
+        small, big = shape_of(self.axes)
+        hit = jnp.arange(big) == (self.start + self.stride * jnp.arange(small))[:, None]
+        return Tensor(hit.astype(jnp.float32), self.axes, "δ")
+
+    def contract(self, x, keep):
+        small, big = self.axes
+        for source, target in ((big, small), (small, big)):
+            if set(source) <= x.labels and not set(source) & set(keep) and not set(target) & x.labels:
+                extra = [label for label in distinct_labels(x.axes) if label not in source]
+                array = x.broadcast_to([*extra, *source]).reshape(size_of(extra), size_of(source))
+                stop = self.start + self.stride * (size_of(small) - 1) + 1
+                if source is big:
+                    array = lax.slice(array, (0, self.start), (len(array), stop), (1, self.stride))
+                else:
+                    edges = (self.start, size_of(big) - stop, self.stride - 1)
+                    array = lax.pad(array, jnp.zeros((), array.dtype), ((0, 0, 0), edges))
+                labels = [*extra, *target]
+                return tensor(array.reshape([label.size for label in labels]), labels)
+        return None

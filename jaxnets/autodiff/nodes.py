@@ -1,0 +1,77 @@
+"""What a function is read into: a graph whose nodes are values, and whose edges are local Jacobians."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import jax
+
+from ..algebra.jacobian import Jacobian
+from ..layers.layer import Layer
+
+
+@dataclass(eq=False, repr=False)
+class Edge:
+    """∂(node)/∂(parent), computed when asked for; `argument` is the parent's name in the node's layer."""
+
+    parent: "Node"
+    argument: str
+    jacobian: Callable[[], Jacobian | None]
+
+
+@dataclass(eq=False, repr=False)
+class LocalFunction:
+    """What made a node, for second derivatives: `push(point, tangents)` is its derivative at a point, along tangents.
+
+    `point` and the tangents belong to `parents`, the values it was made of that depend on the inputs.  `forward(*point)` is
+    the node again, a function that JAX differentiates by itself; None where the author gave a derivative alone.
+    """
+
+    push: Callable
+    forward: Callable | None
+    parents: list["Node"]
+    point: list[jax.Array]
+
+
+@dataclass(eq=False, repr=False)
+class Node:
+    """A value that depends on the inputs: what made it, and its edges to the values it was made of."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: object
+    edges: list[Edge] = field(default_factory=list)
+    source: str = ""
+    local: LocalFunction | None = None  # of graphs that are read with `second_order`
+    layer: Layer | None = None  # None for a primitive of JAX
+
+
+@dataclass(eq=False, repr=False)
+class Graph:
+    """Inputs and outputs of a traced function; an output that depends on no input has node None."""
+
+    inputs: list[Node]
+    outputs: list[Node | None]
+    values: list[jax.Array]
+
+    def topological_nodes(self) -> list[Node]:
+        """The nodes from inputs to outputs, every node after its parents."""
+        order: list[Node] = []
+        seen: set[Node] = set()
+        stack = [(node, False) for node in self.outputs if node is not None]
+        while stack:
+            node, done = stack.pop()
+            if done:
+                order.append(node)
+            elif node not in seen:
+                seen.add(node)
+                stack.append((node, True))
+                stack += [(edge.parent, False) for edge in reversed(node.edges)]
+        return order
+
+
+def summed_by_parent(pairs: Iterable[tuple[Node, Jacobian]]) -> dict[Node, Jacobian]:
+    """One Jacobian for every parent: the sum of those that are paired with it."""
+    found: dict[Node, Jacobian] = {}
+    for parent, jacobian in pairs:
+        found[parent] = found[parent] + jacobian if parent in found else jacobian
+    return found

@@ -1,0 +1,86 @@
+"""Rules without structure, for primitives that nobody wrote a rule for: right, and known by their products alone."""
+
+from ..algebra.factors import Opaque
+from ..algebra.rules import Rule, axis_names, fresh_groups, from_groups
+from .primitive_windows import axes_without_windows
+
+
+class BoundPrimitive:
+    """A primitive with its parameters, as a function from operands to a list of outputs."""
+
+    def __init__(self, prim, params):
+        self.prim, self.params = prim, params
+
+    def __eq__(self, other):
+        return isinstance(other, BoundPrimitive) and self.prim is other.prim and self.params == other.params
+
+    def __hash__(self):
+        return hash(self.prim)
+
+    def __call__(self, *operands):
+        out = self.prim.bind(*operands, **self.params)
+        return out if self.prim.multiple_results else [out]
+
+
+def opaque_rule(name, function, arguments, i, o, shared, one_way) -> Rule:
+    """`shared`: pairs of (output axis, input axis) along which nothing mixes."""
+
+    def rule(y, x):
+        out = list(fresh_groups(y.shape, axis_names(len(y.shape))))
+        inp = list(fresh_groups(x.shape, axis_names(len(x.shape), "j"), start=len(out)))
+        for a, b in shared:
+            inp[b] = out[a]
+        ours, theirs = tuple(a for a, _ in shared), tuple(b for _, b in shared)
+        axes = [out[a] for a in ours]
+        axes += [group for a, group in enumerate(out) if a not in ours]
+        axes += [group for b, group in enumerate(inp) if b not in theirs]
+        counts = (len(ours), len(out) - len(ours))
+        operator = Opaque(tuple(arguments), function, i, o, tuple(axes), name, *counts, ours, theirs, one_way)
+        return from_groups(out, inp, operator)(y, x)
+
+    return rule
+
+
+def opaque_rules(name, function, arguments, outputs, one_way) -> list[list[Rule]]:
+    """Rules without structure for a function that is no primitive, from operands to a list of outputs."""
+    arity, count = len(arguments), len(outputs)
+    return [[opaque_rule(name, function, arguments, i, o, (), one_way) for i in range(arity)] for o in range(count)]
+
+
+# Primitives that are linear maps or windows along some axes only: (argument, its shape, output, parameters) to the pairs
+# of axes along which nothing mixes.
+
+
+def _unmixed_but_one(axis_name):
+    def shared(i, x, y, params):
+        return [(a, a) for a in range(len(x.shape)) if a != params[axis_name] % len(x.shape)]
+
+    return shared
+
+
+def _unmixed_by_windows(i, x, y, params):
+    return [(a, a) for a in axes_without_windows(**params)]
+
+
+def _unmixed_but_several(axes_name):
+    def shared(i, x, y, params):
+        return list(enumerate(a for a in range(len(x.shape)) if a not in params[axes_name]))
+
+    return shared
+
+
+UNMIXED_AXES = {
+    **dict.fromkeys(["cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"], _unmixed_but_one("axis")),
+    "sort": _unmixed_but_one("dimension"),
+    **dict.fromkeys(["reduce_window_sum", "reduce_window_max", "reduce_window_min"], _unmixed_by_windows),
+    "reduce_prod": _unmixed_but_several("axes"),
+}
+
+
+def _solver_operands(params):
+    """A linear solve differentiates A·x = b: only through what A is made of and b, not through what the solver uses."""
+    lengths = params["const_lengths"]
+    return range(lengths.matvec, lengths.matvec + lengths.vecmat + lengths.solve + lengths.transpose_solve)
+
+
+INERT_OPERANDS = {"custom_linear_solve": _solver_operands}  # operands that carry no derivative

@@ -1,0 +1,135 @@
+"""Gauss-Newton and Fisher matrices `G = Jᵀ H J`: J = ∂(outputs)/∂(parameters), H the Hessian of the loss by the outputs.
+
+With a root of it, H = S Sᵀ, `G = Aᵀ A` with `A = Sᵀ J`.  By weights that are used once A is a product
+`A[b,r; o,i] = V[b,r,o]·x[b,i]`, so that the diagonal of G is `Σ_b (Σ_r V²) x²`: two small sums and a matrix product.
+"""
+
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from ..algebra.factors import pytree
+from ..algebra.sizes import check_bytes
+from .rows import Rows, with_float32_results
+
+
+@pytree("left", "right")
+class GaussNewton:
+    """The matrix `G = Lᵀ R`, known by its factors: rows of Jacobians, the same where the Hessian of the loss has a root.
+
+    `G @ v` takes trees like the parameters to such trees; `diagonal()`, `trace()`, `matrix()`, `solve` and `logdet` use what
+    the rows share.  A pytree, so it passes through `jax.jit`.
+    """
+
+    left: Rows
+    right: Rows
+    symmetric: bool = True  # left and right are the same
+
+    def __matmul__(self, v):
+        return self.left.pull(self.right @ v)
+
+    def diagonal(self):
+        """G[p,p] for every parameter: a tree like the parameters."""
+        pairs = zip(self.left.blocks, self.right.blocks, strict=True)
+        rows = [
+            [with_float32_results(a.T @ b).diagonal() for a, b in zip(left, right, strict=True)] for left, right in pairs
+        ]
+        return jax.tree.unflatten(self.left.tree, [sum(column) for column in zip(*rows, strict=True)])
+
+    def trace(self) -> jax.Array:
+        """Σ_p G[p,p]."""
+        return jnp.sum(jnp.stack([jnp.sum(leaf) for leaf in jax.tree.leaves(self.diagonal())]))
+
+    def matrix(self, limit: float | None = None) -> jax.Array:
+        """The whole matrix `[P, P]`, parameters in the order of `jax.flatten_util.ravel_pytree`.
+
+        Raises JacobianTooLarge beyond `limit` bytes, by default half of the free memory.
+        """
+        count = self.left.parameter_count
+        check_bytes("the matrix", (count, count), self._dtype, limit, "use G @ v, diagonal() or solve, or pass limit=")
+        blocks = range(len(self.left.blocks[0]))
+        table: list[list] = [[None for _ in blocks] for _ in blocks]
+        for i in blocks:
+            for j in blocks:
+                if self.symmetric and j < i:
+                    table[i][j] = table[j][i].T
+                else:
+                    pairs = zip(self.left.blocks, self.right.blocks, strict=True)
+                    table[i][j] = sum((a[i].T @ b[j] for a, b in pairs)).matrix(math.inf)
+        return jnp.block(table)
+
+    def solve(self, v, damping: float | jax.Array = 0.0):
+        """(G + damping·I)⁻¹ v for a tree like the parameters, through the smaller of parameter and output space.
+
+        With fewer outputs than parameters by Woodbury's identity, `(v − Lᵀ (λ + R Lᵀ)⁻¹ R v)/λ`, which needs damping > 0:
+        ValueError for a known one that is not.
+        """
+        if self._through_outputs:
+            self._check_damping(damping)
+            inner = self.right @ v
+            solved = self._solve_outputs(_concatenated(inner)[:, None], damping)[:, 0]
+            back = self.left.pull(_split_like(solved, inner))
+            return jax.tree.map(lambda a, b: (a - b) / damping, v, back)
+        flat, unravel = ravel_pytree(jax.tree.unflatten(self.left.tree, self.left.checked_leaves(v)))
+        return unravel(self._solve_parameters(flat[:, None], damping)[:, 0].astype(flat.dtype))
+
+    def logdet(self, damping: float | jax.Array = 0.0) -> jax.Array:
+        """log det(G + damping·I), through the smaller of parameter and output space; errors as those of `solve`."""
+        if self._through_outputs:
+            self._check_damping(damping)
+            kernel, count = self.right.gram_matrix(self.left), self.left.parameter_count
+            inner = jnp.eye(len(kernel), dtype=kernel.dtype) + kernel / damping
+            return count * jnp.log(damping) + jnp.linalg.slogdet(inner)[1]
+        matrix = self.matrix()
+        return jnp.linalg.slogdet(matrix + damping * jnp.eye(len(matrix), dtype=matrix.dtype))[1]
+
+    def inner(self, u: Rows, w: Rows, damping: float | jax.Array) -> jax.Array:
+        """U (G + damping·I)⁻¹ Wᵀ for rows of other Jacobians by the same parameters, a matrix.
+
+        With fewer outputs than parameters only products of rows with rows are formed; damping as in `solve`.
+        """
+        if not self._through_outputs:
+            return u.matrix() @ self._solve_parameters(w.matrix().T, damping)
+        self._check_damping(damping)
+        between = self._solve_outputs(self.right.gram_matrix(w), damping)
+        return (u.gram_matrix(w) - u.gram_matrix(self.left) @ between) / damping
+
+    def _solve_outputs(self, columns, damping):
+        """(λ + R Lᵀ)⁻¹ of columns in output space."""
+        kernel = self.right.gram_matrix(self.left)
+        return _solve(kernel + damping * jnp.eye(len(kernel), dtype=kernel.dtype), columns, self.symmetric)
+
+    def _solve_parameters(self, columns, damping):
+        matrix = self.matrix()
+        return _solve(matrix + damping * jnp.eye(len(matrix), dtype=matrix.dtype), columns, self.symmetric)
+
+    @property
+    def _through_outputs(self) -> bool:
+        return self.left.output_count < self.left.parameter_count
+
+    def _check_damping(self, damping):
+        if not isinstance(damping, jax.core.Tracer) and not damping > 0:
+            raise ValueError(f"damping must be positive where outputs are fewer than parameters, got {damping}")
+
+    @property
+    def _dtype(self):
+        return jnp.result_type(*(j.dtype for j in self.left.blocks[0]))
+
+
+def _solve(matrix, columns, symmetric: bool):
+    if symmetric:
+        return jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(matrix), columns)
+    return jnp.linalg.solve(matrix, columns)
+
+
+def _concatenated(arrays) -> jax.Array:
+    return jnp.concatenate([jnp.ravel(a) for a in arrays])
+
+
+def _split_like(flat, like) -> list[jax.Array]:
+    """A vector in pieces of these shapes."""
+    stops = list(itertools.accumulate(a.size for a in like))
+    return [piece.reshape(a.shape).astype(a.dtype) for piece, a in zip(jnp.split(flat, stops[:-1]), like, strict=True)]

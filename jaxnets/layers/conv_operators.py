@@ -1,0 +1,246 @@
+"""Convolutions as linear maps: of the input, and of the kernel.
+
+Along every axis of space an output p, a kernel entry k and an input n meet where stride·p + dilation·k = spread·n + low.
+`correlate` sums over the k and n that meet p.  Solved for another of the three the same equation gives the transpose by
+the input and the gradient of the kernel, so one function serves forward, backward, and transposed convolutions.
+"""
+
+import itertools
+import math
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from ..algebra.factors import Factor, Group, Operator, Tensor, distinct_labels, labels_of, pytree, shape_of, size_of, tensor
+from ..algebra.rules import axis_names, fresh_groups, from_groups
+
+
+class ConvAxis(NamedTuple):
+    """Where output p, kernel entry k and input n meet: stride·p + dilation·k = spread·n + low."""
+
+    stride: int
+    dilation: int
+    spread: int
+    low: int
+
+    @property
+    def output_and_input_swapped(self) -> "ConvAxis":
+        """With output and input in each other's place."""
+        return ConvAxis(self.spread, -self.dilation, self.stride, -self.low)
+
+    @property
+    def output_and_kernel_swapped(self) -> "ConvAxis":
+        """With output and kernel in each other's place."""
+        return ConvAxis(self.dilation, self.stride, self.spread, self.low)
+
+    @property
+    def kernel_and_input_swapped(self) -> "ConvAxis":
+        """With kernel and input in each other's place."""
+        return ConvAxis(-self.stride, self.spread, self.dilation, -self.low)
+
+    def input_table(self, p: int, k: int, n: int):
+        """Which input each of p outputs meets by each of k kernel entries; n, one too many, where there is none."""
+        place = self.stride * np.arange(p)[:, None] + self.dilation * np.arange(k) - self.low
+        return np.where((place % self.spread == 0) & (place >= 0) & (place < n * self.spread), place // self.spread, n)
+
+    def input_text(self, p: str, k: str) -> str:
+        """The input that p and k meet, for formulae."""
+        parts = [(self.stride, p), (self.dilation, k), (-self.low, "")]
+        parts = [(c, name) for c, name in parts if c and name != "0"]
+        parts.sort(key=lambda part: (part[1] == "", part[0] < 0))
+        words = [f"{'−' if c < 0 else '+'}{'' if abs(c) == 1 and name else abs(c)}{name}" for c, name in parts]
+        total = "".join(words).removeprefix("+") or "0"
+        total = f"({total})" if self.spread > 1 and len(parts) > 1 else total
+        return total if self.spread == 1 else f"{total}/{self.spread}"
+
+
+ConvAxes = tuple[ConvAxis, ...]
+
+
+def correlate(x, w, space: ConvAxes, size, **options):
+    """y[b, o, p] = Σ_ik w[o, i, k] x[b, i, n] over all k and n that meet p, p < size; sums of 16-bit numbers in float32."""
+    padding = []
+    for axis, p, k, n in zip(space, size, w.shape[2:], x.shape[2:], strict=True):
+        low = axis.low - min(0, axis.dilation) * (k - 1) - min(0, axis.stride) * (p - 1)
+        reach = abs(axis.stride) * (p - 1) + abs(axis.dilation) * (k - 1) - low
+        padding.append((low, reach - axis.spread * (n - 1)))
+    dtype = jnp.promote_types(x.dtype, w.dtype)
+    y = lax.conv_general_dilated(
+        x.astype(dtype),
+        lax.rev(w.astype(dtype), [2 + a for a, axis in enumerate(space) if axis.dilation < 0]),
+        [abs(axis.stride) for axis in space],
+        padding,
+        [axis.spread for axis in space],
+        [abs(axis.dilation) for axis in space],
+        preferred_element_type=jnp.promote_types(dtype, jnp.float32),
+        **options,
+    )
+    return lax.rev(y, [2 + a for a, axis in enumerate(space) if axis.stride < 0])
+
+
+def kernel_gradient(x, u, space: ConvAxes, size, groups: int):
+    """Σ_{b,p} u[b, o, p] x[b, i, n] over all p and n that meet k, k < size: [o, i, k]."""
+    swapped = (1, 0, *range(2, x.ndim))  # examples and channels change places
+    space = tuple(axis.output_and_kernel_swapped for axis in space)
+    return correlate(x, u, space, size, dimension_numbers=lax.ConvDimensionNumbers(*[swapped] * 3), batch_group_count=groups)
+
+
+def transposed_kernel(w, groups: int):
+    """[g·o, i, *k] as [g·i, o, *k]."""
+    o, i, *kernel = w.shape
+    return w.reshape(groups, o // groups, i, *kernel).swapaxes(1, 2).reshape(groups * i, o // groups, *kernel)
+
+
+def _take_tables(x, tables):
+    """x with two axes for each of its last ones, x[..., table]; 0 where the table is out of range."""
+    first = x.ndim - len(tables)
+    for a, table in enumerate(tables):
+        x = jnp.take(x, table, first + 2 * a, mode="fill", fill_value=0)
+    return x.transpose(*range(first), *range(first, x.ndim, 2), *range(first + 1, x.ndim, 2))
+
+
+@pytree("w")
+class ConvolutionByInput(Operator):
+    """∂y[g·o, p]/∂x[g·i, n] = w[g·o, i, k] where p, k and n meet; axes are g, o, *p, i, *n.  The same for all examples."""
+
+    w: Any
+    space: ConvAxes
+    axes: tuple[Group, ...]
+    kind = "convolution"
+    shared_rank = 1
+
+    @property
+    def output_rank(self):  # type: ignore[override]
+        return 1 + len(self.space)
+
+    @property
+    def multiplies_per_vector(self):
+        g, out, inp = self.sizes
+        return g * math.prod(out) * inp[0] * math.prod(self.w.shape[2:])
+
+    @property
+    def sizes(self):
+        """Of g, of o and p, of i and n."""
+        (g,), out, inp = map(shape_of, self.axes_by_role())
+        return g, out, inp
+
+    def push(self, x):
+        g, out, inp = self.sizes
+        y = correlate(x.reshape(-1, g * inp[0], *inp[1:]), self.w, self.space, out[1:], feature_group_count=g)
+        return y.reshape(-1, g, *out)
+
+    def pull(self, x):
+        g, out, inp = self.sizes
+        x, w = x.reshape(-1, g * out[0], *out[1:]), transposed_kernel(self.w, g)
+        y = correlate(x, w, tuple(axis.output_and_input_swapped for axis in self.space), inp[1:], feature_group_count=g)
+        return y.reshape(-1, g, *inp)
+
+    def array(self, forward=None):
+        g, out, inp = self.sizes
+        meet = zip(self.space, out[1:], inp[1:], self.w.shape[2:], strict=True)
+        array = _take_tables(self.w, [axis.kernel_and_input_swapped.input_table(p, n, k) for axis, p, n, k in meet])
+        return jnp.moveaxis(array.reshape(g, out[0], inp[0], *out[1:], *inp[1:]), 2, 1 + len(out))
+
+    def formula(self, show):
+        group, out, inp = self.axes_by_role()
+        channels = show([labels_of([*group, out[0]]), inp[0]])[1:-1]
+        meet = zip(self.space, out[1:], inp[1:], strict=True)
+        places = [axis.kernel_and_input_swapped.input_text(show([p])[1:-1], show([n])[1:-1]) for axis, p, n in meet]
+        return f"w[{','.join([channels, *places])}]"
+
+
+@pytree("x")
+class ConvolutionByKernel(Operator):
+    """∂y[b, g·o, p]/∂w[g·o, i, k] = x[b, g·i, n] where p, k and n meet; axes are *b, g, *p, i, *k.
+
+    Products run one convolution: what else an array is indexed by, as o, takes the place of channels, and examples are
+    summed inside.  Only where they are told apart, in gradients example by example, patches of x are stored.
+    """
+
+    x: Any
+    space: ConvAxes
+    axes: tuple[Group, ...]
+    kind = "convolution"
+
+    @property
+    def output_rank(self):  # type: ignore[override]
+        return len(self.space)
+
+    @property
+    def shared_rank(self):  # type: ignore[override]
+        return len(self.axes) - 1 - 2 * len(self.space)
+
+    @property
+    def multiplies_per_vector(self):
+        return size_of(self.labels)
+
+    def with_one_batch_axis(self):
+        """x with one axis for the leading ones."""
+        return with_one_batch_axis(self.x, len(self.space))
+
+    def contract(self, x, keep):
+        (*batch, g), p, (i, *k) = self.axes_by_role()
+        examples, out, inp = labels_of(batch), labels_of(p), labels_of([i, *k])
+        if len(labels_of(self.axes)) != len(self.labels):
+            return None
+        extra = [label for label in distinct_labels(x.axes) if label not in self.labels]
+        if set(inp) <= x.labels and not set(inp) & set(keep) and not {*examples, *out} & x.labels:
+            w = x.broadcast_to([*g, *extra, *inp]).reshape(-1, *shape_of([i, *k]))
+            array = correlate(self.with_one_batch_axis(), w, self.space, shape_of(p), feature_group_count=size_of(g))
+            labels = [*examples, *g, *extra, *out]
+        elif set(out) <= x.labels and not {*examples, *out} & set(keep) and not set(inp) & x.labels:
+            u = x.broadcast_to([*examples, *g, *extra, *out]).reshape(size_of(examples), -1, *shape_of(p))
+            array = kernel_gradient(self.with_one_batch_axis(), u, self.space, shape_of(k), size_of(g))
+            labels = [*g, *extra, *inp]
+        else:
+            return None
+        return tensor(array.reshape([label.size for label in labels]), labels)
+
+    def array(self, forward=None):
+        (*batch, g), p, (i, *k) = self.axes_by_role()
+        meet = zip(self.space, shape_of(p), shape_of(k), self.x.shape[-len(p) :], strict=True)
+        array = _take_tables(self.with_one_batch_axis(), [axis.input_table(*sizes) for axis, *sizes in meet])
+        array = array.reshape(size_of(labels_of(batch)), *shape_of([g, i, *p, *k]))
+        return jnp.moveaxis(array, 2, 2 + len(p)).reshape(shape_of(self.axes))
+
+    def formula(self, show):
+        (*batch, g), p, (i, *k) = self.axes_by_role()
+        places = [axis.input_text(show([a])[1:-1], show([b])[1:-1]) for axis, a, b in zip(self.space, p, k, strict=True)]
+        return f"x[{','.join([show([*batch, g + i])[1:-1], *places])}]"
+
+
+def with_one_batch_axis(x, rank: int):
+    """x with one axis for all before the channels and the `rank` axes of space."""
+    return x.reshape(math.prod(x.shape[: -1 - rank]), *x.shape[-1 - rank :])
+
+
+def convolution_rules(y, x, w, axes: ConvAxes, groups: int, transposed=False):
+    """The rules by x, w and b; w has the channels of y first, or if `back` those of x.
+
+    Where the kernel is one entry and nothing moves, places do not mix: y and x share their indices.
+    """
+    rank = len(axes)
+    lead, channels = x.shape[: -1 - rank], (groups, y.shape[-1 - rank] // groups, x.shape[-1 - rank] // groups)
+    sizes = (*lead, *channels, *y.shape[-rank:], *x.shape[-rank:], *w.shape[2:])
+    names = [[*word, *[""] * rank][:rank] for word in ("pqr", "uvt", "klm")]
+    labels = iter(fresh_groups(sizes, [*axis_names(len(lead) + 1)[:-1], *"goi", *itertools.chain(*names)]))
+    batch, (g, o, i), p, u, k = ([next(labels) for _ in range(n)] for n in (len(lead), 3, rank, rank, rank))
+    first, second = (i, o) if transposed else (o, i)
+    by_x: Factor
+    by_w: Factor
+    if all(n == axis.stride == axis.spread == 1 and axis.low == 0 for n, axis in zip(w.shape[2:], axes, strict=True)):
+        u, by_x, by_w = p, Tensor(w.reshape(w.shape[:2]), (g + first, second), "w"), Tensor(x, (*batch, g + i, *p), "x")
+    else:
+        by_w = ConvolutionByKernel(x, axes, (*batch, g, *p, i, *k))
+        if transposed:
+            by_x = ConvolutionByInput(w, tuple(axis.output_and_input_swapped for axis in axes), (g, i, *u, o, *p))
+        else:
+            by_x = ConvolutionByInput(w, axes, (g, o, *p, i, *u))
+    out = (*batch, g + o, *p)
+    return (
+        from_groups(out, (*batch, g + i, *u), by_x),
+        from_groups(out, (g + first, second, *k), by_w),
+        from_groups(out, (g + o,)),
+    )
