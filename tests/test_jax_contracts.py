@@ -379,8 +379,8 @@ def test_a_custom_derivative_binds_again_in_the_trace_below(kind):
 
 
 @relied_on_by(
-    "algebra/jacobian.py: _holds_numbers", "layers/layer.py: check_range", "losses/embedding.py: _check_signs",
-    "curvature/gauss_newton.py: GaussNewton._check_damping",
+    "algebra/jacobian.py: _holds_numbers", "layers/checks.py: check_range", "losses/embedding.py: _check_signs",
+    "curvature/gauss_newton_matrix.py: GaussNewton._check_damping",
 )  # fmt: skip
 def test_a_value_that_is_traced_is_a_tracer():
     """Under a transformation of JAX an array is a `jax.core.Tracer`, and outside it is none."""
@@ -470,7 +470,7 @@ LOOPS = {
 
 
 @pytest.mark.parametrize("kind", LOOPS)
-@relied_on_by("autodiff/graph.py: _one_way", "autodiff/primitives.py: BoundPrimitive")
+@relied_on_by("autodiff/graph.py: _one_way", "autodiff/opaque.py: BoundPrimitive")
 def test_control_flow_holds_its_bodies_and_binds_again(kind):
     """The primitive {kind} holds its bodies as jaxprs in its parameters, where jaxprs_in_params finds them, and binds again
     with the same parameters to the same values."""
@@ -788,7 +788,7 @@ def test_names_and_parameters_of_primitives(name, parameters):
     assert not made.exactly or set(params) == set(made.params)
 
 
-@relied_on_by("autodiff/primitives.py: _solver_operands")
+@relied_on_by("autodiff/opaque.py: _solver_operands")
 def test_a_linear_solve_tells_what_its_operands_are_for():
     """The parameter `const_lengths` of the primitive custom_linear_solve counts the operands of `matvec`, `vecmat`, `solve`
     and `transpose_solve`, in this order before those of the right-hand side."""
@@ -804,7 +804,7 @@ def test_a_linear_solve_tells_what_its_operands_are_for():
     assert (a, s) == (also_a, also_s) and len({a, s, b}) == 3
 
 
-@relied_on_by("autodiff/primitives.py: _elementwise_rule", "autodiff/primitives.py: BoundPrimitive")
+@relied_on_by("autodiff/primitives.py: _elementwise_rule", "autodiff/opaque.py: BoundPrimitive")
 def test_a_primitive_binds_with_its_parameters_to_what_it_gave():
     """primitive.bind(*operands, **params) runs a primitive again, gives a list where `multiple_results`, and JAX
     differentiates it."""
@@ -930,10 +930,13 @@ def handed(tree, body) -> set[str]:
     return read - ours() - plain
 
 
-@pytest.mark.parametrize("file", [*FILES, "autodiff/primitives.py"])
-def test_what_is_read_of_what_jax_hands_us_has_a_contract(file):
-    tree = parsed(PACKAGE / file)
-    read = handed(tree, tree)
+RULE_FILES = tuple(f"autodiff/{name}.py" for name in ("primitives", "primitive_axes", "primitive_windows", "opaque"))
+
+
+@pytest.mark.parametrize("files", [*((file,) for file in FILES), RULE_FILES], ids=lambda files: files[0])
+def test_what_is_read_of_what_jax_hands_us_has_a_contract(files):
+    trees = [parsed(PACKAGE / file) for file in files]
+    read = set().union(*(handed(tree, tree) for tree in trees))
     assert len(read) > 5
     assert not read - here()
 

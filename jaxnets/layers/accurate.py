@@ -1,7 +1,8 @@
-"""Functions that keep their digits where the textbook form, or XLA's own, loses them.
+"""Functions that stay accurate where the textbook form, or XLA's own function, loses digits.
 
-In units of the last place (ULP) XLA's expm1 and tanh are off by up to 6 and 7, its erfc by hundreds in the tail, and a
-product like x·exp(x) loses everything where exp(x) alone is subnormal.  Here errors stay around 4, those of gelu below 12.
+In units of the last place (ULP) the errors of XLA's expm1 and tanh reach 6 and 7, those of its erfc hundreds in the tail,
+and a product like x·exp(x) loses all digits where exp(x) alone is subnormal.  Here errors stay around 4, those of gelu below
+12.
 """
 
 import math
@@ -15,12 +16,12 @@ LIMIT = {"float32": 100.0, "float64": 730.0}  # from there on even 1000·exp(−
 
 
 def minus_abs(x):
-    """−|x|, of which autodiff does not make 0 at x = 0."""
+    """−|x|, whose derivative at x = 0 autodiff does not take for 0."""
     return jnp.where(x < 0, x, -x)
 
 
 def bounded(x):
-    """x within the range where exp(−|x|) counts: no ∞·0 beyond it."""
+    """x limited to the range in which exp(−|x|) is not 0, so that there is no ∞·0."""
     limit = LIMIT[x.dtype.name]
     return jnp.clip(x, -limit, limit)
 
@@ -31,21 +32,21 @@ def polynomial(coefficients, x):
 
 
 def distance(x, zero, rest):
-    """x − (zero + rest) to all digits, where `rest` is what a float64 `zero` lacks."""
+    """x − (zero + rest) without loss of digits; `rest` is the part of the constant that a float64 `zero` lacks."""
     near = np.asarray(zero, x.dtype)
     far = np.asarray(zero - float(near) + rest, x.dtype)
     return (x - near) - jnp.where(x == x, far, 0)  # XLA would merge two constants
 
 
 def split_exp(a):
-    """e, m for a ≤ 0 with exp(a) = e·m.  To multiply by one factor at a time does not underflow early."""
+    """e and m with exp(a) = e·m, for a ≤ 0.  A product with first one and then the other does not underflow early."""
     deep = a < -40
     e = jnp.exp(jnp.where(deep, a / 2, a))
     return e, jnp.where(deep, e, 1)
 
 
-# Hyperbolic functions: the continued fraction tanh x = x / (1 + x²/(3 + x²/(5 + …))), cut off after some steps,
-# gives tanh x = x·N₂/N₁ and x − tanh x = x³·N₃/N₁ with polynomials in x² that have positive coefficients.
+# Hyperbolic functions.  The continued fraction tanh x = x / (1 + x²/(3 + x²/(5 + …))) is cut off after some steps.  It gives
+# tanh x = x·N₂/N₁ and x − tanh x = x³·N₃/N₁ with polynomials in x² whose coefficients are positive.
 
 
 def _continued_fraction(steps):
@@ -61,20 +62,20 @@ COSH = [4.0**k / math.factorial(2 * k) for k in range(1, 12)]  # cosh 2x − 1 =
 
 
 def _near_zero(x, limit):
-    """Where |x| is below the limit, and x there (elsewhere 0)."""
+    """Where |x| is below the limit, and an array that is x there and 0 elsewhere."""
     near = jnp.abs(x) < limit
     return near, jnp.where(near, x, 0)
 
 
 def expm1(x, scale=1.0, rate=1.0):
-    """scale·(exp(x/rate) − 1), near 0 from exp(r) − 1 = 2t / (1 − t) with t = tanh(r/2)."""
+    """scale·(exp(x/rate) − 1); near 0 it is computed from exp(r) − 1 = 2t / (1 − t) with t = tanh(r/2)."""
     r = x / rate
     near, z = _near_zero(r, 0.7)
     return jnp.where(near, small_expm1(z, jnp.where(near, x, 0) * (scale / rate)), scale * (jnp.exp(r) - 1))
 
 
 def small_expm1(z, factor=None):
-    """exp(z) − 1 for |z| < 0.7, with a factor in place of its leading z."""
+    """exp(z) − 1 for |z| < 0.7; with a `factor`, that times the factor over z."""
     n1, n2, _ = FRACTION[z.dtype.name]
     s = jnp.square(z) / 4
     p = polynomial(n2, s)
@@ -137,7 +138,7 @@ def gate_derivative(x, zero, scale=1.0, bend=0.0):
     """d/dx x σ(v) = σ(v) (1 + x v' σ(−v)) with v = scale·(x + bend·x³).
 
     For x < 0 it is N e / (1 + e)² with e = exp(v), N = 1 + x v' + e.  Around the zero x₀ of N, with u = x − x₀ and
-    s = x² + x x₀ + x₀², N = u·scale·(1 + 3 bend·s) + exp(v₀)·expm1(u·scale·(1 + bend·s)) does not cancel.
+    s = x² + x x₀ + x₀², no digits cancel in N = u·scale·(1 + 3 bend·s) + exp(v₀)·expm1(u·scale·(1 + bend·s)).
     """
     x = bounded(x)
     v = cubic(x, scale, bend)
@@ -193,7 +194,7 @@ MISH = [
 def mish_derivative(x):
     """e·ω / (1 + (1 + e)²)²,  e = exp(x),  ω = 4 (1 + x) + e (6 + 4x) + 4e² + e³.
 
-    Around its zero x₀, with u = x − x₀ and w = expm1(u), ω = w·(polynomial in w) + 4u (1 + e) does not cancel.
+    Around its zero x₀, with u = x − x₀ and w = expm1(u), no digits cancel in ω = w·(polynomial in w) + 4u (1 + e).
     """
     x = bounded(x)
     e, m = split_exp(minus_abs(x))
@@ -207,8 +208,9 @@ def mish_derivative(x):
     return jnp.where(x < 0, below, 1 + 2 * q * q * (2 * x * (1 + q) / c - 1) / c)
 
 
-# The normal distribution: Φ(−a) = exp(−a²/2)·P(a)/Q(a) for 0 ≤ a ≤ 40, to 5e-18; P and Q interpolate it at 22 points,
-# denser where it bends.  With φ = Φ', the derivative of xΦ(x) at −a is Φ(−a) − aφ(a) = exp(−a²/2)·R(a)/Q(a).
+# The normal distribution.  Φ(−a) = exp(−a²/2)·P(a)/Q(a) for 0 ≤ a ≤ 40, with an error of 5e-18: P and Q interpolate it at 22
+# points, which are denser where it bends.  With φ = Φ', the derivative of xΦ(x) at −a is Φ(−a) − aφ(a), which is
+# exp(−a²/2)·R(a)/Q(a).
 
 P = [
     0.5, 0.8397238516497012, 0.6982727602091924, 0.37192452783763086, 0.13928366284975416, 0.03816139660020786,
@@ -225,7 +227,7 @@ GELU_ZERO = (0.7517915246935645, -1.4956759177009883e-17)
 
 
 def _around_gelu_zero(count):
-    """Σ_k of these times u^k+1 is R/Q at GELU_ZERO + u: M = Φ(−a)/φ(a) obeys M' = aM − 1, and M(a) = a there."""
+    """Coefficients c with R/Q = Σ_k c[k] u^(k+1) at GELU_ZERO + u: M = Φ(−a)/φ(a) obeys M' = aM − 1, and M(a) = a there."""
     a = sum(GELU_ZERO)
     m = [a, a * a - 1]
     for k in range(1, count):
@@ -237,7 +239,7 @@ AROUND_GELU_ZERO = _around_gelu_zero(18)
 
 
 def _times_gaussian(factor, a):
-    """factor · exp(−a²/2) for a ≥ 0, without the error of rounding a²: a part of few digits is squared exactly."""
+    """factor · exp(−a²/2) for a ≥ 0.  A part of a that has few digits is squared without rounding."""
     part = jnp.round(a * 64) / 64
     e, m = split_exp(-jnp.square(part) / 2)
     return e * (factor * jnp.exp((part - a) * (part + a) / 2)) * m

@@ -1,4 +1,4 @@
-"""Attention: averages of values, weighted by how well a query fits the keys."""
+"""Attention: averages of values, weighted by how well the keys fit a query."""
 
 import math
 
@@ -36,13 +36,13 @@ def attention(
 
     ∂y[b,h,t,e]/∂v[b,h,s,e] = p[b,h,t,s]     ∂y[b,h,t,e]/∂bias[t,j] = Σ_s v[b,h,s,e]·p[b,h,t,s]·(δ(s,j) − p[b,h,t,j])
 
-    by q and k times `scale` (default 1/√d).  Products with them store nothing that has s twice.  torch calls this
-    scaled_dot_product_attention, jax dot_product_attention.
+    The first two are also multiplied by `scale` (default 1/√d).  Products with them store no array with two axes s.  torch
+    calls this scaled_dot_product_attention, jax dot_product_attention.
 
-    Axes are [..., h, t, d] for queries, [..., g, s, d] and [..., g, s, e] for keys and values, or no heads at all, [t, d];
-    h may be a multiple of g, and then head j of the queries uses head j // (h / g) of keys and values.  `bias` and `mask`
-    broadcast to [..., h, t, s].  A query attends where `mask` is True, and with `causal` where s ≤ t, counted from the
-    first key also where there are more keys than queries.  A query that attends to nothing gives 0 with Jacobian 0.
+    Axes are [..., h, t, d] for queries, [..., g, s, d] for keys and [..., g, s, e] for values, or the last two alone without
+    heads.  h may be a multiple of g: head j of the queries then uses head j // (h / g) of keys and values.  `bias` and
+    `mask` broadcast to [..., h, t, s].  A query attends to keys where `mask` is True, and with `causal` only where s ≤ t,
+    both counted from 0, whatever the numbers of keys and queries.  A query that attends to nothing gives 0 with Jacobian 0.
     """
     _check_shapes(q, k, v, bias, mask)
     p = _weights(q, k, bias, mask, causal, scale)
@@ -58,7 +58,7 @@ def _(y, q, k, v, bias, mask, *, causal, scale):
     scale = _scale(q, scale)
 
     def by_bias(y, bias):
-        if bias.ndim == 0 or bias.shape[-1] == 1:  # a constant added to a row changes nothing
+        if bias.ndim == 0 or bias.shape[-1] == 1:  # adding a constant to a row changes nothing
             return zero(y, bias)
         own = (*lead, t, j)[y.ndim - bias.ndim :]
         own = tuple(group if n > 1 else () for group, n in zip(own, bias.shape, strict=True))
@@ -74,7 +74,7 @@ def _(y, q, k, v, bias, mask, *, causal, scale):
 
 
 def _check_shapes(q, k, v, bias, mask):
-    """Leading axes are equal, but for more heads of queries than of keys."""
+    """ShapeError unless leading axes are equal; queries may have more heads than keys."""
     if k.ndim != q.ndim or k.shape[:-3] != q.shape[:-3] or math.prod(_heads_and_sharers(q, k)) != math.prod(q.shape[-3:-2]):
         raise ShapeError(
             f"attention: argument 'k' has shape {k.shape}, expected [..., g, s, d] with leading axes {q.shape[:-3]} "
@@ -89,7 +89,7 @@ def _check_shapes(q, k, v, bias, mask):
 
 
 def _heads_and_sharers(q, k) -> tuple[int, int]:
-    """The heads of keys, and how many heads of queries share each."""
+    """The number of heads of keys, and of heads of queries for each of them."""
     g = k.shape[-3] if k.ndim > 2 else 1
     return g, (q.shape[-3] if q.ndim > 2 else 1) // max(1, g)
 
@@ -104,7 +104,7 @@ def _scale(q, scale):
 
 
 def _weights(q, k, bias, mask, causal, scale):
-    """p[..., h, t, s]"""
+    """The weights p[..., h, t, s]."""
     t, s = q.shape[-2], k.shape[-2]
     scores = jnp.einsum("...rtd,...sd->...rts", _with_shared_heads(q, k), k).reshape(*q.shape[:-1], s) * _scale(q, scale)
     if causal:
@@ -114,9 +114,9 @@ def _weights(q, k, bias, mask, causal, scale):
 
 
 def _attention_labels(q, k, v):
-    """Label groups of the leading axes of queries and of keys, and of t, s, s again, d, e.
+    """Groups of labels for the leading axes of queries and of keys, and for t, s, s again, d and e.
 
-    The head of a query is a pair: the head of keys, and which of those that share it.
+    The head of a query is a pair of labels: the head of keys, and the number among the queries that use it.
     """
     groups, share = _heads_and_sharers(q, k)
     batch = q.shape[:-3]
@@ -148,7 +148,7 @@ def multi_head_attention(
 ) -> Float[Array, "... t o"]:
     """Attention of `heads` heads, with linear maps before and after:  y = wo · attention(wq·x_q, wk·x_kv, wv·x_kv).
 
-    Not a layer but a composition of `linear` and `attention`, whose Jacobians `jaxnets.jacobian` composes.
+    This is no layer but a composition of `linear` and `attention`, whose Jacobians `jaxnets.jacobian` composes.
 
     x_q is [..., t, i] and x_kv [..., s, j] (the same array for self-attention), wq [h·d, i], wk [g·d, j], wv [g·e, j] and
     wo [o, h·e] with h = `heads` and g = `key_heads`, a divisor of h, by default h.  `bias` and `mask` broadcast to

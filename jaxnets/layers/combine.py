@@ -1,4 +1,4 @@
-"""Modules that branch, join or rearrange: most of their Jacobians have no numbers at all."""
+"""Modules that branch, join or rearrange.  Most of their Jacobians hold no numbers."""
 
 import itertools
 import math
@@ -20,7 +20,7 @@ __all__ = ["duplicate", "add", "subtract", "multiply", "maximum", "minimum", "co
 
 @layer(plain=True)
 def duplicate(x: Float[Array, "..."], *, n: int = 2) -> tuple[Float[Array, "..."], ...]:
-    """n copies of the input  y1[...] = … = yn[...] = x[...].  Backward, the cotangents of the copies add up.
+    """n copies of the input  y1[...] = … = yn[...] = x[...].  The VJP adds the cotangents of the copies.
 
     ∂y[b,i]/∂x[b,i] = 1  for every copy
     """
@@ -93,7 +93,7 @@ def _(y, x1, x2):
 
 
 def _selection_rules(first, y):
-    """The rules of a choice between two arrays."""
+    """The rules of a choice between two arrays; `first` is where the first one is chosen."""
     m = first.astype(y.dtype)
     return diagonal(m, "m"), diagonal(1 - m, "(1-m)")
 
@@ -114,7 +114,7 @@ def _(y, x1, x2):
 
 @layer(plain=True)
 def concatenate(*xs: Float[Array, "..."], axis: int = -1) -> Float[Array, "..."]:
-    """Inputs one after the other along `axis`; all other axes must agree.
+    """Inputs one after the other along `axis`; all other axes must be equal.
 
     ∂y[b,i]/∂xs1[b,j] = δ(i, j)     ∂y[b,i]/∂xs2[b,j] = δ(i, j + n1), …  with n1 the length of xs1
     """
@@ -130,7 +130,7 @@ def concatenate(*xs: Float[Array, "..."], axis: int = -1) -> Float[Array, "..."]
 
 
 def concatenate_rules(y, xs, axis):
-    """Every x is a part of y: where the one before it ends, it begins."""
+    """The rules of concatenation: every x is a part of y, and begins where the one before it ends."""
     ends = itertools.accumulate(x.shape[axis] for x in xs)
     return tuple(placed({axis % y.ndim: (end - x.shape[axis], 1)}) for x, end in zip(xs, ends, strict=True))
 
@@ -156,7 +156,7 @@ def stack(*xs: Float[Array, "..."], axis: int = 0) -> Float[Array, "..."]:
 
 
 def stack_rules(y, xs, axis):
-    """x_k is y at the index k of a new axis."""
+    """The rules of stacking: x_k is y at the index k of a new axis."""
     inp = fresh_groups(xs[0].shape, axis_names(xs[0].ndim))
     new = (Label(y.ndim, len(xs), "s"),)
     out = list(inp)
@@ -171,17 +171,17 @@ def _(y, *xs, axis):
 
 @layer(plain=True, example=Example((4, 6)))
 def split(x: Float[Array, "..."], *, sections: int | tuple[int, ...] = 2, axis: int = -1) -> tuple[Float[Array, "..."], ...]:
-    """The pieces of x along `axis`, one after the other: `sections` of equal length, or of these lengths.
+    """Pieces of x along `axis`: `sections` is their number, if they have equal lengths, or their lengths.
 
     ∂y[b,j]/∂x[b,i] = δ(i, j)  of the first piece, δ(i, j + n1) of the second, … with n1 the length of the first
 
-    Raises ValueError where the lengths are not those of the axis.
+    Raises ValueError where the lengths do not add up to that of the axis.
     """
     return tuple(jnp.split(x, _piece_starts(x, sections, axis)[1:], axis))
 
 
 def _piece_starts(x, sections, axis) -> list[int]:
-    """Where the pieces of x along an axis begin."""
+    """The indices at which the pieces of x along an axis begin."""
     n = x.shape[check_axis("split", x, axis)]
     equal = isinstance(sections, int)
     if not equal and not (isinstance(sections, tuple) and all(isinstance(length, int) for length in sections)):
@@ -201,7 +201,7 @@ def _(ys, x, *, sections, axis):
 
 @layer(plain=True)
 def flatten(x: Float[Array, "..."], *, start: int = 1) -> Float[Array, "..."]:
-    """All axes from `start` on merged into one, row-major: images [b,c,h,w] to vectors [b,c·h·w].
+    """All axes from `start` on merged into one, row-major: images [b,c,h,w] become vectors [b,c·h·w].
 
     ∂y[b,chw]/∂x[b,c,h,w] = 1
     """

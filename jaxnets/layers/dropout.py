@@ -1,4 +1,4 @@
-"""Noise that training adds and evaluation leaves out."""
+"""Dropout: noise that is added in training and left out in evaluation."""
 
 import jax
 import jax.numpy as jnp
@@ -26,9 +26,9 @@ def dropout(
 
     ∂y[b,i]/∂x[b,i] = h'[b,i],  h' = m / (1 − rate), with m drawn again from the key
 
-    Along the axes `shared` m is one number: whole channels of images [b,c,h,w] drop with `shared=(2, 3)`.  m depends on
+    m is the same along the axes `shared`: with `shared=(2, 3)` whole channels of images [b,c,h,w] are dropped.  m depends on
     key, shape, rate and `shared` alone, not on the dtype.  Rate 0 and `train=False` give x itself and need no key; rate 1
-    gives 0 with Jacobian 0.  What is dropped gives 0 also where x is NaN or ∞.  Raises ValueError for a rate outside [0, 1].
+    gives 0 with Jacobian 0.  A dropped entry is 0 even if x is NaN or ∞ there.  Raises ValueError for a rate outside [0, 1].
     """
     m = _keep_mask(x, key, rate, train, shared)
     return x if m is None else jnp.where(m, x / _divisor(rate), 0)
@@ -39,7 +39,7 @@ def _divisor(rate) -> float:
 
 
 def _keep_mask(x, key, rate, train, shared):
-    """Where x is kept, or None for everywhere."""
+    """Where x is kept; None if it is kept everywhere."""
     rate = check_share("dropout", "rate", rate)
     axes = check_axes("dropout", x, shared)
     if rate == 0 or not train:

@@ -1,7 +1,7 @@
-"""Smooth non-linearities, one number at a time: every Jacobian is diagonal.
+"""Smooth non-linearities, which map every number by itself, so that every Jacobian is diagonal.
 
-Values and derivatives are within 5 units of the last place, nearly always 4, wherever the result is a normal number, unless
-said otherwise.
+Wherever the result is a normal number, values and derivatives have errors of at most 5 units of the last place, nearly
+always at most 4, unless the docstring says otherwise.
 """
 
 import jax
@@ -63,11 +63,11 @@ def _(y, x):
 
 @layer
 def tanh_shrink(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """What tanh takes away  y[...] = x[...] − tanh(x[...]).
+    """Input minus its hyperbolic tangent  y[...] = x[...] − tanh(x[...]).
 
     ∂y[b,i]/∂x[b,i] = h'[b,i],  h' = tanh²(x)
 
-    Near 0, where the difference would cancel, a quotient of polynomials stands for it.
+    Near 0, where digits of the difference would cancel, it is computed as a quotient of polynomials.
     """
     return accurate.x_minus_tanh(x)
 
@@ -116,9 +116,9 @@ def softplus(x: Float[Array, "..."], *, beta: float = 1.0, threshold: float | No
 
     ∂y[b,i]/∂x[b,i] = h'[b,i],  h' = 1 / (1 + exp(−beta·x))
 
-    Nothing overflows, so that the default is never to cut off; with a `threshold`, y = x where beta·x > threshold, as
-    torch does from 20 on.  Where beta·x is not exact, its error times |beta·x| is that of y and h'.  Raises ValueError
-    for a beta of 0.
+    Nothing overflows, so by default nothing is cut off; with a `threshold`, y = x where beta·x > threshold (torch's default
+    is 20).  Where beta·x is rounded, its relative error times |beta·x| is that of y and h'.  Raises ValueError for a beta
+    of 0.
     """
     beta = check_nonzero("softplus", "beta", beta)
     z = beta * x
@@ -135,7 +135,7 @@ def _(y, x, *, beta, threshold):
 
 @layer
 def softsign(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Sign that sets in slowly  y[...] = x[...] / (1 + |x[...]|).
+    """Soft sign  y[...] = x[...] / (1 + |x[...]|).
 
     ∂y[b,i]/∂x[b,i] = h'[b,i],  h' = 1 / (1 + |x|)²
     """
@@ -159,7 +159,9 @@ def elu(x: Float[Array, "..."], *, alpha: float = 1.0) -> Float[Array, "..."]:
 
 
 def _exponential_linear(x, above, below, alpha=1.0):
-    return jnp.where(x > 0, above * x, expm1(jnp.where(x > 0, 0, x), below, alpha))  # of two branches one may overflow
+    return jnp.where(
+        x > 0, above * x, expm1(jnp.where(x > 0, 0, x), below, alpha)
+    )  # the branch that is not taken may overflow
 
 
 def _exponential_linear_rule(x, above, below, alpha=1.0):
@@ -181,7 +183,7 @@ def selu(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
     ∂y[b,i]/∂x[b,i] = h'[b,i],  h' = λ where x > 0, else λα·exp(x).  At x = 0 it is λα, as in torch.
 
-    Activations keep mean 0 and variance 1 from layer to layer (Klambauer et al. 2017).
+    It keeps activations near mean 0 and variance 1 from layer to layer (Klambauer et al. 2017).
     """
     return _exponential_linear(x, *SELU_SLOPES)
 
@@ -197,7 +199,7 @@ def celu(x: Float[Array, "..."], *, alpha: float = 1.0) -> Float[Array, "..."]:
 
     ∂y[b,i]/∂x[b,i] = h'[b,i],  h' = 1 where x > 0, else exp(x / alpha)
 
-    Where x / alpha is not exact, its error times |x / alpha| is that of h'.  Raises ValueError for an alpha of 0.
+    Where x / alpha is rounded, its relative error times |x / alpha| is that of h'.  Raises ValueError for an alpha of 0.
     """
     alpha = check_nonzero("celu", "alpha", alpha)
     return _exponential_linear(x, 1.0, alpha, alpha)

@@ -1,4 +1,4 @@
-"""Modules whose one half lets the other through."""
+"""Gated units: one half of the input is multiplied by a function of the other half."""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ __all__ = ["glu", "swiglu"]
 def _halves(name, x, axis):
     along = check_axis(name, x, axis)
     if x.shape[along] % 2:
-        raise ShapeError(f"{name}: argument 'x' has shape {x.shape}, of which axis {axis} has no halves")
+        raise ShapeError(f"{name}: argument 'x' has shape {x.shape}, whose axis {axis} has an odd length")
     return jnp.split(x, 2, along)
 
 

@@ -60,7 +60,10 @@ class Layer(Generic[P, R]):
         return rule
 
     def hessian(self, rule: Callable) -> Callable:
-        """Register `rule(y, *args, **config)` of a loss: the Hessian H by the predictions, and S with S Sᵀ = H, or None for S."""
+        """Register `rule(y, *args, **config)` of a loss.
+
+        It returns the Hessian H by the predictions and a root S of it, S Sᵀ = H, or None for S.
+        """
         self.hessian_rule = rule
         return rule
 

@@ -1,4 +1,4 @@
-"""Weighted sums, and the selection of rows that embeds integers."""
+"""Weighted sums, and embeddings, which select rows of a table."""
 
 from typing import TYPE_CHECKING, cast, overload
 
@@ -109,9 +109,9 @@ def _subscripts_first(made: Layer) -> "_SubscriptsFirst":
 @_subscripts_first
 @layer(plain=True, example=Example((4, 5), (3, 5), subscripts="bi,oi->bo"))
 def einsum(*xs: Float[Array, "..."], subscripts: str) -> Float[Array, "..."]:
-    """Sum of products over named indices, called as NumPy's: `einsum("bi,oi->bo", x, w)`.
+    """Sum of products over named indices, called as in NumPy: `einsum("bi,oi->bo", x, w)`.
 
-    ∂y[b,o]/∂xs1[b,i] = xs2[o,i]     ∂y[b,o]/∂xs2[o,i] = xs1[b,i],  the product of all other arguments
+    ∂y[b,o]/∂xs1[b,i] = xs2[o,i]     ∂y[b,o]/∂xs2[o,i] = xs1[b,i],  each the product of all other arguments
 
     Raises ValueError for subscripts that cannot be read, ShapeError where an index has two sizes.
     """
@@ -120,7 +120,7 @@ def einsum(*xs: Float[Array, "..."], subscripts: str) -> Float[Array, "..."]:
 
 
 def _axis_letters(subscripts, xs) -> tuple[list[str], str]:
-    """One letter an axis for every argument and for the output; an ellipsis becomes letters."""
+    """One letter for each axis of every argument and of the output; an ellipsis becomes letters."""
     try:
         inputs, output, _ = parse_einsum_input((subscripts, *(x.shape for x in xs)), shapes=True)
     except (TypeError, ValueError, IndexError) as error:
@@ -157,10 +157,10 @@ def embedding(
 ) -> Float[Array, "... i"]:
     """Rows of a table  y[..., i] = table[indices[...], i].
 
-    ∂y[b,i]/∂table[k,i] = δ(k, indices[b]),  a selection: no one-hot array is made
+    ∂y[b,i]/∂table[k,i] = δ(k, indices[b]),  a selection: no one-hot array is stored
 
-    The row of `padding_index` is read but never learnt: its Jacobian is 0.  Indices out of range, negative ones too, raise
-    ValueError outside `jit` and give NaN (Jacobian 0) inside.
+    The row `padding_index` is read but not learned: its Jacobian is 0.  Indices out of range, and negative ones, raise
+    ValueError outside `jit` and give NaN with Jacobian 0 inside.
     """
     check_range("embedding", "indices", indices, len(table))
     rows = _take_rows(table, indices)
@@ -176,7 +176,7 @@ def _is_padding(indices, table, padding_index):
 
 
 def _take_rows(table, indices):
-    """The rows of a table, NaN where an index names none."""
+    """The rows of a table; NaN where there is no row of that index."""
     indices = jnp.where(indices < 0, len(table), indices.astype(jnp.int32))
     return jnp.take(table, indices, axis=0, mode="fill", fill_value=jnp.nan)
 

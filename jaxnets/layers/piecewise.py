@@ -1,4 +1,4 @@
-"""Non-linearities of straight pieces, one number at a time; at a kink the docstring says which slope holds."""
+"""Piecewise linear non-linearities; the docstring says which slope holds at a kink."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -17,8 +17,8 @@ __all__ = [
 
 
 def _clipped(x, low, high):
-    """x where it lies between the limits, of which each may be None."""
-    y = x if low is None else jnp.where(x <= low, low, x)  # `where` keeps NaN, and autodiff too has slope 0 at the kink
+    """x limited to the range from `low` to `high`, each of which may be None."""
+    y = x if low is None else jnp.where(x <= low, low, x)  # `where` keeps NaN, and gives autodiff the slope 0 at the kink
     return y if high is None else jnp.where(x >= high, high, y)
 
 
@@ -59,7 +59,7 @@ def _(y, x):
 
 @layer
 def hard_tanh(x: Float[Array, "..."], *, min_val: float = -1.0, max_val: float = 1.0) -> Float[Array, "..."]:
-    """Tanh of straight pieces  y[...] = min(max(x[...], min_val), max_val).
+    """Piecewise linear tanh  y[...] = min(max(x[...], min_val), max_val).
 
     ∂y[b,i]/∂x[b,i] = h'[b,i],  h' = 1 where min_val < x < max_val, else 0, also at the kinks.
 
@@ -69,7 +69,7 @@ def hard_tanh(x: Float[Array, "..."], *, min_val: float = -1.0, max_val: float =
 
 
 def _check_limits(layer, optional=False, **limits):
-    """The lower and the upper limit, checked."""
+    """The lower and the upper limit as floats; ValueError if the lower is the larger one."""
     first, second = limits
     low, high = (None if optional and limits[name] is None else check_number(layer, name, limits[name]) for name in limits)
     if low is not None and high is not None and low > high:
@@ -84,7 +84,7 @@ def _(y, x, *, min_val, max_val):
 
 @layer
 def clip(x: Float[Array, "..."], *, min: float | None = None, max: float | None = None) -> Float[Array, "..."]:
-    """Entries kept within limits  y[...] = min(max(x[...], min), max),  each of which may be None.
+    """Entries limited to a range  y[...] = min(max(x[...], min), max),  each of which may be None.
 
     ∂y[b,i]/∂x[b,i] = h'[b,i],  h' = 1 where min < x < max, else 0, also at the limits.
 
@@ -116,7 +116,7 @@ def _(y, x, *, negative_slope):
 def prelu(x: Float[Array, "..."], w: Float[Array, "..."], *, axis: int = 1) -> Float[Array, "..."]:
     """Rectifier with a learnt leak  y[...] = x[...] if x[...] > 0 else w·x[...].
 
-    `w` is one number, of shape () or (1,), or one a channel, of shape (n,), along `axis`.
+    `w` is one number, of shape () or (1,), or one number for each channel along `axis`, of shape (n,).
 
     ∂y[b,i]/∂x[b,i] = h'[b,i],  h' = 1 where x > 0, else w     ∂y[b,i]/∂w[i] = x⁻[b,i],  x⁻ = min(x, 0)
 
@@ -148,7 +148,7 @@ def _(y, x, w, *, axis):
 
 @layer
 def hard_sigmoid(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Sigmoid of straight pieces  y[...] = min(max(x[...] + 3, 0), 6) / 6.
+    """Piecewise linear sigmoid  y[...] = min(max(x[...] + 3, 0), 6) / 6.
 
     ∂y[b,i]/∂x[b,i] = h'[b,i],  h' = 1/6 where −3 < x < 3, else 0, also at the kinks.
     """
@@ -162,7 +162,7 @@ def _(y, x):
 
 @layer
 def hard_swish(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Swish of simple pieces  y[...] = x[...]·min(max(x[...] + 3, 0), 6) / 6.
+    """Swish with the piecewise linear sigmoid  y[...] = x[...]·min(max(x[...] + 3, 0), 6) / 6.
 
     ∂y[b,i]/∂x[b,i] = h'[b,i],  h' = 0 where x ≤ −3, 1 where x ≥ 3, else (2x + 3) / 6: at the kinks 0 and 1.
     """
@@ -177,7 +177,7 @@ def _(y, x):
 
 @layer
 def soft_shrink(x: Float[Array, "..."], *, lambd: float = 0.5) -> Float[Array, "..."]:
-    """Shrinkage towards 0  y[...] = x[...] − lambd where x > lambd, x[...] + lambd where x < −lambd, else 0.
+    """Soft shrinkage towards 0  y[...] = x[...] − lambd where x > lambd, x[...] + lambd where x < −lambd, else 0.
 
     ∂y[b,i]/∂x[b,i] = h'[b,i],  h' = 1 where |x| > lambd, else 0, also at the kinks.
 
