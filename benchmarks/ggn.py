@@ -50,14 +50,17 @@ def by_jacobians(f: Callable) -> Callable:
     return in_chunks(of_some)
 
 
+def root_of_hessian(p):
+    """S with S Sᵀ = diag(p) − p pᵀ, the Hessian of the cross-entropy of one example with probabilities p."""
+    return jnp.diag(jnp.sqrt(p)) - p[:, None] * jnp.sqrt(p)
+
+
 def by_root(f: Callable) -> Callable:
     """The same diagonal from the squares of Sᵀ J, with H = S Sᵀ."""
 
     def of_one(params, x):
         y, pull = jax.vjp(lambda params: f(params, x), params)
-        p = jax.nn.softmax(y)
-        root = jnp.diag(jnp.sqrt(p)) - p[:, None] * jnp.sqrt(p)
-        return jax.vmap(pull, 1)(root)[0]
+        return jax.vmap(pull, 1)(root_of_hessian(jax.nn.softmax(y)))[0]
 
     def of_some(params, x):
         rows = jax.vmap(of_one, (None, 0))(params, x)

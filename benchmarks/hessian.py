@@ -6,7 +6,7 @@ import jax
 
 import jaxnets as jn
 
-from .gradient import labelled_batch, mean_losses
+from .gradient import labelled_batch, mean_losses, per_example_losses
 from .harness import Result, measure
 from .networks import Network, mlp
 
@@ -20,11 +20,7 @@ QUICK = ((4, lambda: mlp(8, 6, 5, smooth=True)),)
 def by_input(network: Network) -> dict:
     """The contenders for [B, in, in]: functions of (params, x, labels)."""
 
-    def loss(params, x, labels):
-        return jn.cross_entropy(network.layers(params, x), labels)
-
-    def plain(params, x, label):
-        return -jax.nn.log_softmax(network.plain(params, x))[label]
+    loss, plain = per_example_losses(network)
 
     def batched(params, x, labels):
         return jn.loss_hessian(lambda x: loss(params, x, labels), x).per_example()

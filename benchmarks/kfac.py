@@ -8,6 +8,7 @@ import numpy as np
 
 import jaxnets as jn
 
+from .ggn import root_of_hessian
 from .gradient import labelled_batch
 from .harness import Result, jitted, measure, reference
 from .networks import Network, mlp
@@ -46,8 +47,7 @@ def by_hand(params, x, labels):
         return y, tuple(inputs)
 
     y, pull, seen = jax.vjp(logits, [jnp.zeros((len(x), len(b))) for _, b in params], has_aux=True)
-    p = jax.nn.softmax(y)
-    root = jax.vmap(jnp.diag)(jnp.sqrt(p)) - p[:, :, None] * jnp.sqrt(p)[:, None, :]  # S Sᵀ = diag(p) − p pᵀ
+    root = jax.vmap(root_of_hessian)(jax.nn.softmax(y))
     (gradients,) = jax.vmap(pull)(jnp.moveaxis(root, 2, 0))
     found = []
     for v, z in zip(gradients, seen, strict=True):

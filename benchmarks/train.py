@@ -77,7 +77,7 @@ def mlp(images: data.Dataset, hidden: tuple[int, ...], batch: int, epochs: int) 
 Train = Callable[[int], Training]  # trains for a number of epochs
 
 
-# --- contenders ---------------------------------------------------------------------------------------------------
+# Contenders
 
 
 def by_fit(task: Task, gradient: str) -> Train:
@@ -198,7 +198,7 @@ def to_flax(params):
     return {"params": out}
 
 
-# --- figures ------------------------------------------------------------------------------------------------------
+# Figures
 
 
 def make_contenders(

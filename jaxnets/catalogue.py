@@ -1,6 +1,7 @@
 """Every layer and loss by name, with example arguments and with the formulae of its Jacobians."""
 
 import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +13,11 @@ import jaxnets.losses  # noqa: F401  (both register their layers)
 
 from .algebra.jacobian import Jacobian
 from .layers.layer import LAYERS, Layer, is_variadic
-from .layers.samples import Example, Labels, Real
+from .layers.samples import Example, Labels, Mask, RandomKey, Real
 
-SIZES = {"i": 5, "j": 4, "o": 3, "k": 6}  # of the axes with these names in annotations
+CLASSES = 6
+SIZES = {"i": 5, "j": 4, "o": 3, "k": CLASSES}  # of the axes with these names in annotations
+LEADING = (4, 5)  # sizes of the axes that `...` stands for
 
 
 def example_arguments(layer: Layer, key, dtype="float32") -> tuple[list, dict]:
@@ -29,23 +32,37 @@ def example_arguments(layer: Layer, key, dtype="float32") -> tuple[list, dict]:
 
 def example_kinds(layer: Layer) -> tuple[tuple, dict]:
     """The kinds of arguments and the whole configuration with which a layer is shown."""
-    chosen = layer.example or Example(*_kinds_from_annotations(layer))
+    chosen = layer.example or Example(*kinds_from_annotations(layer, SIZES.__getitem__, LEADING, CLASSES))
     defaults = {p.name: p.default for p in layer.signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
     return chosen.arguments, defaults | chosen.config
 
 
-def _kinds_from_annotations(layer: Layer):
-    """One kind per argument: real numbers, integer labels where numbers may be labels, or None where a mask may be."""
+def kinds_from_annotations(
+    layer: Layer, size: Callable[[str], int], leading: Sequence[int], classes: int
+) -> Iterator[Real | None]:
+    """One kind per argument: real numbers, labels, a mask, a key, or None where an argument may be left out.
+
+    `size(name)` is the size of a named axis.  `...` stands for the `leading` axes, or for the first of them alone if the
+    layer has named axes, too.  Raises ValueError where an argument has no annotation.
+    """
     parameters = [p for p in layer.signature.parameters.values() if p.kind is not p.KEYWORD_ONLY]
     names = [f"{p.name}{i}" for p in parameters for i in ((1, 2) if p.kind is p.VAR_POSITIONAL else ("",))]
-    kinds = [layer.annotation(name) for name in names]
-    leading = [4] if any(not is_variadic(dim) for _, dims, _ in kinds for dim in dims) else [4, 5]
-    for kind, dims, optional in kinds:
-        shape = tuple(n for dim in dims for n in (leading if is_variadic(dim) else [SIZES[dim]]))
-        if optional and kind is not jnp.floating:
+    annotations = [layer.annotation(name) for name in names]
+    has_named_axes = any(not is_variadic(dim) for found in annotations if found for dim in found[1])
+    for name, annotation in zip(names, annotations, strict=True):
+        if annotation is None:
+            raise ValueError(
+                f"argument '{name}' of '{layer.name}' has no annotation to make an array from; annotate it, "
+                'as in x: Float[Array, "b i"], or pass the arguments'
+            )
+        dtype, dims, optional = annotation
+        variadic = leading[:1] if has_named_axes else leading
+        shape = tuple(n for dim in dims for n in (variadic if is_variadic(dim) else [size(dim)]))
+        if optional and dtype is not jnp.floating:
             yield None
         else:
-            yield Real(shape) if kind is jnp.floating else Labels(shape, SIZES["k"])
+            kinds = {jnp.floating: Real(shape), jnp.bool_: Mask(shape), jax.dtypes.prng_key: RandomKey(shape)}
+            yield kinds.get(dtype, Labels(shape, classes))
 
 
 @dataclasses.dataclass(frozen=True)

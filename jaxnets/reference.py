@@ -91,7 +91,7 @@ def _blocks(docstring: str):
             yield "formula" if formula else "text", block
 
 
-# --- as Markdown --------------------------------------------------------------------------------------------------
+# As Markdown
 
 
 def reference() -> str:
@@ -120,7 +120,7 @@ def _markdown(docstring: str):
         yield ""
 
 
-# --- as a page of HTML --------------------------------------------------------------------------------------------
+# As a page of HTML
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8886; --soft: #8881; --link: light-dark(#0550ae, #79b8ff); }

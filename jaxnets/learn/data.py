@@ -74,7 +74,7 @@ def _check_labels(name, labels, classes):
         raise ValueError(f"{name}: labels reach from {labels.min()} to {labels.max()}, expected 0 to {classes - 1}")
 
 
-# --- data sets ----------------------------------------------------------------------------------------------------
+# Data sets
 
 
 def spiral(points: int = 1000, classes: int = 3, noise: float = 0.2, seed: int = 0) -> Dataset:
@@ -206,7 +206,7 @@ def _from_cache(name, make):
     return x, y
 
 
-# --- preparation --------------------------------------------------------------------------------------------------
+# Preparation
 
 
 def split(dataset: Dataset, held_out: int | float, seed: int = 0) -> tuple[Dataset, Dataset]:

@@ -33,7 +33,7 @@ class Model:
     parts: tuple["Model", ...] = ()
 
 
-# --- parts --------------------------------------------------------------------------------------------------------
+# Parts
 
 
 def linear(features: int, *, bias: bool = True, weights: Callable | None = None) -> Model:
@@ -113,7 +113,7 @@ def _without_parameters(name, function) -> Model:
     return Model(name, init, lambda params, x, *, key=None, train=False: function(x), output_shape)
 
 
-# --- compositions -------------------------------------------------------------------------------------------------
+# Compositions
 
 
 def serial(*models: Model) -> Model:
@@ -163,7 +163,7 @@ def residual(*models: Model) -> Model:
     return Model(f"residual({body.name})", init, apply, lambda shape: shape)
 
 
-# --- whole networks -----------------------------------------------------------------------------------------------
+# Whole networks
 
 
 def mlp(

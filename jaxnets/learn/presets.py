@@ -100,7 +100,7 @@ def make_problem(
     return Problem(text, chosen.model, params, x, network, loss, source)
 
 
-# --- batches to show a model on; each function here returns a function of a key and a batch size -------------------
+# Batches to show a model on; each function here returns a function of a key and a batch size.
 
 
 def labelled_batch(load):

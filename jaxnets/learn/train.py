@@ -193,9 +193,6 @@ def restore(path: str | os.PathLike) -> tuple[Model, Any, dict]:
     return model, getattr(checkpoints.load(path, part, whole=False).tree, field), config
 
 
-# --- arguments ----------------------------------------------------------------------------------------------------
-
-
 def _check_arguments(data, validation, epochs, batch, gradient, patience, save_every, keep, mesh, nowhere):
     counts = {"epochs": epochs, "patience": patience, "save_every": save_every, "keep": keep}
     for name, count in counts.items():

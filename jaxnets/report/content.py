@@ -11,15 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..algebra.jacobian import Jacobian, unit_array
-from ..autodiff.graph import read_graph
 from ..autodiff.nodes import Edge, LocalFunction, Node
 from ..layers.layer import Layer
 from ..learn.presets import Problem
 from ..show.compare import compare
-from ..show.diagram import diagram_of, modules_of
+from ..show.diagram import diagram_of
 from ..show.explain import explain_plan
 from ..show.formats import as_data
-from ..show.tabulate import Block, LocalJacobians, function_of_real_leaves
+from ..show.local_jacobians import Block, LocalJacobians, read_local_jacobians
 
 MAX_CELLS = 12_000  # of all heat maps of a page together
 MAX_ROWS, MAX_COLUMNS = 24, 32  # of one heat map
@@ -32,15 +31,12 @@ def describe(problem: Problem) -> dict[str, Any]:
 
     def run(params, x):
         """All numbers come from one compiled program.  The words are found while JAX traces it."""
-        call, leaves, names, weights = function_of_real_leaves(problem.loss, (params, x))
-        graph = read_graph(lambda *leaves: jax.tree.leaves(call(leaves)), leaves, names, second_order=True)
-        nodes = graph.topological_nodes()
-        jacobians = LocalJacobians(nodes, graph.outputs, weights)
+        jacobians, _ = read_local_jacobians(problem.loss, (params, x), second_order=True)
         size = _heat_map_size(sum(len(pairs) for pairs in jacobians.pairs.values()))
         description["diagram"] = diagram_of(jacobians).to_json()
         description["chain"], description["note"] = jacobians.chain, jacobians.note
-        description["modules"] = [_module(node, jacobians) for node in modules_of(nodes)]
-        return [[_shown_corner(node, edge, j, *size) for edge, j in jacobians.pairs[node]] for node in modules_of(nodes)]
+        description["modules"] = [_module(node, jacobians) for node in jacobians.modules]
+        return [[_shown_corner(node, edge, j, *size) for edge, j in jacobians.pairs[node]] for node in jacobians.modules]
 
     corners = jax.device_get(jax.jit(run)(problem.params, problem.x))
     for module, found in zip(description["modules"], corners, strict=True):

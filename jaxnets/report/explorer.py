@@ -15,17 +15,16 @@ import socketserver
 import threading
 import time
 import webbrowser
-from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
-from typing import Any
 from urllib.parse import parse_qs
 
+from .fields import FIELDS_BY_PATH, checked_fields
 from .worker import START_S, Job, Jobs, Refusal, Worker, run_job
 
 CONNECTIONS = 128  # at one time
 MAX_BODY = 16 * 1024  # bytes
-MAX_ERROR, MAX_VALUE = 3000, 60  # characters of an error, and of a value that it quotes
+MAX_ERROR = 3000  # characters
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
     "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -101,75 +100,6 @@ class Explorer:
                 live = {"token": self.token, **self._first_problem}
                 self._page = self.worker({"job": "page", **self._first_problem, "live": live}, START_S)
             return self._page
-
-
-# --- what a request may hold ----------------------------------------------------------------------------------------
-
-
-def _integer_between(least: int, most: int):
-    expected = f"a whole number from {least} to {most:,}"
-    return expected, lambda value: type(value) is int and least <= value <= most
-
-
-def _one_of(*names: str):
-    return " or ".join(names), lambda value: isinstance(value, str) and value in names
-
-
-MODEL_CHARACTERS, INPUT_NUMBERS = 2000, 4096
-_SHAPE = re.compile(r"[1-9]\d{0,3}(x[1-9]\d{0,3}){0,7}", re.ASCII)
-
-
-def _is_shape(value) -> bool:
-    if not isinstance(value, str) or (value and not _SHAPE.fullmatch(value)):
-        return False
-    count = 1
-    for size in value.split("x") if value else ():
-        count *= int(size)
-    return count <= INPUT_NUMBERS
-
-
-Check = tuple[str, Callable[[Any], bool]]  # what is expected, and whether a value is that
-PROBLEM_FIELDS: dict[str, Check] = {
-    "model": (
-        f"a text of at most {MODEL_CHARACTERS:,} characters",
-        lambda value: isinstance(value, str) and len(value) <= MODEL_CHARACTERS,
-    ),
-    "input": (f"a shape like 2 or 1x8x8, of at most {INPUT_NUMBERS:,} numbers and 8 axes, or nothing", _is_shape),
-    "batch": _integer_between(1, 64),
-    "dtype": _one_of("float32", "float64"),
-    "seed": _integer_between(0, 2**31 - 1),
-}
-TRAIN_FIELDS = {**PROBLEM_FIELDS, "action": _one_of("reset", "step"), "steps": _integer_between(1, 50)}
-OPTIONAL_FIELDS = {"steps"}
-FIELDS_BY_PATH = {"/model": PROBLEM_FIELDS, "/compare": PROBLEM_FIELDS, "/train": TRAIN_FIELDS}
-
-
-def _checked_fields(body: bytes, known: dict[str, Check]) -> Job:
-    """The JSON object in a body.  Raises Refusal, which names the field that does not fit."""
-    try:
-        found = json.loads(body.decode())
-    except (ValueError, RecursionError):
-        raise Refusal(400, "the body is not JSON in UTF-8") from None
-    if not isinstance(found, dict):
-        raise Refusal(400, "the body is not a JSON object")
-    if unknown := found.keys() - known.keys():
-        raise Refusal(400, f"unknown field {_value_text(min(unknown))}; known: {', '.join(known)}")
-    for name, (expected, fits) in known.items():
-        if name not in found:
-            if name not in OPTIONAL_FIELDS:
-                raise Refusal(400, f"{name}: missing, expected {expected}")
-        elif not fits(found[name]):
-            raise Refusal(400, f"{name}: expected {expected}, got {_value_text(found[name])}")
-    return found
-
-
-def _value_text(value) -> str:
-    if isinstance(value, (dict, list)):
-        return "an object" if isinstance(value, dict) else "a list"
-    return json.dumps(value, ensure_ascii=False)[:MAX_VALUE]
-
-
-# --- HTTP -----------------------------------------------------------------------------------------------------------
 
 
 class _Server(socketserver.ThreadingTCPServer):
@@ -281,7 +211,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path not in FIELDS_BY_PATH:
             raise Refusal(404, "no such page")
         self._check_token(self._header("X-Token"))
-        fields = _checked_fields(self._body(), FIELDS_BY_PATH[self.path])
+        fields = checked_fields(self._body(), FIELDS_BY_PATH[self.path])
         return "application/json", self.explorer.worker({"job": self.path[1:], **fields})
 
     def _header(self, name: str) -> str:

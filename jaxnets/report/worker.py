@@ -27,7 +27,7 @@ class Refusal(Exception):
         self.status, self.text = status, text
 
 
-# --- where requests are answered ------------------------------------------------------------------------------------
+# Where requests are answered
 
 
 class Worker:
@@ -109,7 +109,7 @@ class Worker:
         self._connection.close()
 
 
-# --- in the worker's process ----------------------------------------------------------------------------------------
+# In the worker's process
 
 
 def _serve_jobs(connection: Connection, jobs: Jobs):

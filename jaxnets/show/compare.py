@@ -17,7 +17,7 @@ from ..algebra.sizes import show_bytes
 from ..autodiff.transforms import dense, jacobian
 from .formats import as_data, as_text
 from .html import THUMBNAIL, error_bar, html_table
-from .tabulate import function_of_real_leaves
+from .local_jacobians import function_of_real_leaves
 
 # Largest error that passes, relative to the largest entry of a row: against autodiff, and against finite differences.
 TOLERANCE = {"float64": (1e-10, 1e-6), "float32": (5e-5, 1e-4), "bfloat16": (5e-2, 5e-2), "float16": (1e-2, 1e-2)}

@@ -6,10 +6,9 @@ from collections.abc import Callable
 
 import jax
 
-from ..autodiff.graph import read_graph
 from ..autodiff.nodes import Node
 from .formats import as_data
-from .tabulate import Block, LocalJacobians, function_of_real_leaves
+from .local_jacobians import Block, LocalJacobians, read_local_jacobians
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,10 +62,9 @@ def diagram(function: Callable, *args, abstract: bool = True) -> Diagram:
     found: list[Diagram] = []
 
     def run(*args):
-        call, leaves, names, weights = function_of_real_leaves(function, args)
-        graph = read_graph(lambda *leaves: jax.tree.leaves(call(leaves)), leaves, names)
-        found.append(diagram_of(LocalJacobians(graph.topological_nodes(), graph.outputs, weights)))
-        return graph.values
+        jacobians, values = read_local_jacobians(function, args)
+        found.append(diagram_of(jacobians))
+        return values
 
     jax.eval_shape(run, *args) if abstract else run(*args)
     return found[0]
@@ -78,7 +76,7 @@ def diagram_of(jacobians: LocalJacobians) -> Diagram:
     places = _places(jacobians)
     items: list[Item] = []
     index: dict[Node, int] = {}
-    modules = {node: i for i, node in enumerate(modules_of(nodes))}
+    modules = {node: i for i, node in enumerate(jacobians.modules)}
     for node in sorted(nodes, key=lambda node: places[node][::-1]):
         index[node] = len(items)
         items.append(Item(_kind(node, jacobians.weights), node.name, node.shape, *places[node], modules.get(node)))
@@ -94,11 +92,6 @@ def diagram_of(jacobians: LocalJacobians) -> Diagram:
             items.append(Item("output", label, end.shape, o, last + 1, None))
             arrows.append(Arrow(index[end], len(items) - 1, None, ""))
     return Diagram(tuple(items), tuple(arrows), jacobians.note)
-
-
-def modules_of(nodes: list[Node]) -> list[Node]:
-    """The modules among the nodes of a graph: those that are computed from other nodes."""
-    return [node for node in nodes if node.edges]
 
 
 def _kind(node: Node, weights) -> str:

@@ -44,3 +44,13 @@ def import_plots():
     except ImportError:
         raise ModuleNotFoundError("pictures need matplotlib: pip install 'jaxnets[plot]'") from None
     return plots
+
+
+def superscript(number) -> str:
+    """A number, or a text like 2×3, written as an exponent."""
+    return str(number).translate(str.maketrans("-0123456789×", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹ˣ"))
+
+
+def subscript(number) -> str:
+    """A number written as an index."""
+    return str(number).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))

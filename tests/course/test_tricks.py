@@ -14,16 +14,9 @@ import pytest
 
 from jaxnets import LAYERS, data, models
 from jaxnets.course.tricks import TRICKS, measure_trick, restraint, signals, training
-from jaxnets.course.tricks.result import (
-    Claim,
-    LinesPanel,
-    PointsPanel,
-    TrickResult,
-    beats,
-    median_and_range,
-    number_text,
-    verdict,
-)
+from jaxnets.course.tricks.panels import LinesPanel, PointsPanel
+from jaxnets.course.tricks.result import Claim, TrickResult, beats, verdict
+from jaxnets.course.tricks.words import median_and_range, number_text
 from jaxnets.learn.initializers import kaiming_normal
 
 from ..sweeps import swept

@@ -11,8 +11,8 @@ import pytest
 from mpmath import mpf
 
 import jaxnets
-from benchmarks.accuracy import ORACLES, exact_results, layer_of, mp_complement, mp_softmax, rows, ulps
-from benchmarks.accuracy import sigmoid as mp_sigmoid
+from benchmarks.oracles import ORACLES, exact_results, layer_of, mp_complement, mp_softmax, rows, ulps
+from benchmarks.oracles import sigmoid as mp_sigmoid
 from jaxnets.layers import elementwise, piecewise
 
 from ..sweeps import swept

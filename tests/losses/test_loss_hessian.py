@@ -8,7 +8,7 @@ import pytest
 from mpmath import mpf
 
 import jaxnets as jn
-from benchmarks.accuracy import ulps
+from benchmarks.oracles import ulps
 
 from ..cases import CASES
 from ..sweeps import swept

@@ -11,7 +11,7 @@ import pytest
 from mpmath import mpf
 
 import jaxnets as jn
-from benchmarks.accuracy import ulps
+from benchmarks.oracles import ulps
 
 from ..sweeps import swept
 

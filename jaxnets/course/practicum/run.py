@@ -19,7 +19,7 @@ from ...learn.data import Dataset
 from ...learn.evaluate import predict
 from ...learn.models import Model
 from ...learn.train import Result, fit
-from ...show.formats import as_text
+from ...show.formats import as_text, superscript
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +153,7 @@ class Run:
         return self.plots.save(figure, self.path(name))
 
 
-# --- words, tables, pictures ---------------------------------------------------------------------------------------
+# Words, tables, pictures
 
 
 def nonlinearity_name(model: Model) -> str:
@@ -164,8 +164,7 @@ def nonlinearity_name(model: Model) -> str:
 
 def space_chain(*sizes) -> str:
     """The spaces of these dimensions, such as ℝ² → ℝ¹⁰⁰ → ℝ³."""
-    digits = str.maketrans("0123456789×", "⁰¹²³⁴⁵⁶⁷⁸⁹ˣ")
-    return " → ".join("ℝ" + str(size).translate(digits) * (str(size) != "1") for size in sizes)
+    return " → ".join("ℝ" + superscript(size) * (str(size) != "1") for size in sizes)
 
 
 def text_table(title, columns, rows) -> Table:

@@ -1,7 +1,7 @@
 """The practical tricks of training, measured: one experiment per trick, over several seeds.
 
 `signals`, `losses`, `descent` and `restraint` hold the experiments, `training` trains many small networks side by side, and
-`result` turns the numbers of an experiment into a table, a picture and a sentence.
+`result` turns the numbers of an experiment into a table, a picture (`panels`) and a sentence (`words`).
 """
 
 import json

@@ -10,7 +10,8 @@ import optax
 from ...catalogue import LAYERS
 from ...learn.data import Statistics, spiral, split, table
 from ...learn.models import mlp
-from .result import Claim, LinesPanel, PointsPanel, TrickResult, numbers_text, trick
+from .panels import LinesPanel, PointsPanel
+from .result import Claim, TrickResult, trick
 from .training import (
     ACCURACY,
     HELD_OUT,
@@ -25,6 +26,7 @@ from .training import (
     standardized_digits,
     train_at_best_rate,
 )
+from .words import numbers_text
 
 NLL = LAYERS["nll"]
 

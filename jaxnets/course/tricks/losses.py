@@ -8,7 +8,8 @@ import optax
 from ...autodiff.transforms import grad
 from ...catalogue import LAYERS
 from ...learn.models import mlp
-from .result import Claim, LinesPanel, TrickResult, numbers_text, trick
+from .panels import LinesPanel
+from .result import Claim, TrickResult, trick
 from .training import (
     ACCURACY,
     HELD_OUT,
@@ -19,6 +20,7 @@ from .training import (
     standardized_digits,
     train_at_best_rate,
 )
+from .words import numbers_text
 
 CLASSES = 10
 NLL = LAYERS["nll"]

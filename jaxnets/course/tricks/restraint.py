@@ -10,7 +10,8 @@ import optax
 from ...catalogue import LAYERS
 from ...learn import models, regularizers
 from ...learn.models import linear, mlp, plain, serial
-from .result import Claim, LinesPanel, PointsPanel, TrickResult, trick
+from .panels import LinesPanel, PointsPanel
+from .result import Claim, TrickResult, trick
 from .training import (
     ACCURACY,
     HELD_OUT,

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import math
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,10 +10,11 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from ...show.formats import as_text, import_plots, replace_nonfinite
+from ...show.formats import as_text, replace_nonfinite
+from .panels import LinesPanel, PointsPanel, draw_panels
+from .words import enumeration, median_and_range, number_text
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -29,24 +29,6 @@ class Claim(NamedTuple):
     says: str
     least: bool = True
     among: tuple[str, ...] = ()
-
-
-class LinesPanel(NamedTuple):
-    """A panel with `values[contender][seed, i]` over `x[i]`: the median of the seeds, in a band from least to largest."""
-
-    title: str
-    xlabel: str
-    ylabel: str
-    x: Any
-    values: Mapping[str, Any]
-    log: str = ""  # the logarithmic axes: "", "x", "y" or "xy"
-
-
-class PointsPanel(NamedTuple):
-    """A panel with a column of the table: one point per seed, and a line at the median of every contender."""
-
-    title: str
-    column: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,30 +80,8 @@ class TrickResult:
 
     def figure(self) -> "Figure":
         """The panels side by side, in two rows where there are four.  Needs the extra `plot`, or ModuleNotFoundError."""
-        import_plots()
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
-
-        from ...show.plots import STYLE
-
-        across = 2 if len(self.panels) == 4 else len(self.panels)
-        down = len(self.panels) // across
-        with rc_context(STYLE):
-            figure = Figure(figsize=(5.2 * across, 3.9 * down + 1.3), layout="constrained")
-            figure.suptitle(self.question, fontweight="bold")
-            handles: dict = {}
-            alike: dict = {}  # panels of the same quantity share their axis
-            for place, panel in enumerate(self.panels, 1):
-                if isinstance(panel, PointsPanel):
-                    _draw_points(figure.add_subplot(down, across, place), panel, self.column(panel.column))
-                    continue
-                axes = figure.add_subplot(down, across, place, sharey=alike.get(panel.ylabel))
-                alike[panel.ylabel] = axes
-                handles |= _draw_lines(axes, panel, list(self.rows))
-            setting = "\n".join(textwrap.wrap(self.setting, 50 * across))
-            legend = figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5, title=setting)
-            legend.get_title().set_multialignment("center")
-        return figure
+        columns = {name: self.column(name) for name in self.columns}
+        return draw_panels(self.panels, columns, self.question, self.setting)
 
     def to_json(self) -> dict:
         """The question, the sentence and the numbers of every seed.  A goal that was never reached and a NaN are null."""
@@ -158,9 +118,6 @@ def trick(question: str) -> Callable[[Callable[[int, bool], TrickResult]], Trick
     return make
 
 
-# --- words --------------------------------------------------------------------------------------------------------
-
-
 def verdict(values: Mapping[str, Any], claim: Claim) -> str:
     """Which contender wins a column `{contender: one number per seed}`, in words.
 
@@ -194,80 +151,3 @@ def _larger_is_better(values, least):
     """The values with a sign that makes larger ones better.  NaN is the worst."""
     values = np.asarray(values, np.float64) * (-1 if least else 1)
     return np.where(np.isnan(values), -np.inf, values)
-
-
-def median_and_range(values, unit: str = "", between: str = " ") -> str:
-    """The median with its unit and, if the seeds differ, the range."""
-    low, median, high = (number_text(f(np.asarray(values, np.float64))) for f in (np.min, np.median, np.max))
-    text = f"{median} {unit}" if unit and median not in ("never", "NaN") else median
-    return text if low == high else f"{text}{between}({low} – {high})"
-
-
-def number_text(value: float) -> str:
-    """A number to three digits, and "never" for infinity."""
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "never"
-    if value == 0 or 1e-3 <= abs(value) < 1e6:
-        digits = 0 if value == 0 else max(0, 2 - math.floor(math.log10(abs(value))))
-        text = f"{value:,.{digits}f}"
-        return text.rstrip("0").rstrip(".") if "." in text else text
-    mantissa, exponent = f"{value:.1e}".split("e")
-    return f"{mantissa.removesuffix('.0')}·10{str(int(exponent)).translate(RAISED)}"
-
-
-RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
-def numbers_text(values) -> str:
-    return ", ".join(number_text(value) for value in values)
-
-
-def enumeration(words) -> str:
-    *most, last = words
-    return f"{', '.join(most)} and {last}" if most else last
-
-
-# --- pictures -----------------------------------------------------------------------------------------------------
-
-
-def _draw_lines(axes: "Axes", panel: LinesPanel, contenders: list[str]) -> dict:
-    """Draw the panel, and return a handle for every contender in it, for the legend."""
-    from ...show.plots import COLOURS, LINES, MARKERS
-
-    handles = {}
-    for contender, values in panel.values.items():
-        place = contenders.index(contender)
-        y = np.asarray(values, np.float64)
-        y = np.where(np.isfinite(y) & ((y > 0) | ("y" not in panel.log)), y, np.nan)
-        known = ~np.isnan(y).any(0)  # where a seed has no number, the line has a gap
-        x, low, middle, high = (a[known] for a in (np.asarray(panel.x), y.min(0), np.median(y, 0), y.max(0)))
-        axes.fill_between(x, low, high, color=COLOURS[place], alpha=0.2, linewidth=0)
-        every = max(1, len(x) // 8)
-        marks = (place * every // len(contenders), every)  # so that the marks of two lines do not cover each other
-        (handles[contender],) = axes.plot(
-            x, middle, LINES[place % len(LINES)], color=COLOURS[place], marker=MARKERS[place], markevery=marks, markersize=6
-        )
-    axes.set(title=panel.title, xlabel=panel.xlabel, ylabel=panel.ylabel)
-    axes.set(xscale="log" if "x" in panel.log else "linear", yscale="log" if "y" in panel.log else "linear")
-    if "x" not in panel.log:
-        axes.locator_params(axis="x", integer=True)
-    axes.grid(alpha=0.3)
-    return handles
-
-
-def _draw_points(axes: "Axes", panel: PointsPanel, values: Mapping[str, np.ndarray]) -> None:
-    from ...show.plots import COLOURS, MARKERS
-
-    for place, own in enumerate(values.values()):
-        if not np.isfinite(own).all():
-            axes.text(place, 0.02, number_text(np.median(own)), ha="center", transform=axes.get_xaxis_transform())
-        across = place + 0.4 * np.linspace(-0.5, 0.5, len(own))
-        y = np.where(np.isfinite(own), own, np.nan)
-        axes.plot(across, y, MARKERS[place], color=COLOURS[place], markersize=7, alpha=0.8)
-        axes.hlines(np.median(y), place - 0.32, place + 0.32, color=COLOURS[place], linewidth=2.5)
-    width = 40 // len(values)
-    axes.set_xticks(range(len(values)), ["\n".join(textwrap.wrap(contender, width)) for contender in values])
-    axes.set(title=panel.title, ylabel=panel.column, xlim=(-0.6, len(values) - 0.4))
-    axes.grid(alpha=0.3, axis="y")

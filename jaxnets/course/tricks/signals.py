@@ -11,8 +11,11 @@ from ...autodiff.transforms import grad, jacobian
 from ...catalogue import LAYERS
 from ...learn.initializers import kaiming_normal
 from ...learn.models import Model, mlp
-from .result import Claim, LinesPanel, PointsPanel, TrickResult, numbers_text, trick
+from ...show.formats import subscript
+from .panels import LinesPanel, PointsPanel
+from .result import Claim, TrickResult, trick
 from .training import ACCURACY, LOSS, curves_panel, make_starts, standardized_digits, train_at_best_rate
+from .words import numbers_text
 
 WIDTH = 32
 NLL = LAYERS["nll"]
@@ -123,11 +126,6 @@ def _apply_block(block, z):
     for part, params in block:
         z = part.apply(params, z)
     return z
-
-
-def subscript(number: int) -> str:
-    """A number written as an index."""
-    return str(number).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
 
 
 @trick("How large should the first weights of a deep network be?")

@@ -12,7 +12,7 @@ import optax
 from ...learn.data import Dataset, Statistics, digits, split
 from ...learn.models import Model
 from ...learn.train import fit
-from .result import LinesPanel
+from .panels import LinesPanel
 
 LOSS, ACCURACY = "training loss", "training accuracy (%)"  # both without penalty and without dropout
 HELD_OUT_LOSS, HELD_OUT = "held-out loss", "held-out accuracy (%)"

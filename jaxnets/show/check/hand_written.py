@@ -11,10 +11,9 @@ import numpy as np
 
 from ...algebra.jacobian import Jacobian
 from ...autodiff.transforms import parameter_names
-from ...catalogue import example_arguments
+from ...catalogue import example_arguments, kinds_from_annotations
 from ...errors import DTypeError, RuleError
-from ...layers.layer import Layer, is_variadic
-from ...layers.samples import Labels, Mask, RandomKey, Real
+from ...layers.layer import Layer
 from .mistakes import is_real
 
 SIZES = {"own": (5, 3, 4, 6, 7, 2), "other": (3, 4, 2, 5, 6, 7), "square": (3,) * 6}  # of the axes with a name
@@ -141,29 +140,16 @@ class HandWrittenRule:
         """One array per argument: real numbers, integers, a mask, a key, or None where the argument may be left out."""
         known: dict[str, int] = {}
         fresh = iter(SIZES[sizes] * 4)
-        parameters = self.layer.signature.parameters.values()
-        positional = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
-        names = [f"{p.name}{i}" for p in positional for i in ((1, 2) if p.kind is p.VAR_POSITIONAL else ("",))]
-        annotations = [self.layer.annotation(name) for name in names]
-        fixed = any(not is_variadic(dim) for found in annotations if found for dim in found[1])
-        leading = LEADING[sizes][: 1 if fixed else 2]
 
         def size(dim):
             if dim.isdigit():
                 return int(dim)
             return known[dim] if dim in known else known.setdefault(dim, next(fresh))
 
-        for i, (name, annotation) in enumerate(zip(names, annotations, strict=True)):
-            if annotation is None:
-                raise ValueError(
-                    f"check_rule: argument '{name}' of '{self.name}' has no annotation to make an array from; annotate it, "
-                    'as x: Float[Array, "b i"], or pass the arguments'
-                )
-            kind, dims, optional = annotation
-            shape = tuple(n for dim in dims for n in (leading if is_variadic(dim) else [size(dim)]))
-            if optional and kind is not jnp.floating:
-                yield None
-                continue
-            special = {jnp.floating: Real(shape), jnp.bool_: Mask(shape), jax.dtypes.prng_key: RandomKey(shape)}
-            normal = jnp.asarray(np.random.default_rng(i).normal(size=shape))
-            yield special.get(kind, Labels(shape, min(SIZES[sizes][:5]))).from_normal(normal)
+        kinds = kinds_from_annotations(self.layer, size, LEADING[sizes], min(SIZES[sizes][:5]))
+        try:
+            for i, kind in enumerate(kinds):
+                normal = None if kind is None else np.random.default_rng(i).normal(size=kind.shape)
+                yield None if kind is None else kind.from_normal(jnp.asarray(normal))
+        except ValueError as error:
+            raise ValueError(f"check_rule: {error}") from None
