@@ -1,5 +1,7 @@
 """Attention and dropout: values by NumPy, masks, tails, what is stored, errors published for other libraries."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import mpmath
@@ -28,12 +30,16 @@ def compiled(function, count):
     """The value, and the dense Jacobians by the first `count` arguments by our rule and by JAX."""
     wrt = tuple(range(count))
 
-    @jax.jit
     def call(*args):
         y, js = jn.value_and_jacobian(function, wrt)(*args)
         return y, jn.dense(js), jax.jacrev(function, wrt)(*args)
 
-    return call
+    return lambda *args: at_once(call, *args)
+
+
+def at_once(function, *args):
+    """All that a function computes, as one program, in arrays of NumPy."""
+    return jax.device_get(jax.jit(function)(*args))
 
 
 # --- attention: values --------------------------------------------------------------------------------------------
@@ -65,39 +71,41 @@ def arguments(h=4, g=2, t=3, s=5):
 @pytest.mark.parametrize("h, g", [(1, 1), (3, 3), (4, 2), (6, 2), (3, 1)])
 def test_values_with_shared_heads(h, g):
     q, k, v = arguments(h, g)
-    near(jn.attention(q, k, v), by_loops(q, k, v))
-    near(jn.attention(q, k, v, scale=-0.3), by_loops(q, k, v, scale=-0.3))
+    usual, scaled = at_once(lambda *x: (jn.attention(*x), jn.attention(*x, scale=-0.3)), q, k, v)
+    near(usual, by_loops(q, k, v))
+    near(scaled, by_loops(q, k, v, scale=-0.3))
 
 
 @pytest.mark.parametrize("shape", [(), (5,), (3, 5), (3, 1), (4, 3, 5), (2, 1, 1, 5), (2, 4, 3, 5), (4, 1, 1)], ids=str)
 def test_bias_and_mask_broadcast(shape):
     q, k, v = arguments()
     bias, mask = normal(*shape, seed=3), normal(*shape, seed=4) > -0.7
-    near(jn.attention(q, k, v, bias, mask), by_loops(q, k, v, bias, mask))
+    near(at_once(jn.attention, q, k, v, bias, mask), by_loops(q, k, v, bias, mask))
 
 
 @pytest.mark.parametrize("t, s", [(3, 3), (2, 5), (5, 2), (1, 4), (4, 1)])
 def test_causal_is_aligned_at_the_first_key(t, s):
     """As in torch, also where there are more keys than queries."""
     q, k, v = arguments(t=t, s=s)
-    past = np.tril(np.ones((t, s), bool))
-    near(jn.attention(q, k, v, causal=True), by_loops(q, k, v, allowed=past))
-    mask = np.arange(s) != 1
-    near(jn.attention(q, k, v, None, mask, causal=True), by_loops(q, k, v, allowed=past & mask), atol=1e-16)
+    past, mask = np.tril(np.ones((t, s), bool)), np.arange(s) != 1
+    found, masked = at_once(lambda *x: [jn.attention(*x, None, m, causal=True) for m in (None, mask)], q, k, v)
+    near(found, by_loops(q, k, v, allowed=past))
+    near(masked, by_loops(q, k, v, allowed=past & mask), atol=1e-16)
 
 
 def test_as_jax_has_it():
     """jax.nn puts the heads behind the time, and takes the softmax in float32."""
     q, k, v = arguments()
-    theirs = jax.nn.dot_product_attention(*(jnp.swapaxes(x, 1, 2) for x in (q, k, np.concatenate([v, v[..., :1]], -1))))
+    swapped = (np.swapaxes(x, 1, 2) for x in (q, k, np.concatenate([v, v[..., :1]], -1)))
+    theirs = at_once(jax.nn.dot_product_attention, *swapped)
     near(jn.attention(q, k, v), np.swapaxes(theirs, 1, 2)[..., :2], 1e-6)
 
 
 def test_no_heads_and_no_batch():
     q, k, v = arguments(1, 1)
-    near(jn.attention(q[0, 0], k[0, 0], v[0, 0]), by_loops(q, k, v)[0, 0])
-    near(jn.attention(q[:, 0], k[:, 0], v[:, 0]), by_loops(q, k, v)[:, 0])
+    near(at_once(jn.attention, q[:, 0], k[:, 0], v[:, 0]), by_loops(q, k, v)[:, 0])
     y, ours, theirs = compiled(jn.attention, 3)(q[0, 0], k[0, 0], v[0, 0])
+    near(y, by_loops(q, k, v)[0, 0])
     for a, b in zip(ours, theirs, strict=True):
         near(a, b, atol=1e-14)
 
@@ -105,11 +113,11 @@ def test_no_heads_and_no_batch():
 @pytest.mark.parametrize("t, s, d, e", [(0, 3, 2, 2), (2, 0, 2, 2), (2, 3, 0, 2), (2, 3, 2, 0)])
 def test_nothing_to_attend(t, s, d, e):
     """No keys give 0; no features make all keys equal."""
-    q, k, v = jnp.ones((2, t, d)), jnp.ones((2, s, d)), jnp.asarray(normal(2, s, e))
-    y, js = jn.value_and_jacobian(jn.attention, (0, 1, 2))(q, k, v)
+    q, k, v = np.ones((2, t, d)), np.ones((2, s, d)), normal(2, s, e)
+    y, ours, _ = compiled(jn.attention, 3)(q, k, v)
     near(y, np.broadcast_to(v.sum(1, keepdims=True) / max(1, s), (2, t, e)))
-    for j, x in zip(js, (q, k, v), strict=True):
-        assert j.dense().shape == (2, t, e, *x.shape)
+    for dense, x in zip(ours, (q, k, v), strict=True):
+        assert dense.shape == (2, t, e, *x.shape)
 
 
 # --- attention: masks ---------------------------------------------------------------------------------------------
@@ -118,10 +126,10 @@ def test_nothing_to_attend(t, s, d, e):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_query_that_attends_to_nothing(dtype):
     """Output 0 and Jacobian 0, where torch#103963 and equinox#274 had NaN; also by JAX's own derivative."""
-    q, k, v = (jnp.asarray(x, dtype) for x in arguments())
+    q, k, v = (np.asarray(x, dtype) for x in arguments())
     mask = np.ones((3, 5), bool)
     mask[1] = False
-    y, ours, theirs = compiled(lambda q, k, v, bias: jn.attention(q, k, v, bias, mask), 4)(q, k, v, jnp.zeros((3, 5), dtype))
+    y, ours, theirs = compiled(lambda q, k, v, bias: jn.attention(q, k, v, bias, mask), 4)(q, k, v, np.zeros((3, 5), dtype))
     equal(y[:, :, 1], np.zeros((2, 4, 2)))
     assert not np.isnan(np.asarray(y, float)).any()
     for a, b in zip(ours, theirs, strict=True):
@@ -135,10 +143,8 @@ def test_mask_as_bias_of_minus_infinity():
     mask = normal(2, 1, 3, 5, seed=4) > 0.3
     mask[0, 0, 1] = False
     bias = np.where(mask, 0.0, -INF)
-    (y, by_mask, _), (z, by_bias, _) = (
-        compiled(lambda q, k, v, f=f: f(q, k, v), 3)(q, k, v)
-        for f in (lambda q, k, v: jn.attention(q, k, v, None, mask), lambda q, k, v: jn.attention(q, k, v, bias))
-    )
+    y, by_mask, _ = compiled(lambda q, k, v: jn.attention(q, k, v, None, mask), 3)(q, k, v)
+    z, by_bias, _ = compiled(lambda q, k, v: jn.attention(q, k, v, bias), 3)(q, k, v)
     equal(y, z)
     for a, b in zip(by_mask, by_bias, strict=True):
         equal(a, b)
@@ -151,7 +157,8 @@ def test_masked_keys_have_no_influence(bad):
     mask = np.array([True, True, True, False, False])
     padded = k.copy()
     padded[..., 3:, :] = bad
-    near(jn.attention(q, padded, v, None, mask), jn.attention(q, k[..., :3, :], v[..., :3, :]), 1e-14)
+    found = at_once(jn.attention, q, padded, v, None, mask)
+    near(found, at_once(jn.attention, q, k[..., :3, :], v[..., :3, :]), 1e-14)
 
 
 def test_no_query_knows_its_future():
@@ -170,7 +177,7 @@ def test_no_query_knows_its_future():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_one_key_that_fits_far_better(dtype):
     """Scores 40 and 0: JAX's derivative is off by far more than 1000 units of the last place, jax#40344."""
-    q, k, v = jnp.array([[4.0]], dtype), jnp.array([[10.0], [0.0]], dtype), jnp.array([[1.0], [3.0]], dtype)
+    q, k, v = np.array([[4.0]], dtype), np.array([[10.0], [0.0]], dtype), np.array([[1.0], [3.0]], dtype)
 
     def value(q, k, v, bias):
         return jn.attention(q, k, v, bias)[0, 0]
@@ -184,8 +191,8 @@ def test_one_key_that_fits_far_better(dtype):
             [float(1 - p), float(p)],
             [float(slope), -float(slope)],
         ]
-    args = (q, k, v, jnp.zeros(2, dtype))
-    ours, theirs = (grad(value, (0, 1, 2, 3))(*args) for grad in (jn.grad, jax.grad))
+    args = (q, k, v, np.zeros(2, dtype))
+    ours, theirs = at_once(lambda *args: [grad(value, (0, 1, 2, 3))(*args) for grad in (jn.grad, jax.grad)], *args)
     unit = float(np.finfo(dtype).eps)
     for a, e in zip(ours, exact, strict=True):
         near(np.ravel(a), np.ravel(e), 32 * unit)
@@ -195,9 +202,9 @@ def test_one_key_that_fits_far_better(dtype):
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_scores_beyond_float16(dtype):
     """q·k = 480000 is ∞ in float16."""
-    q, k = jnp.full((2, 3), 400.0, dtype), jnp.array([[400.0] * 3, [400.0] * 3, [-400.0] * 3], dtype)
-    v = jnp.array([[1.0], [2.0], [7.0]], dtype)
-    y = jn.attention(q, k, v)
+    q, k = np.full((2, 3), 400.0, dtype), np.array([[400.0] * 3, [400.0] * 3, [-400.0] * 3], dtype)
+    v = np.array([[1.0], [2.0], [7.0]], dtype)
+    y = at_once(jn.attention, q, k, v)
     assert y.dtype == dtype
     equal(y, [[1.5], [1.5]])
 
@@ -205,9 +212,9 @@ def test_scores_beyond_float16(dtype):
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_many_keys_of_16_bit_numbers(dtype):
     """Averages over 2**17 keys, summed in float32."""
-    q, k, v = (jnp.asarray(x, dtype) for x in (normal(2, 4), normal(2**17, 4, seed=1), normal(2**17, 3, seed=2) + 5))
-    exact = jn.attention(*(x.astype("float64") for x in (q, k, v)))
-    near(jn.attention(q, k, v), exact, float(jnp.finfo(dtype).eps))
+    q, k, v = (np.asarray(x, dtype) for x in (normal(2, 4), normal(2**17, 4, seed=1), normal(2**17, 3, seed=2) + 5))
+    exact = at_once(jn.attention, *(x.astype("float64") for x in (q, k, v)))
+    near(at_once(jn.attention, q, k, v), exact, float(jnp.finfo(dtype).eps))
 
 
 def largest(function, *args):
@@ -218,18 +225,18 @@ def largest(function, *args):
 @pytest.mark.parametrize("argument", range(4))
 def test_products_store_nothing_with_two_axes_of_keys(argument):
     b, h, t, s, d, e = 2, 3, 8, 50, 4, 5
-    args = [jnp.asarray(normal(*shape)) for shape in ((b, h, t, d), (b, h, s, d), (b, h, s, e), (h, t, s))]
-    j = jn.jacobian(jn.attention, argument)(*args)
+    args = [normal(*shape) for shape in ((b, h, t, d), (b, h, s, d), (b, h, s, e), (h, t, s))]
+    j = jax.eval_shape(jn.jacobian(jn.attention, argument), *args)
     scores = b * h * t * s
     assert j.nbytes <= 8 * (scores + b * h * s * (d + e) + b * h * t * d)
     assert largest(lambda j, v: j @ v, j, args[argument]) <= scores
-    assert largest(lambda j, u: u @ j, j, jnp.ones(j.out_shape)) <= scores
+    assert largest(lambda j, u: u @ j, j, np.ones(j.out_shape)) <= scores
 
 
 @pytest.mark.parametrize("h, g", [(4, 4), (4, 2), (4, 1)])
 def test_formula_names_groups_of_heads(h, g):
     q, k, v = arguments(h, g)
-    formula = jn.jacobian(jn.attention, 2)(q, k, v).formula
+    formula = jax.eval_shape(jn.jacobian(jn.attention, 2), q, k, v).formula
     assert (
         formula
         == {
@@ -242,7 +249,7 @@ def test_formula_names_groups_of_heads(h, g):
 
 def test_bias_along_queries_alone_changes_nothing():
     q, k, v = arguments()
-    j = jn.jacobian(jn.attention, 3)(q, k, v, normal(4, 3, 1, seed=3))
+    j = jax.eval_shape(jn.jacobian(jn.attention, 3), q, k, v, normal(4, 3, 1, seed=3))
     assert j.structure == "zero"
 
 
@@ -259,9 +266,8 @@ def test_multi_head_attention():
     x_q, x_kv, (wq, wk, wv, wo) = normal(2, 3, 6), normal(2, 4, 5, seed=1), weights()
     bq, bk, bv, bo = (normal(len(w), seed=9 + i) for i, w in enumerate((wq, wk, wv, wo)))
     mask, bias = normal(2, 1, 3, 4, seed=20) > -0.5, normal(4, 3, 4, seed=21)
-    found = jn.multi_head_attention(
-        x_q, x_kv, wq, wk, wv, wo, mask, heads=4, key_heads=2, bq=bq, bk=bk, bv=bv, bo=bo, bias=bias, causal=True
-    )
+    layer = functools.partial(jn.multi_head_attention, heads=4, key_heads=2, causal=True)
+    found = jax.jit(layer)(x_q, x_kv, wq, wk, wv, wo, mask, bq=bq, bk=bk, bv=bv, bo=bo, bias=bias)
     q = (x_q @ wq.T + bq).reshape(2, 3, 4, 2).transpose(0, 2, 1, 3)
     k = (x_kv @ wk.T + bk).reshape(2, 4, 2, 2).transpose(0, 2, 1, 3)
     v = (x_kv @ wv.T + bv).reshape(2, 4, 2, 3).transpose(0, 2, 1, 3)
@@ -309,7 +315,7 @@ KEY = jax.random.key(3)
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
 def test_dropout_keeps_the_mean(rate):
-    y = np.asarray(jn.dropout(jnp.ones(100_000), KEY, rate=rate))
+    y = at_once(lambda x: jn.dropout(x, KEY, rate=rate), np.ones(100_000))
     near(np.unique(y), [0, 1 / (1 - rate)], 1e-15)
     assert abs((y == 0).mean() - rate) < 5 * np.sqrt(rate * (1 - rate) / 1e5)
 
@@ -317,15 +323,15 @@ def test_dropout_keeps_the_mean(rate):
 @pytest.mark.parametrize("x", [[1.0, -2.0], [NAN, INF], [0.0, -INF]], ids=str)
 def test_rate_one_gives_zero_flax2055(x):
     """Not 0/0; what is dropped cannot reach the output."""
-    y, j = jn.value_and_jacobian(lambda x: jn.dropout(x, KEY, rate=1))(jnp.array(x))
+    y, (ours,), (theirs,) = compiled(lambda x: jn.dropout(x, KEY, rate=1), 1)(np.array(x))
     equal(y, [0, 0])
-    equal(j.dense(), np.zeros((2, 2)))
-    equal(jax.grad(lambda x: jnp.sum(jn.dropout(x, KEY, rate=1.0)))(jnp.array(x)), [0, 0])
+    equal(ours, np.zeros((2, 2)))
+    equal(theirs.sum(0), [0, 0])
 
 
 @pytest.mark.parametrize("config", [{"rate": 0}, {"rate": 0.0}, {"train": False}, {"rate": 1.0, "train": False}], ids=str)
 def test_nothing_is_dropped_and_no_key_needed_flax2543(config):
-    x = jnp.array([1.0, NAN, -INF, 1e-30])
+    x = np.array([1.0, NAN, -INF, 1e-30])
     for key in (None, KEY):
         y, j = jn.value_and_jacobian(lambda x, key=key: jn.dropout(x, key, **config))(x)
         equal(y, x)
@@ -333,34 +339,43 @@ def test_nothing_is_dropped_and_no_key_needed_flax2543(config):
 
 
 def test_jacobian_has_the_mask_of_the_value():
-    x = jnp.asarray(normal(4, 50) + 10)
-    y, j = jn.value_and_jacobian(lambda x: jn.dropout(x, KEY, rate=0.3))(x)
-    assert j.structure == "diagonal"
-    equal(j.diagonal(), np.where(y == 0, 0, 1 / (1 - 0.3)))
-    equal(j.diagonal(), jax.vjp(lambda x: jn.dropout(x, KEY, rate=0.3), x)[1](jnp.ones(x.shape))[0])
+    def compute(x):
+        def layer(x):
+            return jn.dropout(x, KEY, rate=0.3)
+
+        y, j = jn.value_and_jacobian(layer)(x)
+        assert j.structure == "diagonal"
+        return y, j.diagonal(), jax.vjp(layer, x)[1](jnp.ones(x.shape))[0]
+
+    y, diagonal, theirs = at_once(compute, normal(4, 50) + 10)
+    equal(diagonal, np.where(y == 0, 0, 1 / (1 - 0.3)))
+    equal(diagonal, theirs)
 
 
 def test_mask_does_not_depend_on_the_dtype():
-    dropped = [np.asarray(jn.dropout(jnp.ones((20, 30), dtype), KEY)) == 0 for dtype in DTYPES]
+    def compute():
+        return [jn.dropout(jnp.ones((20, 30), dtype), KEY) for dtype in DTYPES]
+
+    found = at_once(compute)
     with jax.enable_x64(False):
-        dropped.append(np.asarray(jn.dropout(jnp.ones((20, 30)), KEY)) == 0)
-    for other in dropped[1:]:
-        equal(dropped[0], other)
-    assert all(jn.dropout(jnp.ones(3, dtype), KEY).dtype == dtype for dtype in DTYPES)
+        narrow = at_once(lambda: jn.dropout(jnp.ones((20, 30)), KEY))
+    for other in [*found[1:], narrow]:
+        equal(found[0] == 0, other == 0)
+    assert [y.dtype for y in found] == DTYPES
 
 
 def test_half_precision_is_rounded_once():
     """x / (1 − rate), not x times the rounded 1 / (1 − rate)."""
-    x = jnp.arange(1, 257, dtype="bfloat16")
-    y = jn.dropout(x, KEY, rate=0.3)
-    kept = np.asarray(y) != 0
-    equal(np.asarray(y)[kept], np.asarray((x.astype("float32") / 0.7).astype("bfloat16"))[kept])
+    x = np.arange(1, 257).astype("bfloat16")
+    y = at_once(lambda x: jn.dropout(x, KEY, rate=0.3), x)
+    kept = y != 0
+    equal(y[kept], (x.astype("float32") / np.float32(0.7)).astype("bfloat16")[kept])
 
 
 @pytest.mark.parametrize("shared, free", [((2, 3), (6, 5)), ((-1,), (6, 5, 4)), (1, (6, 4, 3)), ((0, 1, 2, 3), ())], ids=str)
 def test_mask_shared_along_axes(shared, free):
     """Whole channels drop."""
-    y = np.asarray(jn.dropout(jnp.ones((6, 5, 4, 3)), KEY, shared=shared))
+    y = at_once(lambda x: jn.dropout(x, KEY, shared=shared), np.ones((6, 5, 4, 3)))
     axes = tuple(np.atleast_1d(shared))
     equal(y, np.broadcast_to(y.max(axes, keepdims=True), y.shape))
     assert y.max(axes).shape == free
@@ -368,12 +383,17 @@ def test_mask_shared_along_axes(shared, free):
 
 
 def test_keys():
-    x = jnp.ones((3, 40))
-    equal(jn.dropout(x, jax.random.PRNGKey(3)), jn.dropout(x, jax.random.key(3)))
-    assert (np.asarray(jn.dropout(x, jax.random.key(4))) != np.asarray(jn.dropout(x, KEY))).any()
-    each = jax.vmap(jn.dropout)(x, jax.random.split(KEY, 3))
-    equal(each, jnp.stack([jn.dropout(x[0], key) for key in jax.random.split(KEY, 3)]))
-    equal(jax.jit(jn.dropout)(x, KEY), jn.dropout(x, KEY))
+    def compute(x):
+        keys = jax.random.split(KEY, 3)
+        by_key = [jn.dropout(x, key) for key in (KEY, jax.random.PRNGKey(3), jax.random.key(4))]
+        return *by_key, jax.vmap(jn.dropout)(x, keys), jnp.stack([jn.dropout(x[0], key) for key in keys])
+
+    x = np.ones((3, 40))
+    usual, legacy, other, mapped, each = at_once(compute, x)
+    equal(legacy, usual)
+    assert (other != usual).any()
+    equal(mapped, each)
+    equal(usual, jn.dropout(x, KEY))
 
 
 def test_dropout_inside_a_network():
