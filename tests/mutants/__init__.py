@@ -21,6 +21,7 @@ Arguments, with their values where none is given:
     NAME ...            only targets whose name or file has one of these texts in it, as algebra/terms or "rule of conv"
     --count 500         how many mutants; at least one of each target is drawn, whatever the count
     --seed 0            another number draws another sample
+    --every 1           one in so many of the sample: for a trial
     --seconds 10        of tests a mutant, in step 2
     --short-only        without step 4
     --tests PATH ...    only these tests: for a trial

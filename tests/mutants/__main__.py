@@ -13,6 +13,7 @@ def main():
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--short-only", action="store_true")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--folder", type=Path, default=Path(".pytest_cache/mutants"))
@@ -27,6 +28,7 @@ def main():
     for name, text in stale():
         print(f"listed as equivalent, but no such mutant: {name}: {text}")
     chosen = listed_mutants(options.names) if options.stale else sample(options.count, options.seed, options.names)
+    chosen = chosen[:: options.every]
     if options.list:
         print("\n".join(map(str, chosen)))
         return

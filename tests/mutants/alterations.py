@@ -239,7 +239,7 @@ class Mutant:
     def text(self) -> str:
         return source(self.target).text(self.change)
 
-    @property
+    @cached_property
     def lines(self) -> range:
         return source(self.target).lines(self.change)
 

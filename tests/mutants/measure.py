@@ -14,7 +14,7 @@ from .record import Item, digest, load, save
 from .worker import Lost, Outcome, Worker
 
 PROCESSES = 2
-CHUNK = 15.0  # seconds of tests that a process takes at a time
+CHUNK = 40.0  # seconds of tests that a process takes at a time
 
 
 # --- processes ----------------------------------------------------------------------------------------------------
