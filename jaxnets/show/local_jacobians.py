@@ -9,7 +9,8 @@ from jax.tree_util import keystr, tree_flatten_with_path
 
 from ..algebra.jacobian import Jacobian
 from ..algebra.sizes import show_sizes
-from ..autodiff.graph import Edge, Node, read_graph
+from ..autodiff.graph import read_graph
+from ..autodiff.nodes import Edge, Node
 from ..autodiff.transforms import parameter_names
 
 
