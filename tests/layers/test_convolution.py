@@ -1,5 +1,6 @@
 """Convolutions and pooling against loops in plain NumPy, exact tables at ties and edges, and published bugs."""
 
+import functools
 import math
 
 import jax
@@ -33,11 +34,12 @@ def array_equal(actual, expected):
 def value_and_grad(layer, x, **config):
     """The outputs, and the gradient of their sum."""
 
-    @jax.jit
-    def run(x):
-        return layer(x, **config), jaxnets.grad(lambda x: jnp.sum(layer(x, **config)))(x)
+    return at_once(lambda x: (layer(x, **config), jaxnets.grad(lambda x: jnp.sum(layer(x, **config)))(x)), x)
 
-    return run(jnp.asarray(x))
+
+def at_once(function, *args):
+    """All that a function computes, as one program, in arrays of NumPy."""
+    return jax.device_get(jax.jit(function)(*args))
 
 
 # --- convolutions as loops ----------------------------------------------------------------------------------------
@@ -107,14 +109,13 @@ def check_linear(name, loop, x, w, config):
     b, u = normal(expected.shape[1], seed=4), normal(*expected.shape, seed=5)
     layer, named = jaxnets.LAYERS[name], jaxnets.LAYERS[f"{name}{w.ndim - 2}d"]
 
-    @jax.jit
     def run(x, w, b, v, kernel, u):
         y, jacobians = jaxnets.value_and_jacobian(lambda *args: layer(*args, **config), (0, 1, 2))(x, w, b)
         by_x, by_w, by_b = jacobians
         dense = [by_x.dense().reshape(u.size, -1), by_w.dense().reshape(u.size, -1)]
         return y, named(x, w, **config), by_x @ v, by_w @ kernel, u @ by_x, u @ by_w, u @ by_b, *dense
 
-    y, same, pushed_x, pushed_w, pulled_x, pulled_w, pulled_b, by_x, by_w = run(x, w, b, v, kernel, u)
+    y, same, pushed_x, pushed_w, pulled_x, pulled_w, pulled_b, by_x, by_w = at_once(run, x, w, b, v, kernel, u)
     close(same, expected)
     close(y, expected + b.reshape(-1, *[1] * (w.ndim - 2)))
     by_v, by_kernel = loop(v, w, **config), loop(x, kernel, **config)
@@ -162,9 +163,13 @@ def test_transposed_convolution_is_the_transpose(n, k, s, d, pad):
     config = {"stride": s, "dilation": d, "padding": pad}
     if (k - 1) * d + 1 + room // s * s - 2 * pad < 1:  # one that cuts off all of its output
         return
-    back = jaxnets.conv_transpose(y, w, output_padding=room % s, **config)
+
+    def both(x, y, w):
+        return jaxnets.conv(x, w, **config), jaxnets.conv_transpose(y, w, output_padding=room % s, **config)
+
+    there, back = at_once(both, x, y, w)
     assert back.shape == x.shape
-    close(np.vdot(jaxnets.conv(x, w, **config), y), np.vdot(x, back))
+    close(np.vdot(there, y), np.vdot(x, back))
 
 
 @pytest.mark.parametrize("n, k, s, d, size, low", [
@@ -174,28 +179,32 @@ def test_transposed_convolution_is_the_transpose(n, k, s, d, pad):
 def test_padding_by_word(n, k, s, d, size, low):
     """⌈n/stride⌉ outputs; what is odd comes last."""
     x, w = normal(1, 1, n), normal(1, 1, k)
-    y = jaxnets.conv(x, w, stride=s, dilation=d, padding="Same")
+
+    def run(x, w):
+        by_word = [jaxnets.conv(x, w[:, :, :1], stride=s, padding=padding) for padding in ("VALID", 0)]
+        return jaxnets.conv(x, w, stride=s, dilation=d, padding="Same"), *by_word
+
+    y, valid, none = at_once(run, x, w)
     assert y.shape == (1, 1, size)
     close(y, conv_loop(x, w, s, ((low, 99),), d)[:, :, :size])
-    array_equal(jaxnets.conv(x, w[:, :, :1], stride=s, padding="VALID"), jaxnets.conv(x, w[:, :, :1], stride=s))
+    array_equal(valid, none)
 
 
 @pytest.mark.parametrize("layer", [jaxnets.conv, jaxnets.conv_transpose], ids=str)
 def test_leading_axes_are_batch(layer):
     x, w = normal(2, 3, 2, 5), normal(2, 2, 2)
 
-    @jax.jit
     def run(x, w):
         y, j = jaxnets.value_and_jacobian(layer)(x, w)
         assert j.batched
-        return y, j.per_example()
+        parts = [(layer(part, w), jaxnets.jacobian(layer)(part, w).dense()) for part in x]
+        return y, j.per_example(), parts, layer(x[1, 2], w)
 
-    y, whole = run(x, w)
-    for a in range(2):
-        part, block = jax.jit(lambda x, w: (layer(x, w), jaxnets.jacobian(layer)(x, w).dense()))(x[a], w)
+    y, whole, parts, one = at_once(run, x, w)
+    for a, (part, block) in enumerate(parts):
         close(y[a], part)
         close(whole[a], block)
-    close(y[1, 2], layer(x[1, 2], w))
+    close(y[1, 2], one)
 
 
 @pytest.mark.parametrize("layer", [jaxnets.conv, jaxnets.conv_transpose], ids=str)
@@ -203,17 +212,21 @@ def test_leading_axes_are_batch(layer):
 def test_no_examples_and_no_channels(layer, groups):
     w = normal(2, 2 // groups, 3)
     x = np.zeros((0, 2, 5))
-    y = layer(x, w, groups=groups)
+
+    def run(x, w):
+        y, by_w = jaxnets.value_and_jacobian(lambda w: layer(x, w, groups=groups))(w)
+        return y, y @ by_w, layer(np.zeros((1, 0, 5)), np.zeros((0, 0, 3)))
+
+    y, pulled, no_channels = at_once(run, x, w)
     assert y.shape[:2] == (0, 2)
-    by_w = jaxnets.jacobian(lambda w: layer(x, w, groups=groups))(w)
-    array_equal(y @ by_w, np.zeros(w.shape))
-    assert layer(np.zeros((1, 0, 5)), np.zeros((0, 0, 3))).shape[:2] == (1, 0)
+    array_equal(pulled, np.zeros(w.shape))
+    assert no_channels.shape[:2] == (1, 0)
 
 
 def test_gradient_where_the_stride_does_not_divide_backpack30():
     """The last two of 8 entries are in no window: their gradient is 0, and the kernel's does not see them."""
     x, w = normal(1, 1, 8), normal(1, 1, 3)
-    by_x, by_w = jaxnets.grad(lambda x, w: jnp.sum(jaxnets.conv(x, w, stride=3)), (0, 1))(x, w)
+    by_x, by_w = at_once(jaxnets.grad(lambda x, w: jnp.sum(jaxnets.conv(x, w, stride=3)), (0, 1)), x, w)
     close(by_x[0, 0], [*w[0, 0], *w[0, 0], 0, 0])
     close(by_w[0, 0], x[0, 0, :3] + x[0, 0, 3:6])
 
@@ -221,22 +234,30 @@ def test_gradient_where_the_stride_does_not_divide_backpack30():
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision_sums_in_float32(dtype):
     """1 + 4096 · 2⁻¹² in 16 bits would stay 1; the dtype is kept."""
-    x = jnp.full((1, 4097, 1), 2.0**-12, dtype).at[0, 0].set(1)
-    w = jnp.ones((1, 4097, 1), dtype)
-    for y in (jaxnets.conv(x, w), jaxnets.conv_transpose(x, jnp.swapaxes(w, 0, 1)), jaxnets.conv(x, w, jnp.zeros(1, dtype))):
+    x, w = np.full((1, 4097, 1), 2.0**-12, dtype), np.ones((1, 4097, 1), dtype)
+    x[0, 0] = 1
+
+    def run(x, w):
+        by_w = jaxnets.grad(lambda w: jnp.sum(jaxnets.conv(jnp.swapaxes(x, 0, 1), w)))(w[:, :1])
+        transposed, with_bias = jaxnets.conv_transpose(x, jnp.swapaxes(w, 0, 1)), jaxnets.conv(x, w, jnp.zeros(1, dtype))
+        return jaxnets.conv(x, w), transposed, with_bias, by_w
+
+    for y in at_once(run, x, w):
         assert y.dtype == dtype
         assert y.item() == 2
-    by_w = jaxnets.grad(lambda w: jnp.sum(jaxnets.conv(jnp.swapaxes(x, 0, 1), w)))(w[:, :1])
-    assert by_w.dtype == dtype
-    assert by_w.item() == 2
 
 
 def test_infinity_stays_in_its_windows():
     x = np.zeros((1, 1, 6))
     x[0, 0, 2] = INF
-    array_equal(jaxnets.conv(x, np.ones((1, 1, 2)))[0, 0], [0, INF, INF, 0, 0])
-    array_equal(jaxnets.avg_pool(x, kernel_size=2, stride=1)[0, 0], [0, INF, INF, 0, 0])
-    array_equal(jaxnets.adaptive_avg_pool(x, output_size=4)[0, 0], [0, INF, 0, 0])
+
+    def run(x, w):
+        return jaxnets.conv(x, w), jaxnets.avg_pool(x, kernel_size=2, stride=1), jaxnets.adaptive_avg_pool(x, output_size=4)
+
+    convolved, averaged, adapted = at_once(run, x, np.ones((1, 1, 2)))
+    array_equal(convolved[0, 0], [0, INF, INF, 0, 0])
+    array_equal(averaged[0, 0], [0, INF, INF, 0, 0])
+    array_equal(adapted[0, 0], [0, INF, 0, 0])
 
 
 @pytest.mark.parametrize("name, shapes, config, formulae", [
@@ -256,7 +277,7 @@ def test_formulae(name, shapes, config, formulae):
     layer, args = jaxnets.LAYERS[name], [normal(*shape) for shape in shapes]
     given = [*args, *[None] * (3 - len(args))] if "conv" in name else args
     defaults = {p.name: p.default for p in layer.signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
-    blocks = layer.jacobians([layer(*args, **config)], given, defaults | config)[0]
+    blocks = jax.eval_shape(lambda: layer.jacobians([layer(*args, **config)], given, defaults | config)[0])
     assert [j.formula for j in blocks if j is not None] == formulae
 
 
@@ -279,7 +300,7 @@ def equations(function, *args):
 
 def test_gradient_of_a_kernel_is_one_convolution():
     """Summed over examples inside: no kernel for every example, and no patches of x."""
-    x, w = jnp.zeros((50, 3, 8, 8)), jnp.zeros((4, 3, 5, 5))
+    x, w = np.zeros((50, 3, 8, 8)), np.zeros((4, 3, 5, 5))
     found = equations(jaxnets.grad(lambda w: jnp.sum(jnp.square(jaxnets.conv(x, w)))), w)
     assert [name for name, _ in found].count("conv_general_dilated") == 1  # but for the forward, inside the layer
     assert max(size for _, size in found) <= x.size
@@ -287,10 +308,10 @@ def test_gradient_of_a_kernel_is_one_convolution():
 
 
 def test_products_are_one_convolution():
-    x, w = jnp.zeros((50, 3, 8, 8)), jnp.zeros((4, 3, 5, 5))
+    x, w = np.zeros((50, 3, 8, 8)), np.zeros((4, 3, 5, 5))
     for a, v in ((0, x), (1, w)):
-        j = jaxnets.jacobian(jaxnets.conv, a)(x, w)
-        for found in (equations(lambda v, j=j: j @ v, v), equations(lambda u, j=j: u @ j, jaxnets.conv(x, w))):
+        j = jax.eval_shape(jaxnets.jacobian(jaxnets.conv, a), x, w)
+        for found in (equations(lambda j, v: j @ v, j, v), equations(lambda j, u: u @ j, j, np.zeros(j.out_shape))):
             names = [name for name, _ in found]
             assert names.count("conv_general_dilated") == 1
             assert not {"dot_general", "gather"} & set(names)
@@ -299,8 +320,12 @@ def test_products_are_one_convolution():
 def test_products_of_the_operator_itself():
     """`push` and `pull` take and give [n, g, …], a row for each of n arrays."""
     x, w, u = normal(3, 4, 5), normal(6, 2, 2), normal(3, 6, 4)
-    (factor,) = jaxnets.jacobian(lambda x: jaxnets.conv(x, w, groups=2))(x).terms[0].factors
-    pushed, pulled = factor.push(x.reshape(3, 2, 2, 5)), factor.pull(u.reshape(3, 2, 3, 4))
+
+    def run(x, w, u):
+        (factor,) = jaxnets.jacobian(lambda x: jaxnets.conv(x, w, groups=2))(x).terms[0].factors
+        return factor.push(x.reshape(3, 2, 2, 5)), factor.pull(u.reshape(3, 2, 3, 4))
+
+    pushed, pulled = at_once(run, x, w, u)
     assert (pushed.shape, pulled.shape) == ((3, 2, 3, 4), (3, 2, 2, 5))
     close(pushed.reshape(u.shape), conv_loop(x, w, groups=2))
     close(np.vdot(pushed, u), np.vdot(x, pulled))
@@ -313,15 +338,15 @@ def test_gradients_example_by_example():
     def losses(w):
         return jnp.sum(jnp.tanh(jaxnets.conv(x, w, stride=2, padding=1)), (1, 2))
 
-    close(jax.jit(lambda w: jaxnets.jacobian(losses)(w).dense())(w), jax.jit(jax.jacrev(losses))(w))
+    close(*at_once(lambda w: (jaxnets.jacobian(losses)(w).dense(), jax.jacrev(losses)(w)), w))
     names = [name for name, _ in equations(lambda w: jaxnets.jacobian(losses)(w).dense(), w)]
     assert "dot_general" in names
     assert "conv_general_dilated" not in names
 
 
 def test_jacobian_by_the_input_holds_the_kernel_once():
-    x, w = jnp.zeros((64, 3, 32, 32)), jnp.zeros((8, 3, 3, 3))
-    by_x, by_w = jaxnets.jacobian(lambda x, w: jaxnets.conv(x, w, padding=1), (0, 1))(x, w)
+    x, w = np.zeros((64, 3, 32, 32)), np.zeros((8, 3, 3, 3))
+    by_x, by_w = jax.eval_shape(jaxnets.jacobian(lambda x, w: jaxnets.conv(x, w, padding=1), (0, 1)), x, w)
     assert by_x.nbytes == w.nbytes
     assert by_w.nbytes == x.nbytes
     assert by_x.batched
@@ -330,7 +355,7 @@ def test_jacobian_by_the_input_holds_the_kernel_once():
 def test_kernel_of_one_entry_does_not_mix_places():
     """A network of such kernels shares the places of its input with those of its output."""
     x, v, w = normal(2, 3, 4, 5), normal(6, 3, 1, 1), normal(3, 6, 1, 1)
-    j = jaxnets.jacobian(lambda x: jaxnets.conv(jnp.tanh(jaxnets.conv(x, v)), w))(x)
+    j = jax.eval_shape(jaxnets.jacobian(lambda x: jaxnets.conv(jnp.tanh(jaxnets.conv(x, v)), w)), x)
     assert j.formula.startswith("∂y[b,o,p,q]/∂x[b,i,p,q]")
     assert j.nbytes < 2 * 4 * 5 * (3 * 3 + 6 + 12) * 8
 
@@ -346,38 +371,39 @@ def test_convolutional_network():
     """Gradient, Jacobian by the input and gradients example by example are those of JAX."""
     shapes = [(3, 1, 3, 3), (3,), (4, 3, 2, 2), (4,), (2, 4), (2,)]
     params, x = [normal(*shape, seed=7) for shape in shapes], normal(3, 1, 8, 8)
-    labels = jnp.array([0, 1, 1])
+    labels = np.array([0, 1, 1])
 
     def loss(params, x):
         return jnp.mean(jaxnets.cross_entropy(convnet(params, x), labels))
 
-    @jax.jit
     def run(params, x):
         jacobian = jaxnets.jacobian(convnet, (0, 1))(params, x)
         assert jacobian[1].batched
         by_rules = jax.grad(jaxnets.with_rules(loss))(params, x)
-        return [jaxnets.grad(loss)(params, x), jaxnets.dense(jacobian), by_rules]
+        gradient, expected = jax.grad(loss)(params, x), jax.jacrev(convnet, (0, 1))(params, x)
+        return [jaxnets.grad(loss)(params, x), jaxnets.dense(jacobian), by_rules], [gradient, expected, gradient]
 
-    @jax.jit
-    def expected(params, x):
-        return [jax.grad(loss)(params, x), jax.jacrev(convnet, (0, 1))(params, x), jax.grad(loss)(params, x)]
-
-    for a, b in zip(jax.tree.leaves(run(params, x)), jax.tree.leaves(expected(params, x)), strict=True):
+    for a, b in zip(*map(jax.tree.leaves, at_once(run, params, x)), strict=True):
         close(a, b)
 
 
 def test_several_channels_of_cotangents():
     """Products with matrices on either side keep what the other side is indexed by."""
     x, w = normal(2, 2, 5), normal(3, 2, 2)
-    by_w = jaxnets.jacobian(lambda w: jaxnets.conv(x, w))(w)
-    whole = by_w.dense()
-    outer = jaxnets.jacobian(lambda y: jnp.einsum("bop,mbop->m", y, normal(4, 2, 3, 4)))(whole[..., 0, 0, 0])
-    inner = jaxnets.jacobian(lambda z: jnp.einsum("oikn,n->oik", normal(3, 2, 2, 6), z))(normal(6))
-    close((outer @ by_w).dense(), np.tensordot(outer.dense(), whole, 3))
-    close((by_w @ inner).dense(), np.tensordot(whole, inner.dense(), 3))
-    close((outer @ by_w @ inner).dense(), np.tensordot(np.tensordot(outer.dense(), whole, 3), inner.dense(), 3))
-    close((by_w @ by_w.T).dense(), np.tensordot(whole, whole, ((3, 4, 5), (3, 4, 5))))
-    close((by_w.T @ by_w).dense(), np.tensordot(whole, whole, ((0, 1, 2), (0, 1, 2))))
+
+    def run(w):
+        y, by_w = jaxnets.value_and_jacobian(lambda w: jaxnets.conv(x, w))(w)
+        outer = jaxnets.jacobian(lambda y: jnp.einsum("bop,mbop->m", y, normal(4, 2, 3, 4)))(y)
+        inner = jaxnets.jacobian(lambda z: jnp.einsum("oikn,n->oik", normal(3, 2, 2, 6), z))(normal(6))
+        products = outer @ by_w, by_w @ inner, outer @ by_w @ inner, by_w @ by_w.T, by_w.T @ by_w
+        return jaxnets.dense((by_w, outer, inner, products))
+
+    whole, outer, inner, (left, right, both, gram, other) = at_once(run, w)
+    close(left, np.tensordot(outer, whole, 3))
+    close(right, np.tensordot(whole, inner, 3))
+    close(both, np.tensordot(np.tensordot(outer, whole, 3), inner, 3))
+    close(gram, np.tensordot(whole, whole, ((3, 4, 5), (3, 4, 5))))
+    close(other, np.tensordot(whole, whole, ((0, 1, 2), (0, 1, 2))))
 
 
 # --- pooling as loops ---------------------------------------------------------------------------------------------
@@ -455,7 +481,7 @@ def test_max_pool(drawn):
     space, config, dilation = drawn
     x = normal(2, *space)
     own = windows(space, config["kernel_size"], config["stride"], config["padding"], dilation, config["ceil_mode"])
-    found = jax.jit(lambda x: jaxnets.max_pool(x, dilation=dilation, **config))(x)
+    found = at_once(lambda x: jaxnets.max_pool(x, dilation=dilation, **config), x)
     array_equal(found, pooled(x, own, largest))
 
 
@@ -498,12 +524,11 @@ def test_number_or_tuple_of_sizes(name, key, last):
     """One number goes for all axes behind batch and channels; a tuple says how many of the last axes are meant."""
     x = normal(2, 3, 4, 6)
 
-    @jax.jit
     def run(x):
         layer = jaxnets.LAYERS[name]
         return layer(x, **{key: 2}), layer(x, **{key: (2, 2)}), layer(x[0, 0], **{key: (2, 2)}), layer(x, **{key: (2,)})
 
-    whole, same, alone, one_axis = run(x)
+    whole, same, alone, one_axis = at_once(run, x)
     array_equal(whole, same)
     array_equal(whole[0, 0], alone)
     assert one_axis.shape == (2, 3, 4, last)
@@ -511,8 +536,9 @@ def test_number_or_tuple_of_sizes(name, key, last):
 
 def test_whole_space():
     x = normal(2, 3, 4, 6)
-    array_equal(jaxnets.adaptive_max_pool(x, output_size=(None, 6)), x)
-    array_equal(jaxnets.global_max_pool(x), x.max((2, 3)))
+    same, largest = at_once(lambda x: (jaxnets.adaptive_max_pool(x, output_size=(None, 6)), jaxnets.global_max_pool(x)), x)
+    array_equal(same, x)
+    array_equal(largest, x.max((2, 3)))
     close(jaxnets.global_avg_pool(x), x.mean((2, 3)))
 
 
@@ -550,10 +576,20 @@ MAXIMA = [
 @pytest.mark.parametrize("x, config, values, gradient", MAXIMA, ids=str)
 def test_maxima(x, config, values, gradient, dtype):
     """The first of equal entries is selected; padding never is; NaN is larger than all numbers."""
-    y, slope = value_and_grad(jaxnets.max_pool, jnp.asarray(x, dtype), **config)
+    y, slope = value_and_grad(jaxnets.max_pool, np.asarray(x, dtype), **config)
     assert y.dtype == slope.dtype == dtype
-    array_equal(y, jnp.asarray(values, dtype))
+    array_equal(y, np.asarray(values, dtype))
     array_equal(slope, gradient)
+
+
+@functools.cache
+def corner(layer, **config):
+    """Of a pool with one window: its output, and the gradients of that by our rule and by JAX."""
+
+    def value(x):
+        return layer(x[None, None], **config).reshape(())
+
+    return jax.jit(lambda x: (*jaxnets.value_and_grad(value)(x), jax.grad(value)(x)))
 
 
 @pytest.mark.parametrize("layer, config", [
@@ -565,13 +601,8 @@ def test_maxima(x, config, values, gradient, dtype):
 ])  # fmt: skip
 def test_first_in_row_major_order(layer, config, x, first):
     """JAX's own gradient of the forward selects the same."""
-    x = jnp.asarray(x, float)
-
-    def corner(x):
-        return layer(x[None, None], **config).reshape(())
-
-    y, slope, plain = jax.jit(lambda x: (*jaxnets.value_and_grad(corner)(x), jax.grad(corner)(x)))(x)
-    expected = np.zeros((2, 2))
+    x, expected = np.asarray(x, float), np.zeros((2, 2))
+    y, slope, plain = jax.device_get(corner(layer, **config)(x))
     expected[first] = 1
     array_equal(y, x[first])
     array_equal(slope, expected)
@@ -597,17 +628,19 @@ MEANS = [
 @pytest.mark.parametrize("x, config, values", MEANS, ids=str)
 def test_means_flax2401(x, config, values, dtype):
     """Padding counts or not; what a last window has beyond the padding never does."""
-    y = jax.jit(lambda x: jaxnets.avg_pool(x, **config))(jnp.asarray(x, dtype))
+    y = at_once(lambda x: jaxnets.avg_pool(x, **config), np.asarray(x, dtype))
     assert y.dtype == dtype
-    array_equal(y, jnp.asarray(values, dtype))
+    array_equal(y, np.asarray(values, dtype))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_means_of_half_precision_do_not_overflow(dtype):
-    x = jnp.full((1, 1, 8), 6e4, dtype)
-    for y in (jaxnets.avg_pool(x, kernel_size=8), jaxnets.adaptive_avg_pool(x, output_size=3), jaxnets.global_avg_pool(x)):
+    def run(x):
+        return jaxnets.avg_pool(x, kernel_size=8), jaxnets.adaptive_avg_pool(x, output_size=3), jaxnets.global_avg_pool(x)
+
+    for y in at_once(run, np.full((1, 1, 8), 6e4, dtype)):
         assert y.dtype == dtype
-        array_equal(y, jnp.full(y.shape, 6e4, dtype))
+        array_equal(y, np.full(y.shape, 6e4, dtype))
 
 
 def test_no_examples_in_pools():
@@ -622,7 +655,7 @@ def test_no_examples_in_pools():
 
 
 def test_windows_that_tile_store_nothing():
-    x = jnp.zeros((2, 3, 8, 8))
+    x = np.zeros((2, 3, 8, 8))
 
     def stored(layer, **config):
         return jax.eval_shape(jaxnets.jacobian(lambda x: layer(x, **config)), x).nbytes
