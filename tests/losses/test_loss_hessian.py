@@ -1,5 +1,7 @@
 """Hessians of losses and their roots: against autodiff, at kinks, in tails, of what has no Hessian by hand."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import mpmath
@@ -17,6 +19,18 @@ from .test_losses import TAILS
 INF, NAN = np.inf, np.nan
 DTYPES = ["float32", "float64"]
 LOSSES = list(dict.fromkeys(case.name for case in CASES if "jaxnets.losses" in case.layer.forward.__module__))
+
+
+def diagonals(loss, x, *others, **config):
+    """The diagonals of the Hessian and of its root, from one program."""
+    return compiled_diagonals(loss, tuple(config.items()))(x, *others)
+
+
+@functools.cache
+def compiled_diagonals(loss, config):
+    return jax.jit(
+        lambda *args: [jn.loss_hessian(loss, *args, root=root, **dict(config)).diagonal() for root in (False, True)]
+    )
 
 
 def equal(actual, expected):
@@ -39,7 +53,7 @@ WORDS = {
 def test_hessian_is_that_of_autodiff(case):
     x, *others = case.values()
     if case.name == "cross_entropy" and others[1] is not None:
-        others[1] = jnp.abs(others[1])  # with a negative weight there is no root
+        others[1] = np.abs(others[1])  # with a negative weight there is no root
     v = np.random.default_rng(0).normal(size=x.shape)
 
     @jax.jit
@@ -67,12 +81,13 @@ def test_hessian_is_that_of_autodiff(case):
 
 
 def test_names_of_the_hessian():
-    x, labels = jnp.ones((2, 3)), np.array([0, 1])
-    assert jn.loss_hessian(jn.cross_entropy, x, labels).formula == ("∂g[b,i]/∂predictions[b,j] = p[b,i]·(δ(i,j) − p[b,j])")
-    assert jn.loss_hessian(jn.cross_entropy, x, labels, root=True).formula == (
-        "∂g[b,i]/∂r[b,j] = (√p[b,i]·δ(i,j) − p[b,i]·√p[b,j])"
-    )
-    assert jn.loss_hessian(jn.triplet, x, x + 1, x - 1).names == ("g", "anchor")
+    def names(x):
+        h, root = (jn.loss_hessian(jn.cross_entropy, x, np.array([0, 1]), root=root) for root in (False, True))
+        assert h.formula == "∂g[b,i]/∂predictions[b,j] = p[b,i]·(δ(i,j) − p[b,j])"
+        assert root.formula == "∂g[b,i]/∂r[b,j] = (√p[b,i]·δ(i,j) − p[b,i]·√p[b,j])"
+        assert jn.loss_hessian(jn.triplet, x, x + 1, x - 1).names == ("g", "anchor")
+
+    jax.eval_shape(names, np.ones((2, 3)))
 
 
 @pytest.mark.parametrize(
@@ -80,9 +95,8 @@ def test_names_of_the_hessian():
 )
 def test_curvature_at_kinks_is_0(name, config):
     edge = float(max(config.values()))
-    x = jnp.array([-edge, edge, 0.0, -3.0])
-    for root in (False, True):
-        found = jn.loss_hessian(jn.LAYERS[name], x, jnp.zeros(4), root=root, **config).diagonal()
+    x = np.array([-edge, edge, 0.0, -3.0])
+    for root, found in enumerate(diagonals(jn.LAYERS[name], x, np.zeros(4), **config)):
         inside = 0 if edge == 0 else 1 if name == "huber" else 0.5**0.5 if root else 0.5
         equal(found, [0, 0, inside, 0])
 
@@ -94,8 +108,8 @@ def test_tails_of_the_hessian(name, points, target, oracle, dtype):
     t = np.full(x.shape, target, dtype)
     with mpmath.workdps(60):
         exact = [oracle(mpf(float(a)))[2] for a in x]
-        for root, right in ((False, exact), (True, [mpmath.sqrt(h) for h in exact])):
-            errors = ulps(jn.loss_hessian(loss, x, t, root=root).diagonal(), right, dtype)
+        for found, right in zip(diagonals(loss, x, t), (exact, [mpmath.sqrt(h) for h in exact]), strict=True):
+            errors = ulps(found, right, dtype)
             assert errors.max() <= 6, f"{errors.max():.3g} ULP at {x[np.argmax(errors)]}"
 
 
@@ -115,27 +129,23 @@ def test_tails_of_the_hessian(name, points, target, oracle, dtype):
     ("poisson_nll", 0.0, 3, 1),
 ])  # fmt: skip
 def test_special_values_of_the_hessian(name, x, t, h):
-    for root in (False, True):
-        found = jn.loss_hessian(jn.LAYERS[name], jnp.array([x]), jnp.array([t]), root=root)
-        equal(found.diagonal(), [h**0.5 if root else h])
+    equal(diagonals(jn.LAYERS[name], np.array([x]), np.array([t])), [[h], [h**0.5]])
 
 
 def test_hessian_of_counts():
     """h = t / (x + eps)², 0 where there is no count."""
-    x, t = jnp.array([0.0, 1.0, 3.0]), jnp.array([0, 3, 12])
-    h = jn.loss_hessian(jn.poisson_nll, x, t, log_input=False, eps=1.0)
-    np.testing.assert_allclose(h.diagonal(), [0, 0.75, 0.75], rtol=1e-15)
-    equal(jn.loss_hessian(jn.poisson_nll, x, t, log_input=False, eps=0.0).diagonal()[0], 0)
-    root = jn.loss_hessian(jn.poisson_nll, x, t, log_input=False, eps=1.0, root=True)
-    np.testing.assert_allclose(root.diagonal(), [0, 0.75**0.5, 0.75**0.5], rtol=1e-15)
+    x, t = np.array([0.0, 1.0, 3.0]), np.array([0, 3, 12])
+    h, root = diagonals(jn.poisson_nll, x, t, log_input=False, eps=1.0)
+    np.testing.assert_allclose(h, [0, 0.75, 0.75], rtol=1e-15)
+    np.testing.assert_allclose(root, [0, 0.75**0.5, 0.75**0.5], rtol=1e-15)
+    equal(diagonals(jn.poisson_nll, x, t, log_input=False, eps=0.0)[0][0], 0)
 
 
 def test_hessian_of_a_constant_variance():
-    x = jnp.zeros((2, 2))
-    h = jn.loss_hessian(jn.gaussian_nll, x, x, jnp.array([[0.0], [4.0]]), eps=0.25)
-    equal(h.diagonal(), [[4, 4], [0.25, 0.25]])
-    equal(jn.loss_hessian(jn.gaussian_nll, x, x, jnp.array(4.0), root=True).diagonal(), np.full((2, 2), 0.5))
-    assert np.isnan(jn.loss_hessian(jn.gaussian_nll, x, x, jnp.array(-4.0)).diagonal()).all()
+    x = np.zeros((2, 2))
+    equal(diagonals(jn.gaussian_nll, x, x, np.array([[0.0], [4.0]]), eps=0.25)[0], [[4, 4], [0.25, 0.25]])
+    equal(diagonals(jn.gaussian_nll, x, x, np.array(4.0))[1], np.full((2, 2), 0.5))
+    assert np.isnan(diagonals(jn.gaussian_nll, x, x, np.array(-4.0))[0]).all()
 
 
 def mp_softmax(x):
@@ -154,58 +164,74 @@ def test_hessian_of_cross_entropy_in_the_tail(logits, dtype):
         others = [mpmath.fsum(b for j, b in enumerate(p) if j != i) for i in n]
         h = [[p[i] * others[i] if i == j else -p[i] * p[j] for j in n] for i in n]
         s = [[mpmath.sqrt(p[i]) * others[i] if i == j else -p[i] * mpmath.sqrt(p[j]) for j in n] for i in n]
-        for root, exact in ((False, h), (True, s)):
-            j = jn.loss_hessian(jn.cross_entropy, x, 1, root=root)
-            pairs = [
-                (j.dense(), exact),
-                ([j.diagonal()], [[exact[i][i] for i in n]]),
-                ([j @ v], [[mpmath.fsum(exact[i][k] * w[k] for k in n) for i in n]]),
-                ([v @ j], [[mpmath.fsum(exact[i][k] * w[i] for i in n) for k in n]]),
+
+        @jax.jit
+        def compute(x, v):
+            pair = [jn.loss_hessian(jn.cross_entropy, x, 1, root=root) for root in (False, True)]
+            return [(j.dense(), [j.diagonal()], [j @ v], [v @ j]) for j in pair]
+
+        for found, exact in zip(compute(x, v), (h, s), strict=True):
+            expected = [
+                exact,
+                [[exact[i][i] for i in n]],
+                [[mpmath.fsum(exact[i][k] * w[k] for k in n) for i in n]],
+                [[mpmath.fsum(exact[i][k] * w[i] for i in n) for k in n]],
             ]
-            for actual, right in pairs:
-                for found, row in zip(actual, right, strict=True):
-                    assert ulps(np.append(found, [1, 1]), [*row, mpf(1), mpf(1)], dtype).max() <= 64
+            for actual, right in zip(found, expected, strict=True):
+                for entries, row in zip(actual, right, strict=True):
+                    assert ulps(np.append(entries, [1, 1]), [*row, mpf(1), mpf(1)], dtype).max() <= 64
 
 
 @pytest.mark.parametrize("dtype", swept(DTYPES, ["float32"]))
 def test_root_of_the_hessian_of_cross_entropy(dtype):
     """S √p = 0 and 1ᵀ S = 0, far below the rounding of its largest entries."""
-    x = np.array([[40, 0, -3], [2, 2, 1]], dtype)
-    s = jn.loss_hessian(jn.cross_entropy, x, np.array([0, 2]), root=True)
-    tail = np.asarray(jn.softmax(x))
-    equal(jnp.ones_like(x) @ s, np.zeros((2, 3)))
-    assert (np.abs(s @ np.sqrt(tail))[0] <= 4 * np.finfo(dtype).eps * tail[0, 1:].max()).all()
+
+    @jax.jit
+    def compute(x):
+        root, tail = jn.loss_hessian(jn.cross_entropy, x, np.array([0, 2]), root=True), jn.softmax(x)
+        return jnp.ones_like(x) @ root, root @ jnp.sqrt(tail), tail
+
+    left, right, tail = map(np.asarray, compute(np.array([[40, 0, -3], [2, 2, 1]], dtype)))
+    equal(left, np.zeros((2, 3)))
+    assert (np.abs(right)[0] <= 4 * np.finfo(dtype).eps * tail[0, 1:].max()).all()
 
 
 def test_products_with_the_root_in_half_precision_do_not_overflow():
-    v = jnp.array([6e4, -6e4], "float16")
-    s = jn.loss_hessian(jn.cross_entropy, jnp.zeros(2, "float16"), 0, root=True)
-    np.testing.assert_allclose([s @ v, v @ s], np.array([[1, -1]] * 2) * 6e4 * 0.5**0.5, rtol=1e-3)
+    @jax.jit
+    def products(x, v):
+        s = jn.loss_hessian(jn.cross_entropy, x, 0, root=True)
+        return s @ v, v @ s
+
+    found = products(np.zeros(2, "float16"), np.array([6e4, -6e4], "float16"))
+    np.testing.assert_allclose(found, np.array([[1, -1]] * 2) * 6e4 * 0.5**0.5, rtol=1e-3)
 
 
 def test_derivative_of_the_root_with_an_impossible_class():
     def entries(x):
         return jnp.sum(jnp.sin(jn.loss_hessian(jn.cross_entropy, x, 0, root=True).dense()))
 
-    x = jnp.array([0.5, -INF, 1.0])
-    found, expected = jax.grad(entries)(x), jax.grad(entries)(x[::2])
+    found, expected = jax.jit(lambda x: (jax.grad(entries)(x), jax.grad(entries)(x[::2])))(np.array([0.5, -INF, 1.0]))
     np.testing.assert_allclose(found, [expected[0], 0, expected[1]], rtol=1e-12)
 
 
 def test_hessian_of_ignored_and_impossible_classes():
-    x = jnp.array([[0.0, -INF, 1.0], [NAN, 1.0, 2.0], [-INF, -INF, 3.0]])
-    labels = np.array([0, -1, 2])
+    x = np.array([[0.0, -INF, 1.0], [NAN, 1.0, 2.0], [-INF, -INF, 3.0]])
+
+    @functools.partial(jax.jit, static_argnames="root")
+    def compute(x, root):
+        h = jn.loss_hessian(jn.cross_entropy, x, np.array([0, -1, 2]), ignore_index=-1, root=root)
+        kept = jn.loss_hessian(jn.cross_entropy, x[0, ::2], 0, root=root)
+        return h.per_example(), kept.dense(), (h @ jnp.ones((3, 3)), jnp.ones((3, 3)) @ h)
+
     for root in (False, True):
-        h = jn.loss_hessian(jn.cross_entropy, x, labels, ignore_index=-1, root=root)
-        whole = h.per_example()
+        whole, kept, products = compute(x, root=root)
+        whole = np.asarray(whole)
         equal(whole[1], np.zeros((3, 3)))
         equal(whole[2], np.zeros((3, 3)))
         equal(whole[0, 1], np.zeros(3))
         equal(whole[0, :, 1], np.zeros(3))
-        np.testing.assert_allclose(
-            whole[0][::2, ::2], jn.loss_hessian(jn.cross_entropy, x[0, ::2], 0, root=root).dense(), rtol=1e-13
-        )
-        for product in (h @ jnp.ones((3, 3)), jnp.ones((3, 3)) @ h):
+        np.testing.assert_allclose(whole[0][::2, ::2], kept, rtol=1e-13)
+        for product in products:
             equal(product, np.zeros((3, 3))) if not root else None
             assert np.isfinite(product).all()
 
@@ -214,12 +240,18 @@ def test_hessian_of_ignored_and_impossible_classes():
 @pytest.mark.parametrize("dtype", swept(["float16", "bfloat16"], ["float16"]))
 def test_hessian_of_half_precision(name, dtype):
     rng = np.random.default_rng(5)
-    args = [jnp.asarray(rng.uniform(size=(2, 4)), dtype) for _ in range(3 if name == "triplet" else 2)]
-    hessian = jax.jit(lambda *args: jn.loss_hessian(jn.LAYERS[name], *args))
-    exact, h = hessian(*(a.astype("float64") for a in args)).dense(), hessian(*args)
-    assert h.dtype == h.dense().dtype == dtype
+    args = [rng.uniform(size=(2, 4)).astype(dtype) for _ in range(3 if name == "triplet" else 2)]
+
+    @jax.jit
+    def compute(*args):
+        h = jn.loss_hessian(jn.LAYERS[name], *args)
+        return h, h.dense()
+
+    _, exact = compute(*(a.astype("float64") for a in args))
+    h, found = compute(*args)
+    assert h.dtype == found.dtype == dtype
     tolerance = 4 * float(jnp.finfo(dtype).eps)
-    np.testing.assert_allclose(h.dense().astype("float64"), exact, rtol=tolerance, atol=tolerance * np.abs(exact).max())
+    np.testing.assert_allclose(np.asarray(found, "float64"), exact, rtol=tolerance, atol=tolerance * np.abs(exact).max())
 
 
 def test_hessian_of_any_function():
@@ -231,9 +263,14 @@ def test_hessian_of_any_function():
 
     for loss, others, config in ((scaled, [t], {"scale": 3.0}), (lambda x, t: jnp.sum((x - t) ** 4, -1), [t], {}),
                                  (jn.softplus, [], {})):  # fmt: skip
-        expected = jax.jit(jax.hessian(lambda x, f=loss, a=others, c=config: jnp.sum(f(x, *a, **c))))(x)
-        h = jax.jit(lambda x, f=loss, a=others, c=config: jn.loss_hessian(f, x, *a, **c))(x)
-        np.testing.assert_allclose(h.dense(), expected, atol=1e-12)
+
+        @jax.jit
+        def compute(x, f=loss, a=others, c=config):
+            h = jn.loss_hessian(f, x, *a, **c)
+            return h, h.dense(), jax.hessian(lambda x: jnp.sum(f(x, *a, **c)))(x)
+
+        h, found, expected = compute(x)
+        np.testing.assert_allclose(found, expected, atol=1e-12)
         assert h.structure == "diagonal"
     equal(jn.loss_hessian(lambda x: x**3, x).diagonal(), 6 * x)
     with pytest.raises(jn.RuleError, match="no root"):
