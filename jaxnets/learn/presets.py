@@ -14,6 +14,7 @@ from ..catalogue import LAYERS
 from ..errors import SpecError
 from . import data, models
 from .models import Model
+from .once import jit_once
 from .spec import WORDS, parse, unary_layers
 
 
@@ -84,12 +85,12 @@ def make_problem(
     ValueError for a batch size out of range.
     """
     chosen = find_preset(text, input_shape)
-    keys = jax.random.split(jax.random.key(seed))
+    keys = jit_once(lambda: jax.random.split(jax.random.key(seed)))()
     x, targets, source = chosen.data(keys[0], batch)
     x = x.astype(dtype)
     targets = targets.astype(dtype) if jnp.issubdtype(targets.dtype, jnp.floating) else targets
     make = functools.partial(chosen.model.init, input_shape=x.shape[1:], dtype=jnp.dtype(dtype))
-    params = jax.eval_shape(make, keys[1]) if abstract else make(keys[1])
+    params = jax.eval_shape(make, keys[1]) if abstract else jit_once(make)(keys[1])
 
     def network(params, x):
         return chosen.model.apply(params, x)
@@ -110,7 +111,8 @@ def labelled_batch(load):
         data = load()
         if not 0 < size <= data.size:
             raise ValueError(f"batch must be 1 to {data.size} for {data.name}, got {size}")
-        chosen = np.asarray(jax.random.choice(key, data.size, (size,), replace=False))
+        choose = jit_once(lambda key: jax.random.choice(key, data.size, (size,), replace=False))
+        chosen = np.asarray(choose(key))
         source = f"{size} of {data.size} examples of {data.name}"
         return jnp.asarray(data.x[chosen], jnp.result_type(float)), jnp.asarray(data.y[chosen]), source
 
@@ -133,9 +135,14 @@ def noise_batch(shape, classes=None, target_shape=()):
     def batch(key, size):
         if size < 1:
             raise ValueError(f"batch must be at least 1, got {size}")
-        x = jax.random.normal(key, (size, *shape))
-        if classes is None:
-            return x, jax.random.normal(jax.random.fold_in(key, 1), (size, *target_shape)), "normal noise"
-        return x, jax.random.randint(jax.random.fold_in(key, 1), (size,), 0, classes), "normal noise"
+
+        @jit_once
+        def draw(key):
+            x, another = jax.random.normal(key, (size, *shape)), jax.random.fold_in(key, 1)
+            if classes is None:
+                return x, jax.random.normal(another, (size, *target_shape))
+            return x, jax.random.randint(another, (size,), 0, classes)
+
+        return *draw(key), "normal noise"
 
     return batch

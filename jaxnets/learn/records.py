@@ -1,14 +1,13 @@
-"""What is kept and shown of a training: history, log, checkpoints, a progress bar; and Ctrl-C."""
+"""What is kept and shown of a training: history, log, checkpoints, progress; and Ctrl-C."""
 
 import dataclasses
 import json
 import signal
-import sys
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import jax
 from jax.experimental.multihost_utils import sync_global_devices
@@ -17,6 +16,7 @@ from ..errors import CheckpointError
 from ..files import written_atomically
 from . import checkpoint
 from .descent import State
+from .progress import Stage, display, stage
 
 
 def since_best(history: list[dict]) -> int:
@@ -111,33 +111,36 @@ def interrupts():
         signal.signal(signal.SIGINT, before)
 
 
+class TrainingProgress:
+    """Tells how far a training is; the loss is the average of the epoch so far."""
+
+    def __init__(self, told: Stage, batch: int, labels: bool):
+        self._told, self._batch, self._labels = told, batch, labels
+        self._first: tuple[int, float] | None = None  # the first step that was told, and when that was
+        self._held_out = ""
+
+    def stepped(self, state: State, first: int):
+        """After some steps of the epoch that began at step `first`."""
+        if not self._told.is_shown:
+            return
+        step, now = int(state.step), time.perf_counter()
+        self._first = before, started = self._first or (step, now)
+        done = max(1, step - first)
+        accuracy = f" accuracy {int(state.correct) / done / self._batch:.1%}" if self._labels else ""
+        rate = f" {(step - before) * self._batch / (now - started):,.0f} examples/s" if step > before else ""
+        self._told.at(step, f"loss {float(state.loss) / done:.4f}{accuracy}{self._held_out}{rate}")
+
+    def evaluating(self):
+        """The validation set's turn."""
+        self._told.say(f"{self._told.text}, evaluating")
+
+    def evaluated(self, found: dict, state: State, first: int):
+        self._held_out = f" (held out {found['accuracy']:.1%})" if self._labels else f" (held out {found['loss']:.4f})"
+        self.stepped(state, first)
+
+
 @contextmanager
-def progress_bar(wanted: bool, steps: int, batch: int, labels: bool):
-    """A function of state and metrics that moves a bar on stderr; the loss is the average of the epoch so far."""
-    if not wanted:
-        yield lambda *_: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns: Any = (TextColumn("step"), MofNCompleteColumn(), BarColumn(12), TextColumn("{task.description}"))
-    with Progress(*columns, TimeRemainingColumn(compact=True), console=Console(file=sys.stderr)) as bar:
-        task = bar.add_task("", total=steps)
-        begun: list[tuple[int, float]] = []
-        held_out = ""
-
-        def show(state, first, validation=None):
-            nonlocal held_out
-            step = int(state.step)
-            begun.append((step, time.perf_counter()))
-            (before, started), (_, now) = begun[0], begun[-1]
-            done = max(1, step - first)
-            accuracy = f" accuracy {int(state.correct) / done / batch:.1%}" if labels else ""
-            if validation is not None:
-                found = f"{validation['accuracy']:.1%}" if labels else f"{validation['loss']:.4f}"
-                held_out = f" (held out {found})"
-            rate = (step - before) * batch / (now - started) if step > before else 0
-            text = f"loss {float(state.loss) / done:.4f}{accuracy}{held_out} {rate:,.0f} examples/s"
-            bar.update(task, completed=step, description=text)
-
-        yield show
+def training_progress(wanted: bool, model: str, steps: int, batch: int, labels: bool) -> Iterator[TrainingProgress]:
+    """Show it on stderr where it is wanted, or where a display is open."""
+    with display(wanted), stage(f"training {model}", "compiling", total=steps) as told:
+        yield TrainingProgress(told, batch, labels)

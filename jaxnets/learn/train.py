@@ -22,7 +22,7 @@ from .data import Dataset, order
 from .descent import GRADIENTS, Descent, Devices, Epoch, State, copy_tree
 from .evaluate import floating_dtype, validation_metrics
 from .models import Model
-from .records import Records, exhausted, interrupts, progress_bar, since_best
+from .records import Records, exhausted, interrupts, since_best, training_progress
 from .spec import parse
 
 
@@ -124,7 +124,8 @@ def fit(
     state, x, y = devices.replicate(copy_tree(state)), devices.replicate(x), devices.replicate(y)
     descent = Descent(model, loss, optimizer, gradient, penalty, batch, dropping, devices, data.classes)
     per_epoch, started = data.size // batch, time.perf_counter()
-    with interrupts() as interrupted, progress_bar(progress, epochs * per_epoch, batch, bool(data.classes)) as show:
+    steps, labels = epochs * per_epoch, data.classes is not None
+    with interrupts() as interrupted, training_progress(progress, model.name, steps, batch, labels) as told:
 
         def saved_if_interrupted(state):
             if interrupted():
@@ -143,7 +144,7 @@ def fit(
                 state, problem = descent.advance(state, epoch, stop)
                 if problem:
                     raise NonFiniteError(f"step {int(state.step) + 1}: {problem}{records.at_end(state, history)}")
-                show(state, epoch.first_step)
+                told.stepped(state, epoch.first_step)
                 if stop < last:
                     if save_every and stop % save_every == 0:
                         records.save(state, history)
@@ -154,10 +155,11 @@ def fit(
                 metrics["accuracy"] = int(state.correct) / (per_epoch * batch)
             metrics |= {"seconds": round(seconds, 4), "examples_per_second": round((last - first) * batch / seconds, 1)}
             if validation is not None:
+                told.evaluating()
                 found = validation_metrics(model, devices.local_copy(state.params), validation, loss)
                 if not math.isfinite(found["loss"]):
                     raise NonFiniteError(f"step {last}: the loss of the validation set is {found['loss']}")
-                show(state, epoch.first_step, found)
+                told.evaluated(found, state, epoch.first_step)
                 metrics |= {f"validation_{name}": value for name, value in found.items()}
             history.append(metrics)
             records.note(metrics)

@@ -95,10 +95,13 @@ class Explorer:
 
     def page(self) -> str:
         """The page in HTML, which is computed when it is first asked for."""
+        from ..learn.progress import stage  # with it JAX is loaded: not before the address is told
+
         with self._page_lock:
             if self._page is None:
                 live = {"token": self.token, **self._first_problem}
-                self._page = self.worker({"job": "page", **self._first_problem, "live": live}, START_S)
+                with stage("the page for the browser", "loading JAX, then computing it"):
+                    self._page = self.worker({"job": "page", **self._first_problem, "live": live}, START_S)
             return self._page
 
 

@@ -1,6 +1,7 @@
 """The whole page on a model."""
 
 from ..learn.presets import Problem
+from ..learn.progress import stage
 from .content import comparisons, describe
 from .page import page_html
 from .saturation import saturation
@@ -13,6 +14,16 @@ def report_html(problem: Problem, live: dict | None = None) -> str:
 
     A `live` page has a server behind it and asks that for the comparisons, which take longest.
     """
-    compared = {"live": live, "comparisons": None} if live else {"comparisons": comparisons(problem)}
-    parts = {"saturation": saturation(), "replay": replay(problem), "benchmarks": benchmark_tables()}
-    return page_html({**describe(problem), **compared, **parts})
+    with stage("the page", total=3 if live else 4, unit="part") as told:
+        told.next_part("the diagram, and every module's formulae and numbers")
+        data = describe(problem)
+        if live:
+            data |= {"live": live, "comparisons": None}
+        else:
+            told.next_part("every Jacobian, compared with autodiff")
+            data |= {"comparisons": comparisons(problem)}
+        told.next_part("why LogSoftMax")
+        data |= {"saturation": saturation()}
+        told.next_part("a training")
+        data |= {"replay": replay(problem), "benchmarks": benchmark_tables()}
+        return page_html(data)

@@ -1,6 +1,6 @@
 """Why LogSoftMax: what is left of the probabilities, their logarithms and gradients while one logit grows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -18,24 +18,23 @@ def saturation() -> dict[str, Any]:
     """The probabilities, logarithms and gradients at logits [t, 0, 0] in float32, with float64 as the reference."""
     softmax, log_softmax = LAYERS["softmax"], LAYERS["log_softmax"]
     by_definition, by_layer = _log(_softmax_by_definition), _log(softmax)
-    probabilities = {
-        DEFINITION: _at_positions(_softmax_by_definition),
-        LAYER: _at_positions(softmax),
-        EXACT: _at_positions(softmax, "float64"),
-    }
-    logarithms = {
-        f"log({DEFINITION})": _at_positions(by_definition),
-        f"log({LAYER})": _at_positions(by_layer),
-        LOG: _at_positions(log_softmax),
-        EXACT: _at_positions(log_softmax, "float64"),
-    }
-    slopes = {
-        f"jax.grad of log({DEFINITION})": _at_positions(_gradient_of_first(jax.grad, by_definition)),
-        f"jax.grad of log({LAYER})": _at_positions(_gradient_of_first(jax.grad, by_layer)),
-        "jax.grad of jax.nn.log_softmax": _at_positions(_gradient_of_first(jax.grad, jax.nn.log_softmax)),
-        "jn.grad of jn.log_softmax": _at_positions(_gradient_of_first(grad, log_softmax)),
-        EXACT: _at_positions(_gradient_of_first(grad, log_softmax), "float64"),
-    }
+    by_hand = _gradient_of_first(grad, log_softmax)
+    functions: list[dict[str, Callable]] = [
+        {DEFINITION: _softmax_by_definition, LAYER: softmax},
+        {f"log({DEFINITION})": by_definition, f"log({LAYER})": by_layer, LOG: log_softmax},
+        {
+            f"jax.grad of log({DEFINITION})": _gradient_of_first(jax.grad, by_definition),
+            f"jax.grad of log({LAYER})": _gradient_of_first(jax.grad, by_layer),
+            "jax.grad of jax.nn.log_softmax": _gradient_of_first(jax.grad, jax.nn.log_softmax),
+            "jn.grad of jn.log_softmax": by_hand,
+        },
+    ]
+    values = iter(_at_positions([function for group in functions for function in group.values()]))
+    exact = _at_positions([softmax, log_softmax, by_hand], "float64")
+    probabilities, logarithms, slopes = (
+        {name: next(values) for name in group} | {EXACT: reference}
+        for group, reference in zip(functions, exact, strict=True)
+    )
     panels = [
         (
             "p₂, the probability of the second class",
@@ -82,10 +81,11 @@ def _gradient_of_first(differentiate: Callable, function: Callable) -> Callable:
     return lambda z: differentiate(lambda z: function(z)[0])(z)
 
 
-def _at_positions(function: Callable, dtype: str = "float32") -> np.ndarray:
-    """The values [position, class] of a function of the logits, to six digits."""
+def _at_positions(functions: Sequence[Callable], dtype: str = "float32") -> list[np.ndarray]:
+    """The values [position, class] of functions of the logits, to six digits; one program computes them all."""
     logits = np.zeros((len(POSITIONS), 3))
     logits[:, 0] = POSITIONS
     with jax.enable_x64(dtype == "float64"):
-        found = np.asarray(jax.jit(jax.vmap(function))(jnp.asarray(logits, dtype)), np.float64)
-    return np.vectorize(lambda x: float(f"{x:.6g}"))(found)
+        run = jax.jit(lambda logits: [jax.vmap(function)(logits) for function in functions])
+        found = [np.asarray(values, np.float64) for values in run(jnp.asarray(logits, dtype))]
+    return [np.vectorize(lambda x: float(f"{x:.6g}"))(values) for values in found]

@@ -15,6 +15,7 @@ from ..curvature.norms import jacobian_norm
 from ..errors import SpecError
 from ..learn import data
 from ..learn.presets import Problem, make_problem
+from ..learn.progress import stage
 
 POINTS, CLASSES = 60, 3  # points per arm, arms
 SIZE, LEVELS = 40, 8  # cells along a side of the map of regions, and the shades of a colour in it
@@ -105,9 +106,11 @@ class SpiralTraining:
     def replay(self, steps: int = 0, frames: int = 1) -> dict[str, Any]:
         """Train for `steps` steps and return the frames on the way, which are close together at first, with the points."""
         shown = sorted({0, *np.geomspace(1, steps, frames - 1).round().astype(int).tolist()} if steps else {0})
-        found = [self.frame()]
-        for before, after in zip(shown, shown[1:], strict=False):
-            found.append(self.step(after - before))
+        with stage("training on the spiral", "compiling", total=steps or None) as told:
+            found = [self.frame()]
+            for before, after in zip(shown, shown[1:], strict=False):
+                found.append(self.step(after - before))
+                told.at(after, f"loss {found[-1]['loss']:.4f}")
         norms = jax.eval_shape(self._measure, self.state[1])[-1]
         return {
             "model": self.model.name,

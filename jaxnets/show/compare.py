@@ -3,7 +3,8 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -11,20 +12,30 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from ..algebra.jacobian import Jacobian, unit_array
+from ..algebra.jacobian import Jacobian
 from ..algebra.picture import code, lines
 from ..algebra.sizes import show_bytes
 from ..autodiff.transforms import dense, jacobian
+from ..learn.once import jit_once
+from ..learn.progress import stage
+from .columns import (
+    FULL_COLUMNS,
+    SAMPLED_COLUMNS,
+    Differences,
+    by_input,
+    compared_columns,
+    forward_columns,
+    forward_columns_by,
+)
 from .formats import as_data, as_text
 from .html import THUMBNAIL, error_bar, html_table
 from .local_jacobians import function_of_real_leaves
 
 # Largest error that passes, relative to the largest entry of a row: against autodiff, and against finite differences.
 TOLERANCE = {"float64": (1e-10, 1e-6), "float32": (5e-5, 1e-4), "bfloat16": (5e-2, 5e-2), "float16": (1e-2, 1e-2)}
-DIFFERENCED_COLUMNS = 64
-WIDE = 150  # columns of text from which every method has its own
-FULL_COLUMNS, SAMPLED_COLUMNS = 4096, 512  # jacfwd of wider inputs is compared on a sample
-CHUNK = 256
+AUTODIFF = ("jacrev", "jacfwd", "grad")
+WIDE = 130  # columns of text from which every method has its own
+THREADS = 2  # that compile while the next method is traced
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +49,7 @@ class Error:
 
 @dataclasses.dataclass(frozen=True)
 class BlockReport:
-    """One block ∂(output)/∂(input): errors and times (milliseconds) by method."""
+    """One block ∂(output)/∂(input): its structure, and its errors by method."""
 
     name: str
     output: tuple[int, ...]
@@ -49,8 +60,7 @@ class BlockReport:
     errors: dict[str, Error]
     kinks: int
     columns: int  # how many columns jacfwd computed, 0 for all
-    milliseconds: dict[str, float]
-    verdict: str
+    verdict: str  # empty while methods are missing
     outline: Jacobian = dataclasses.field(metadata={"picture": True}, repr=False)
 
     @property
@@ -60,11 +70,15 @@ class BlockReport:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """What `compare` found; `.ok` where every block agrees.  Prints as a table."""
+    """What `compare` found; `.ok` where every block agrees.  Prints as a table.
+
+    `milliseconds`: how long each method takes for all blocks, in one compiled call that gives them as dense arrays.
+    """
 
     title: str
     dtype: str
     blocks: tuple[BlockReport, ...]
+    milliseconds: dict[str, float]
 
     @property
     def ok(self) -> bool:
@@ -74,7 +88,7 @@ class Comparison:
         return {"ok": self.ok, **as_data(self)}
 
     def _repr_html_(self):
-        columns = ("", "Jacobian", "structure", "stored of dense", "error to", "", "ms", "verdict")
+        columns = ("", "Jacobian", "structure", "stored of dense", "error to", "", "verdict")
         rows = [
             [
                 block.outline.picture(*THUMBNAIL),
@@ -83,7 +97,6 @@ class Comparison:
                 f"{show_bytes(block.stored)} of {show_bytes(block.dense)}",
                 "\n".join(f"{m} {e.absolute:.1e}, {e.ulp:.2g} ULP" for m, e in block.errors.items()),
                 lines(*(error_bar(error.ulp) for error in block.errors.values())),
-                "\n".join(f"{m} {_show_time(ms)}" for m, ms in block.milliseconds.items()),
                 block.verdict,
             ]
             for block in self.blocks
@@ -93,19 +106,15 @@ class Comparison:
     def __rich_console__(self, console, options):
         grid = Table(title=Text(self.title), title_justify="left")
         methods = list(dict.fromkeys(name for block in self.blocks for name in block.errors))
-        timed = list(dict.fromkeys(name for block in self.blocks for name in block.milliseconds))
         narrow = options.max_width < WIDE
         grid.add_column("Jacobian", overflow="fold")
         grid.add_column("structure" if narrow else "structure\n", overflow="fold")
         if narrow:
             grid.add_column("error", overflow="fold")
-            grid.add_column("ms", overflow="fold")
         else:
             grid.add_column("stored\ndense", justify="right", no_wrap=True)
             for name in methods:
                 grid.add_column(f"error to\n{name}", justify="right", no_wrap=True)
-            for name in timed:
-                grid.add_column(f"ms of\n{name}", justify="right", no_wrap=True)
         grid.add_column("verdict", min_width=7, overflow="fold")
         for block in self.blocks:
             cells = [f"{block.name}\n{list(block.output)}×{list(block.input)}", block.structure]
@@ -113,21 +122,23 @@ class Comparison:
             if narrow:
                 cells[1] += f"\n{stored}\nof {dense}"
                 cells.append("\n".join(f"{m} {e.absolute:.0e}, {e.ulp:.2g} ULP" for m, e in block.errors.items()))
-                cells.append("\n".join(f"{m} {_show_time(ms)}" for m, ms in block.milliseconds.items()))
             else:
                 cells.append(f"{stored}\n{dense}")
                 cells += [_show_error(block.errors.get(name)) for name in methods]
-                cells += [_show_time(block.milliseconds.get(name)) for name in timed]
             grid.add_row(*map(Text, [*cells, block.verdict]), end_section=narrow)
         yield grid
         yield from map(Text, self._notes())
 
     def _notes(self):
-        agree = sum(block.ok for block in self.blocks)
-        yield (
-            f"{agree} of {len(self.blocks)} Jacobians agree in {self.dtype}.  Errors: absolute, and in ULP of the "
-            "largest entry of the row.  Times: dense result, compiled."
-        )
+        count = len(self.blocks)
+        if all(block.verdict for block in self.blocks):
+            yield (
+                f"{sum(block.ok for block in self.blocks)} of {count} Jacobians agree in {self.dtype}.  Errors: absolute, "
+                "and in ULP of the largest entry of the row."
+            )
+        if self.milliseconds:
+            times = ", ".join(f"{method} {_show_time(ms)} ms" for method, ms in self.milliseconds.items())
+            yield f"One compiled call for {'all ' * (count > 1)}{count} Jacobian{'s' * (count > 1)}, dense: {times}."
         if any(block.columns for block in self.blocks):
             yield f"jacfwd: {SAMPLED_COLUMNS} columns of inputs with more than {FULL_COLUMNS} entries."
 
@@ -139,16 +150,17 @@ def _show_error(error: Error | None) -> str:
     return "–" if error is None else f"{error.absolute:.1e}\n{error.ulp:.2g} ULP"
 
 
-def _show_time(milliseconds: float | None) -> str:
-    return "–" if milliseconds is None else f"{milliseconds:.2g}" if milliseconds < 100 else f"{milliseconds:.0f}"
+def _show_time(milliseconds: float) -> str:
+    return f"{milliseconds:.2g}" if milliseconds < 100 else f"{milliseconds:.0f}"
 
 
 def compare(function: Callable, *args, title: str | None = None, timed: bool = True) -> Comparison:
     """Compare the hand-written Jacobian of `function(*args)` with autodiff and finite differences, block by block.
 
-    A block is one output by one real input (every leaf of every argument).  Methods: `jax.jacrev`, `jax.jacfwd` (a few
-    columns at a time; a sample of wide inputs), `jax.grad` for scalar outputs, and Richardson's central differences in
-    float64 on up to 64 entries of the input.  Errors count relative to the largest entry of their row.
+    A block is one output by one real input (every leaf of every argument).  Methods: `jax.jacrev`, `jax.grad` for scalar
+    outputs, `jax.jacfwd` (a few columns at a time; a sample of wide inputs), and Richardson's central differences in
+    float64 on up to 64 entries of every input.  Errors count relative to the largest entry of their row.  Each method is
+    one compiled program that gives all blocks; the times, which `timed=False` leaves out, are those of one call of it.
 
     Where the function has a kink, one-sided differences bracket the derivative: such entries are counted and reported,
     not held against it.  Where a result differs from autodiff in less than double precision, autodiff in float64 decides.
@@ -158,90 +170,147 @@ def compare(function: Callable, *args, title: str | None = None, timed: bool = T
     >>> found.ok, [block.structure for block in found.blocks]
     (True, ['rank-1 update'])
     """
+    *_, found = comparing(function, *args, title=title, timed=timed)
+    return found
+
+
+def comparing(function: Callable, *args, title: str | None = None, timed: bool = True) -> Iterator[Comparison]:
+    """What `compare` finds, each time that more of it is known; the last one is the whole.
+
+    The first has shapes and structures alone; then come the errors to one method after the other, verdicts, and times.
+    """
     call, leaves, names, _ = function_of_real_leaves(function, args)
     if not leaves:
         raise ValueError("compare: no argument holds a real array")
-    blocks: list[BlockReport] = []
-    for i, name in enumerate(names):
 
-        def one(x, i=i, leaves=leaves):
-            return jax.tree.leaves(call([*leaves[:i], x, *leaves[i + 1 :]]))
+    def flat(*leaves):
+        return jax.tree.leaves(call(leaves))
 
-        def wide(x, i=i, one=one):
-            return one(x, i, [leaf.astype(jnp.float64) for leaf in leaves])
+    every = tuple(range(len(leaves)))
+    columns = [compared_columns(x.size) for x in leaves]
+    structured = jax.eval_shape(jacobian(flat, every, on_opaque="allow"), *leaves)
+    blocks = [
+        _Block(f"∂y{o if len(structured) > 1 else ''}/∂{names[i]}", o, i, row[i], str(leaves[i].dtype), columns[i])
+        for i in every
+        for o, row in enumerate(structured)
+    ]
+    name = title or str(getattr(function, "__name__", "function"))
 
-        blocks += _compare_leaf(one, wide, leaves[i], name, timed)
-    return Comparison(title or str(getattr(function, "__name__", "function")), str(leaves[0].dtype), tuple(blocks))
+    def so_far(**milliseconds):
+        return Comparison(name, str(leaves[0].dtype), tuple(block.report() for block in blocks), milliseconds)
 
-
-def _compare_leaf(function, wide, x, name, timed) -> list[BlockReport]:
-    """The blocks of all outputs by one input; `wide` is the function with all other inputs in float64."""
-    structured = jax.eval_shape(jacobian(function, on_opaque="allow"), x)
-    chosen = np.arange(x.size)
-    if x.size > FULL_COLUMNS:
-        chosen = np.sort(np.random.default_rng(0).choice(x.size, SAMPLED_COLUMNS, replace=False))
     methods = {
-        "jaxnets": jax.jit(lambda x: dense(jacobian(function, on_opaque="allow")(x))),
-        "jacrev": jax.jit(jax.jacrev(function)),
-        "jacfwd": jax.jit(lambda x: _columns(function, x, chosen)),
+        "jaxnets": lambda *leaves: dense(jacobian(flat, every, on_opaque="allow")(*leaves)),
+        "jacrev": jax.jacrev(flat, every),
+        "jacfwd": lambda *leaves: forward_columns(flat, leaves, columns),
     }
-    if all(j.out_shape == () for j in structured):
-        methods["grad"] = jax.jit(lambda x: [jax.grad(lambda x, o=o: function(x)[o])(x) for o in range(len(structured))])
-    found = {method: jax.block_until_ready(run(x)) for method, run in methods.items()}
-    times = {method: _milliseconds(run, x) for method, run in methods.items()} if timed else {}
-    tolerance, loose = TOLERANCE[str(x.dtype)]
-    reports = []
-    for o, j in enumerate(structured):
-        matrices = {method: _matrix(values[o], j, chosen) for method, values in found.items() if method != "jacfwd"}
-        matrices["jacfwd"] = np.asarray(found["jacfwd"][o], np.float64).reshape(len(chosen), math.prod(j.out_shape)).T
-        ours = matrices["jaxnets"]
-        largest = np.abs(ours).max(1, initial=0, keepdims=True)
-        scale = np.maximum(largest, largest.max(initial=0) * float(jnp.finfo(x.dtype).eps) + float(jnp.finfo(x.dtype).tiny))
-        errors = {m: _error(ours, theirs, scale, x.dtype) for m, theirs in matrices.items() if m != "jaxnets"}
-        wrong = [method for method, error in errors.items() if not error.relative <= tolerance]
-        worse = []
-        if wrong and x.dtype != jnp.float64:  # somebody lost digits: who?
-            exact = _matrix(_in_float64(jax.jacrev(wide), x)[o], j, chosen)
-            errors["float64"] = _error(ours, exact, scale, x.dtype)
-            if errors["float64"].relative <= tolerance:
-                wrong, worse = [], wrong
-        kinks = 0
-        if ours.size:
-            errors["differences"], kinks = _differences(wide, o, x, matrices["jaxnets"], chosen, scale, loose)
-            wrong += ["differences"] if not errors["differences"].relative <= loose else []
-        verdict = ", ".join(
+    if all(row[0].out_shape == () for row in structured):
+        outputs = [lambda *leaves, o=o: flat(*leaves)[o] for o in range(len(structured))]
+        methods["grad"] = lambda *leaves: [jax.grad(output, every)(*leaves) for output in outputs]
+    runs = {method: jax.jit(run) for method, run in methods.items()}
+    count = f"{len(blocks)} Jacobian{'s' * (len(blocks) > 1)}"
+    with stage(name, count) as told, ThreadPoolExecutor(THREADS) as pool:
+        yield so_far()
+        compiled = {method: pool.submit(run.lower(*leaves).compile) for method, run in runs.items()}
+        differences = Differences(flat, leaves, columns, pool)
+        for number, (method, run) in enumerate(runs.items(), 1):
+            told.say(f"{count}, method {number} of {len(runs) + 1}: {method}")
+            compiled[method].result()
+            values = run(*leaves)
+            if method == "jacfwd":
+                values = [by_input(array, columns) for array in values]
+            for block in blocks:
+                block.compare(method, values[block.output][block.input])
+            yield so_far()
+        for i in {block.input for block in blocks if not math.isfinite(block.errors["jacfwd"].relative)}:
+            told.say(f"{count}: jacfwd by one input alone")
+            alone = forward_columns_by(i, flat, leaves, columns[i])
+            for block in blocks:
+                if block.input == i:
+                    block.compare("jacfwd", alone[block.output])
+        if any(block.lost_digits for block in blocks):
+            told.say(f"{count}: autodiff in float64")
+            exact = _in_float64(jax.jacrev(flat, every), leaves)
+            for block in blocks:
+                if block.lost_digits:
+                    block.compare("float64", exact[block.output][block.input])
+        told.say(f"{count}, method {len(runs) + 1} of {len(runs) + 1}: finite differences")
+        differences.compute()
+        for block in blocks:
+            block.judge(differences)
+        yield so_far()
+    if timed:
+        yield so_far(**{method: _milliseconds(run, leaves) for method, run in runs.items()})
+
+
+@dataclasses.dataclass
+class _Block:
+    """A block while it is compared."""
+
+    name: str
+    output: int
+    input: int
+    jacobian: Jacobian
+    dtype: str
+    columns: np.ndarray
+    errors: dict[str, Error] = dataclasses.field(default_factory=dict)
+    kinks: int = 0
+    verdict: str = ""
+
+    def compare(self, method: str, array):
+        """Note the error to an array of the whole Jacobian, or to one of its columns for jacfwd; "jaxnets" comes first."""
+        j, array = self.jacobian, np.asarray(array, np.float64)
+        rows = math.prod(j.out_shape)
+        if method == "jacfwd":
+            matrix = array.reshape(len(self.columns), rows).T
+        else:
+            matrix = array.reshape(rows, math.prod(j.in_shape))[:, self.columns]
+        if method == "jaxnets":
+            info = jnp.finfo(self.dtype)
+            largest = np.abs(matrix).max(1, initial=0, keepdims=True)
+            self.scale = np.maximum(largest, largest.max(initial=0) * float(info.eps) + float(info.tiny))
+            self.matrix = matrix
+        else:
+            self.errors[method] = _error(self.matrix, matrix, self.scale, self.dtype)
+
+    @property
+    def lost_digits(self) -> bool:
+        """Whether somebody lost digits, so that autodiff in float64 has to tell who."""
+        return self.dtype != "float64" and bool(self._far_from())
+
+    def _far_from(self) -> list[str]:
+        """The methods of autodiff that it does not agree with, in its own dtype."""
+        tolerance, _ = TOLERANCE[self.dtype]
+        return [m for m, error in self.errors.items() if m in AUTODIFF and not error.relative <= tolerance]
+
+    def judge(self, differences: Differences):
+        """Compare with the last method, and say what follows from all of them."""
+        tolerance, loose = TOLERANCE[self.dtype]
+        wrong, worse = self._far_from(), list[str]()
+        if "float64" in self.errors and self.errors["float64"].relative <= tolerance:
+            wrong, worse = [], wrong
+        if self.matrix.size:
+            ours = self.matrix[:, differences.picked[self.input]]
+            theirs, self.kinks = differences.estimates(self.output, self.input, ours, loose * self.scale)
+            self.errors["differences"] = _error(ours, theirs, self.scale, self.dtype)
+            wrong += ["differences"] if not self.errors["differences"].relative <= loose else []
+        self.verdict = ", ".join(
             [f"differs from {', '.join(wrong)}" if wrong else "ok"]
-            + [f"{kinks} at kinks"] * (kinks > 0)
+            + [f"{self.kinks} at kinks"] * (self.kinks > 0)
             + [f"closer to float64 than {', '.join(worse)}"] * bool(worse)
         )
-        label = f"∂y{o if len(structured) > 1 else ''}/∂{name}"
-        sizes = (j.structure, j.nbytes, j.dense_nbytes)
-        sampled = len(chosen) if len(chosen) < x.size else 0
-        reports.append(
-            BlockReport(label, j.out_shape, j.in_shape, *sizes, errors, kinks, sampled, times, verdict, j.outline())
+
+    def report(self) -> BlockReport:
+        j, sampled = self.jacobian, len(self.columns) if len(self.columns) < math.prod(self.jacobian.in_shape) else 0
+        return BlockReport(
+            *(self.name, j.out_shape, j.in_shape, j.structure, j.nbytes, j.dense_nbytes),
+            *(dict(self.errors), self.kinks, sampled, self.verdict, j.outline()),
         )
-    return reports
 
 
-def _in_float64(function, x):
+def _in_float64(function, leaves):
     with jax.enable_x64(True):
-        return jax.jit(function)(x.astype(jnp.float64))
-
-
-def _columns(function, x, chosen):
-    """These columns of `jax.jacfwd`, a few at a time: its basis of x.size² numbers is never made."""
-
-    def column(i):
-        return jax.jvp(function, (x,), (unit_array(x.shape, i, x.dtype),))[1]
-
-    if not len(chosen):
-        return [jnp.zeros((0, *y.shape), y.dtype) for y in jax.eval_shape(function, x)]
-    return jax.lax.map(column, jnp.asarray(chosen), batch_size=CHUNK)
-
-
-def _matrix(array, j, columns=slice(None)) -> np.ndarray:
-    """Some columns of a whole Jacobian, as a matrix."""
-    return np.asarray(array, np.float64).reshape(math.prod(j.out_shape), math.prod(j.in_shape))[:, columns]
+        return jit_once(lambda *leaves: function(*(x.astype(jnp.float64) for x in leaves)))(*leaves)
 
 
 def _error(a, b, scale, dtype) -> Error:
@@ -255,46 +324,11 @@ def _error(a, b, scale, dtype) -> Error:
     return Error(float(gap.max()), relative, relative / float(jnp.finfo(dtype).eps))
 
 
-def _differences(wide, output, x, ours, known, scale, loose) -> tuple[Error, int]:
-    """Error to central differences over some of the known columns, without entries at kinks, and how many these are.
-
-    Taken in float64 whatever the dtype of x, where a step can be short and still tell values apart.
-    """
-    picked = np.random.default_rng(0).permutation(len(known))[:DIFFERENCED_COLUMNS]
-    chosen, ours, margin = known[picked], ours[:, picked], loose * scale
-    step = 0.5 * float(np.finfo(np.float64).eps) ** 0.2
-
-    with jax.enable_x64(True):
-        centre = x.astype(jnp.float64)
-
-        @jax.jit
-        def shifted(h):
-            return jax.lax.map(
-                lambda i: wide(centre + h * unit_array(centre.shape, i, centre.dtype))[output],
-                jnp.asarray(chosen),
-                batch_size=CHUNK,
-            )
-
-        def values(h):
-            return np.asarray(shifted(jnp.asarray(h)), np.float64).reshape(len(chosen), -1).T
-
-        slope = {h: (values(h) - values(-h)) / (2 * h) for h in (step, step / 2)}
-        near, at = step / 128, values(0.0)
-        left, right = (at - values(-near)) / near, (values(near) - at) / near
-    # A kink closer than the step spoils Richardson's estimate; one closer than `near` leaves a jump between the slopes of
-    # both sides, and the derivative is one of them or between.
-    richardson, middle = (4 * slope[step / 2] - slope[step]) / 3, (left + right) / 2
-    central = np.where(np.abs(middle - ours) < np.abs(richardson - ours), middle, richardson)
-    between = (ours >= np.minimum(left, right) - margin) & (ours <= np.maximum(left, right) + margin)
-    kink = (np.abs(central - ours) > margin) & (np.abs(right - left) > margin) & between
-    return _error(ours, np.where(kink, ours, central), scale, x.dtype), int(kink.sum())
-
-
-def _milliseconds(run, x, budget=0.05) -> float:
+def _milliseconds(run, inputs, budget=0.05) -> float:
     """Median time of a compiled function, of at least one and at most 20 runs within about a twentieth of a second."""
     times: list[float] = []
     while not times or (sum(times) < budget and len(times) < 20):
         start = time.perf_counter()
-        jax.block_until_ready(run(x))
+        jax.block_until_ready(run(*inputs))
         times.append(time.perf_counter() - start)
     return 1e3 * float(np.median(times))

@@ -117,6 +117,18 @@ def test_digits_are_the_real_ones():
     assert np.bincount(found.y).min() > 170
 
 
+def test_digits_are_read_as_scikit_learn_reads_them_without_importing_it(monkeypatch):
+    found = data.digits()
+    with monkeypatch.context() as patched:
+        patched.setattr(data, "_scikit_learn", lambda what: pytest.fail("it takes a second or more"))
+        data.digits()
+    monkeypatch.setattr(data.importlib.util, "find_spec", lambda name: None)
+    theirs = data.digits()
+    np.testing.assert_array_equal(found.x, theirs.x)
+    np.testing.assert_array_equal(found.y, theirs.y)
+    assert (found.x.dtype, found.y.dtype) == (theirs.x.dtype, theirs.y.dtype)
+
+
 @pytest.mark.parametrize(
     "name, shape, counts",
     [("iris", (150, 4), [50] * 3), ("wine", (178, 13), [59, 71, 48]), ("breast_cancer", (569, 30), [212, 357])],

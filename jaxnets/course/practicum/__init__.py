@@ -17,6 +17,7 @@ from ...learn.checkpoint import read_config
 from ...learn.evaluate import Evaluation
 from ...learn.evaluate import evaluate as evaluate_model
 from ...learn.models import Model
+from ...learn.progress import stage
 from ...learn.train import restore
 from ...show.formats import import_plots
 from . import images, regression, spiral
@@ -88,7 +89,8 @@ def evaluate(checkpoint) -> Evaluation:
     if task not in known or not isinstance(seed, int):
         raise CheckpointError(f"{path}: of {task or 'no task'}, expected one with classes: {', '.join(known)}")
     model, params, _ = restore(path)
-    return evaluate_model(model, params, RECIPES[task].data(seed)[1], RECIPES[task].loss)
+    with stage(f"evaluating {model.name}", "on what its training held out"):
+        return evaluate_model(model, params, RECIPES[task].data(seed)[1], RECIPES[task].loss)
 
 
 def _decreasing(optimizer):

@@ -9,6 +9,7 @@ from jax.scipy.ndimage import map_coordinates
 from ...learn import data
 from ...learn.data import Dataset
 from ...learn.evaluate import predict
+from ...learn.progress import stage
 from .run import Run, StudyResult
 from .scores import Scores, score_table
 
@@ -58,7 +59,8 @@ def mnist(seed: int, copies: int = 4) -> tuple[Dataset, Dataset]:
     """The 5,000 images: 1,000 of them held out, and the others each with distorted copies."""
     training, held_out = data.split(data.mnist(), 1000, seed)
     rng = np.random.default_rng(seed)
-    x = np.concatenate([training.x, *(_distorted(training.x, rng) for _ in range(copies))])
+    with stage("MNIST", f"making {copies} distorted copies of {training.size:,} images"):
+        x = np.concatenate([training.x, *(_distorted(training.x, rng) for _ in range(copies))])
     name = f"{training.name}, with {copies} distorted copies of each"
     return dataclasses.replace(training, x=x, y=np.tile(training.y, copies + 1), name=name), held_out
 

@@ -11,6 +11,7 @@ from ...curvature.uses import laplace
 from ...learn.data import Dataset
 from ...learn.evaluate import predict
 from ...learn.models import Model
+from ...learn.progress import stage
 from ...losses.regression import squared_error
 from .run import Run, StudyResult, nonlinearity_name, text_table
 
@@ -37,7 +38,9 @@ def study(run: Run) -> StudyResult:
         result = wide.fit(ensemble, wide.initial_params(ensemble), name if i else "")
         mean = predict(ensemble, result.params, run.held_out.x).mean(1)
         predictions[name] = predict(ensemble, result.params, x[:, None]).T
-        deviation, alone = predictions[name].std(0), _laplace_deviation(model, result.params, run.training, x)
+        deviation = predictions[name].std(0)
+        with stage("the Laplace posterior", f"of the first network with {name}"):
+            alone = _laplace_deviation(model, result.params, run.training, x)
         variances |= {f"{name}, {MEMBERS} networks": deviation**2, f"{name}, Laplace": alone**2}
         found[name] = {
             "model": model.name,

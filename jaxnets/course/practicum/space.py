@@ -1,5 +1,6 @@
 """What layers do to the plane."""
 
+import itertools
 from pathlib import Path
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 from ...autodiff.transforms import value_and_jacobian
 from ...catalogue import LAYERS
 from ...learn import models
+from ...learn.progress import stage
 from ...show.formats import import_plots
 from .run import StudyResult, space_chain, text_table
 
@@ -25,7 +27,11 @@ def space(output=None, *, seed: int = 0) -> StudyResult:
     singular = np.linalg.svd(maps, compute_uv=False)
     moved = [np.asarray(LAYERS["linear"](x, w)) for w in maps]
     squashed = [np.asarray(LAYERS["tanh"](s * x)) for s in SCALES]
-    networks = {f"2-{n}-2 {name}": _network(name, n, x, rng) for name in ("relu", "tanh") for n in HIDDEN}
+    networks = {}
+    with stage("random networks", total=2 * len(HIDDEN), unit="network") as told:
+        for name, n in itertools.product(("relu", "tanh"), HIDDEN):
+            told.next_part(f"2-{n}-2 {name}")
+            networks[told.text] = _network(name, n, x, rng)
     saturated = [float((np.abs(y) > 0.95).all(1).mean()) for y in squashed]
     numbers = {
         "task": "space",

@@ -11,6 +11,7 @@ import optax
 
 from ...learn.data import Dataset, Statistics, digits, split
 from ...learn.models import Model
+from ...learn.progress import stage
 from ...learn.train import fit
 from .panels import LinesPanel
 
@@ -110,7 +111,10 @@ def train_at_best_rate(
     strength = np.array([start.strength for _, start in networks], np.float32)
     params = _stack_trees(start.params for _, start in networks)
 
-    def one(rate, params, strength, orders, x, y, held_x, held_y):
+    def begin(rate, params):
+        return params, optimizer(rate).init(params)
+
+    def epoch(rate, state, strength, places, x, y):
         update = optimizer(rate)
 
         def objective(params, places):
@@ -120,18 +124,24 @@ def train_at_best_rate(
             change, memory = update.update(jax.grad(objective)(state[0], places), state[1], state[0])
             return (optax.apply_updates(state[0], change), memory), None
 
-        def measure(params):
-            return _measure(model, loss, params, x, y, held_x, held_y)
+        return jax.lax.scan(step, state, places)[0]
 
-        def epoch(state, places):
-            return jax.lax.scan(step, state, places)[0], measure(state[0])
+    def measure(params, *arrays):
+        return _measure(model, loss, params, *arrays)
 
-        (last, _), curves = jax.lax.scan(epoch, (params, update.init(params)), orders)
-        return last, jnp.concatenate([curves, measure(last)[None]])
-
-    every_rate = jax.jit(jax.vmap(jax.vmap(one, (None, *7 * [0])), (0, *7 * [None])))
-    found = every_rate(np.asarray(rates, np.float32), params, strength, orders, x, y, held_x, held_y)
-    ends, curves = jax.tree.map(np.asarray, found)
+    # In front of every array of a state stand an axis of rates and one of networks.
+    begin = jax.jit(jax.vmap(jax.vmap(begin, (None, 0)), (0, None)))
+    epoch = jax.jit(jax.vmap(jax.vmap(epoch, (None, 0, 0, 0, 0, 0)), (0, 0, None, None, None, None)))
+    measure = jax.jit(jax.vmap(jax.vmap(measure), (0, None, None, None, None)))
+    every_rate = np.asarray(rates, np.float32)
+    with stage(f"training {len(rates) * len(networks)} networks", "compiling", total=epochs, unit="epoch") as told:
+        state = begin(every_rate, params)
+        found = [np.asarray(measure(state[0], x, y, held_x, held_y))]
+        for number in range(epochs):
+            state = epoch(every_rate, state, strength, orders[:, number], x, y)
+            found.append(np.asarray(measure(state[0], x, y, held_x, held_y)))
+            told.at(number + 1, f"training loss {np.median(found[-1][..., 0]):.4f}")
+    ends, curves = jax.tree.map(np.asarray, state[0]), np.stack(found, 2)
     best, first = {}, 0
     for name, own in contenders.items():
         mine = slice(first, first + len(own))
@@ -168,28 +178,30 @@ def fit_one_by_one(
     Every epoch counts as the median epoch, which leaves out compilation, in the first one, and other work of the machine.
     """
     ends, curves, seconds = [], [], []
-    for seed, start in enumerate(own):
-        arrays = [jnp.asarray(a) for a in start.arrays]
-        curve = [_measure(model, loss, start.params, *arrays)]
+    with stage("training", total=len(own), unit="network") as told:
+        for seed, start in enumerate(own):
+            told.next_part(f"{epochs} epochs")
+            arrays = [jnp.asarray(a) for a in start.arrays]
+            curve = [_measure(model, loss, start.params, *arrays)]
 
-        def note(epoch, params, metrics, curve=curve, arrays=arrays):
-            curve.append(_measure(model, loss, params, *arrays))
+            def note(epoch, params, metrics, curve=curve, arrays=arrays):
+                curve.append(_measure(model, loss, params, *arrays))
 
-        result = fit(
-            model,
-            loss,
-            start.training,
-            optimizer(rate),
-            epochs=epochs,
-            batch_size=batch_size,
-            shuffle=start.shuffle,
-            params=start.params,
-            key=jax.random.key(seed),
-            after_epoch=note,
-        )
-        ends.append(result.params)
-        curves.append(np.array(curve))
-        seconds.append(np.median([metrics["seconds"] for metrics in result.history]) * np.arange(epochs + 1))
+            result = fit(
+                model,
+                loss,
+                start.training,
+                optimizer(rate),
+                epochs=epochs,
+                batch_size=batch_size,
+                shuffle=start.shuffle,
+                params=start.params,
+                key=jax.random.key(seed),
+                after_epoch=note,
+            )
+            ends.append(result.params)
+            curves.append(np.array(curve))
+            seconds.append(np.median([metrics["seconds"] for metrics in result.history]) * np.arange(epochs + 1))
     return Runs(rate, _stack_trees(ends), _curves_by_name(np.array(curves)), np.array(seconds))
 
 

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ...files import written_atomically
+from ...learn.progress import stage
 
 COLOURS = ("#0072B2", "#E69F00", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#009E73", "#F0E442")
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
@@ -34,7 +35,8 @@ STYLE: dict[Any, Any] = {  # sizes that can still be read when a picture is half
 
 def save(figure: Figure, path: str | os.PathLike, dpi: int = 130) -> Path:
     """Write a PNG, and make the folders that are missing."""
-    return _write_whole(path, lambda part: figure.savefig(part, dpi=dpi, format="png"))
+    with stage("drawing", Path(path).name):
+        return _write_whole(path, lambda part: figure.savefig(part, dpi=dpi, format="png"))
 
 
 def save_animation(
@@ -54,11 +56,13 @@ def save_animation(
     """
     figure = new_figure(*size, layout="none")
     images = []
-    for frame in frames:
-        figure.clear()
-        with matplotlib.rc_context(STYLE):
-            draw(figure, frame)
-        images.append(_pixels(figure, dpi))
+    with stage("drawing", name := Path(path).name) as told:
+        for number, frame in enumerate(frames, 1):
+            told.say(f"{name}, frame {number} of {len(frames)}")
+            figure.clear()
+            with matplotlib.rc_context(STYLE):
+                draw(figure, frame)
+            images.append(_pixels(figure, dpi))
     colours = Image.fromarray(np.concatenate([images[0], images[len(images) // 2], images[-1]]))
     palette = colours.quantize(256, dither=Image.Dither.NONE)  # one palette for all frames, so that nothing flickers
     entries = np.reshape(palette.getpalette() or [], (-1, 3))
