@@ -15,7 +15,7 @@ import jaxnets as jn
 
 
 def check(by_hand, loss, *args):
-    """Both automatic gradients, by the first argument, say the same as the one made by hand."""
+    """Both automatic gradients by the first argument agree with the one made by hand."""
     for grad in (jax.grad, jn.grad):
         automatic = grad(loss)(*args)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-4, 1e-5), by_hand, automatic)
@@ -47,7 +47,7 @@ def G(x, w):
 
 
 def losses(w, x, y):
-    """C(y, ȳ) = ½ |y − ȳ|², one an example."""
+    """C(y, ȳ) = ½ |y − ȳ|², one per example."""
     return 0.5 * jnp.sum((G(x, w) - y) ** 2, -1)
 
 
@@ -60,8 +60,8 @@ print("the loss of three examples:", losses(w, x, y)[:3])
 print("the average loss:", average_loss(w, x, y))
 
 # %% [markdown]
-# By hand: ∂C/∂ȳ = ȳ − y, and ∂ȳ[o]/∂w[o, i] = x[i].  The chain rule multiplies them; the average divides by the number of
-# examples and sums over them, since every example uses the same w.
+# By hand: ∂C/∂ȳ = ȳ − y, and ∂ȳ[o]/∂w[o, i] = x[i].  The chain rule multiplies them.  The average sums over the examples,
+# since all of them use the same w, and divides by their number.
 
 # %%
 
@@ -75,8 +75,9 @@ check(gradient(w, x, y), average_loss, w, x, y)
 # %% [markdown]
 # ## Lecture, A: gradient descent, full, stochastic and by mini-batches
 #
-# w ← w − η ∂L/∂w.  Full: the gradient of all examples for one step.  Stochastic: that of one example, in a random order.
-# Mini-batches: that of some.  All three look at each example once an epoch.
+# w ← w − η ∂L/∂w.  Full gradient descent takes the gradient of all examples for one step.  Stochastic gradient descent
+# takes that of one example after the other, in a random order, and mini-batches take that of some examples.  All three look
+# at each example once per epoch.
 
 # %%
 
@@ -104,7 +105,8 @@ assert found["mini-batches of 10"] < found["full"]
 # %% [markdown]
 # ## Lecture, A: backpropagation through a non-linear function
 #
-# z' = h(z), and the cost's derivative by z' is known.  Then ∂C/∂z = ∂C/∂z' · h'(z): the Jacobian of h is diagonal.
+# Let z' = h(z), and let the cost's derivative by z' be known.  Then ∂C/∂z = ∂C/∂z' · h'(z), because the Jacobian of h is
+# diagonal.
 
 # %%
 z = jax.random.normal(keys[2], (4,))
@@ -116,8 +118,8 @@ print(jn.jacobian(jn.tanh)(z))
 # %% [markdown]
 # ## Lecture, A: backpropagation through a weighted sum
 #
-# z feeds several sums s[o] = Σ_i w[o, i] z[i].  A change of z[i] reaches the cost by all of them, so the derivatives add up:
-# ∂C/∂z[i] = Σ_o ∂C/∂s[o] · w[o, i].
+# Here z goes into several sums s[o] = Σ_i w[o, i] z[i].  A change of z[i] reaches the cost through all of them, so the
+# derivatives add up: ∂C/∂z[i] = Σ_o ∂C/∂s[o] · w[o, i].
 
 # %%
 weights = jax.random.normal(keys[3], (3, 4))
@@ -159,8 +161,8 @@ print(jn.tabulate(cost, z))
 # %% [markdown]
 # ## Lecture, B: multi-stage graph
 #
-# Each stage z_{k+1} = f_k(z_k, w_k) has two Jacobians.  That by z_k carries the gradient on to the stage before, that by w_k
-# gives the gradient of its weights:
+# Each stage z_{k+1} = f_k(z_k, w_k) has two Jacobians.  The one by z_k carries the gradient on to the stage before, and the
+# one by w_k gives the gradient of its weights:
 # ∂C/∂z_k = ∂C/∂z_{k+1} · ∂z_{k+1}/∂z_k and ∂C/∂w_k = ∂C/∂z_{k+1} · ∂z_{k+1}/∂w_k.
 
 # %%
@@ -209,7 +211,7 @@ check(through_sine + past_it + reversed_use, branched, z)
 # %% [markdown]
 # ## Lecture, B: a graph that depends on the data
 #
-# Python decides which modules run.  The graph is that of this call, and so is its gradient.
+# Python decides which modules run.  The graph belongs to one call, and so does its gradient.
 
 # %%
 
@@ -235,7 +237,7 @@ for size in (0.1, 1.0, 3.0):
 # %% [markdown]
 # ## Exercise: the Jacobian of a weighted sum
 #
-# s = W z.  Give [*s, *z], the Jacobian of s by z.  The stub is wrong, and `check_rule` says how.
+# Let s = W z.  Return the Jacobian of s by z, of shape [*s, *z].  The answer below is wrong, and `check_rule` says how.
 
 # %%
 W = jax.random.normal(keys[7], (3, 3))
@@ -291,7 +293,7 @@ assert not report.ok
 
 
 # %% [markdown]
-# Solution: add the way through the inner use.
+# Solution: add the path through the inner use.
 
 
 # %%

@@ -3,7 +3,7 @@
 # # Modules and their Jacobians
 #
 # After week 2 of the NYU Deep Learning course (Yann LeCun's lecture, part B).  Each module has a Jacobian by each of its
-# inputs.  Where an index of the output is also one of the input, the Jacobian has structure: most of its entries are zero.
+# inputs.  Where the output and the input share an index, the Jacobian has structure: most of its entries are zero.
 
 # %%
 import jax
@@ -28,8 +28,8 @@ def show(name, J):
 # %% [markdown]
 # ## Lecture, B: Linear
 #
-# ∂y[b, o]/∂x[b, i] = w[o, i].  Example b depends on example b alone: two equal blocks, stored once.  By the weights,
-# ∂y[b, o]/∂w[o, i] = x[b, i].
+# ∂y[b, o]/∂x[b, i] = w[o, i].  Example b depends on example b alone, so there are two equal blocks, which are stored once.
+# By the weights, ∂y[b, o]/∂w[o, i] = x[b, i].
 
 # %%
 J_x, J_w, J_b = jn.jacobian(jn.linear, (0, 1, 2))(x, w, b)
@@ -40,7 +40,7 @@ J_x  # noqa: B018  (the last value of a cell: a notebook draws it)
 # %% [markdown]
 # ## Lecture, B: ReLU
 #
-# Every output depends on the input at its own place.  Where that is negative, nothing passes.
+# Every output depends only on the input at its own place.  Where that input is negative, nothing passes.
 
 # %%
 show("ReLU", jn.jacobian(jn.relu)(x))
@@ -63,7 +63,7 @@ np.testing.assert_allclose(u @ first + 2 * u @ second, 3 * u)
 # %% [markdown]
 # ## Lecture, B: Max
 #
-# A switch: the derivative goes to the input that was larger.
+# Max is a switch: the derivative goes to the input that was larger.
 
 # %%
 for number, J in enumerate(jn.jacobian(jn.maximum, (0, 1))(x, -x)):
@@ -72,8 +72,8 @@ for number, J in enumerate(jn.jacobian(jn.maximum, (0, 1))(x, -x)):
 # %% [markdown]
 # ## Lecture, B: Softmax and LogSoftmax
 #
-# Every output of an example depends on all inputs of that example, through the sum: full blocks.  Yet a block is a diagonal
-# minus a product of two vectors.
+# Through the sum, every output of an example depends on all inputs of that example, so the blocks are full.  But each block
+# is a diagonal minus a product of two vectors.
 
 # %%
 for module in (jn.softmax, jn.log_softmax):
@@ -82,7 +82,7 @@ for module in (jn.softmax, jn.log_softmax):
 # %% [markdown]
 # ## Lecture, B: multi-stage graph
 #
-# `tabulate` prints what the modules of a network pass on, from shapes alone; in the chain the inner dimensions cancel.
+# `tabulate` prints the Jacobians of all modules of a network from shapes alone.  In the chain the inner dimensions cancel.
 
 # %%
 model = jn.models.mlp(8, 3)
@@ -90,8 +90,8 @@ params = model.init(jax.random.key(1), (3,))
 print(jn.tabulate(model.apply, params, x))
 
 # %% [markdown]
-# `explain_plan` tells in which order the Jacobians of the chain are multiplied, and what another order would cost.  A narrow
-# middle is a good place to meet.
+# `explain_plan` shows in which order the Jacobians of the chain are multiplied, and what another order would cost.  Where a
+# network is narrow in the middle, it pays to multiply from both ends and meet there.
 
 # %%
 narrow = [jax.random.normal(key, shape) for key, shape in zip(keys, [(32, 64), (2, 32), (32, 2), (64, 32)], strict=True)]
@@ -106,7 +106,7 @@ def autoencoder(x):
 print(jn.explain_plan(autoencoder, jnp.ones((4, 64))))
 
 # %% [markdown]
-# `compare` holds every hand-written Jacobian against JAX's own and against finite differences.
+# `compare` compares every hand-written Jacobian with JAX's own and with finite differences.
 
 # %%
 report = jn.compare(lambda x: model.apply(params, x), x, timed=False)
@@ -141,7 +141,8 @@ print(jn.jacobian(lambda x: gaussian(jn.linear(x, w, b)))(x))
 # %% [markdown]
 # ## Exercise: a rule with an einsum
 #
-# y[b, o] = Σ_i w[o, i] x[b, i]².  Index letters spell the rule: `rules.einsum(output, input, (array, letters))`.
+# Let y[b, o] = Σ_i w[o, i] x[b, i]².  The rule is written with index letters:
+# `rules.einsum(output, input, (array, letters))`.
 
 # %%
 
@@ -166,7 +167,7 @@ print(report)
 assert not report.ok
 
 # %% [markdown]
-# Solution: w[o, i] in its own order, and no minus.  The cell defines the layer again, under the same name.
+# Solution: w[o, i] with its axes in the right order, and no minus.  The cell defines the layer again under the same name.
 
 # %%
 
@@ -192,7 +193,7 @@ assert report.ok
 # %% [markdown]
 # ## Exercise: at the kink
 #
-# The absolute value has no derivative at 0: any number from −1 to 1 will do there, 2 will not.
+# The absolute value has no derivative at 0.  Any number from −1 to 1 is accepted there, but 2 is not.
 
 # %%
 

@@ -3,7 +3,7 @@
 # # Softmax, log-softmax and the tricks of training
 #
 # After week 2 of the NYU Deep Learning course (Yann LeCun's lecture, part B, practical tricks).  Each trick is a small
-# experiment whose numbers are made here.
+# experiment, whose numbers are computed here.
 
 # %%
 import jax
@@ -51,7 +51,7 @@ assert not np.isclose(slope_by_softmax(jnp.array([200.0, 0.0]))[1], -1)
 # %% [markdown]
 # ## Lecture, B: cross-entropy
 #
-# Log-softmax and the negative log-likelihood in one.  Its gradient by the logits is p − t, with t one-hot.
+# Cross-entropy is log-softmax and the negative log-likelihood in one.  Its gradient by the logits is p − t, with t one-hot.
 
 # %%
 logits = jax.random.normal(jax.random.key(0), (4, 3))
@@ -63,8 +63,8 @@ print(jn.jacobian(lambda z: jn.cross_entropy(z, targets))(logits))
 # %% [markdown]
 # ## Lecture, B: tricks, normalise the inputs
 #
-# Subtract the mean, divide by max(σ, ε): a constant feature has σ = 0 and must not give NaN.  Gradient descent is as slow as
-# the ratio of the largest to the smallest curvature, which is what normalising lowers.
+# Subtract the mean and divide by max(σ, ε), because a constant feature has σ = 0 and must not give NaN.  Gradient descent is
+# slow in proportion to the ratio of the largest to the smallest curvature, and normalising the inputs lowers that ratio.
 
 # %%
 
@@ -130,7 +130,7 @@ assert results["shuffled"].history[-1]["loss"] < results["by class"].history[-1]
 # %% [markdown]
 # ## Lecture, B: tricks, decrease the learning rate
 #
-# Mini-batches make the loss jump about its minimum; a rate that falls to 0 lets it settle.
+# Mini-batches make the loss jump around its minimum.  A learning rate that falls to 0 lets it settle.
 
 # %%
 steps = 30 * (training.size // 20)
@@ -149,8 +149,8 @@ assert unrest(falling) < unrest(constant)
 # %% [markdown]
 # ## Lecture, B: tricks, L1 and L2
 #
-# The gradient of ½ Σ w² is w: weights shrink by a factor.  That of Σ |w| is the sign of w: weights shrink by an amount, and
-# reach 0.
+# The gradient of ½ Σ w² is w, so weights shrink by a constant factor.  The gradient of Σ |w| is the sign of w, so weights
+# shrink by a constant amount, and reach 0.
 
 # %%
 w = jnp.array([2.0, -0.3, 0.05])
@@ -166,7 +166,8 @@ assert (by_l1 == 0).sum() == 2 and (by_l2 != 0).all()
 # %% [markdown]
 # ## Lecture, B: tricks, dropout
 #
-# In training some units are 0 and the others grow, so that the mean stays.  The Jacobian is diagonal, with the same draw.
+# In training some units become 0 and the others grow, so that the mean stays the same.  The Jacobian is diagonal, and it
+# uses the same random draw.
 
 # %%
 ones, key = jnp.ones((2000,)), jax.random.key(4)
@@ -178,7 +179,7 @@ np.testing.assert_allclose(jn.jacobian(lambda x: jn.dropout(x, key, rate=0.3))(o
 # %% [markdown]
 # ## Exercise: the Jacobian of softmax
 #
-# p = softmax(x).  Every output depends on every input: the diagonal is not all of it.
+# Let p = softmax(x).  Every output depends on every input, so the diagonal is not the whole Jacobian.
 
 # %%
 point = jnp.array([0.3, -1.0, 0.8, 0.1])
@@ -211,7 +212,7 @@ assert report.ok
 # %% [markdown]
 # ## Exercise: the gradient of cross-entropy
 #
-# The average over the examples of −log p[label], by the logits [4, 3].
+# Return the gradient of the average of −log p[label] over the examples, by the logits [4, 3].
 
 # %%
 

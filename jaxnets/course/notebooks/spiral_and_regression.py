@@ -2,8 +2,8 @@
 # %% [markdown]
 # # Classification of a spiral, regression with uncertainty
 #
-# After week 2 of the NYU Deep Learning course (Alfredo Canziani's practicum, training a neural network).  Pictures are drawn
-# where matplotlib is there, into a folder that is thrown away.
+# After week 2 of the NYU Deep Learning course (Alfredo Canziani's practicum, training a neural network).  If matplotlib is
+# installed, pictures are drawn into a temporary folder.
 
 # %%
 import tempfile
@@ -26,8 +26,8 @@ except ModuleNotFoundError as error:
 # %% [markdown]
 # ## Practicum: the data, and one-hot labels
 #
-# Three arms of a spiral in the plane.  A label k stands for a vector with 1 at place k and 0 elsewhere, which is what the
-# probabilities of a prediction are compared with.
+# The data are three arms of a spiral in the plane.  A label k stands for a vector with 1 at place k and 0 elsewhere, and the
+# predicted probabilities are compared with that vector.
 
 # %%
 training, held_out = jn.data.split(jn.data.spiral(points=200), 0.2)
@@ -38,7 +38,8 @@ print(jn.data.one_hot(training.y[:4], training.classes))
 # %% [markdown]
 # ## Practicum: a linear model
 #
-# Without a non-linear function two layers are one: straight lines part the plane, and arms of a spiral cannot be parted so.
+# Without a non-linear function two layers are one.  They separate the plane by straight lines, and the arms of a spiral
+# cannot be separated in this way.
 
 # %%
 
@@ -61,7 +62,7 @@ assert 0.35 < linear[2] < 0.7
 # %% [markdown]
 # ## Practicum: a hidden layer of ReLU
 #
-# One non-linear function in between, and the lines bend.  The gradients come from the hand-written rules.
+# With one non-linear function in between, the lines bend.  The gradients come from the hand-written rules.
 
 # %%
 bent = learned("linear(100) relu linear(3) log_softmax")
@@ -81,8 +82,9 @@ if plots:
 # %% [markdown]
 # ## Practicum: regression with an ensemble
 #
-# Five networks learn a cubic on −1 … 1 from other initial weights.  Where there were data they agree; outside nothing tells
-# them what to say, and the variance between them is a measure of what they do not know.  They learn side by side, by `vmap`.
+# Five networks learn a cubic on −1 … 1 from different initial weights.  Where there were data they agree.  Elsewhere
+# nothing determines what they predict, and the variance between them measures what they do not know.  `vmap` trains them
+# side by side.
 
 # %%
 cubic = jn.data.cubic(points=60)
@@ -121,7 +123,7 @@ print(f"variance between them, on −1 … 1: {variance[inside].mean():.1e}, out
 assert variance[~inside].mean() > 10 * variance[inside].mean()
 
 # %% [markdown]
-# Beside it the Laplace posterior: what a single network does not know, from its Jacobian by the weights.
+# The Laplace posterior measures the same for a single network: what it does not know, from its Jacobian by the weights.
 
 # %%
 first = jax.tree.map(lambda leaf: leaf[0], members)
@@ -139,7 +141,7 @@ if plots:
 # %% [markdown]
 # ## Exercise: the derivative of a hidden layer
 #
-# h = ReLU(w x + b) for one number x and many units; ∂h/∂x is what bends the line.
+# Let h = ReLU(w x + b) for one number x and many units.  Return ∂h/∂x, which is what bends the line.
 
 # %%
 w, b = jnp.array([1.0, -2.0, 0.5]), jnp.array([0.1, 0.2, -0.3])
@@ -160,7 +162,7 @@ assert not report.ok
 
 
 # %% [markdown]
-# Solution: a unit that is off does not pass a derivative on.
+# Solution: a unit that is off passes no derivative on.
 
 
 # %%
@@ -175,7 +177,7 @@ assert report.ok
 # %% [markdown]
 # ## Exercise: the gradient of an average of squares
 #
-# L = Σ (ȳ − y)² / n, by the predictions ȳ.
+# Let L = Σ (ȳ − y)² / n.  Return its gradient by the predictions ȳ.
 
 # %%
 observed = jnp.array([0.5, -1.0, 2.0, 0.0])
@@ -196,7 +198,7 @@ assert not report.ok
 
 
 # %% [markdown]
-# Solution: the prediction minus the target.
+# Solution: it is the prediction minus the target.
 
 
 # %%
