@@ -287,11 +287,11 @@ def run(quick: bool, scale: int) -> Iterator[Result]:
     except ModuleNotFoundError as error:
         print(f"train: not measured, {error}", file=sys.stderr)
         return
-    scans = {"a step a batch": False}
+    scans = {"a step per batch": False}
     if quick:
         small = dataclasses.replace(images, x=images.x.reshape(-1, 1, 8, 8)).take(slice(COMPARED_STEPS * batch))
         yield from compare_trainings(convnet(small, (4,), 8, batch, TRIAL_EPOCHS), 0, scans)
         return
-    scans["a scan an epoch"] = True
+    scans["a scan per epoch"] = True
     yield from compare_trainings(convnet(images, (16, 32), 128, batch, RECIPE.epochs), 3, scans)
     yield from compare_trainings(mlp(images, (512, 512), batch, RECIPE.epochs), 9, scans)

@@ -18,8 +18,8 @@ import numpy as np
 from ...autodiff.graph import read_graph
 from ...autodiff.nodes import Edge, Node
 
-MAX_PERMUTED_AXES = 6  # with so many axes all orders are tried
-MAX_USES = 6  # if a value has so many uses, every subset of them is tried as the missing one
+MAX_PERMUTED_AXES = 6  # all orders of so many axes are tried; Jacobians with more axes are left out
+MAX_USES = 6  # every subset of so many uses is tried as the missing one; values with more uses are left out
 
 
 def is_real(x) -> bool:
