@@ -65,19 +65,18 @@ class Crew:
 def attempt(worker: Worker, test: Item, chosen=(), following: Item | None = None, record=False) -> Outcome:
     """One run; what crashes or takes far too long has not passed."""
     try:
-        return worker.run(test.name, following and following.name, chosen, test.plain, record, test.limit())
+        return worker.run(test.name, following and following.name, chosen, test.plain, record, test.limit)
     except Lost:
-        return Outcome(False, test.limit())
+        return Outcome(False, test.limit)
 
 
-def is_sound(worker: Worker, test: Item) -> bool:
-    """Whether it passes without mutants: else, whether it does with XLA's optimizations; then it runs so from now on."""
-    if test.sound is None:
-        test.sound = attempt(worker, test).passed
-        if not test.sound and test.plain:
-            test.plain = False
-            test.sound = attempt(worker, test).passed
-    return test.sound
+def recorded(worker: Worker, test: Item):
+    """Runs the test without mutants: with XLA's optimizations from now on, if it passes with them only."""
+    outcome = attempt(worker, test, record=True)
+    if not outcome.passed and test.plain:
+        test.plain = False
+        outcome = attempt(worker, test, record=True)
+    test.sound, test.seconds, test.lines, test.asks = outcome.passed, outcome.seconds, outcome.lines, outcome.asks
 
 
 # --- judging ------------------------------------------------------------------------------------------------------
@@ -135,25 +134,22 @@ class Measurement:
 
     def _record(self, crew: Crew) -> list[Item]:
         path, key = self.folder / "record.json", digest() + " ".join(self.paths)
-        if (known := load(path, key)) is not None:
-            return known
-        tests = [Item(name) for name in crew.items()]
-        self.say(f"recording {len(tests)} tests")
-        done = 0
+        tests = load(path, key) or [Item(name) for name in crew.items()]
+        missing = [test for test in tests if test.lines is None]
+        if missing:
+            self.say(f"recording {len(missing)} of {len(tests)} tests")
+        left = len(missing)
 
         def record(worker, test):
-            nonlocal done
-            outcome = attempt(worker, test, record=True)
-            if not outcome.passed:
-                test.plain = False
-                outcome = attempt(worker, test, record=True)
-            test.sound, test.seconds, test.lines, test.asks = outcome.passed, outcome.seconds, outcome.lines, outcome.asks
-            done += 1
-            if done % 100 == 0:
-                self.say(f"  {done} of {len(tests)} recorded")
+            nonlocal left
+            recorded(worker, test)
+            with self.lock:
+                left -= 1
+                if left % 200 == 0:  # so that what is interrupted goes on from there
+                    save(tests, path, key)
+                    self.say(f"  {left} left")
 
-        crew.each(tests, record)
-        save(tests, path, key)
+        crew.each(missing, record)
         return tests
 
     # one mutant at a time
@@ -193,8 +189,8 @@ class Measurement:
     def _confirmed(self, worker: Worker, test: Item) -> bool:
         """The test passes without mutants, here and now."""
         if test.name not in self.confirmed:
-            test.sound = None
-            if is_sound(worker, test):
+            recorded(worker, test)
+            if test.sound:
                 self.confirmed.add(test.name)
         return bool(test.sound)
 
@@ -226,12 +222,15 @@ class Measurement:
                 if attempt(worker, test, alive, following).passed or not self._confirmed(worker, test):
                     break
                 guilty = self._guilty(worker, test, [m for m in alive if test.runs(m)])
-                if guilty is None:  # none of them alone
+                if guilty is None:
+                    self.say(f"  only several together make {test.name} fail")
                     break
                 self._note(guilty, test, suite)
 
     def _guilty(self, worker: Worker, test: Item, suspects: list[Mutant]) -> Mutant | None:
         """One mutant with which alone the test fails: half of the suspects at a time."""
+        if not suspects:
+            return None
         if len(suspects) == 1:
             return suspects[0] if not attempt(worker, test, suspects).passed else None
         middle = len(suspects) // 2

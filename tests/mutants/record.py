@@ -5,12 +5,13 @@ import json
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from .alterations import Mutant
 
 
-@dataclass
+@dataclass(eq=False)
 class Item:
     """A test, and what one run of it without mutants showed."""
 
@@ -31,8 +32,10 @@ class Item:
             return True
         return any((mutant.target.file, line) in self.lines for line in mutant.lines)
 
+    @property
     def limit(self) -> float:
-        return 30 + 10 * self.seconds
+        """Seconds of a processor after which a run has taken far too long."""
+        return 600 if self.lines is None else 30 + 10 * self.seconds
 
 
 def digest() -> str:
@@ -40,16 +43,20 @@ def digest() -> str:
     root = Path(__file__).parents[2]
     files = sorted(path for folder in ("jaxnets", "tests") for path in (root / folder).rglob("*.py"))
     files = [path for path in files if Path(__file__).parent not in path.parents]
-    return hashlib.sha256(b"\0".join([sys.version.encode(), *(path.read_bytes() for path in files)])).hexdigest()
+    versions = f"{sys.version} {version('jax')}".encode()
+    return hashlib.sha256(b"\0".join([versions, *(path.read_bytes() for path in files)])).hexdigest()
 
 
 def save(tests: Iterable[Item], path: Path, key: str):
     places: dict[tuple[str, int], int] = {}
     rows = []
     for test in tests:
-        bits = sorted(places.setdefault(line, len(places)) for line in test.lines or ())
+        known = test.lines is not None
+        bits = sorted(places.setdefault(line, len(places)) for line in test.lines) if known else None
         rows.append([test.name, round(test.seconds, 4), test.sound, test.plain, test.asks, bits])
-    path.write_text(json.dumps({"key": key, "places": list(places), "tests": rows}))
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps({"key": key, "places": list(places), "tests": rows}))
+    part.replace(path)
 
 
 def load(path: Path, key: str) -> list[Item] | None:
@@ -57,6 +64,6 @@ def load(path: Path, key: str) -> list[Item] | None:
         return None
     places = [(file, line) for file, line in kept["places"]]
     return [
-        Item(name, seconds, frozenset(places[i] for i in bits), sound, plain, asks)
+        Item(name, seconds, None if bits is None else frozenset(places[i] for i in bits), sound, plain, asks)
         for name, seconds, sound, plain, asks, bits in kept["tests"]
     ]
