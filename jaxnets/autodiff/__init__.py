@@ -1,8 +1,9 @@
 """Jacobians of any function.
 
-`graph` reads a function into nodes and local Jacobians, with the rules of our layers and those of `primitives`; `plan`
-finds the cheapest order of their products, `chunks` bounds their memory, `eliminate` carries them out, and `transforms`
-are the functions that people call.
+`graph` reads a function into the nodes and edges of `nodes`.  Their local Jacobians come from the rules of layers and, for
+JAX's own primitives, from `primitives`, which are filed by what they do; `opaque` is for those without a rule.  `plan` finds
+the cheapest order in which to multiply local Jacobians, `chunks` bounds the memory, and `eliminate` multiplies.
+`transforms` has the functions that people call.
 """
 
 from .transforms import dense as dense

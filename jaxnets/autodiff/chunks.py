@@ -1,4 +1,4 @@
-"""Eliminating some rows of an output, or some columns of an input, at a time: a loop whose products hold only those."""
+"""Elimination in chunks: a loop over some rows of an output, or some columns of an input, whose products hold only these."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +17,7 @@ from .plan import Edges, Plan, remaining_edges
 
 
 def remaining_edges_in_chunks(edges: Edges, plan: Plan, size: int) -> Edges:
-    """What `remaining_edges` gives, computed for some rows at a time, or some columns where the sweep is forward.
+    """The same as `remaining_edges`, computed for `size` rows at a time, or for `size` columns if the sweep is forward.
 
     Chunks are taken along the longest axis that output and input do not share.
     """
@@ -42,7 +42,7 @@ def remaining_edges_in_chunks(edges: Edges, plan: Plan, size: int) -> Edges:
 
 
 def _longest_unshared_axis(blocks: list[Jacobian], size: int) -> int | None:
-    """The longest output axis that no term shares with its input, if it is longer than a chunk."""
+    """The longest output axis that no term shares with its input; None if all of these fit into one chunk."""
     shape = blocks[0].out_shape if blocks else ()
     free = [
         a
@@ -53,10 +53,10 @@ def _longest_unshared_axis(blocks: list[Jacobian], size: int) -> int | None:
 
 
 def _loop_over_chunks(edges: Edges, order: list[Node], end: Node, forward: bool, axis: int, size: int) -> Edges:
-    """The edges that are left, from a loop over chunks of one axis of an output or an input."""
+    """The remaining edges, from a loop over chunks along one axis of an output, or of an input if the sweep is forward."""
     users = {v for v, row in edges.items() if end in row} if forward else set(edges[end])
     first = next((i for i, node in enumerate(order) if node in users), len(order))
-    edges, order = remaining_edges(edges, order[:first]), order[first:]  # these products are the same for all chunks
+    edges, order = remaining_edges(edges, order[:first]), order[first:]  # these products are the same in all chunks
     outside = {id(leaf) for row in edges.values() for leaf in jax.tree.leaves(list(row.values()))}
     whole = end.shape[axis]
     piece = Node("chunk", (*end.shape[:axis], size, *end.shape[axis + 1 :]), end.dtype)
@@ -66,7 +66,7 @@ def _loop_over_chunks(edges: Edges, order: list[Node], end: Node, forward: bool,
 
     def run(start):
         made.clear()
-        places = start + jnp.arange(size)  # those beyond the end select nothing
+        places = start + jnp.arange(size)  # places past the end select nothing
         chosen = from_groups(out, inp, Selection(places, (out[axis], inp[axis])))(piece, end)
         more = {end: {piece: chosen.T}} if forward else {piece: {end: chosen}}
         for v, row in remaining_edges({**edges, **more}, [end, *order]).items():
@@ -88,7 +88,7 @@ def _loop_over_chunks(edges: Edges, order: list[Node], end: Node, forward: bool,
 
 
 def _with_axis_per_label(jacobian: Jacobian) -> Jacobian:
-    """The Jacobian carried out, its arrays with one axis a label."""
+    """The Jacobian with inner sums carried out; its arrays have one axis for each label."""
 
     def flat(factor):
         return tensor(*factor.array_and_labels(), factor.name) if isinstance(factor, Tensor) else factor
@@ -98,7 +98,7 @@ def _with_axis_per_label(jacobian: Jacobian) -> Jacobian:
 
 
 def _term_of_all_chunks(term: Term, axis: int, whole: int, stacked: Callable) -> Term:
-    """The term of all chunks: `stacked(leaf)` is an array of it from all of them, None where it is the same for all."""
+    """The term for all chunks together.  `stacked(leaf)` has an array of it from every chunk; None if they all share it."""
     (label,) = term.out[axis]
 
     def joined(factor):

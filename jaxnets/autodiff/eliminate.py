@@ -1,4 +1,4 @@
-"""The Jacobians of a graph's outputs by its inputs: the local ones, multiplied in the order that plan.py chooses."""
+"""The Jacobians of a graph's outputs by its inputs: local ones are multiplied in the order that plan.py chooses."""
 
 import warnings
 from dataclasses import replace
@@ -21,8 +21,8 @@ def eliminate(
 ) -> list[list[Jacobian]]:
     """∂output/∂input for every output and every input of a graph.
 
-    The last sums are left to whoever asks for numbers.  With `sum_where_smaller` they are carried out where that leaves less
-    to store.
+    The last sums are carried out when somebody asks for numbers, but with `sum_where_smaller` now if that leaves less to
+    store.
     """
     edges, nodes, sinks = local_jacobians(graph, on_opaque)
     plan = choose_plan(edges, nodes, [sink for sink in sinks if sink in edges], order)
@@ -32,7 +32,7 @@ def eliminate(
 
 
 def _summed_where_smaller(jacobian: Jacobian) -> Jacobian:
-    """Last sums carried out where they leave less to store, as with a bias of images."""
+    """The Jacobian with last sums carried out if that leaves less to store, as for a bias of images."""
 
     def stores(term):
         return max((size_of(f.labels) for f in term.factors if isinstance(f, Tensor)), default=0)
@@ -42,7 +42,7 @@ def _summed_where_smaller(jacobian: Jacobian) -> Jacobian:
 
 
 def local_jacobians(graph: Graph, on_opaque: str = "allow") -> tuple[Edges, list[Node], list[Node]]:
-    """The local Jacobians between inputs and outputs, the nodes there, and a node for every output."""
+    """The local Jacobians between inputs and outputs, the nodes that they connect, and a node for every output."""
     nodes = graph.topological_nodes()
     sinks = [Node("output", v.shape, v.dtype) for v in graph.values]
     wanted = set(graph.inputs)
@@ -64,7 +64,7 @@ def local_jacobians(graph: Graph, on_opaque: str = "allow") -> tuple[Edges, list
             useful.add(node)
     for sink, source in zip(sinks, graph.outputs, strict=True):
         if source in useful:
-            groups = fresh_groups(sink.shape)  # without names: those of the layer before show in formulae
+            groups = fresh_groups(sink.shape)  # labels without names: formulae show the names that the layer before gave
             edges[sink] = {source: from_groups(groups, groups)(sink, source)}
     reached = set(sinks)
     for node in [*sinks, *reversed(nodes)]:
@@ -74,7 +74,7 @@ def local_jacobians(graph: Graph, on_opaque: str = "allow") -> tuple[Edges, list
     return edges, [node for node in nodes if node in reached], sinks
 
 
-_warned: dict = {}  # Python's memory of the places that were warned of
+_warned: dict = {}  # where Python remembers which lines it has warned about
 
 
 def _report_opaque(jacobian: Jacobian, node: Node, on_opaque: str):

@@ -1,8 +1,7 @@
 """Reads a function into a graph: nodes are values, edges are local Jacobians.
 
-The function runs once, on its real arguments, under a JAX trace that notes every primitive.  So Python control flow may
-look at values, and the graph is that of this call.  Together with marker.py this is the only place that uses JAX's
-semi-public modules.
+The function runs once, on its real arguments, under a JAX trace that records every primitive.  So Python control flow may
+look at values, and the graph is that of this call.  Only this file and marker.py use JAX's semi-public modules.
 """
 
 import functools
@@ -30,7 +29,7 @@ INLINED = {"jit", "remat2", "eval_jaxpr"}  # calls of a jaxpr; before jax 0.12 s
 def read_graph(function, values, names, on_node=None, second_order=False) -> Graph:
     """Run `function(*values)` (flat arrays to flat arrays) and record what depends on the values.
 
-    `on_node(node)` is called for every node as it is made, so that a reader sees the part before an error.  With
+    `on_node(node)` is called for every node as it is made, so that the caller sees those before an error.  With
     `second_order` the nodes also hold what their second derivatives need.
     """
     inputs = [Node(name, x.shape, x.dtype) for name, x in zip(names, values, strict=True)]
@@ -42,7 +41,7 @@ def read_graph(function, values, names, on_node=None, second_order=False) -> Gra
 
 
 def _traced_outputs(function, values, inputs, on_node, second_order):
-    """The outputs, each with its node."""
+    """Each output with its node, from a run of the function under the trace."""
     with take_current_trace() as parent:
         trace = _GraphTrace(parent, on_node, second_order)
         with set_current_trace(trace):
@@ -51,7 +50,7 @@ def _traced_outputs(function, values, inputs, on_node, second_order):
 
 
 def _opaque_outputs(function, values, inputs):
-    """The whole function as one opaque node an output: complex numbers on the way have no real Jacobians."""
+    """Each output with one opaque node for the whole function: complex numbers inside it have no real Jacobians."""
 
     def call(*xs):
         return [jnp.asarray(y) for y in function(*xs)]
@@ -60,7 +59,7 @@ def _opaque_outputs(function, values, inputs):
     try:
         closed = jax.make_jaxpr(call)(*values)
     except jax.errors.ConcretizationTypeError:
-        pass  # control flow on values: keep the function with what it closes over
+        pass  # control flow looks at values: keep the function with what it closes over
     else:
         call, operands = _JaxprFunction(closed.jaxpr, len(closed.consts)), [*closed.consts, *values]
     skipped = len(operands) - len(values)
@@ -77,7 +76,7 @@ def _opaque_outputs(function, values, inputs):
 
 
 def _local_function(function, values, nodes) -> LocalFunction:
-    """Of a function of these values, some of which depend on the inputs."""
+    """What is needed for second derivatives of a function of these values, some of which have nodes."""
     places = [i for i, node in enumerate(nodes) if node is not None]
 
     def forward(*point):
@@ -100,18 +99,18 @@ class _JaxprFunction:
 
 
 def _with_replaced(values, places, new) -> list:
-    """The values with those at some places replaced."""
+    """The values, of which those at these places are replaced."""
     changed = dict(zip(places, new, strict=True))
     return [changed.get(i, value) for i, value in enumerate(values)]
 
 
 def _jaxpr_evaluator(closed):
-    """A closed jaxpr as a function of trees with these leaves, to its flat outputs."""
+    """A closed jaxpr as a function of trees with its arguments as leaves; it returns the flat outputs."""
     return lambda *args: core.eval_jaxpr(closed.jaxpr, closed.consts, *jax.tree.leaves(args))
 
 
 def _custom_jvp_push(rule, values, places, output):
-    """The derivative of one output by the rule of a custom_jvp, as `Local.push`."""
+    """The derivative of one output by the rule of a custom_jvp, as `LocalFunction.push`."""
 
     def push(point, tangents):
         return rule(_with_replaced(values, places, point), list(tangents))[output]
@@ -144,7 +143,7 @@ class _GraphTrace(core.Trace):
         self.parent, self.on_node, self.second_order, self.requires_low = parent, on_node, second_order, False
 
     def value_and_node(self, x):
-        """The value, and its node or None."""
+        """The value and its node; None for a value that is not tracked."""
         return (x.value, x.node) if isinstance(x, _GraphTracer) and x._trace is self else (x, None)
 
     def stage_value(self, x):
@@ -181,7 +180,7 @@ class _GraphTrace(core.Trace):
             return function.call_wrapped(*tracers)
 
     def process_custom_jvp_call(self, primitive, function, jvp, tracers, /, *, symbolic_zeros):
-        """The author's rule is a linear function of tangents: its graph is the graph of the derivative."""
+        """The author's rule is a linear function of tangents, so its graph is the graph of the derivative."""
         values, nodes = zip(*map(self.value_and_node, tracers), strict=True)
         if not any(nodes):
             return self.rebind(primitive, values, subfuns=(function, jvp), symbolic_zeros=symbolic_zeros)
@@ -197,7 +196,7 @@ class _GraphTrace(core.Trace):
 
         with set_current_trace(self.parent):
             tangents = [tangent(value, node) for value, node in zip(values, nodes, strict=True)]
-            if self.second_order:  # the rule can be called once, and is needed again
+            if self.second_order:  # the rule can be called once only, but is needed again
                 closed = jax.make_jaxpr(rule)(values, [tangents[i] for i in places])
                 rule = _jaxpr_evaluator(closed)
         with set_current_trace(self):
@@ -215,7 +214,7 @@ class _GraphTrace(core.Trace):
         return [p if node is None else _GraphTracer(self, p, node) for p, node in zip(primals, moved, strict=True)]
 
     def process_custom_vjp_call(self, primitive, function, fwd, bwd, tracers, /, *, out_trees, symbolic_zeros):
-        """The author's pullback is known by its products alone: an opaque edge."""
+        """Only products with the author's pullback are known, so it becomes an opaque edge."""
         values, nodes = zip(*map(self.value_and_node, tracers), strict=True)
         if not any(nodes):
             subfuns = (function, fwd, bwd)
@@ -236,7 +235,7 @@ class _GraphTrace(core.Trace):
 
         def call_bwd(operands, cotangents):
             pulled = pull(*operands[: count[0]], *cotangents)
-            pulled = pulled[0] if isinstance(pulled[0], (list, tuple)) else pulled  # from jax 0.12 on: and logs
+            pulled = pulled[0] if isinstance(pulled[0], (list, tuple)) else pulled  # from jax 0.12 on logs come with it
             return (*[None] * sum(count), *(None if _is_symbolic_zero(x) else x for x in pulled))
 
         call.defvjp(lambda *operands: (call(*operands), operands), call_bwd)
@@ -275,7 +274,7 @@ class _GraphTrace(core.Trace):
         return trees[0].map(lambda _: next(leaves))
 
     def rebind(self, primitive, values, **params):
-        """A call with its own derivative rule that depends on nothing tracked here: leave it to the trace below."""
+        """A call with its own derivative rule and without tracked arguments, which is left to the trace below."""
         return primitive.bind_with_trace(self.parent, values, tuple(jax.typeof(x) for x in values), params)
 
     def layer_nodes(self, nodes, values, outputs, *, layer, present, config):
@@ -306,7 +305,7 @@ class _GraphTrace(core.Trace):
         ]
 
     def make_nodes(self, name, parents, outputs, table, arguments=None, call=None, values=(), layer=None):
-        """For every real output a tracer, with an edge to every parent that is tracked; `call(*values)` made them."""
+        """A tracer for every real output, with an edge to every tracked parent.  `call(*values)` gave the outputs."""
         arguments = arguments or [f"x{i + 1}" for i in range(len(parents))]
         made, source = [], _user_line()
         for o, y in enumerate(outputs):
@@ -329,7 +328,7 @@ class _GraphTrace(core.Trace):
 
 
 def _one_way(params) -> str:
-    """Which products JAX can form of what these parameters hold, where it is not both."""
+    """Which product JAX can form with the functions among these parameters, if it cannot form both; see `Opaque`."""
     for jaxpr in jaxprs_in_params(params):
         jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
         for equation in jaxpr.eqns:
@@ -345,7 +344,7 @@ def _is_symbolic_zero(x) -> bool:
 
 
 def _user_line() -> str:
-    """File and line of the innermost frame outside jax and this package."""
+    """The file and line of the innermost frame outside jax and this package."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename.startswith(_LIBRARIES):
         frame = frame.f_back

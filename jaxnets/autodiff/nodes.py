@@ -11,7 +11,7 @@ from ..layers.layer import Layer
 
 @dataclass(eq=False, repr=False)
 class Edge:
-    """∂(node)/∂(parent), computed when asked for; `argument` is the parent's name in the node's layer."""
+    """∂(node)/∂(parent), computed when `jacobian` is called; `argument` is the parent's name in the node's layer."""
 
     parent: "Node"
     argument: str
@@ -20,10 +20,10 @@ class Edge:
 
 @dataclass(eq=False, repr=False)
 class LocalFunction:
-    """What made a node, for second derivatives: `push(point, tangents)` is its derivative at a point, along tangents.
+    """The function that made a node, for second derivatives: `push(point, tangents)` is its JVP at a point.
 
-    `point` and the tangents belong to `parents`, the values it was made of that depend on the inputs.  `forward(*point)` is
-    the node again, a function that JAX differentiates by itself; None where the author gave a derivative alone.
+    `point` and the tangents belong to `parents`, those arguments that depend on the inputs.  `forward(*point)` computes the
+    node again, with JAX's own derivative; it is None if the author gave a derivative without a function.
     """
 
     push: Callable
@@ -34,27 +34,27 @@ class LocalFunction:
 
 @dataclass(eq=False, repr=False)
 class Node:
-    """A value that depends on the inputs: what made it, and its edges to the values it was made of."""
+    """A value that depends on the inputs: what made it, and an edge to every value that it was made of."""
 
     name: str
     shape: tuple[int, ...]
     dtype: object
     edges: list[Edge] = field(default_factory=list)
     source: str = ""
-    local: LocalFunction | None = None  # of graphs that are read with `second_order`
+    local: LocalFunction | None = None  # in graphs that are read with `second_order`
     layer: Layer | None = None  # None for a primitive of JAX
 
 
 @dataclass(eq=False, repr=False)
 class Graph:
-    """Inputs and outputs of a traced function; an output that depends on no input has node None."""
+    """The inputs and outputs of a traced function; the node of an output that depends on no input is None."""
 
     inputs: list[Node]
     outputs: list[Node | None]
     values: list[jax.Array]
 
     def topological_nodes(self) -> list[Node]:
-        """The nodes from inputs to outputs, every node after its parents."""
+        """The nodes on paths to the outputs, every node after its parents."""
         order: list[Node] = []
         seen: set[Node] = set()
         stack = [(node, False) for node in self.outputs if node is not None]
@@ -70,7 +70,7 @@ class Graph:
 
 
 def summed_by_parent(pairs: Iterable[tuple[Node, Jacobian]]) -> dict[Node, Jacobian]:
-    """One Jacobian for every parent: the sum of those that are paired with it."""
+    """One Jacobian for every parent: the sum of all Jacobians by it."""
     found: dict[Node, Jacobian] = {}
     for parent, jacobian in pairs:
         found[parent] = found[parent] + jacobian if parent in found else jacobian

@@ -1,4 +1,4 @@
-"""Rules without structure, for primitives that nobody wrote a rule for: right, and known by their products alone."""
+"""Rules for primitives that have no rule of their own: they are right, give products alone, and show little structure."""
 
 from ..algebra.factors import Opaque
 from ..algebra.rules import Rule, axis_names, fresh_groups, from_groups
@@ -23,7 +23,7 @@ class BoundPrimitive:
 
 
 def opaque_rule(name, function, arguments, i, o, shared, one_way) -> Rule:
-    """`shared`: pairs of (output axis, input axis) along which nothing mixes."""
+    """The rule of output `o` by argument `i`; `shared` are pairs (output axis, input axis) along which nothing mixes."""
 
     def rule(y, x):
         out = list(fresh_groups(y.shape, axis_names(len(y.shape))))
@@ -47,8 +47,8 @@ def opaque_rules(name, function, arguments, outputs, one_way) -> list[list[Rule]
     return [[opaque_rule(name, function, arguments, i, o, (), one_way) for i in range(arity)] for o in range(count)]
 
 
-# Primitives that are linear maps or windows along some axes only: (argument, its shape, output, parameters) to the pairs
-# of axes along which nothing mixes.
+# Primitives that act along some axes only.  These functions take an argument's number, the argument, the output and the
+# parameters, and return the pairs of axes along which nothing mixes.
 
 
 def _unmixed_but_one(axis_name):
@@ -78,7 +78,7 @@ UNMIXED_AXES = {
 
 
 def _solver_operands(params):
-    """A linear solve differentiates A·x = b: only through what A is made of and b, not through what the solver uses."""
+    """The operands of a linear solve that only the solver uses: A·x = b is differentiated by b and by what A is made of."""
     lengths = params["const_lengths"]
     return range(lengths.matvec, lengths.matvec + lengths.vecmat + lengths.solve + lengths.transpose_solve)
 

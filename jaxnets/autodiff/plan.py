@@ -1,9 +1,9 @@
-"""In which order the inner nodes of a graph of local Jacobians are eliminated.
+"""The order in which the inner nodes of a graph of local Jacobians are eliminated.
 
-Eliminating a node joins every edge into it with every edge out of it: J[v → w] · J[u → v] is added to J[u → w].  When
-all inner nodes are gone, the edges that are left are the answer.  Eliminating backwards is reverse mode, forwards is
-forward mode.  In between lie the orders that meet at narrow nodes through which all paths run; all give the same sums of
-products at different costs.
+Eliminating a node v joins every edge into it with every edge out of it: J[v → w] · J[u → v] is added to J[u → w].  When all
+inner nodes are eliminated, the remaining edges are the answer.  Eliminating backwards is reverse mode, eliminating forwards
+is forward mode.  Between them are orders whose sweeps meet at narrow nodes through which all paths run.  All orders give the
+same sums of products, at different costs.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ ORDERS = ("auto", "forward", "reverse")
 
 @dataclasses.dataclass(eq=False)
 class Plan:
-    """An order of elimination, and its multiplications where they have been measured."""
+    """An order of elimination, and its multiplications once they have been measured."""
 
     name: str
     order: list[Node]
@@ -34,10 +34,10 @@ class Plan:
 
 
 def choose_plan(edges: Edges, nodes: list[Node], sinks: list[Node], order: str = "auto") -> Plan:
-    """The order that is asked for, or the cheapest one, by multiplications counted on shapes alone.
+    """The order that `order` names, or for "auto" the cheapest one, by multiplications that are counted on shapes alone.
 
-    `nodes` are all but the sinks, every one after its parents; those without edges of their own are the inputs.  Raises
-    ValueError for an unknown order.
+    `nodes` are all nodes but the sinks, every one after its parents; nodes without edges of their own are the inputs.
+    Raises ValueError for an unknown order.
     """
     if order not in ORDERS:
         raise ValueError(f"order must be one of {ORDERS}, got {order!r}")
@@ -52,14 +52,14 @@ def choose_plan(edges: Edges, nodes: list[Node], sinks: list[Node], order: str =
 
 
 def candidate_plans(edges: Edges, nodes: list[Node], sinks: list[Node]) -> list[Plan]:
-    """Reverse, forward, and the order that meets at narrow nodes where that pays."""
+    """The plans for reverse and forward mode, and one whose sweeps meet at narrow nodes if that is cheaper."""
     inner = [node for node in nodes if node in edges]
     mixed = meeting_plan(edges, nodes, sinks)
     return [Plan("reverse", inner[::-1]), Plan("forward", inner), *([mixed] if mixed else [])]
 
 
 def measure_plan(edges: Edges, plan: Plan):
-    """Note what a plan costs, the last sums of every edge that is left included."""
+    """Set the cost of a plan, which includes the last sums of every remaining edge."""
     with planning() as meter:
         for row in remaining_edges(edges, plan.order).values():
             for jacobian in row.values():
@@ -68,10 +68,10 @@ def measure_plan(edges: Edges, plan: Plan):
 
 
 def elimination_steps(edges: Edges, order: list[Node]) -> Iterator[Edges]:
-    """Eliminate the nodes in this order: the edges after every step.
+    """The edges before and after every step in which a node is eliminated.
 
-    The last products are left to whoever asks for numbers, and a local Jacobian keeps its factors: what it is multiplied
-    by may be a vector.  But a product that is multiplied again, or used more than once, is carried out before.
+    The last products are carried out when somebody asks for numbers, and a local Jacobian keeps its factors, since it may be
+    multiplied by a vector.  But a product that is multiplied again, or used more than once, is carried out first.
     """
     edges = {v: dict(row) for v, row in edges.items()}
     products: set[tuple[Node, Node]] = set()
@@ -100,7 +100,7 @@ def elimination_steps(edges: Edges, order: list[Node]) -> Iterator[Edges]:
 
 
 def remaining_edges(edges: Edges, order: list[Node]) -> Edges:
-    """The edges that are left when the nodes have been eliminated in this order."""
+    """The edges that remain when the nodes have been eliminated in this order."""
     *_, left = elimination_steps(edges, order)
     return left
 
@@ -110,7 +110,7 @@ def _has_factors(jacobian: Jacobian) -> bool:
 
 
 def peak_bytes(edges: Edges, order: list[Node]) -> int:
-    """The most bytes that products store at one time, beside the arrays of the local Jacobians."""
+    """The most bytes that products store at one time, without the arrays of the local Jacobians."""
     local, peak = {id(leaf) for leaf, _ in _leaves(edges)}, 0
     with planning():
         for left in elimination_steps(edges, order):
@@ -126,13 +126,13 @@ def _leaves(edges: Edges):
             yield from ((leaf, jacobian.dtype) for leaf in jax.tree.leaves(jacobian.terms))
 
 
-MAX_MEETING_PLACES = 12  # places where sweeps may meet: planning takes their number cubed
+MAX_MEETING_PLACES = 12  # where sweeps may meet; the time for planning grows with the cube of their number
 
 
 def meeting_plan(edges: Edges, nodes: list[Node], sinks: list[Node]) -> Plan | None:
-    """The cheapest order whose sweeps meet at narrow nodes that all paths run through; None where one sweep is cheapest.
+    """The cheapest order whose sweeps meet at narrow nodes that all paths run through; None if a single sweep is cheapest.
 
-    By dynamic programming: between two places lies a sweep from either, or a third place.
+    It is found by dynamic programming: between two places there is a sweep from one of them, or a third place.
     """
     order = [*nodes, *sinks]
     # The places are those of the inputs, of the nodes that all paths run through, and of the outputs.
@@ -141,11 +141,11 @@ def meeting_plan(edges: Edges, nodes: list[Node], sinks: list[Node]) -> Plan | N
     batch = _batch_size(edges, order)
     widths = [_entry_count(part) / batch for part in (inputs, *([order[i]] for i in places[1:-1]), sinks)]
     column = [0, *itertools.accumulate(sum(map(_multiplies_per_vector, edges.get(node, {}).values())) for node in order)]
-    work = [column[min(i, len(nodes) - 1) + 1] for i in places]  # to multiply one column from the inputs to this place
+    work = [column[min(i, len(nodes) - 1) + 1] for i in places]  # to push one column from the inputs to this place
 
     @functools.cache
     def best(a: int, b: int) -> tuple[float, list[Node], list[Node]]:
-        """Cost, order and meeting nodes of the way from one place to another."""
+        """The cost, the order and the meeting nodes between one place and another."""
         inner = [node for node in order[places[a] + 1 : places[b]] if node in edges]
         forward, reverse = widths[a] * (work[b] - work[a + 1]), widths[b] * (work[b - 1] - work[a])
         joins = {k: best(a, k)[0] + best(k, b)[0] + widths[a] * widths[k] * widths[b] * batch for k in joints if a < k < b}
@@ -161,20 +161,20 @@ def meeting_plan(edges: Edges, nodes: list[Node], sinks: list[Node]) -> Plan | N
 
 
 def bottlenecks(edges: Edges, nodes: list[Node], sinks: list[Node]) -> list[int]:
-    """Where in `nodes` those stand that all paths from before run through."""
+    """The indices in `nodes` of those through which all paths from earlier nodes run."""
     place = {node: i for i, node in enumerate(nodes)}
     reach = [0] * len(nodes)
     for v, row in edges.items():
         for u in row:
             reach[place[u]] = max(reach[place[u]], place.get(v, len(nodes)))
-    farthest = [0, *itertools.accumulate(reach, max)]  # where the edges from before a place end
+    farthest = [0, *itertools.accumulate(reach, max)]  # how far the edges from before a place reach
     return [i for i, node in enumerate(nodes) if i and node in edges and farthest[i] <= i]
 
 
 def _meeting_places(widths, work, batch: int) -> list[int]:
-    """The places where sweeps may meet: all of a few, else the narrowest that are narrower than those around them.
+    """The places where sweeps may meet: all if they are few, else the narrowest that are narrower than their neighbours.
 
-    What comes entry by entry from the place before is no place of its own.
+    A node that depends entry by entry on the one before is left out.
     """
     rows = range(1, len(widths) - 1)
     found = [i for i in rows if widths[i] != widths[i - 1] or work[i] - work[i - 1] > widths[i] * batch]
@@ -186,8 +186,8 @@ def _meeting_places(widths, work, batch: int) -> list[int]:
 
 
 def _batch_size(edges: Edges, order: list[Node]) -> int:
-    """How many examples every node holds: the size of the axes that all local Jacobians on the way share."""
-    axes: dict[Node, dict[int, int]] = {}  # of every node the axes that are axes of the first input, and which
+    """The number of examples in every node: the size of the axes that all local Jacobians on the way share."""
+    axes: dict[Node, dict[int, int]] = {}  # for every node its axes that are axes of the first input, and which ones
     for node in order:
         known = [_axes_followed(j, axes[u]) for u, j in edges.get(node, {}).items() if axes.get(u) is not None]
         if known:
@@ -198,7 +198,7 @@ def _batch_size(edges: Edges, order: list[Node]) -> int:
 
 
 def _axes_followed(jacobian: Jacobian, axes: dict[int, int]) -> dict[int, int]:
-    """Which axes of the output share their index with one of these axes of the input."""
+    """The axes of the output that share their index with one of these axes of the input, and what that one is mapped to."""
     pairs = [
         {a: b for b in axes for a, group in enumerate(term.out) if group and group == term.inp[b]} for term in jacobian.terms
     ]
@@ -206,7 +206,7 @@ def _axes_followed(jacobian: Jacobian, axes: dict[int, int]) -> dict[int, int]:
 
 
 def _multiplies_per_vector(jacobian: Jacobian) -> int:
-    """Multiplications of a product with one column."""
+    """How many multiplications a product with one column takes."""
     total = 0
     for term in jacobian.terms:
         shared = set(labels_of(term.out)) & set(labels_of(term.inp))
@@ -215,8 +215,10 @@ def _multiplies_per_vector(jacobian: Jacobian) -> int:
 
 
 def _entry_count(nodes) -> int:
+    """How many entries the nodes have together."""
     return sum(math.prod(node.shape) for node in nodes)
 
 
 def show_node(node: Node) -> str:
+    """A node as text: its name and shape."""
     return f"{node.name}{list(node.shape)}"

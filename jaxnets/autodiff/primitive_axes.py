@@ -14,7 +14,7 @@ from .primitive_table import primitive
 
 @primitive("reduce_sum", "psum")
 def _(y, x, *, axes, axis_index_groups=None, **_):
-    """`psum` is left where vmap has made its named axis a position."""
+    """A `psum` remains where vmap has turned its named axis into a position."""
     if axis_index_groups is not None or not all(isinstance(axis, (int, np.integer)) for axis in axes):
         return None
     return (weighted_sum_rule(x, tuple(axes), keepdims=False),)
@@ -22,7 +22,7 @@ def _(y, x, *, axes, axis_index_groups=None, **_):
 
 @primitive("reduce_max", "reduce_min")
 def _(y, x, *, axes, **_):
-    """Ties share evenly, as in JAX."""
+    """Several extreme entries share the derivative evenly, as in JAX."""
     hit = (x == jnp.expand_dims(y, axes)).astype(x.dtype)
     share = hit / jnp.sum(hit, axes, keepdims=True)
     return (weighted_sum_rule(x, tuple(axes), False, (share, "m")),)
@@ -93,7 +93,7 @@ def _(y, x, *, start_indices, strides, **_):
 
 
 def _entries_rule(x, places) -> Rule:
-    """The rule of x at some places along each axis of `places`, `{axis: index}`."""
+    """The rule if y has the entries of x at these indices along some axes: `places` is `{axis: indices}`."""
     inp = fresh_groups(x.shape, axis_names(x.ndim))
     out, factors = list(inp), []
     for axis, index in places.items():

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-# rule(y, *arguments, **parameters) -> a Rule (None: derivative 0) for every argument; of many outputs, a row for each
+# rule(y, *arguments, **parameters) returns a Rule for every argument, or None if that derivative is 0.  If there are several
+# outputs, y is the list of them, and the rule returns such a row for each.  It returns None if it does not cover a case.
 RULES: dict[str, Callable] = {}
 
 

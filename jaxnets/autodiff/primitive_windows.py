@@ -1,4 +1,4 @@
-"""Rules of JAX's convolution and of windows: sums and extremes, along any axes."""
+"""Rules of JAX's convolution, and of sums and extremes over windows along any axes."""
 
 from collections.abc import Callable
 
@@ -23,13 +23,13 @@ def _(y, x, w, *, window_strides, padding, lhs_dilation, rhs_dilation, dimension
 
 
 def axes_without_windows(window_dimensions, window_strides, padding, base_dilation=(), **_):
-    """The axes along which windows are single places."""
+    """The axes along which every window is a single place."""
     plain = zip(window_dimensions, window_strides, padding, base_dilation or (1,) * len(padding), strict=True)
     return [a for a, (w, s, p, d) in enumerate(plain) if (w, s, tuple(p), d) == (1, 1, (0, 0), 1)]
 
 
 def _window_rule(rule) -> Callable:
-    """The rule of windows over the last axes, given x, y and the table of windows along each, for windows over any axes."""
+    """A rule for windows over any axes, from `rule(y, x, tables)` for windows over the last ones, one table for each."""
 
     def by_window(y, x, *, window_dimensions, window_strides, padding, base_dilation, window_dilation):
         if any(n != 1 for n in base_dilation):
@@ -46,7 +46,7 @@ def _window_rule(rule) -> Callable:
 
 
 def _extremum_rule(sign: int) -> Callable:
-    """Of equal entries the first, as in JAX; NaN is beyond all numbers."""
+    """The rule of the largest entry (sign 1) or the smallest (−1): of equal ones the first, as in JAX, or the first NaN."""
     return _window_rule(lambda y, x, tables: selection_rule(x, largest_in_windows(sign * x, tables)[1], len(tables)))
 
 

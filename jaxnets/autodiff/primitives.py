@@ -1,7 +1,7 @@
 """Jacobian rules for JAX's own primitives, so that plain `jax.numpy` code keeps its structure.
 
-`rules_for` answers for every primitive: most elementwise ones share one generic rule; a primitive that nobody wrote a
-rule for becomes an `Opaque` map, which is correct and has no structure.
+`rules_for` has an answer for every primitive.  Most elementwise ones share one generic rule.  A primitive without a rule
+becomes an `Opaque` map, which is correct and has no structure.
 """
 
 import jax
@@ -25,7 +25,7 @@ LIKE_IDENTITY = {"convert_element_type", "copy", "name", "optimization_barrier",
 
 
 def rules_for(prim, params, arguments, outputs, one_way="") -> list[list[Rule | None]]:
-    """For every output, a rule an argument.  `one_way`: see `Opaque`."""
+    """For every output a list with one rule for each argument; `one_way` is that of `Opaque`."""
     if prim.name in WITHOUT_DERIVATIVE:
         return [[None] * len(arguments)] * len(outputs)
     if prim.name in LIKE_IDENTITY and len(outputs) == 1:
@@ -83,7 +83,7 @@ def _(y, a, b, **_):
 
 @primitive("tanh")
 def _(y, x, **_):
-    q = jnp.exp(-2 * jnp.abs(x))  # as accurate as the layer's, but where q is subnormal
+    q = jnp.exp(-2 * jnp.abs(x))  # as accurate as the layer's, unless q is subnormal
     return (diagonal(4 * q / jnp.square(1 + q), "tanh'"),)
 
 

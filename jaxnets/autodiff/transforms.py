@@ -1,4 +1,4 @@
-"""`jacobian`, `grad` and their kin: used as JAX's functions of the same names, with hand-written rules inside."""
+"""`jacobian`, `grad` and the like: used as JAX's functions of the same names, but with hand-written rules inside."""
 
 import functools
 import inspect
@@ -27,7 +27,7 @@ def is_jacobian(x) -> bool:
 def dense(tree, limit: float | None = None):
     """Every `Jacobian` of a pytree as an array: `dense(jacobian(f)(x))` is what `jax.jacrev(f)(x)` gives.
 
-    `limit` is that of `Jacobian.dense`: JacobianTooLarge beyond half of the free memory unless told otherwise.
+    Raises JacobianTooLarge if an array exceeds `limit` bytes (default: half of the free memory), as `Jacobian.dense` does.
 
     >>> jn.dense(jn.jacobian(jn.relu)(jnp.array([1.0, -2.0])))
     Array([[1., 0.],
@@ -37,7 +37,7 @@ def dense(tree, limit: float | None = None):
 
 
 def _prepare(name, function, argnums, args, kwargs):
-    """The function of the chosen leaves alone, these leaves, their names and their tree."""
+    """The function of the chosen leaves alone, these leaves, their names and their tree structure."""
     if not callable(function):
         raise TypeError(f"{name}: function must be callable, got {type(function).__name__}")
     chosen = (argnums,) if isinstance(argnums, int) else tuple(argnums)
@@ -77,7 +77,7 @@ def parameter_names(function, args, chosen) -> list[str]:
 
 
 def trace_graph(name, function, argnums, args, kwargs, has_aux=False, second_order=False):
-    """Run the function under the graph reader: graph, output tree, auxiliary output, input tree."""
+    """The graph of a call of the function, the trees of inputs and outputs, the outputs' names and the auxiliary output."""
     call, leaves, names, in_tree = _prepare(name, function, argnums, args, kwargs)
     out_tree: Any = None
     aux_tree: Any = None
@@ -114,7 +114,7 @@ def _as_output(name, y, where):
 def _differentiate(
     name, function, argnums, has_aux=False, on_opaque="allow", scalar=False, order="auto", chunk_size: int | None = None
 ):
-    """`(value, aux, jacobians)` as a function of the arguments."""
+    """A function of the arguments that returns `(value, aux, jacobians)`."""
     if on_opaque not in ON_OPAQUE:
         raise ValueError(f"{name}: on_opaque must be one of {ON_OPAQUE}, got {on_opaque!r}")
     if chunk_size is not None and (not isinstance(chunk_size, int) or isinstance(chunk_size, bool) or chunk_size < 1):
@@ -144,7 +144,7 @@ def value_and_jacobian(
     order: str = "auto",
     chunk_size: int | None = None,
 ) -> Callable:
-    """A function that gives `(function(...), jacobian(function)(...))` from one evaluation; see `jacobian`.
+    """A function that returns `(function(...), jacobian(function)(...))` from one evaluation; see `jacobian`.
 
     >>> y, J = jn.value_and_jacobian(jn.tanh)(jnp.zeros((4, 3)))
     >>> y.shape, J.shape, J.structure
@@ -156,7 +156,7 @@ def value_and_jacobian(
 
 
 def _returning(function, run, select) -> Callable:
-    """What has the function's name and signature, runs `run` and returns what `select` makes of its results."""
+    """A function with the name and signature of `function` that returns `select` of the results of `run`."""
 
     @functools.wraps(function)
     def wrapped(*args, **kwargs):
@@ -174,18 +174,19 @@ def jacobian(
     order: str = "auto",
     chunk_size: int | None = None,
 ) -> Callable:
-    """The Jacobian of any pure JAX function, structured, in the order of multiplication that is cheapest.
+    """The structured Jacobian of any pure JAX function, multiplied in the cheapest order.
 
-    Used as `jax.jacrev`: arguments and outputs may be pytrees, `argnums` an index or a tuple of them, `has_aux=True` for
-    a function that returns `(output, aux)`.  The result has the output's tree, in each leaf the input's tree, in each
-    leaf of that a `Jacobian`; `dense` makes of it exactly what `jax.jacrev` returns.  Works on batched functions (no B×B
-    array arises), inside and outside of `jit`, and with Python control flow that looks at values.
+    It is used as `jax.jacrev`: arguments and outputs may be pytrees, `argnums` is an index or a tuple of indices, and
+    `has_aux=True` is for a function that returns `(output, aux)`.  The result has the output's tree, in each of its leaves
+    the input's tree, and in each leaf of that a `Jacobian`; `dense` turns it into exactly what `jax.jacrev` returns.  It
+    works on batched functions (no B×B array arises), inside and outside of `jit`, and with Python control flow that looks at
+    values.
 
-    `on_opaque`: what to do at a primitive without a rule, whose derivative is right but has no structure: "warn",
-    "allow" or "error" (OpaqueError).  `order`: "forward" or "reverse" overrule the order that "auto" finds cheapest, which
-    `explain_plan` shows.  `chunk_size` bounds memory: products on the way hold that many rows of the Jacobian at a time,
-    at least 2, along the longest output axis that examples do not share; columns where the order is forward.
-    Raises DTypeError where an argument or an output is not real floating, ValueError for an unknown option.
+    `on_opaque` says what to do at a primitive without a rule, whose derivative is right but has no structure: "warn",
+    "allow" or "error" (OpaqueError).  `order` is "auto" for the cheapest order, which `explain_plan` shows, or "forward" or
+    "reverse".  `chunk_size` bounds memory: intermediate products hold that many rows of the Jacobian at a time, at least 2,
+    along the longest output axis that examples do not share; in forward order they hold columns.  Raises DTypeError if an
+    argument or an output is not real floating, ValueError for an unknown option.
 
     >>> J = jn.jacobian(jn.softmax)(jnp.ones((64, 10)))
     >>> J.formula, J.structure
@@ -201,7 +202,7 @@ def jacobian(
 def value_and_grad(function: Callable, argnums: int | tuple[int, ...] = 0, *, has_aux: bool = False) -> Callable:
     """`(value, gradient)` of a scalar function, used as `jax.value_and_grad`, with hand-written rules.
 
-    The gradient is an array of the argument's shape.  Raises ShapeError where the output is not a scalar.
+    The gradient is an array of the argument's shape.  Raises ShapeError if the output is not a scalar.
 
     >>> jn.value_and_grad(lambda x: jnp.sum(jn.relu(x)))(jnp.array([1.0, -2.0]))
     (Array(1., dtype=float32), Array([1., 0.], dtype=float32))
@@ -230,7 +231,7 @@ def grad(function: Callable, argnums: int | tuple[int, ...] = 0, *, has_aux: boo
 
 
 def hessian(function: Callable, argnums: int | tuple[int, ...] = 0, *, on_opaque: str = "allow") -> Callable:
-    """The Jacobian of the Jacobian, used as `jax.hessian`: `dense(hessian(f)(x))` is what `jax.hessian(f)(x)` gives.
+    """The Hessian, used as `jax.hessian`: `dense(hessian(f)(x))` is what `jax.hessian(f)(x)` gives.
 
     Every leaf is a `Jacobian` whose output is the first derivative, of shape `(*y, *x1)`, and whose input is x2.
 
@@ -246,7 +247,7 @@ def hessian(function: Callable, argnums: int | tuple[int, ...] = 0, *, on_opaque
 
 
 def without_partial(function: Callable) -> tuple[Callable, dict]:
-    """What a `functools.partial` of keywords stands for: a function and its configuration."""
+    """The function inside a `functools.partial` of keywords, and these keywords."""
     if isinstance(function, functools.partial) and not function.args:
         inner, config = without_partial(function.func)
         return inner, config | function.keywords
@@ -256,9 +257,9 @@ def without_partial(function: Callable) -> tuple[Callable, dict]:
 def loss_hessian(loss: Callable, predictions, *others, root: bool = False, **config) -> Jacobian:
     """The Hessian of the sum of all losses by the predictions, block diagonal over the examples.
 
-    `loss(predictions, *others, **config)` is a loss of `LAYERS`, or any function: where it has no Hessian by hand, the
+    `loss(predictions, *others, **config)` is a loss of `LAYERS` or any function.  If it has no hand-written Hessian, its
     hand-written gradient is differentiated.  The result has the shape `(*predictions, *predictions)`; with `root` it is a
-    matrix S, of the same shape, with S @ S.T equal to the Hessian.  Raises RuleError where no root is known.
+    matrix S of the same shape with S @ S.T equal to the Hessian.  Raises RuleError if no root is known.
 
     >>> H = jn.loss_hessian(jn.cross_entropy, jnp.zeros((2, 3)), jnp.array([0, 1]))
     >>> H.formula
@@ -273,7 +274,7 @@ def loss_hessian(loss: Callable, predictions, *others, root: bool = False, **con
     if isinstance(loss, Layer) and loss.hessian_rule is not None:
         y = loss(predictions, *others, **config)
         args, whole = loss.arguments(predictions, *others, **config)
-        if sixteen_bit_dtype(args):  # the rule gets everything before it was rounded
+        if sixteen_bit_dtype(args):  # the rule gets everything before rounding
             args = args_at_least_float32(args)
             y = loss.forward(*args, **dict(whole))
         rule = loss.hessian_rule(y, *args, **dict(whole))[root]

@@ -1,6 +1,6 @@
-"""What Jacobians are for: per-example gradients, kernels, Gauss-Newton and Fisher matrices, Hessians, Laplacians.
+"""What Jacobians are used for: per-example gradients, kernels, Gauss-Newton and Fisher matrices, Hessians, Laplacians.
 
-Every quantity is algebra on the rows of a Jacobian, which `rows` holds; none knows of any layer.
+Every quantity is an expression of the rows of a Jacobian, which `rows` holds.  None depends on any particular layer.
 """
 
 from .determinants import logdet as logdet

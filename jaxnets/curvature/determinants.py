@@ -23,12 +23,12 @@ from .rows import quantity, with_float32_results
 
 @quantity
 def logdet(f: Callable) -> Callable:
-    """A function of `(x, *args)` that gives log |det ∂f/∂x|, of each example `[B]` where these are apart, else a number.
+    """A function of `(x, *args)` that returns log |det ∂f/∂x|: `[B]` if examples are independent, else one number.
 
-    f keeps the number of entries.  Where all paths run through values of that size, as in a normalizing flow, the
-    determinants of the steps between them are multiplied.  A step costs what its structure asks for: a
-    diagonal one a sum, one that examples or places share a single determinant, `diagonal + rank k` one of k×k an
-    example, others one of n×n.  Raises ShapeError where f changes the number of entries.
+    f keeps the number of entries.  If all paths run through values of that size, as in a normalizing flow, the determinants
+    of the steps between these values are multiplied.  The cost of a step depends on its structure: a diagonal takes a sum; a
+    matrix that examples or places share takes one determinant; `diagonal + rank k` takes one of k×k per example; any other
+    takes one of n×n per example.  Raises ShapeError if f changes the number of entries.
 
     >>> jn.logdet(lambda x: jnp.exp(x))(jnp.array([[1.0, 2.0], [0.0, 3.0]]))
     Array([3., 3.], dtype=float32)
@@ -51,7 +51,7 @@ def logdet(f: Callable) -> Callable:
 
 
 def _square_steps(edges: Edges, nodes: list[Node], sink: Node) -> list[Jacobian]:
-    """The Jacobians between successive values of the input's size that all paths run through."""
+    """The Jacobians between successive values of the input's size through which all paths run."""
     (source,) = [node for node in nodes if node not in edges]
     size = math.prod(source.shape)
     places = [i for i in bottlenecks(edges, nodes, [sink]) if math.prod(nodes[i].shape) == size]
@@ -66,9 +66,10 @@ def _square_steps(edges: Edges, nodes: list[Node], sink: Node) -> list[Jacobian]
 
 
 def _log_det(j: Jacobian) -> jax.Array:
-    """Of a square Jacobian, `[B]` where it is batched.
+    """log |det| of a square Jacobian; `[B]` if it is batched.
 
-    Axes that every term shares stay apart; those that moreover nothing depends on have the same determinant at every index.
+    There is one block for every index of the axes that all terms share.  If no factor depends on such an axis, the block
+    is the same at all its indices.
     """
     out, batched = j.out_shape, j.batched
     if not j.terms:
@@ -89,7 +90,7 @@ def _log_det(j: Jacobian) -> jax.Array:
 
 
 def _without_idle_axes(term: Term, kept, shared) -> Term:
-    """The term with the shared axes that are kept, its other output axes, and its other input axes."""
+    """The term whose shared axes are output axes alone, and only those that are kept."""
     own = [group for a, group in enumerate(term.out) if a not in shared]
     return replace(
         term,
@@ -99,7 +100,7 @@ def _without_idle_axes(term: Term, kept, shared) -> Term:
 
 
 def _log_det_of_blocks(terms: list[Term], lead: int, dtype) -> jax.Array:
-    """log |det| of the blocks `[*lead, *out, *in]`: from a small determinant where they are diagonal and of low rank."""
+    """log |det| of the blocks `[*lead, *out, *in]`; from a small determinant if they are diagonal plus low rank."""
 
     def dense():
         total = functools.reduce(jnp.add, [term.dense() for term in terms]).astype(dtype)
@@ -129,13 +130,13 @@ def _log_det_of_blocks(terms: list[Term], lead: int, dtype) -> jax.Array:
 
 
 def _low_rank(term: Term, lead: int):
-    """u and v `[*lead, n, rank]` with u vᵀ the term's blocks, and the rank; None where its factors do not fall in two."""
-    ours, theirs, apart = set(labels_of(term.out[lead:])), set(labels_of(term.inp)), set(labels_of(term.out[:lead]))
+    """u and v `[*lead, n, rank]` with u vᵀ the blocks of the term, and the rank; None if its factors do not separate."""
+    ours, theirs, lead_labels = set(labels_of(term.out[lead:])), set(labels_of(term.inp)), set(labels_of(term.out[:lead]))
     right = [factor for factor in term.factors if factor.labels & theirs]
     left = [factor for factor in term.factors if not factor.labels & theirs]
     if ours & theirs or any(factor.labels & ours for factor in right):
         return None
-    inner = set().union(*(f.labels for f in left)) & set().union(*(f.labels for f in right)) - apart
+    inner = set().union(*(f.labels for f in left)) & set().union(*(f.labels for f in right)) - lead_labels
     between = tuple(sorted(inner))
     u, v = (
         Term((*term.out[:lead], *groups), (between,), tuple(factors), scale).dense()

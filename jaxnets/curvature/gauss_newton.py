@@ -1,4 +1,4 @@
-"""Gauss-Newton and Fisher matrices of a model and a loss: whole, their diagonal, and their products with vectors."""
+"""Gauss-Newton and Fisher matrices of a model and a loss, their diagonals, and their products with vectors."""
 
 import dataclasses
 import math
@@ -17,13 +17,13 @@ from .rows import loss_rows, outputs_and_rows, quantity
 
 @quantity
 def ggn(f: Callable, loss, *, scale: float = 1.0) -> Callable:
-    """A function of `(params, x, *targets)` that gives `scale · Jᵀ H J`, factored: a `GaussNewton`.
+    """A function of `(params, x, *targets)` that returns `scale · Jᵀ H J` in factored form, as a `GaussNewton`.
 
-    J is the Jacobian of the outputs `f(params, x)` by the parameters, H the Hessian of the sum of the losses
-    `loss(outputs, *targets)` by the outputs; `scale=1 / B` makes it that of their average.  Losses of the catalogue, also in
-    a `functools.partial`, bring their Hessian and its root; others are differentiated.  Where f returns a tree of arrays,
-    `loss` is such a tree of losses and there is one target, a tree of what each takes: an array, or a tuple of several.
-    Raises TypeError where these trees do not fit, ValueError unless scale > 0.
+    J is the Jacobian of the outputs `f(params, x)` by the parameters, and H is the Hessian of the sum of the losses
+    `loss(outputs, *targets)` by the outputs; with `scale=1 / B` it is that of their average.  Losses of the catalogue, also
+    inside a `functools.partial`, have a Hessian and a root of it; other losses are differentiated.  If f returns a tree of
+    arrays, `loss` is such a tree of losses, and there is one target: such a tree with an array, or a tuple of several, for
+    each loss.  Raises TypeError if these trees do not fit, ValueError unless scale > 0.
 
     >>> f = lambda w, x: jn.linear(x, w)
     >>> G = jn.ggn(f, jn.squared_error)(jnp.ones((1, 2)), jnp.array([[1.0, 3.0]]), jnp.zeros((1, 1)))
@@ -42,7 +42,7 @@ def ggn(f: Callable, loss, *, scale: float = 1.0) -> Callable:
 
 @quantity
 def ggn_diagonal(f: Callable, loss, *, scale: float = 1.0) -> Callable:
-    """A function of `(params, x, *targets)`: the diagonal of the Gauss-Newton matrix, a tree like the parameters.
+    """A function of `(params, x, *targets)` that returns the Gauss-Newton matrix's diagonal, a tree like the parameters.
 
     Arguments and errors are those of `ggn`.
 
@@ -58,9 +58,9 @@ def ggn_diagonal(f: Callable, loss, *, scale: float = 1.0) -> Callable:
 
 
 def ggn_vector_product(f: Callable, loss, *, scale: float = 1.0) -> Callable:
-    """A function of `(params, v, x, *targets)`: the Gauss-Newton matrix times v, both trees like the parameters; see `ggn`.
+    """A function of `(params, v, x, *targets)` that returns the Gauss-Newton matrix times v, a tree like the parameters.
 
-    One product with J, one with H and one with Jᵀ: some passes through f.
+    It takes one product with J, one with H and one with Jᵀ, so a few passes through f.  Other arguments are those of `ggn`.
 
     >>> product, x = jn.ggn_vector_product(lambda w, x: jn.linear(x, w), jn.squared_error), jnp.array([[1.0, 3.0]])
     >>> product(jnp.ones((1, 2)), jnp.ones((1, 2)), x, jnp.zeros((1, 1)))
@@ -84,12 +84,11 @@ def ggn_vector_product(f: Callable, loss, *, scale: float = 1.0) -> Callable:
 
 @quantity
 def fisher(f: Callable, loss, *, kind: str = "true", scale: float = 1.0) -> Callable:
-    """A function of `(params, x, *targets)` that gives a Fisher matrix, factored: a `GaussNewton`.
+    """A function of `(params, x, *targets)` that returns a Fisher matrix in factored form, as a `GaussNewton`.
 
-    "true": `scale · Σ_b E[∇ℓ ∇ℓᵀ]`, the expectation over targets drawn from the model's own distribution, whose negative
-    log-likelihood the loss is (exact, nothing is drawn); targets lend only their shape.  "empirical": over the given
-    targets, `scale · Σ_b ∇ℓ_b ∇ℓ_bᵀ`.  Raises TypeError for "true" with a loss that is not in
-    `LIKELIHOODS`.
+    "true" is `scale · Σ_b E[∇ℓ ∇ℓᵀ]`, the expectation over targets from the model's own distribution, whose negative
+    log-likelihood the loss is.  It is exact, no targets are drawn, and only the shapes of `targets` matter.  "empirical" is
+    `scale · Σ_b ∇ℓ_b ∇ℓ_bᵀ` for the given targets.  Raises TypeError for "true" if the loss is not in `LIKELIHOODS`.
 
     >>> f = lambda w, x: jn.linear(x, w)
     >>> F = jn.fisher(f, jn.cross_entropy)(jnp.zeros((2, 1)), jnp.ones((1, 1)), jnp.array([0]))
@@ -110,7 +109,7 @@ CURVATURES = ("ggn", "fisher", "empirical")
 
 
 def gauss_newton(name, kind: str, f, loss, scale, params, x, targets, sum_where_smaller: bool = True) -> GaussNewton:
-    """The matrix of a kind: "ggn", "fisher" or "empirical".  `sum_where_smaller` is that of `outputs_and_rows`."""
+    """The matrix of this kind: "ggn", "fisher" or "empirical"; `sum_where_smaller` is that of `outputs_and_rows`."""
     if not scale > 0:
         raise ValueError(f"{name}: scale must be positive, got {scale}")
     if kind == "empirical":
@@ -138,7 +137,7 @@ def gauss_newton(name, kind: str, f, loss, scale, params, x, targets, sum_where_
 
 
 def _losses_with_targets(name, loss, tree, targets) -> list[tuple[Callable, tuple]]:
-    """The loss of every output and what it takes beside it."""
+    """For every output its loss, and the loss's further arguments."""
     if tree == jax.tree.structure(0):
         if not callable(loss):
             raise TypeError(f"{name}: loss must be callable, got {type(loss).__name__}")
@@ -150,10 +149,11 @@ def _losses_with_targets(name, loss, tree, targets) -> list[tuple[Callable, tupl
     return [(one, target if isinstance(target, tuple) else (target,)) for one, target in zip(losses, own, strict=True)]
 
 
-FEW_OUTPUTS = 32  # outputs up to which a root is multiplied faster as an array than by its products
+FEW_OUTPUTS = 32  # up to so many outputs it is faster to multiply by a root as an array than by its operator
 
 
 def _as_array_if_narrow(root: Jacobian) -> Jacobian:
+    """The root as a stored array if there are few outputs."""
     if root.in_shape and root.in_shape[-1] > FEW_OUTPUTS:
         return root
     terms = [dataclasses.replace(term, factors=(term.as_tensor(),), scale=1.0) for term in root.terms]

@@ -1,7 +1,7 @@
 """Gauss-Newton and Fisher matrices `G = Jᵀ H J`: J = ∂(outputs)/∂(parameters), H the Hessian of the loss by the outputs.
 
-With a root of it, H = S Sᵀ, `G = Aᵀ A` with `A = Sᵀ J`.  By weights that are used once A is a product
-`A[b,r; o,i] = V[b,r,o]·x[b,i]`, so that the diagonal of G is `Σ_b (Σ_r V²) x²`: two small sums and a matrix product.
+If H has a root, H = S Sᵀ, then `G = Aᵀ A` with `A = Sᵀ J`.  For weights that are used once A is a product
+`A[b,r; o,i] = V[b,r,o]·x[b,i]`, so the diagonal of G is `Σ_b (Σ_r V²) x²`: two small sums and a matrix product.
 """
 
 import itertools
@@ -18,10 +18,10 @@ from .rows import Rows, with_float32_results
 
 @pytree("left", "right")
 class GaussNewton:
-    """The matrix `G = Lᵀ R`, known by its factors: rows of Jacobians, the same where the Hessian of the loss has a root.
+    """The matrix `G = Lᵀ R`, given by its factors: rows of Jacobians, which are equal if the Hessian of the loss has a root.
 
-    `G @ v` takes trees like the parameters to such trees; `diagonal()`, `trace()`, `matrix()`, `solve` and `logdet` use what
-    the rows share.  A pytree, so it passes through `jax.jit`.
+    `G @ v` maps trees like the parameters to such trees.  `diagonal()`, `trace()`, `matrix()`, `solve` and `logdet` use the
+    structure of the rows.  It is a pytree, so it passes through `jax.jit`.
     """
 
     left: Rows
@@ -32,7 +32,7 @@ class GaussNewton:
         return self.left.pull(self.right @ v)
 
     def diagonal(self):
-        """G[p,p] for every parameter: a tree like the parameters."""
+        """G[p,p] for every parameter, as a tree like the parameters."""
         pairs = zip(self.left.blocks, self.right.blocks, strict=True)
         rows = [
             [with_float32_results(a.T @ b).diagonal() for a, b in zip(left, right, strict=True)] for left, right in pairs
@@ -62,10 +62,10 @@ class GaussNewton:
         return jnp.block(table)
 
     def solve(self, v, damping: float | jax.Array = 0.0):
-        """(G + damping·I)⁻¹ v for a tree like the parameters, through the smaller of parameter and output space.
+        """(G + damping·I)⁻¹ v for a tree like the parameters, by a solve in the smaller of parameter and output space.
 
-        With fewer outputs than parameters by Woodbury's identity, `(v − Lᵀ (λ + R Lᵀ)⁻¹ R v)/λ`, which needs damping > 0:
-        ValueError for a known one that is not.
+        With fewer outputs than parameters it uses Woodbury's identity, `(v − Lᵀ (λ + R Lᵀ)⁻¹ R v)/λ`, which needs
+        damping > 0.  Raises ValueError if the damping is known not to be.
         """
         if self._through_outputs:
             self._check_damping(damping)
@@ -77,7 +77,7 @@ class GaussNewton:
         return unravel(self._solve_parameters(flat[:, None], damping)[:, 0].astype(flat.dtype))
 
     def logdet(self, damping: float | jax.Array = 0.0) -> jax.Array:
-        """log det(G + damping·I), through the smaller of parameter and output space; errors as those of `solve`."""
+        """log det(G + damping·I), computed in the smaller of parameter and output space; raises what `solve` raises."""
         if self._through_outputs:
             self._check_damping(damping)
             kernel, count = self.right.gram_matrix(self.left), self.left.parameter_count
@@ -87,9 +87,9 @@ class GaussNewton:
         return jnp.linalg.slogdet(matrix + damping * jnp.eye(len(matrix), dtype=matrix.dtype))[1]
 
     def inner(self, u: Rows, w: Rows, damping: float | jax.Array) -> jax.Array:
-        """U (G + damping·I)⁻¹ Wᵀ for rows of other Jacobians by the same parameters, a matrix.
+        """The matrix U (G + damping·I)⁻¹ Wᵀ for the rows of other Jacobians by the same parameters.
 
-        With fewer outputs than parameters only products of rows with rows are formed; damping as in `solve`.
+        With fewer outputs than parameters only products of rows with rows are formed.  The damping is that of `solve`.
         """
         if not self._through_outputs:
             return u.matrix() @ self._solve_parameters(w.matrix().T, damping)
@@ -98,7 +98,7 @@ class GaussNewton:
         return (u.gram_matrix(w) - u.gram_matrix(self.left) @ between) / damping
 
     def _solve_outputs(self, columns, damping):
-        """(λ + R Lᵀ)⁻¹ of columns in output space."""
+        """(λ + R Lᵀ)⁻¹ times columns in output space."""
         kernel = self.right.gram_matrix(self.left)
         return _solve(kernel + damping * jnp.eye(len(kernel), dtype=kernel.dtype), columns, self.symmetric)
 
@@ -130,6 +130,6 @@ def _concatenated(arrays) -> jax.Array:
 
 
 def _split_like(flat, like) -> list[jax.Array]:
-    """A vector in pieces of these shapes."""
+    """A vector cut into arrays of the shapes and dtypes of these."""
     stops = list(itertools.accumulate(a.size for a in like))
     return [piece.reshape(a.shape).astype(a.dtype) for piece, a in zip(jnp.split(flat, stops[:-1]), like, strict=True)]

@@ -1,4 +1,4 @@
-"""Second derivatives of a loss by its parameters: their diagonal, their products with vectors."""
+"""The Hessian of a loss by the parameters: its diagonal, and its products with vectors."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,10 +13,10 @@ from .rows import quantity
 
 @quantity
 def hessian_diagonal(loss: Callable) -> Callable:
-    """A function of `(params, *args)`: ∂²ℓ/∂θ² for every parameter, a tree like the parameters, of a scalar loss.
+    """A function of `(params, *args)` that returns ∂²ℓ/∂θ² for every parameter of a scalar loss, a tree like the parameters.
 
-    Exact, from the structured Hessian; the blocks between different leaves are not needed, and under `jax.jit` not computed.
-    Raises ShapeError where the loss is no scalar.
+    It is exact and uses the structured Hessian.  Blocks between different leaves are not needed, and under `jax.jit` they
+    are not computed.  Raises ShapeError if the loss is not a scalar.
 
     >>> jn.hessian_diagonal(lambda w: jnp.sum(w**3))(jnp.array([1.0, 2.0]))
     Array([ 6., 12.], dtype=float32)
@@ -32,9 +32,9 @@ def hessian_diagonal(loss: Callable) -> Callable:
 
 
 def hessian_vector_product(loss: Callable) -> Callable:
-    """A function of `(params, v, *args)`: ∂²ℓ/∂θ² v, both trees like the parameters, of a scalar loss.
+    """A function of `(params, v, *args)` that returns ∂²ℓ/∂θ² v of a scalar loss; v and the result are like the parameters.
 
-    By pushing v through the gradient: the time of a few gradients.
+    It is the JVP of the gradient along v, and takes the time of a few gradients.
 
     >>> jn.hessian_vector_product(lambda w: jnp.sum(w**3))(jnp.array([1.0, 2.0]), jnp.array([1.0, 1.0]))
     Array([ 6., 12.], dtype=float32)

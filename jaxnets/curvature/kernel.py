@@ -1,7 +1,7 @@
 """The neural tangent kernel Θ(x, x') = J(x) J(x')ᵀ, J the Jacobian of the outputs by the parameters (Jacot et al. 2018).
 
-By weights that are used once J is a product `∂y[b,c]/∂w[o,i] = G[b,c,o]·x[b,i]`, and its kernel the product of two small
-ones, `Σ_o G G' · Σ_i x x'`: the order in which the labels are summed is that trick, for every layer at once.
+For weights that are used once J is a product `∂y[b,c]/∂w[o,i] = G[b,c,o]·x[b,i]`, and its kernel is the product of two small
+kernels, `Σ_o G G' · Σ_i x x'`.  The order in which labels are summed finds this for every layer.
 """
 
 import operator
@@ -27,15 +27,16 @@ OUTPUTS = ("full", "trace", "diagonal")
 def ntk(
     f: Callable, outputs: str | int | tuple[int, ...] = "full", *, block_size: int | None = None, limit: float | None = None
 ) -> Callable:
-    """A function of `(params, x1, x2=None)` that gives the empirical neural tangent kernel of `f(params, x)`.
+    """A function of `(params, x1, x2=None)` that returns the empirical neural tangent kernel of `f(params, x)`.
 
-    f gives `[B, *outputs]`.  The kernel is `[B1, *outputs, B2, *outputs]` for "full", `[B1, B2]` summed over the outputs for
-    "trace", `[B1, B2, *outputs]` of each output with itself for "diagonal", and `[B1, B2]` for one output, given by its
-    index.  Without x2 it is that of x1 with itself, from one Jacobian.
+    f returns `[B, *outputs]`.  The kernel is `[B1, *outputs, B2, *outputs]` for "full"; `[B1, B2]`, summed over the outputs,
+    for "trace"; `[B1, B2, *outputs]`, each output with itself, for "diagonal"; and `[B1, B2]` for one output, which is given
+    by its index.  Without x2 it is the kernel of x1 with itself, from one Jacobian.
 
-    `block_size` bounds memory: the kernel is made in blocks of so many examples, which f sees alone; in the symmetric
-    case of those on one side of the diagonal.  Raises JacobianTooLarge where the kernel exceeds `limit` bytes (default:
-    half of the free memory), ShapeError where f's output or the index does not fit, ValueError for an unknown word.
+    `block_size` bounds memory: the kernel is computed in blocks of that many examples, for which f is called separately.  A
+    symmetric kernel needs only the blocks on one side of the diagonal.  Raises JacobianTooLarge if the kernel exceeds
+    `limit` bytes (default: half of the free memory), ShapeError if f's output or the index does not fit, ValueError for an
+    unknown word.
 
     >>> f = lambda w, x: jn.linear(x, w)
     >>> jn.ntk(f)(jnp.ones((3, 2)), jnp.ones((4, 2))).shape
@@ -72,7 +73,7 @@ def ntk(
 
 
 def _with_joined_factors(j: Jacobian) -> Jacobian:
-    """With factors that share an input label multiplied: J Jᵀ sums over it, and weight and bias use the product alike."""
+    """The Jacobian with factors that share an input label multiplied: J Jᵀ sums over it, for a weight and for its bias."""
 
     def join(term: Term) -> Term:
         groups: list[list[Factor]] = []
@@ -95,7 +96,7 @@ def _labels_of_factors(factors) -> set[Label]:
 
 
 def _selected_output(f: Callable, outputs) -> Callable:
-    """f, or one of its outputs."""
+    """f, or the function that returns one of its outputs."""
     if isinstance(outputs, str):
         return f
     index = (outputs,) if isinstance(outputs, int) else tuple(map(operator.index, outputs))
@@ -111,9 +112,9 @@ def _selected_output(f: Callable, outputs) -> Callable:
 
 
 def _in_blocks(kernel: Callable, x1, x2, size: int, second: int, limit):
-    """The kernel from blocks; of one batch with itself only those on one side of the diagonal are made.
+    """The kernel, made of blocks.  For one batch with itself only those on one side of the diagonal are computed.
 
-    `second` is the axis of a kernel that x2 belongs to.
+    `second` is the axis of the kernel that belongs to x2.
     """
     symmetric = x2 is None
     (count1, ours), (count2, theirs) = (_blocks(x, size) for x in (x1, x1 if symmetric else x2))
@@ -140,7 +141,7 @@ def _in_blocks(kernel: Callable, x1, x2, size: int, second: int, limit):
 
 
 def _blocks(x, size: int):
-    """How many examples there are, and they in blocks `[n, size, ...]`, the last one filled up with the last example."""
+    """The number of examples, and blocks of them `[n, size, ...]`; the last block is filled up with the last example."""
     count = jax.tree.leaves(x)[0].shape[0]
     places = jnp.minimum(jnp.arange(-(-count // size) * size), count - 1).reshape(-1, size)
     return count, jax.tree.map(lambda a: jnp.asarray(a)[places], x)
@@ -151,9 +152,9 @@ def _block_at(blocks, i):
 
 
 def ntk_vector_product(f: Callable) -> Callable:
-    """A function of `(params, v, x1, x2=None)` that gives Θ(x1, x2) v for v of the shape of f(params, x2).
+    """A function of `(params, v, x1, x2=None)` that returns Θ(x1, x2) v for v of the shape of f(params, x2).
 
-    J(x1) (J(x2)ᵀ v) by one product with Jᵀ and one with J, without either: some passes through f.
+    J(x1) (J(x2)ᵀ v) takes one product with Jᵀ and one with J, so a few passes through f; J is never formed.
 
     >>> f = lambda w, x: jn.linear(x, w)
     >>> jn.ntk_vector_product(f)(jnp.ones((3, 2)), jnp.ones((4, 3)), jnp.ones((4, 2))).shape

@@ -1,6 +1,6 @@
-"""Kronecker factors of a Gauss-Newton or Fisher matrix, a pair for every array of parameters (Martens & Grosse 2015).
+"""Kronecker factors of a Gauss-Newton or Fisher matrix, two for every array of parameters (Martens & Grosse 2015).
 
-By weights w[o,i] the rows are products `A[n; o,i] = V[n,o]·x[n,i]`, n an example and a place where the weights are used.
+For weights w[o,i] the rows are products `A[n; o,i] = V[n,o]·x[n,i]`; n is an example and a place where the weights are used.
 The block of G that belongs to w, `Σ_n (V Vᵀ) ⊗ (x xᵀ)`, is approximated by a product, `(Σ_n V Vᵀ) ⊗ (mean_n x xᵀ)`.
 """
 
@@ -24,10 +24,10 @@ SHARING = ("expand", "reduce")
 
 @pytree("first", "last")
 class Kronecker:
-    """`first ⊗ last`, the approximate block of a parameter array: first axes [o, o] of the array, last axes [i, i].
+    """`first ⊗ last`, the approximate block of a parameter array; `first` is of its first axes, `last` of its last ones.
 
-    Of w[o,i] in `x @ w.T + b`: `first` is made of gradients by the outputs, `last` of inputs.  Where an array has no such
-    product, a bias for example, `last` is [[1]] and `first` the whole block, exact.
+    For w[o,i] in `x @ w.T + b`, `first` [o, o] is made of gradients by the outputs, `last` [i, i] of inputs.  If the rows
+    of an array are no such product, as for a bias, `first` is the whole block, exact, and `last` is [[1]].
     """
 
     first: jax.Array
@@ -35,7 +35,7 @@ class Kronecker:
     shape: tuple[int, ...]
 
     def matrix(self, order: str = "row") -> jax.Array:
-        """The block for w flattened by "row", `first ⊗ last` as JAX does, or by "column", `last ⊗ first` as papers do."""
+        """The block for w flattened by "row", as in JAX: `first ⊗ last`; or by "column", as in papers: `last ⊗ first`."""
         if order not in ("row", "column"):
             raise ValueError(f"matrix: order must be 'row' or 'column', got {order!r}")
         return jnp.kron(self.first, self.last) if order == "row" else jnp.kron(self.last, self.first)
@@ -44,7 +44,7 @@ class Kronecker:
         return (self.first @ self._as_matrix(v) @ self.last.T).reshape(v.shape)
 
     def solve(self, v, damping: float | jax.Array = 0.0):
-        """(first ⊗ last + damping·I)⁻¹ v for v of the array's shape, from eigenvalues of the two factors."""
+        """(first ⊗ last + damping·I)⁻¹ v for v of the array's shape, from the eigenvalues of both factors."""
         (a, p), (b, q) = jnp.linalg.eigh(self.first), jnp.linalg.eigh(self.last)
         inner = p.T @ self._as_matrix(v) @ q / (a[:, None] * b + damping)
         return (p @ inner @ q.T).reshape(v.shape)
@@ -55,12 +55,12 @@ class Kronecker:
 
 @quantity
 def kfac_factors(f: Callable, loss, *, curvature: str = "ggn", sharing: str = "expand", scale: float = 1.0) -> Callable:
-    """A function of `(params, x, *targets)` that gives a `Kronecker` for every array of parameters, in their tree.
+    """A function of `(params, x, *targets)` that returns a `Kronecker` for every array of parameters, in their tree.
 
-    `curvature`: "ggn", "fisher" (of the model's own distribution) or "empirical"; see `ggn` and `fisher`.  `sharing`, for
-    weights that are used at many places (convolutions, sequences): "expand" counts every place as an example, "reduce" sums
-    gradients and averages inputs over the places first (Eschenhagen et al. 2023).  With one example and one place "expand"
-    is exact for one output.  Raises ValueError for an unknown word, JacobianTooLarge where a factor does not fit.
+    `curvature` is "ggn", "fisher" (for the model's own distribution) or "empirical"; see `ggn` and `fisher`.  `sharing` is
+    for weights that are used at many places, as in convolutions and sequences: "expand" counts every place as an example,
+    "reduce" first sums gradients and averages inputs over the places (Eschenhagen et al. 2023).  "expand" is exact for one
+    output, one example and one place.  Raises ValueError for an unknown word, JacobianTooLarge if a factor does not fit.
 
     >>> f = lambda w, x: jn.linear(x, w)
     >>> block = jn.kfac_factors(f, jn.squared_error)(jnp.ones((3, 2)), jnp.ones((4, 2)), jnp.zeros((4, 3)))
@@ -82,7 +82,7 @@ def kfac_factors(f: Callable, loss, *, curvature: str = "ggn", sharing: str = "e
 
 
 def _kronecker_factors(column: tuple[Jacobian, ...], reduce: bool) -> Kronecker:
-    """The factors of one parameter array from the rows of all outputs."""
+    """The Kronecker factors of one parameter array, from the rows of all outputs."""
     terms, dtype = [term for j in column for term in j.terms], with_float32_results(column[0]).dtype
     uses = [use for term in terms if (use := _as_use(term, reduce, dtype))]
     if not uses or len(uses) < len(terms) or len({use.cut for use in uses}) > 1:
@@ -93,12 +93,12 @@ def _kronecker_factors(column: tuple[Jacobian, ...], reduce: bool) -> Kronecker:
 
 
 def _sum_of_squares(column) -> jax.Array:
-    """Σ JᵀJ as a matrix."""
+    """Σ JᵀJ over these Jacobians, as a matrix."""
     return functools.reduce(operator.add, [with_float32_results(j.T @ j) for j in column]).matrix()
 
 
 class _Use(NamedTuple):
-    """A place in the network where an array is used: after `cut` axes its term falls into two Jacobians of `rows` rows."""
+    """A use of an array in the network: its term is the product of two Jacobians by the axes before and after `cut`."""
 
     cut: int
     first: Jacobian
@@ -107,9 +107,10 @@ class _Use(NamedTuple):
 
 
 def _as_use(term: Term, reduce: bool, dtype) -> _Use | None:
-    """The term as a product of one part by the first axes of its input and one by the last; None where there is none.
+    """The term as a product of a Jacobian by the first axes of its input and one by the last axes; None if it is no product.
 
-    Both keep the labels of the output and, but for `reduce`, of the places: those of a single factor of the last part.
+    Both keep the labels of the output and, without `reduce`, those of the places, which are labels of a single factor of the
+    last part.
     """
     for cut in range(1, len(term.inp)):
         mine, theirs = (set(labels_of(side)) for side in (term.inp[:cut], term.inp[cut:]))

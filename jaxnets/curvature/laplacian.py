@@ -1,8 +1,8 @@
 """The Laplacian of a function of its input, and the divergence of a vector field.
 
-With J = ∂u/∂x of a value u, the Laplacian of v = φ(u) is `Δv = φ'(u) Δu + Σ_i φ''(u)[J_i, J_i]`: one pass through the graph
-of the function carries (J, Δ) forward (the forward Laplacian of Li et al. 2023, with structured J).  Where φ works entry by
-entry the sum is `φ'' · diag(J Jᵀ)`, of affine φ there is none, and other φ push the columns of J through their derivative.
+With J = ∂u/∂x of a value u, the Laplacian of v = φ(u) is `Δv = φ'(u) Δu + Σ_i φ''(u)[J_i, J_i]`.  One pass through the graph
+of the function carries (J, Δ) forward: the forward Laplacian of Li et al. 2023, with structured J.  If φ acts entry by entry
+the sum is `φ'' · diag(J Jᵀ)`; if φ is affine it is 0; for any other φ the columns of J are pushed through its derivative.
 """
 
 import dataclasses
@@ -26,11 +26,11 @@ ByParent = dict[Node, Jacobian]  # the local Jacobians of a node by its parents
 
 @quantity
 def laplacian(f: Callable, limit: float | None = None) -> Callable:
-    """A function of `(x, *args)` that gives Δf = Σ_i ∂²f/∂x_i² over all entries of x, of f's shape.
+    """A function of `(x, *args)` that returns Δf = Σ_i ∂²f/∂x_i² over all entries of x, in f's shape.
 
-    Of a batched function, `[B, n]` to `[B, ...]`, it is the Laplacian of every example.  x and f's value may be trees.
-    Raises JacobianTooLarge where the columns of a Jacobian on the way exceed `limit` bytes (default: half of the free
-    memory); TypeError for a `jax.custom_vjp`, which has no second derivative in JAX.
+    For a batched function, `[B, n]` to `[B, ...]`, it is the Laplacian of every example.  x and f's value may be trees.
+    Raises JacobianTooLarge if the columns of an intermediate Jacobian exceed `limit` bytes (default: half of the free
+    memory), and TypeError for a `jax.custom_vjp`, which has no second derivative in JAX.
 
     >>> jn.laplacian(lambda x: jnp.sum(x**2, axis=-1))(jnp.ones((4, 3)))
     Array([6., 6., 6., 6.], dtype=float32)
@@ -40,7 +40,7 @@ def laplacian(f: Callable, limit: float | None = None) -> Callable:
         graph, _, out_tree, _, _ = trace_graph("laplacian", f, 0, (x, *args), {}, second_order=True)
         sweeps = [_Sweep({node: identity(node, node)}, limit) for node in graph.inputs]
         roots = _Roots()
-        found: dict[Node, jax.Array] = {}  # Δ(node), of those where it is not 0 by structure
+        found: dict[Node, jax.Array] = {}  # Δ(node), for nodes where it is not 0 by structure
         for node in graph.topological_nodes():
             local = ((edge.parent, edge.jacobian()) for edge in node.edges)
             edges: ByParent = summed_by_parent((parent, j) for parent, j in local if j is not None)
@@ -59,7 +59,10 @@ def laplacian(f: Callable, limit: float | None = None) -> Callable:
 
 
 class _Roots(dict[Node, tuple[Node, jax.Array]]):
-    """Nodes made entry by entry of another, their root, and their derivative by it; every other node is its own root."""
+    """For nodes that depend entry by entry on another one, their root: that root, and their derivative by it.
+
+    Every other node is its own root.
+    """
 
     def root_of(self, node: Node) -> tuple[Node, jax.Array]:
         return self.get(node) or (node, jnp.ones_like(jax.ShapeDtypeStruct(node.shape, node.dtype)))
@@ -73,7 +76,7 @@ class _Roots(dict[Node, tuple[Node, jax.Array]]):
 
 @dataclasses.dataclass
 class _Sweep:
-    """The Jacobians by one input, of nodes that are their own roots."""
+    """The Jacobians by one input of the nodes that are their own roots."""
 
     known: dict[Node, Jacobian]
     limit: float | None
@@ -84,14 +87,14 @@ class _Sweep:
             self.known[node] = functools.reduce(operator.add, parts).reduced()
 
     def by_input(self, node: Node, roots: _Roots) -> Jacobian | None:
-        """∂(node)/∂(input), None where it is 0 by structure."""
+        """∂(node)/∂(input); None if it is 0 by structure."""
         root, derivative = roots.root_of(node)
         if root is node or root not in self.known:
             return self.known.get(root)
         return diagonal(derivative)(node, root) @ self.known[root]
 
     def second_order_part(self, node: Node, edges: ByParent, roots: _Roots) -> jax.Array | None:
-        """Σ_i φ''[J_i, J_i]."""
+        """Σ_i φ''[J_i, J_i]; None if it is 0 by structure."""
         local = node.local
         assert local is not None
         if all(parent in edges and _entrywise(edges[parent]) for parent in local.parents):
@@ -100,13 +103,13 @@ class _Sweep:
         if not any(by_input):
             return None
         whole = [j @ own for parent, j in edges.items() if (own := self.by_input(parent, roots))]
-        apart = all(j.batched for j in [*by_input, *whole] if j)
+        independent = all(j.batched for j in [*by_input, *whole] if j)
 
         def columns(j: Jacobian | None):
-            """The columns of J, of all examples at once where these are apart."""
+            """The columns of J, in one array for all examples if these are independent."""
             if j is None:
                 return None
-            array = j.per_example(self.limit) if apart else j.dense(self.limit)
+            array = j.per_example(self.limit) if independent else j.dense(self.limit)
             return jnp.moveaxis(array.reshape(*j.out_shape, -1), -1, 0)
 
         def along(tangents):
@@ -117,7 +120,7 @@ class _Sweep:
         return jnp.sum(jax.vmap(along)([columns(j) for j in by_input]), 0)
 
     def _entrywise_part(self, local: LocalFunction, roots: _Roots) -> jax.Array | None:
-        """The same where φ works entry by entry: the roots of its arguments move one by one."""
+        """The same if φ acts entry by entry: a sum over pairs of the roots of its arguments."""
         found = [roots.root_of(parent) for parent in local.parents]
         parts = []
         known = [root for root in dict.fromkeys(root for root, _ in found) if root in self.known]
@@ -151,9 +154,9 @@ def _affine(local: LocalFunction) -> bool:
 
 @quantity
 def divergence(f: Callable) -> Callable:
-    """A function of `(x, *args)` that gives Σ_i ∂f_i/∂x_i along the last axis, of shape `x.shape[:-1]`.
+    """A function of `(x, *args)` that returns Σ_i ∂f_i/∂x_i along the last axis, of shape `x.shape[:-1]`.
 
-    For a vector field, x[..., n] to f[..., n]; leading axes are a batch.  Raises ShapeError where f's shape is not x's.
+    f is a vector field, from x[..., n] to f[..., n]; leading axes are batch.  Raises ShapeError unless f keeps the shape.
 
     >>> jn.divergence(lambda x: 2 * x)(jnp.ones((4, 3)))
     Array([6., 6., 6., 6.], dtype=float32)

@@ -10,8 +10,8 @@ from ..autodiff.transforms import loss_hessian, without_partial
 from ..layers.layer import LAYERS
 
 LIKELIHOODS: dict[str, Callable | None] = {
-    # the name of a loss that is a negative log-likelihood → the root of the Fisher information of its predictions, or None
-    # where the Hessian of the loss is the same for all targets and therefore that information
+    # For every loss that is a negative log-likelihood: the root of the Fisher information of its predictions.  It is None if
+    # the Hessian of the loss is the same for all targets, because the Hessian then is that information.
     "cross_entropy": None,
     "binary_cross_entropy_with_logits": None,
     "squared_error": None,
@@ -22,11 +22,11 @@ LIKELIHOODS: dict[str, Callable | None] = {
 }
 
 
-LOOKS_AT_TARGETS = {"log_input": False}  # configuration under which the Hessian does
+LOOKS_AT_TARGETS = {"log_input": False}  # with this configuration the Hessian depends on the targets
 
 
 def fisher_information(loss, y, *targets, root=False) -> Jacobian:
-    """The Fisher information of predictions or its root, as `loss_hessian` gives the Hessian."""
+    """The Fisher information of predictions, or its root, in the form in which `loss_hessian` gives the Hessian."""
     own, config = without_partial(loss)
     name = getattr(own, "__name__", str(own))
     weighted = len(targets) > (2 if name == "gaussian_nll" else 1)

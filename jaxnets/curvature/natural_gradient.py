@@ -1,4 +1,4 @@
-"""An optimizer that divides the gradient by the curvature: Gauss-Newton, or the natural gradient."""
+"""An optimizer that multiplies the gradient by an inverse curvature matrix: Gauss-Newton, or the natural gradient."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,7 +9,8 @@ import optax
 
 from .gauss_newton import CURVATURES, gauss_newton
 
-TRIES, LARGER, SMALLER = 8, 4.0, 1 / 3  # of a step at most; what a failure and a success do to the damping
+TRIES = 8  # of one step, at most
+LARGER, SMALLER = 4.0, 1 / 3  # the factors for the damping after a failure and after a success
 
 
 class NaturalGradientState(NamedTuple):
@@ -22,12 +23,11 @@ def natural_gradient(
     """An optax transformation with updates `−learning_rate · (G + λ·I)⁻¹ gradient`, for small networks.
 
     `update(gradient, state, params, x=x, targets=targets)` gets the batch on which the gradient of the *average* loss was
-    taken (`targets` is a tuple where the loss takes several); G is its average Gauss-Newton matrix or, for the natural
-    gradient of Amari 1998, a Fisher matrix ("fisher", "empirical": see `fisher`).  λ starts at `damping` and follows
-    Levenberg and Marquardt: where the loss of the batch would not fall it grows and the step is tried again, up to 8 times
-    before a step of 0; after a step that worked it shrinks.  A step costs a solve in the smaller of parameter and output
-    space for every try.  Raises ValueError for an unknown curvature or a damping that is not positive,
-    TypeError without x and targets.
+    taken; `targets` is a tuple if the loss takes several.  G is the average Gauss-Newton matrix or, for the natural gradient
+    of Amari 1998, a Fisher matrix ("fisher" or "empirical", see `fisher`).  λ starts at `damping` and follows Levenberg and
+    Marquardt: if the loss of the batch would not fall, λ grows and the step is tried again, up to 8 times before a step of
+    0; after a successful step λ shrinks.  Every try costs a solve in the smaller of parameter and output space.  Raises
+    ValueError for an unknown curvature or a damping that is not positive, TypeError without x and targets.
 
     >>> f, w, x, y = lambda w, x: jn.linear(x, w), jnp.zeros((1, 1)), jnp.ones((4, 1)), jnp.ones((4, 1))
     >>> optimizer = jn.natural_gradient(f, jn.squared_error, damping=1e-3)

@@ -1,4 +1,4 @@
-"""Norms of Jacobians by the input, of a whole function and of every layer in it."""
+"""Norms of Jacobians by the input: of a whole function, and of every layer in it."""
 
 import functools
 from collections import OrderedDict
@@ -17,11 +17,11 @@ NORMS = ("frobenius", "spectral")
 
 @quantity
 def jacobian_norm(f: Callable, kind: str = "frobenius", *, layers: bool = False, iterations: int = 100) -> Callable:
-    """A function of `(x, *args)` that gives ‖∂f/∂x‖, of each example `[B]` where examples are apart, else one number.
+    """A function of `(x, *args)` that returns ‖∂f/∂x‖: `[B]` if examples are independent, else one number.
 
-    "frobenius" is exact; "spectral", the largest singular value, is found by at most `iterations` steps of power iteration,
-    from below.  With `layers` the norms of the local Jacobian of every layer by its input, in their order: `{"linear": …,
-    "tanh": …, "linear 2": …}`.  Raises ValueError for an unknown kind.
+    "frobenius" is exact.  "spectral", the largest singular value, is approached from below by at most `iterations` steps of
+    power iteration.  With `layers` the result has the norm of every layer's local Jacobian by its input, in the order of the
+    layers: `{"linear": …, "tanh": …, "linear 2": …}`.  Raises ValueError for an unknown kind.
 
     >>> f = lambda x: jn.tanh(jn.relu(x))
     >>> jn.jacobian_norm(jn.relu)(jnp.ones((2, 4)))
@@ -54,7 +54,7 @@ def _frobenius(j: Jacobian) -> jax.Array:
 
 
 def _spectral(j: Jacobian, iterations: int) -> jax.Array:
-    """By power iteration on Jᵀ J, of all examples side by side, until no norm grows by more than rounding."""
+    """The norm by power iteration on Jᵀ J, for all examples at once, until no norm grows by more than rounding."""
     if not j.terms:
         return jnp.zeros(j.in_shape[:1] if j.batched else (), j.dtype)
     j = with_float32_results(j)

@@ -1,7 +1,7 @@
-"""Gradients example by example: their norms, clipped sums and variances without an array of one gradient an example.
+"""Per-example gradients, and their norms, clipped sums and variances without an array that holds one gradient per example.
 
-`loss(params, *args)` gives a loss for every example, `[B, ...]`; further axes are summed.  A Jacobian of it by weights that
-are used once is a product `∂ℓ[b]/∂w[o,i] = g[b,o]·x[b,i]`, so that its rows have the norms `Σ_o g² · Σ_i x²`.
+`loss(params, *args)` returns one loss per example, `[B, ...]`; further axes are summed.  Its Jacobian by weights that are
+used once is a product `∂ℓ[b]/∂w[o,i] = g[b,o]·x[b,i]`, so the squared norms of its rows are `Σ_o g² · Σ_i x²`.
 """
 
 import functools
@@ -21,10 +21,10 @@ def _squared_gradient_norms(rows: Rows) -> jax.Array:
 
 @quantity
 def per_example_grads(loss: Callable, limit: float | None = None) -> Callable:
-    """A function of `(params, *args)` that gives ∂ℓ[b]/∂θ for every example: a tree of arrays `[B, *leaf]`.
+    """A function of `(params, *args)` that returns ∂ℓ[b]/∂θ for every example: a tree of arrays `[B, *leaf]`.
 
-    What `jax.vmap(jax.grad(loss))` gives, from the batched loss.  Raises JacobianTooLarge beyond `limit` bytes, by default
-    half of the free memory, and ShapeError where the loss has no axis of examples.
+    It is what `jax.vmap(jax.grad(loss))` returns, computed from the batched loss.  Raises JacobianTooLarge if an array
+    exceeds `limit` bytes (default: half of the free memory), and ShapeError if the loss has no axis of examples.
 
     >>> loss = lambda w, x, y: jn.cross_entropy(jn.linear(x, w), y)
     >>> jn.per_example_grads(loss)(jnp.ones((3, 2)), jnp.ones((4, 2)), jnp.zeros(4, int)).shape
@@ -40,9 +40,9 @@ def per_example_grads(loss: Callable, limit: float | None = None) -> Callable:
 
 @quantity
 def per_example_grad_norms(loss: Callable) -> Callable:
-    """A function of `(params, *args)` that gives ‖∂ℓ[b]/∂θ‖ for every example, `[B]`, over all parameters together.
+    """A function of `(params, *args)` that returns ‖∂ℓ[b]/∂θ‖ for every example, `[B]`, over all parameters together.
 
-    Sums are accumulated in float32 where numbers have 16 bits.  Raises ShapeError where the loss has no axis of examples.
+    Sums of 16-bit numbers are accumulated in float32.  Raises ShapeError if the loss has no axis of examples.
 
     >>> loss = lambda w, x: jn.linear(x, w)[:, 0]
     >>> jn.per_example_grad_norms(loss)(jnp.ones((1, 2)), jnp.array([[3.0, 4.0], [0.0, 1.0]]))
@@ -57,10 +57,10 @@ def per_example_grad_norms(loss: Callable) -> Callable:
 
 @quantity
 def clip_per_example(loss: Callable, max_norm: float) -> Callable:
-    """A function of `(params, *args)`: Σ_b min(1, max_norm/‖g_b‖) g_b, a tree like the parameters, and the norms `[B]`.
+    """A function of `(params, *args)` that returns Σ_b min(1, max_norm/‖g_b‖) g_b, a tree, and the norms ‖g_b‖, `[B]`.
 
-    The sum of differentially private training (Abadi et al. 2016), before noise: no example moves it by more than
-    `max_norm`.  No gradient of a single example is stored.  Raises ValueError unless max_norm > 0.
+    This is the sum of differentially private training (Abadi et al. 2016) before noise is added: no example changes it by
+    more than `max_norm`.  No gradient of a single example is stored.  Raises ValueError unless max_norm > 0.
 
     >>> loss = lambda w, x: jn.linear(x, w)[:, 0]
     >>> jn.clip_per_example(loss, max_norm=1.0)(jnp.ones((1, 2)), jnp.array([[3.0, 4.0], [0.0, 1.0]]))
@@ -80,10 +80,11 @@ def clip_per_example(loss: Callable, max_norm: float) -> Callable:
 
 @quantity
 def gradient_variance(loss: Callable) -> Callable:
-    """A function of `(params, *args)`: for every parameter the variance of ∂ℓ[b]/∂θ over examples, divisor B − 1.
+    """A function of `(params, *args)` that returns for every parameter the variance of ∂ℓ[b]/∂θ, with divisor B − 1.
 
-    As (Σ_b g² − B ḡ²)/(B − 1), from squares of factors: its error is that of rounding the mean square, so that a variance
-    below the machine epsilon times ḡ² is lost; never negative.  Raises ValueError for fewer than two examples.
+    It is computed as (Σ_b g² − B ḡ²)/(B − 1) from squares of factors, and is never negative.  Its error is the rounding
+    error of the mean square, so a variance below the machine epsilon times ḡ² is lost.  Raises ValueError for fewer than two
+    examples.
 
     >>> loss = lambda w, x: jn.linear(x, w)[:, 0]
     >>> jn.gradient_variance(loss)(jnp.ones((1, 2)), jnp.array([[3.0, 4.0], [1.0, 4.0]]))
@@ -105,11 +106,11 @@ def gradient_variance(loss: Callable) -> Callable:
 
 @quantity
 def gradient_noise_scale(loss: Callable) -> Callable:
-    """A function of `(params, *args)`: tr Σ / ‖G‖², the batch size at which noise and gradient are of one size.
+    """A function of `(params, *args)` that returns tr Σ / ‖G‖², the batch size at which noise is as large as the gradient.
 
-    The simple noise scale of McCandlish et al. 2018 (appendix A): Σ is the covariance of the gradients of single examples,
-    G the gradient; both are estimated without bias from the batch.  Infinite where the estimate of ‖G‖² is not positive.
-    Raises ValueError for fewer than two examples.
+    This is the simple noise scale of McCandlish et al. 2018 (appendix A).  Σ is the covariance of per-example gradients and
+    G the gradient; both are estimated from the batch without bias.  The result is infinite if the estimate of ‖G‖² is not
+    positive.  Raises ValueError for fewer than two examples.
 
     >>> loss = lambda w, x: jn.linear(x, w)[:, 0]
     >>> jn.gradient_noise_scale(loss)(jnp.ones((1, 1)), jnp.array([[2.0], [4.0]]))
@@ -128,6 +129,7 @@ def gradient_noise_scale(loss: Callable) -> Callable:
 
 
 def _example_count(name: str, rows: Rows) -> int:
+    """The number of examples; ValueError if there are fewer than two."""
     (count,) = rows.blocks[0][0].out_shape
     if count < 2:
         raise ValueError(f"{name}: a variance needs at least two examples, got {count}")

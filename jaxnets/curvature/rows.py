@@ -1,4 +1,4 @@
-"""Rows of Jacobians by the parameters: every quantity of this package is an algebraic expression of them."""
+"""Rows of Jacobians by the parameters.  Every quantity of this wing is an expression of them."""
 
 import functools
 import math
@@ -23,7 +23,7 @@ from ..errors import ShapeError
 class Rows:
     """`blocks[o][p]` is the Jacobian of output o by leaf p of the parameters, whose tree is `tree`.
 
-    `J @ v` takes a tree like the parameters to a list of arrays, one for every output; `J.pull(arrays)` goes back.
+    `J @ v` maps a tree like the parameters to a list with one array for every output; `J.pull(arrays)` maps back.
     """
 
     blocks: tuple[tuple[Jacobian, ...], ...]
@@ -38,7 +38,7 @@ class Rows:
         return self.map_leaves(lambda *column: _sum_of(u @ j for u, j in zip(cotangents, column, strict=True)))
 
     def gram(self, other: "Rows") -> list[list[Jacobian]]:
-        """J J'ᵀ: for every output of ours and every output of theirs its block, in terms that are not multiplied yet."""
+        """J J'ᵀ: one block for each pair of an output of J and an output of J', whose factors are not multiplied yet."""
 
         def block(ours, theirs):
             return _sum_of(a @ b.T for a, b in zip(ours, theirs, strict=True))
@@ -46,7 +46,7 @@ class Rows:
         return [[block(ours, theirs) for theirs in other.blocks] for ours in self.blocks]
 
     def gram_matrix(self, other: "Rows", limit: float | None = None) -> jax.Array:
-        """J J'ᵀ as a matrix, all outputs flattened into one axis."""
+        """J J'ᵀ as a matrix, with all outputs flattened into one axis."""
         return jnp.concatenate(
             [
                 jnp.concatenate([with_float32_results(block).matrix(limit) for block in row], axis=1)
@@ -56,20 +56,20 @@ class Rows:
         )
 
     def matrix(self, limit: float | None = None) -> jax.Array:
-        """All of J, outputs and parameters flattened into one axis each."""
+        """J as a matrix, with all outputs and all parameters flattened into one axis each."""
         rows = [jnp.concatenate([with_float32_results(j).matrix(limit) for j in row], axis=1) for row in self.blocks]
         return jnp.concatenate(rows, axis=0)
 
     def map_leaves(self, function: Callable):
-        """A tree like the parameters from `function`, which gets the Jacobians of all outputs by one leaf."""
+        """A tree like the parameters; `function` makes each leaf from the Jacobians of all outputs by that leaf."""
         return tree_unflatten(self.tree, [function(*column) for column in zip(*self.blocks, strict=True)])
 
     def map_blocks(self, function: Callable) -> "Rows":
-        """The same with `function` of every block."""
+        """The rows with `function` applied to every block."""
         return replace(self, blocks=tuple(tuple(map(function, row)) for row in self.blocks))
 
     def checked_leaves(self, vector) -> list[jax.Array]:
-        """The leaves of a tree like the parameters.  Raises ShapeError where it is another."""
+        """The leaves of a tree like the parameters.  Raises ShapeError if its structure or its shapes differ."""
         leaves, tree = tree_flatten(vector)
         expected = [j.in_shape for j in self.blocks[0]]
         if tree != self.tree or [jnp.shape(leaf) for leaf in leaves] != expected:
@@ -92,16 +92,16 @@ def _sum_of(parts):
     return functools.reduce(operator.add, parts)
 
 
-MAX_ROW_TERMS = 4
+MAX_ROW_TERMS = 4  # more terms are added before rows are multiplied with rows
 
 
 def outputs_and_rows(
     name: str, function: Callable, params, *args, output_maps: Callable | None = None, sum_where_smaller: bool = True
 ):
-    """The outputs of `function(params, *args)`, their tree, and the Jacobians by the parameters.
+    """The outputs of `function(params, *args)`, their tree, and the rows of their Jacobians by the parameters.
 
-    `output_maps(outputs, tree)` may give a linear map for every output, a Jacobian that is applied to it before anything is
-    multiplied, or None.  Without `sum_where_smaller` sums over places where parameters are used are left alone.
+    `output_maps(outputs, tree)` may return for every output a linear map, as a Jacobian that is applied to the output, or
+    None.  Without `sum_where_smaller`, sums over the places where parameters are used are not carried out.
     """
     graph, in_tree, out_tree, _, _ = trace_graph(name, function, 0, (params, *args), {})
     if not graph.inputs:
@@ -116,7 +116,7 @@ def outputs_and_rows(
         graph.values[i] = jax.ShapeDtypeStruct(j.out_shape, values[i].dtype)
     blocks = eliminate(
         graph, order="auto" if sum_where_smaller else "reverse", sum_where_smaller=sum_where_smaller
-    )  # reverse ends with the parameters
+    )  # reverse mode ends with the parameters
     if sum_where_smaller:
         blocks = [list(map(_with_few_terms, row)) for row in blocks]
     return values, out_tree, Rows(tuple(map(tuple, blocks)), in_tree)
@@ -127,24 +127,24 @@ def _edge(parent: Node, j: Jacobian) -> Edge:
 
 
 def _with_few_terms(j: Jacobian) -> Jacobian:
-    """Products of two Jacobians multiply every term of one with every term of the other: many are carried out before."""
+    """The Jacobian with few terms: a product of two Jacobians multiplies every term of one with every term of the other."""
     if len(j.terms) <= MAX_ROW_TERMS:
         return j
     return replace(j, terms=tuple(term.reduced(fully=True) for term in j.terms)).reduced()
 
 
 def with_float32_results(j: Jacobian) -> Jacobian:
-    """Its arrays in float32 at least: squares of 16-bit numbers overflow."""
+    """The Jacobian whose arrays are in float32 at least, because squares of 16-bit numbers overflow."""
     return replace(j, dtype=jnp.promote_types(j.dtype, jnp.float32))
 
 
 def squared_row_norms(j: Jacobian) -> jax.Array:
-    """Of the rows of J, of the shape of its output."""
+    """The squared norms of the rows of J, in the shape of its output."""
     return jnp.maximum(with_float32_results(j @ j.T).diagonal(), 0)
 
 
 def single_output(name: str, what: str, values, out_tree) -> jax.Array:
-    """The output of a function that has one, an array with an axis of examples.  Raises ShapeError otherwise."""
+    """The single output of a function, an array with an axis of examples; ShapeError if it has several or no such axis."""
     if out_tree != jax.tree.structure(0) or values[0].ndim == 0:
         shapes = [value.shape for value in values]
         raise ShapeError(f"{name}: {what} must return one array whose first axis are examples, got {shapes}")
@@ -152,7 +152,7 @@ def single_output(name: str, what: str, values, out_tree) -> jax.Array:
 
 
 def loss_rows(name: str, loss: Callable, params, *args, sum_where_smaller: bool = True) -> Rows:
-    """The Jacobian of the loss of every example, [B] by the parameters; further axes of `loss(params, *args)` are summed."""
+    """The Jacobian of the losses [B] by the parameters; further axes of `loss(params, *args)` are summed."""
 
     def summed(params, *args):
         losses = loss(params, *args)
@@ -165,12 +165,12 @@ def loss_rows(name: str, loss: Callable, params, *args, sum_where_smaller: bool 
 
 
 def quantity(maker: Callable) -> Callable:
-    """Decorator of functions that return a function: `explain_plan` shows the products of what they return."""
+    """Decorator of functions that return a function: `explain_plan` shows the products that the returned one computes."""
 
     @functools.wraps(maker)
     def made(*args, **options):
         run = maker(*args, **options)
-        run.__name__, run.multiplies = maker.__name__, True
+        run.__name__, run.is_quantity = maker.__name__, True
         return run
 
     return made

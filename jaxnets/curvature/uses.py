@@ -1,4 +1,4 @@
-"""What curvature is asked for: how uncertain a prediction is, which examples made it, which inputs it looks at."""
+"""Uses of curvature and gradients: how uncertain a prediction is, and which examples and which inputs it depends on."""
 
 import math
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from .rows import loss_rows, outputs_and_rows, quantity, single_output
 
 @pytree("params", "matrix", "loss", "prior_precision")
 class Posterior:
-    """A normal distribution over the parameters, of mean `params` and precision `matrix + prior_precision · I`."""
+    """A normal distribution over the parameters, with mean `params` and precision `matrix + prior_precision · I`."""
 
     f: Callable
     params: Any
@@ -26,31 +26,31 @@ class Posterior:
     prior_precision: Any
 
     def covariance(self, x) -> jax.Array:
-        """Of the outputs `f(params, x)`, f linear in the parameters around the mean: `[*outputs, *outputs]`."""
+        """The covariance `[*outputs, *outputs]` of f(params, x), for f made linear in the parameters around the mean."""
         values, tree, rows = outputs_and_rows("laplace", self.f, self.params, x)
         y = single_output("laplace", "f", values, tree)
         return self.matrix.inner(rows, rows, self.prior_precision).reshape(y.shape * 2)
 
     def variance(self, x) -> jax.Array:
-        """Of every output by itself, of the shape of f(params, x)."""
+        """The variance of every output, in the shape of f(params, x)."""
         covariance = self.covariance(x)
         shape = covariance.shape[: covariance.ndim // 2]
         return jnp.diagonal(covariance.reshape(math.prod(shape), -1)).reshape(shape)
 
     def log_evidence(self) -> jax.Array:
-        """log p(targets), up to the loss's own normalization: what a prior precision should make large (MacKay 1992)."""
+        """log p(targets), up to the normalization of the loss; a good prior precision makes it large (MacKay 1992)."""
         squares = sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(self.params))
         count, t = self.matrix.left.parameter_count, self.prior_precision
         return -self.loss - t * squares / 2 + count / 2 * jnp.log(t) - self.matrix.logdet(t) / 2
 
 
 def laplace(f: Callable, loss: Callable, *, prior_precision: float, scale: float = 1.0) -> Callable:
-    """A function of `(params, x, *targets)` that gives the Laplace posterior around trained parameters: a `Posterior`.
+    """A function of `(params, x, *targets)` that returns the Laplace posterior around trained parameters, a `Posterior`.
 
-    Its precision is the Gauss-Newton matrix of `scale · Σ loss(f(params, x), *targets)`, the negative log-likelihood, plus
-    `prior_precision` on the diagonal (weight decay λ/2·‖θ‖² in that sum is a prior precision λ); predictions are those of f
-    made linear in the parameters (Immer et al. 2021).  Squared errors with noise of variance s² have `scale=1 / (2 * s**2)`.
-    Raises ValueError unless prior_precision > 0.
+    Its precision is the Gauss-Newton matrix of the negative log-likelihood `scale · Σ loss(f(params, x), *targets)` plus
+    `prior_precision` on the diagonal; weight decay λ/2·‖θ‖² in that sum is a prior precision λ.  Predictions are those of f
+    made linear in the parameters (Immer et al. 2021).  For squared errors and noise of variance s²,
+    `scale=1 / (2 * s**2)`.  Raises ValueError unless prior_precision > 0.
 
     >>> f = lambda w, x: jn.linear(x, w)
     >>> fitted = jn.laplace(f, jn.squared_error, prior_precision=1.0)
@@ -71,10 +71,10 @@ def laplace(f: Callable, loss: Callable, *, prior_precision: float, scale: float
 
 @quantity
 def influence(f: Callable, loss: Callable, *, damping: float) -> Callable:
-    """A function of `(params, at, x, *targets)`: how f(params, at) would change if a training example were left out.
+    """A function of `(params, at, x, *targets)` that returns how f(params, at) changes if a training example is left out.
 
-    `J(at) (G + damping·I)⁻¹ ∂ℓ_n/∂θ` for every example n of (x, *targets), `[*f(params, at).shape, B]`, to first order
-    around parameters that minimise `Σ ℓ + damping/2·‖θ‖²` (Koh & Liang 2017); G is the Gauss-Newton matrix of Σ ℓ.
+    It is `J(at) (G + damping·I)⁻¹ ∂ℓ_n/∂θ` for every example n of (x, *targets), `[*f(params, at).shape, B]`: the first
+    order around parameters that minimise `Σ ℓ + damping/2·‖θ‖²` (Koh & Liang 2017).  G is the Gauss-Newton matrix of Σ ℓ.
     Raises ValueError unless damping > 0.
 
     >>> f = lambda w, x: jn.linear(x, w)
@@ -96,10 +96,10 @@ def influence(f: Callable, loss: Callable, *, damping: float) -> Callable:
 
 
 def saliency(f: Callable, output: int | None = None) -> Callable:
-    """A function of `(x, *args)` that gives |∂f(x)[b, k]/∂x[b]|, of x's shape: how much each input moves one output.
+    """A function of `(x, *args)` that returns |∂f(x)[b, k]/∂x[b]|, in x's shape: how much each input changes one output.
 
-    f gives `[B, outputs]`; k is `output`, by default the largest output of each example (Simonyan et al. 2014).  Raises
-    ShapeError where f's value or the index does not fit.
+    f returns `[B, outputs]`; k is `output`, by default the largest output of each example (Simonyan et al. 2014).  Raises
+    ShapeError if f's value or the index does not fit.
 
     >>> w = jnp.array([[1.0, -2.0, 0.0]])
     >>> jn.saliency(lambda x: jn.linear(x, w))(jnp.ones((1, 3)))

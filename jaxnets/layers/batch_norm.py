@@ -46,13 +46,13 @@ def batch_norm(
 
     ∂y[b,c]/∂bias[c] = 1     ∂y/∂running_mean = 0     ∂y/∂running_var = 0
 
-    with r = 1 / √(σ² + eps): every example depends on all others.  With m = `momentum`,
-    new_mean = (1 − m) running_mean + m μ and
-    new_var = (1 − m) running_var + m σ² n / (n − 1), the unbiased variance, though x̂ has the biased one.  Without running
-    statistics those of the batch come back.  Raises ValueError where a channel has fewer than two values.
+    with r = 1 / √(σ² + eps), so every example depends on all others.  With m = `momentum`,
+    new_mean = (1 − m) running_mean + m μ and new_var = (1 − m) running_var + m σ² n / (n − 1), which has the unbiased
+    variance, while x̂ has the biased one.  Without running statistics those of the batch are returned.  Raises ValueError if
+    a channel has fewer than two values.
 
     In evaluation x̂ = (x − running_mean) / √(running_var + eps), so ∂y[b,c]/∂x[b,c] = scale[c]·r[c] with
-    r = 1 / √(running_var + eps); the running statistics are needed and come back unchanged.
+    r = 1 / √(running_var + eps).  The running statistics are required and returned unchanged.
     """
     eps = check_not_negative("batch_norm", "eps", eps)
     momentum = check_share("batch_norm", "momentum", momentum)
@@ -76,13 +76,13 @@ def batch_norm(
 
 
 def _all_but_channels(x):
-    """All axes but c, and the number of values of a channel."""
+    """All axes but c, and the number of values in a channel."""
     axes = tuple(a for a in range(x.ndim) if a != 1)
     return axes, math.prod(x.shape[a] for a in axes)
 
 
 def _updated_statistic(old, new, momentum):
-    """A running statistic after a batch."""
+    """A running statistic after this batch."""
     return new if old is None else ((1 - momentum) * old + momentum * new).astype(old.dtype)
 
 
@@ -127,13 +127,13 @@ def standardize(
     axis: int | tuple[int, ...] = 0,
     eps: float = 1e-8,
 ) -> Float[Array, "..."]:
-    """Inputs of mean 0 and standard deviation 1  y = (x − μ) / max(σ, eps)  over `axis`, for every feature by itself.
+    """Every feature with mean 0 and standard deviation 1  y = (x − μ) / max(σ, eps)  over `axis`.
 
     ∂y[b,i]/∂x[j,i] = r[i]·(δ(b,j) − 1/n − x̂[b,i]·x̂[j,i]/n)  with x̂ = y and r = 1 / max(σ, eps)
 
-    σ is that of the whole batch (divided by n).  A feature that does not vary, σ ≤ eps, is only centred: its σ counts as
-    the constant eps, x̂ as 0.  With `mean` and `std`, statistics of a training set that broadcast to x, the map is
-    elementwise: ∂y[b,i]/∂x[b,i] = r[i] with r = 1 / max(std, eps).
+    σ is that of the whole batch, with divisor n.  A feature that does not vary, with σ ≤ eps, is only centred: for the
+    Jacobian its σ is the constant eps and its x̂ is 0.  With `mean` and `std`, statistics of a training set that broadcast
+    to x, the map is elementwise: ∂y[b,i]/∂x[b,i] = r[i] with r = 1 / max(std, eps).
     """
     eps = check_not_negative("standardize", "eps", eps)
     if mean is None and std is None:
@@ -146,7 +146,7 @@ def standardize(
 
 
 def _standardized(x, axes, eps):
-    """x̂, one over the divisor, and where this is σ."""
+    """x̂, one over the divisor, and where the divisor is σ."""
     d = deviations(x, axes)
     sigma = safe_sqrt(mean_square(d, axes))
     return *quotient_and_inverse(d, jnp.where(sigma > eps, sigma, eps)), sigma > eps

@@ -1,4 +1,4 @@
-"""Convolutions, in the sense of neural networks: sums over a window, with the kernel as it is, not reversed."""
+"""Convolutions in the sense of neural networks: weighted sums over windows, with a kernel that is not reversed."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -18,7 +18,7 @@ Padding = str | int | tuple[int, ...] | tuple[tuple[int, int], ...]
 
 
 def _check_shapes(layer: str, x, w, groups, transposed=False):
-    """Ranks, channels, and axes of space that are not empty."""
+    """ShapeError unless the ranks and channels fit and no axis of space is empty."""
     rank = w.ndim - 2
     if rank < 1:
         raise ShapeError(f"{layer}: argument 'w' has shape {w.shape}, expected two axes of channels, then those of space")
@@ -39,7 +39,7 @@ def _check_shapes(layer: str, x, w, groups, transposed=False):
 
 
 def _padding_pairs(layer: str, padding, rank: int, same=()) -> list[tuple[int, int]]:
-    """Padding before and after along each axis of space; `same` is how much of it keeps the size, where that is allowed."""
+    """The padding before and after along each axis of space.  `same` is what "same" stands for, if words are allowed."""
     word = padding.lower() if isinstance(padding, str) and same else padding
     if word == "same":
         return [(total // 2, total - total // 2) for total in same]
@@ -55,7 +55,7 @@ def _padding_pairs(layer: str, padding, rank: int, same=()) -> list[tuple[int, i
 
 
 def _axes_and_sizes(layer: str, x, w, stride, padding, dilation, groups) -> tuple[ConvAxes, list[int]]:
-    """Where the outputs of a convolution meet its inputs, and the sizes of its output."""
+    """The axes along which outputs, kernel entries and inputs of a convolution meet, and the sizes of its output."""
     _check_shapes(layer, x, w, groups)
     kernel, rank = w.shape[2:], w.ndim - 2
     stride, dilation = check_per_axis(layer, "stride", stride, rank), check_per_axis(layer, "dilation", dilation, rank)
@@ -74,7 +74,7 @@ def _axes_and_sizes(layer: str, x, w, stride, padding, dilation, groups) -> tupl
 def _transposed_axes_and_sizes(
     layer: str, x, w, stride, padding, output_padding, dilation, groups
 ) -> tuple[ConvAxes, list[int]]:
-    """The same of a transposed convolution."""
+    """The same for a transposed convolution."""
     _check_shapes(layer, x, w, groups, transposed=True)
     rank = w.ndim - 2
     stride, dilation = check_per_axis(layer, "stride", stride, rank), check_per_axis(layer, "dilation", dilation, rank)
@@ -94,7 +94,7 @@ def _transposed_axes_and_sizes(
 
 
 def _with_batch_axes_and_bias(y, x, w, b):
-    """[n, o, *p] with the leading axes of x, plus a number for every channel, in the dtype of the arguments."""
+    """[n, o, *p] with the leading axes of x, plus the bias of every channel, in the dtype of the arguments."""
     y = y.reshape(*x.shape[: x.ndim - w.ndim + 1], *y.shape[1:])
     y = y if b is None else y + b.reshape(-1, *[1] * (w.ndim - 2))
     return y.astype(jnp.result_type(x, w, *([] if b is None else [b])))
@@ -111,7 +111,7 @@ def _conv_transpose_rules(y, x, w, b, *, stride, padding, output_padding, dilati
 
 
 def _make_layer(forward, name: str, rule, *shapes) -> Layer:
-    """The layer of a forward function under another name, with its rule, shown with arguments of these shapes."""
+    """The layer of a forward function under this name, with this rule, and with arguments of these shapes as its example."""
     forward.__name__ = forward.__qualname__ = name
     made = layer(plain=True, example=Example(*shapes))(forward)
     made.jacobian(rule)
@@ -119,7 +119,7 @@ def _make_layer(forward, name: str, rule, *shapes) -> Layer:
 
 
 def _make_conv(rank: int | None = None) -> Layer:
-    """The convolution over `rank` axes of space alone, or over as many as w has."""
+    """The layer that convolves over `rank` axes of space, or over as many as w has."""
     name = f"conv{rank}d" if rank else "conv"
     x_axes = f"... i {' '.join('uvt'[:rank])}" if rank else "..."
     w_axes = f"o j {' '.join('klm'[:rank])}" if rank else "o j ..."
@@ -138,14 +138,15 @@ def _make_conv(rank: int | None = None) -> Layer:
 
         ∂y[b,o,p]/∂x[b,i,u] = w[o,i,u−p]     ∂y[b,o,p]/∂w[o,i,k] = x[b,i,p+k]     ∂y[b,o,p]/∂b[o] = 1
 
-        and along more axes of space  ∂y[b,o,p,q]/∂x[b,i,u,v] = w[o,i,u−p,v−q]     ∂y[b,o,p,q]/∂w[o,i,k,l] = x[b,i,p+k,q+l]
+        With more axes of space  ∂y[b,o,p,q]/∂x[b,i,u,v] = w[o,i,u−p,v−q]     ∂y[b,o,p,q]/∂w[o,i,k,l] = x[b,i,p+k,q+l]
         ∂y[b,o,p,q]/∂b[o] = 1     ∂y[b,o,p,q,r]/∂x[b,i,u,v,t] = w[o,i,u−p,v−q,t−r]
         ∂y[b,o,p,q,r]/∂w[o,i,k,l,m] = x[b,i,p+k,q+l,r+m]     ∂y[b,o,p,q,r]/∂b[o] = 1
 
-        Entries outside w and x are 0, kernels are not reversed.  x is [..., c, *space], w [o, c/groups, *kernel]: `conv`
-        goes by the axes of w, `conv1d`, `conv2d` and `conv3d` have a fixed number.  `stride` and `dilation` are a number
-        or one for each axis; `padding` also pairs (before, after), "valid" for none and "same" for ⌈n/stride⌉ outputs of
-        n inputs.  Neither Jacobian is stored: products with them are convolutions.  Sums are in float32 or wider.
+        Entries outside w and x are 0, and kernels are not reversed.  x is [..., c, *space], w [o, c/groups, *kernel].
+        `conv` takes the number of axes of space from w; `conv1d`, `conv2d` and `conv3d` have a fixed number.  `stride` and
+        `dilation` are one number or one for each axis.  `padding` can also be pairs (before, after), "valid" for none, or
+        "same" for ⌈n/stride⌉ outputs of n inputs.  Neither Jacobian is stored: products with them are convolutions.  Sums
+        are accumulated in float32 or wider.
         """
         axes, sizes = _axes_and_sizes(name, x, w, stride, padding, dilation, groups)
         y = correlate(with_one_batch_axis(x, w.ndim - 2), w, axes, sizes, feature_group_count=groups)
@@ -156,7 +157,7 @@ def _make_conv(rank: int | None = None) -> Layer:
 
 
 def _make_conv_transpose(rank: int | None = None) -> Layer:
-    """The transposed convolution over `rank` axes of space alone, or over as many as w has."""
+    """The layer of the transposed convolution over `rank` axes of space, or over as many as w has."""
     name = f"conv_transpose{rank}d" if rank else "conv_transpose"
     x_axes = f"... i {' '.join('uvt'[:rank])}" if rank else "..."
     w_axes = f"i j {' '.join('klm'[:rank])}" if rank else "i j ..."
@@ -176,14 +177,14 @@ def _make_conv_transpose(rank: int | None = None) -> Layer:
 
         ∂y[b,o,p]/∂x[b,i,u] = w[i,o,p−u]     ∂y[b,o,p]/∂w[i,o,k] = x[b,i,p−k]     ∂y[b,o,p]/∂b[o] = 1
 
-        and along more axes of space  ∂y[b,o,p,q]/∂x[b,i,u,v] = w[i,o,p−u,q−v]     ∂y[b,o,p,q]/∂w[i,o,k,l] = x[b,i,p−k,q−l]
+        With more axes of space  ∂y[b,o,p,q]/∂x[b,i,u,v] = w[i,o,p−u,q−v]     ∂y[b,o,p,q]/∂w[i,o,k,l] = x[b,i,p−k,q−l]
         ∂y[b,o,p,q]/∂b[o] = 1     ∂y[b,o,p,q,r]/∂x[b,i,u,v,t] = w[i,o,p−u,q−v,r−t]
         ∂y[b,o,p,q,r]/∂w[i,o,k,l,m] = x[b,i,p−k,q−l,r−m]     ∂y[b,o,p,q,r]/∂b[o] = 1
 
         x is [..., c, *space], w [c, o/groups, *kernel].  As a map of x it is the transpose of the convolution with the same
-        w and configuration, so `padding` takes away from the output.  That convolution has the same output for several
-        sizes of its input; `output_padding` says by how much the largest is longer than the smallest, below the stride or
-        the dilation.
+        w and configuration, so `padding` makes the output smaller.  Inputs of several sizes give that convolution an output
+        of the size of x; `output_padding` chooses one: it is added to the smallest of them, and must be smaller than the
+        stride or the dilation.
         """
         axes, sizes = _transposed_axes_and_sizes(name, x, w, stride, padding, output_padding, dilation, groups)
         o = groups * w.shape[1]

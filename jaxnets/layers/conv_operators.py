@@ -1,8 +1,8 @@
-"""Convolutions as linear maps: of the input, and of the kernel.
+"""Convolutions as linear maps of the input and of the kernel.
 
 Along every axis of space an output p, a kernel entry k and an input n meet where stride·p + dilation·k = spread·n + low.
-`correlate` sums over the k and n that meet p.  Solved for another of the three the same equation gives the transpose by
-the input and the gradient of the kernel, so one function serves forward, backward, and transposed convolutions.
+`correlate` sums over the k and n that meet p.  Solved for another of the three, the same equation gives the transpose by
+the input and the gradient by the kernel.  So one function serves forward, backward and transposed convolutions.
 """
 
 import itertools
@@ -18,7 +18,7 @@ from ..algebra.rules import axis_names, fresh_groups, from_groups
 
 
 class ConvAxis(NamedTuple):
-    """Where output p, kernel entry k and input n meet: stride·p + dilation·k = spread·n + low."""
+    """One axis of space: output p, kernel entry k and input n meet where stride·p + dilation·k = spread·n + low."""
 
     stride: int
     dilation: int
@@ -27,26 +27,26 @@ class ConvAxis(NamedTuple):
 
     @property
     def output_and_input_swapped(self) -> "ConvAxis":
-        """With output and input in each other's place."""
+        """The axis on which output and input have changed places."""
         return ConvAxis(self.spread, -self.dilation, self.stride, -self.low)
 
     @property
     def output_and_kernel_swapped(self) -> "ConvAxis":
-        """With output and kernel in each other's place."""
+        """The axis on which output and kernel have changed places."""
         return ConvAxis(self.dilation, self.stride, self.spread, self.low)
 
     @property
     def kernel_and_input_swapped(self) -> "ConvAxis":
-        """With kernel and input in each other's place."""
+        """The axis on which kernel and input have changed places."""
         return ConvAxis(-self.stride, self.spread, self.dilation, -self.low)
 
     def input_table(self, p: int, k: int, n: int):
-        """Which input each of p outputs meets by each of k kernel entries; n, one too many, where there is none."""
+        """[p, k]: the input that each output meets through each kernel entry; n, which is out of range, if there is none."""
         place = self.stride * np.arange(p)[:, None] + self.dilation * np.arange(k) - self.low
         return np.where((place % self.spread == 0) & (place >= 0) & (place < n * self.spread), place // self.spread, n)
 
     def input_text(self, p: str, k: str) -> str:
-        """The input that p and k meet, for formulae."""
+        """The input that p and k meet, as text for formulae."""
         parts = [(self.stride, p), (self.dilation, k), (-self.low, "")]
         parts = [(c, name) for c, name in parts if c and name != "0"]
         parts.sort(key=lambda part: (part[1] == "", part[0] < 0))
@@ -60,7 +60,7 @@ ConvAxes = tuple[ConvAxis, ...]
 
 
 def correlate(x, w, space: ConvAxes, size, **options):
-    """y[b, o, p] = Σ_ik w[o, i, k] x[b, i, n] over all k and n that meet p, p < size; sums of 16-bit numbers in float32."""
+    """y[b, o, p] = Σ_ik w[o, i, k] x[b, i, n] over all k and n that meet p, for p < size; at least in float32."""
     padding = []
     for axis, p, k, n in zip(space, size, w.shape[2:], x.shape[2:], strict=True):
         low = axis.low - min(0, axis.dilation) * (k - 1) - min(0, axis.stride) * (p - 1)
@@ -81,7 +81,7 @@ def correlate(x, w, space: ConvAxes, size, **options):
 
 
 def kernel_gradient(x, u, space: ConvAxes, size, groups: int):
-    """Σ_{b,p} u[b, o, p] x[b, i, n] over all p and n that meet k, k < size: [o, i, k]."""
+    """[o, i, k]: Σ_{b,p} u[b, o, p] x[b, i, n] over all p and n that meet k, for k < size."""
     swapped = (1, 0, *range(2, x.ndim))  # examples and channels change places
     space = tuple(axis.output_and_kernel_swapped for axis in space)
     return correlate(x, u, space, size, dimension_numbers=lax.ConvDimensionNumbers(*[swapped] * 3), batch_group_count=groups)
@@ -94,7 +94,7 @@ def transposed_kernel(w, groups: int):
 
 
 def _take_tables(x, tables):
-    """x with two axes for each of its last ones, x[..., table]; 0 where the table is out of range."""
+    """x[..., table] along each of the last axes, which become two each; 0 where a table is out of range."""
     first = x.ndim - len(tables)
     for a, table in enumerate(tables):
         x = jnp.take(x, table, first + 2 * a, mode="fill", fill_value=0)
@@ -103,7 +103,7 @@ def _take_tables(x, tables):
 
 @pytree("w")
 class ConvolutionByInput(Operator):
-    """∂y[g·o, p]/∂x[g·i, n] = w[g·o, i, k] where p, k and n meet; axes are g, o, *p, i, *n.  The same for all examples."""
+    """∂y[g·o, p]/∂x[g·i, n] = w[g·o, i, k] where p, k and n meet, for every example; axes are g, o, *p, i, *n."""
 
     w: Any
     space: ConvAxes
@@ -122,7 +122,7 @@ class ConvolutionByInput(Operator):
 
     @property
     def sizes(self):
-        """Of g, of o and p, of i and n."""
+        """The sizes of g, of o and *p, and of i and *n."""
         (g,), out, inp = map(shape_of, self.axes_by_role())
         return g, out, inp
 
@@ -155,8 +155,8 @@ class ConvolutionByInput(Operator):
 class ConvolutionByKernel(Operator):
     """∂y[b, g·o, p]/∂w[g·o, i, k] = x[b, g·i, n] where p, k and n meet; axes are *b, g, *p, i, *k.
 
-    Products run one convolution: what else an array is indexed by, as o, takes the place of channels, and examples are
-    summed inside.  Only where they are told apart, in gradients example by example, patches of x are stored.
+    A product is one convolution: further axes of an array, as o, take the place of channels, and examples are summed inside.
+    Only where examples must stay separate, as in per-example gradients, patches of x are stored.
     """
 
     x: Any
@@ -177,7 +177,7 @@ class ConvolutionByKernel(Operator):
         return size_of(self.labels)
 
     def with_one_batch_axis(self):
-        """x with one axis for the leading ones."""
+        """x with its leading axes merged into one."""
         return with_one_batch_axis(self.x, len(self.space))
 
     def contract(self, x, keep):
@@ -212,14 +212,14 @@ class ConvolutionByKernel(Operator):
 
 
 def with_one_batch_axis(x, rank: int):
-    """x with one axis for all before the channels and the `rank` axes of space."""
+    """x with one axis in place of all axes before the channels and the `rank` axes of space."""
     return x.reshape(math.prod(x.shape[: -1 - rank]), *x.shape[-1 - rank :])
 
 
 def convolution_rules(y, x, w, axes: ConvAxes, groups: int, transposed=False):
-    """The rules by x, w and b; w has the channels of y first, or if `back` those of x.
+    """The rules by x, w and b.  w has the channels of y first, or with `transposed` those of x.
 
-    Where the kernel is one entry and nothing moves, places do not mix: y and x share their indices.
+    If the kernel has one entry and nothing is shifted, positions do not mix, and y and x share their indices.
     """
     rank = len(axes)
     lead, channels = x.shape[: -1 - rank], (groups, y.shape[-1 - rank] // groups, x.shape[-1 - rank] // groups)

@@ -36,7 +36,7 @@ def l2_norm(x: Float[Array, "..."], *, axis: Axis = None, keepdims: bool = False
 
     ∂y/∂x[b,i] = x/y[b,i],  0 at the zero vector
 
-    Squares are taken of x divided by its largest entry, so that they neither overflow nor vanish.
+    x is divided by its largest entry before it is squared, so that the squares neither overflow nor vanish.
     """
     axes = check_axes("l2_norm", x, axis)
     scale, squares = scale_and_squares(x, axes)
@@ -56,7 +56,7 @@ def normalize(x: Float[Array, "..."], *, axis: int | tuple[int, ...] = -1, eps: 
 
     ∂y[b,i]/∂x[b,j] = r[b]·(δ(i,j) − x̂[b,i]·x̂[b,j])  with x̂ = y and r = 1 / max(|x|, eps)
 
-    Vectors no longer than `eps`, the zero vector too, are divided by the constant `eps`: their Jacobian is δ(i,j) / eps.
+    Vectors no longer than `eps`, as the zero vector, are divided by the constant `eps`: their Jacobian is δ(i,j) / eps.
     """
     check_not_negative("normalize", "eps", eps)
     return unit_vectors(at_least_float32(x), check_axes("normalize", x, axis), eps)[0]
@@ -76,9 +76,9 @@ def cosine_similarity(
 ) -> Float[Array, "..."]:
     """Cosine of the angle  y = Σ x1 x2 / (max(|x1|, eps) max(|x2|, eps))  along `axis`.
 
-    ∂y[b]/∂x1[b,i] = s1[b,i]     ∂y[b]/∂x2[b,i] = s2[b,i],  s1 = (x2/|x2| − y x1/|x1|) / |x1|, s2 alike
+    ∂y[b]/∂x1[b,i] = s1[b,i]     ∂y[b]/∂x2[b,i] = s2[b,i],  s1 = (x2/|x2| − y x1/|x1|) / |x1|, and s2 likewise
 
-    The cosine with a zero vector is 0.  A length up to `eps` counts as the constant `eps`.
+    The cosine with a zero vector is 0.  In place of a length up to `eps` stands the constant `eps`.
     """
     if x1.shape != x2.shape:
         raise ShapeError(f"cosine_similarity: argument 'x2' has shape {x2.shape}, expected {x1.shape} as 'x1'")

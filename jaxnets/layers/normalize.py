@@ -1,4 +1,4 @@
-"""Normalisations of every example by itself: subtract a mean and divide by a spread, both over some of its axes."""
+"""Normalisations of every example by itself: it is divided by a spread, mostly after subtracting a mean."""
 
 from jaxtyping import Array, Float
 
@@ -33,7 +33,7 @@ def layer_norm(
 
     ∂y[b,i]/∂scale[i] = x̂[b,i]     ∂y[b,i]/∂bias[i] = 1
 
-    `scale` and `bias` have the sizes of `axes`, in the order of x.  Equal numbers give x̂ = 0 exactly.
+    `scale` and `bias` have the sizes of `axes`, in the order of x.  If all numbers are equal, x̂ is exactly 0.
     """
     check_not_negative("layer_norm", "eps", eps)
     axes = _sorted_axes("layer_norm", x, axes)
@@ -93,7 +93,7 @@ def group_norm(
 
     ∂y[b,gc,h,w]/∂scale[gc] = x̂[b,g,c,h,w]     ∂y[b,gc,h,w]/∂bias[gc] = 1
 
-    Example by example, x̂ = (x − μ) / √(σ² + eps) over the channels of a group and all positions; r is one over that root.
+    For every example x̂ = (x − μ) / √(σ² + eps) over the channels of a group and all positions; r is one over that root.
     """
     check_not_negative("group_norm", "eps", eps)
     parts, axes = _with_group_axis(x, groups)
@@ -108,7 +108,7 @@ def _(y, x, scale, bias, *, groups, eps):
 
 
 def _with_group_axis(x, groups):
-    """[b, groups, c / groups, *spatial], and the axes of a group."""
+    """x as [b, groups, c / groups, *spatial], and the axes of a group."""
     if isinstance(groups, bool) or not isinstance(groups, int):
         raise TypeError(f"group_norm: groups must be an integer, got {groups!r}")
     if groups < 1 or x.shape[1] % groups:
@@ -130,7 +130,7 @@ def instance_norm(
 
     ∂y[b,c,h,w]/∂scale[c] = x̂[b,c,h,w]     ∂y[b,c,h,w]/∂bias[c] = 1
 
-    x̂ = (x − μ) / √(σ² + eps), r is one over that root.  Raises ShapeError where x has no positions.
+    x̂ = (x − μ) / √(σ² + eps), r is one over that root.  Raises ShapeError if x has no spatial axes.
     """
     check_not_negative("instance_norm", "eps", eps)
     if x.ndim == 2:

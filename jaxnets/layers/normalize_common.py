@@ -1,7 +1,7 @@
-"""What the normalisations share: x̂, its scale and bias, and the rules of all.
+"""What the normalisations share: x̂, scale and bias, and the rules.
 
-One operator is the Jacobian of all.  Variances are averages of squared differences, never differences of averages, so
-they keep their digits beside a large mean and are never negative.
+One operator is the Jacobian of all of them.  A variance is the average of squared differences, never a difference of
+averages.  So it keeps its digits beside a large mean, and is never negative.
 """
 
 import math
@@ -20,7 +20,8 @@ from .row_operator import RowOperator
 class NormalizeOperator(RowOperator):
     """∂x̂[i]/∂x[j] = r·(δ(i,j) − 1/n − x̂[i] x̂[j]/count), symmetric; without 1/n where no mean is subtracted.
 
-    `hat` is [*shared, n], `inverse` (r, one over the spread) [*shared, 1]; where the spread is constant `hat` is 0.
+    `hat` is [*shared, n], and `inverse`, which is r, one over the spread, is [*shared, 1].  If the spread is a constant,
+    `hat` is 0.
     """
 
     hat: Any
@@ -51,7 +52,7 @@ class NormalizeOperator(RowOperator):
     def formula(self, show):
         *b, i, j = self.axes
         row, column = labels_of([*b, i]), labels_of([*b, j])
-        if len(row) == len(column):  # the indices in the order in which the output has them
+        if len(row) == len(column):  # show the indices in the order of the output's axes
             order = sorted(range(len(row)), key=row.__getitem__)
             row, column = (tuple(labels[k] for k in order) for labels in (row, column))
         products = "·".join(f"x̂{show([(label,) for label in labels])}" for labels in (row, column))
@@ -62,8 +63,8 @@ class NormalizeOperator(RowOperator):
 def deviations(x, axes):
     """x minus its mean over some axes: exactly 0 where x is constant, and accurate beside a large mean.
 
-    A first mean is only a shift, kept between the extremes, which its rounding may leave; the mean of what remains is
-    small, and so is its rounding.
+    The mean is subtracted twice.  The first one is rounded, so it is clipped to the range of x; the mean of what remains is
+    small, and so is its rounding error.
     """
     x = at_least_float32(x)
     if math.prod(x.shape[a] for a in axes) == 0:
@@ -74,17 +75,17 @@ def deviations(x, axes):
 
 
 def mean_square(x, axes):
-    """The average of squares over some axes, 0 for none."""
+    """The average of squares over some axes; 0 if there are no entries."""
     return jnp.sum(jnp.square(x), axes, keepdims=True) / max(1, math.prod(x.shape[a] for a in axes))
 
 
 def safe_sqrt(square):
-    """The square root, whose derivative at 0 is 0."""
+    """The square root; its derivative at 0 is 0 for autodiff."""
     return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), jnp.where(square == 0, 0, jnp.nan))
 
 
 def quotient_and_inverse(x, divisor):
-    """x / divisor and 1 / divisor, both 0 where the divisor is 0."""
+    """x / divisor and 1 / divisor; both are 0 where the divisor is 0."""
     safe = jnp.where(divisor == 0, 1, divisor)
     return jnp.where(divisor == 0, 0, x / safe), jnp.where(divisor == 0, 0, 1 / safe)
 
@@ -100,7 +101,7 @@ def standard_scores(x, axes, eps) -> tuple[Any, Any]:
 
 
 def scale_and_shift(name, y, scale, bias, axes):
-    """y · scale + bias, both of the sizes of some axes of y."""
+    """y · scale + bias, whose shapes are the sizes of some axes of y."""
     expected = tuple(y.shape[a] for a in axes)
     for what, parameter in (("scale", scale), ("bias", bias)):
         if parameter is not None and parameter.shape != expected:
@@ -122,9 +123,9 @@ def channel_axis_names(count) -> list[str]:
 def normalization_rules(
     hat, inverse, scale, axes, own, names, *, split=False, centred=True, count=None
 ) -> tuple[Rule, Rule, Rule]:
-    """The rules of y = x̂ · scale + bias, x̂ normalised over `axes`, by x, scale and bias; these have the axes `own` of y.
+    """The rules of y = x̂ · scale + bias by x, scale and bias; x̂ is normalised over `axes`.
 
-    `split`: axes 1 and 2 of x̂ are axis 1 of x and y.
+    Scale and bias have the axes `own` of y.  With `split`, axes 1 and 2 of x̂ are axis 1 of x and y.
     """
     out = list(fresh_groups(hat.shape, names))
     inp = list(out)

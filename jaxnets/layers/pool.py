@@ -18,7 +18,7 @@ __all__ = ["max_pool", "adaptive_max_pool", "global_max_pool", "avg_pool", "adap
 
 
 def _pooled_rank(layer: str, x, name: str, value) -> int:
-    """Over how many of the last axes to pool: as many as a tuple has entries, else all behind batch and channels."""
+    """The number of axes to pool over: the length of a tuple, else all axes after batch and channels."""
     rank = len(value) if isinstance(value, tuple) else x.ndim - 2
     if not 1 <= rank <= x.ndim:
         raise ShapeError(f"{layer}: argument 'x' has shape {x.shape}, expected axes of space for {name} {value}")
@@ -28,7 +28,7 @@ def _pooled_rank(layer: str, x, name: str, value) -> int:
 
 
 def _window_tables(layer: str, x, kernel_size, stride, padding, dilation, ceil_mode) -> list[np.ndarray]:
-    """The table of windows along each axis."""
+    """The table of the windows along each axis."""
     rank = _pooled_rank(layer, x, "kernel_size", kernel_size)
     kernel = check_per_axis(layer, "kernel_size", kernel_size, rank)
     strides = kernel if stride is None else check_per_axis(layer, "stride", stride, rank)
@@ -39,7 +39,7 @@ def _window_tables(layer: str, x, kernel_size, stride, padding, dilation, ceil_m
     for n, k, s, pad, d in zip(x.shape[-rank:], kernel, strides, pads, dilations, strict=True):
         room = n + 2 * pad - d * (k - 1) - 1
         count = (room + (s - 1) * bool(ceil_mode)) // s + 1
-        if count > 1 and (count - 1) * s >= n + pad:  # the last window must not lie in the padding behind
+        if count > 1 and (count - 1) * s >= n + pad:  # the last window must not start in the padding after x
             count -= 1
         if count < 1:
             raise ShapeError(
@@ -51,7 +51,7 @@ def _window_tables(layer: str, x, kernel_size, stride, padding, dilation, ceil_m
 
 
 def _adaptive_window_tables(layer: str, x, output_size) -> list[np.ndarray]:
-    """Tables for windows from ⌊p·n/m⌋ to below ⌈(p+1)·n/m⌉, p = 0 … m − 1."""
+    """The tables of windows from ⌊p·n/m⌋ to below ⌈(p+1)·n/m⌉, for p from 0 to m − 1."""
     rank = _pooled_rank(layer, x, "output_size", output_size)
     space = x.shape[-rank:]
     if isinstance(output_size, tuple):
@@ -77,12 +77,12 @@ def max_pool(
 ) -> Float[Array, "..."]:
     """Largest entry of each window  y[b, c, p] = max_k x[b, c, stride·p + dilation·k − padding],  k < kernel_size.
 
-    ∂y[b,c,p,q]/∂x[b,c,u,v] = δ(uv, k[b,c,p,q])  with k the place of the largest entry, of equal ones the first in
+    ∂y[b,c,p,q]/∂x[b,c,u,v] = δ(uv, k[b,c,p,q])  with k the index of the largest entry, of equal ones the first in
     row-major order
 
-    `kernel_size` is one number for all axes after [b, c], or a tuple for as many of the last axes; `stride` is the same
-    unless given.  Padding, at most half of the kernel, is −∞ and never selected; NaN is larger than all numbers.  With
-    `ceil_mode` a last window may reach over the end, if it starts in x or in the padding before.
+    `kernel_size` is one number for all axes after [b, c], or a tuple for as many of the last axes; by default `stride` is
+    the same.  Padding, at most half of the kernel, is −∞ and never selected; NaN is larger than all numbers.  With
+    `ceil_mode` a last window may extend past the end if it starts in x or in the padding before x.
     """
     return largest_in_windows(x, _window_tables("max_pool", x, kernel_size, stride, padding, dilation, ceil_mode))[0]
 
@@ -97,10 +97,10 @@ def _(y, x, *, kernel_size, stride, padding, dilation, ceil_mode):
 def adaptive_max_pool(x: Float[Array, "..."], *, output_size: int | tuple[int | None, ...]) -> Float[Array, "..."]:
     """Largest entry of m windows of n entries  y[b, c, p] = max of x[b, c, u],  ⌊p·n/m⌋ ≤ u < ⌈(p+1)·n/m⌉.
 
-    ∂y[b,c,p,q]/∂x[b,c,u,v] = δ(uv, k[b,c,p,q])  with k the place of the largest entry, of equal ones the first
+    ∂y[b,c,p,q]/∂x[b,c,u,v] = δ(uv, k[b,c,p,q])  with k the index of the largest entry, of equal ones the first
 
-    `output_size` m is one number for all axes after [b, c], or a tuple for as many of the last axes, None where the size
-    of x is kept.
+    `output_size` m is one number for all axes after [b, c], or a tuple for as many of the last axes, in which None keeps the
+    size of x.
     """
     return largest_in_windows(x, _adaptive_window_tables("adaptive_max_pool", x, output_size))[0]
 
@@ -115,7 +115,7 @@ def _(y, x, *, output_size):
 def global_max_pool(x: Float[Array, "b c u ..."]) -> Float[Array, "b c"]:
     """Largest entry of each channel  y[b, c] = max_u x[b, c, u]  over all axes of space.
 
-    ∂y[b,c]/∂x[b,c,u,v] = δ(uv, k[b,c])  with k the place of the largest entry, of equal ones the first
+    ∂y[b,c]/∂x[b,c,u,v] = δ(uv, k[b,c])  with k the index of the largest entry, of equal ones the first
     """
     x = _with_one_space_axis("global_max_pool", x)
     return jnp.take_along_axis(x, first_largest(x)[..., None], -1)[..., 0]
@@ -127,7 +127,7 @@ def _(y, x):
 
 
 def _with_one_space_axis(layer: str, x):
-    """[b, c, n]"""
+    """x as [b, c, n]."""
     _pooled_rank(layer, x, "all", None)
     return x.reshape(*x.shape[:2], math.prod(x.shape[2:]))
 
@@ -145,13 +145,13 @@ def avg_pool(
 ) -> Float[Array, "..."]:
     """Mean of each window  y[b, c, p] = Σ_k x[b, c, stride·p + k − padding] / n,  k < kernel_size.
 
-    ∂y[b,c,p,q]/∂x[b,c,u,v] = A[p,u]·B[q,v]  with one matrix an axis; where windows tile x, 1/n at an index of x that is
-    made of p and k
+    ∂y[b,c,p,q]/∂x[b,c,u,v] = A[p,u]·B[q,v]  with one matrix for each axis; if windows tile x there is none: an index of x
+    is a pair of p and k, and the derivative is 1/n
 
-    `kernel_size` is one number for all axes after [b, c], or a tuple for as many of the last axes; `stride` is the same
-    unless given.  Padding, at most half of the kernel, is 0; n counts it, or the entries of x alone if not
-    `count_include_pad`, or is `divisor_override`.  With `ceil_mode` a last window may reach over the end, if it starts in x
-    or in the padding before; what is beyond the padding is never counted.
+    `kernel_size` is one number for all axes after [b, c], or a tuple for as many of the last axes; by default `stride` is
+    the same.  Padding, at most half of the kernel, is 0.  n counts it; without `count_include_pad` n counts the entries of
+    x alone, and `divisor_override` replaces n.  With `ceil_mode` a last window may extend past the end if it starts in x or
+    in the padding before x; what lies beyond the padding is never counted.
     """
     tables = _window_tables("avg_pool", x, kernel_size, stride, padding, 1, ceil_mode)
     return window_means(x, tables, _divisors(x, tables, padding, count_include_pad, divisor_override))
@@ -164,7 +164,7 @@ def _(y, x, *, kernel_size, stride, padding, ceil_mode, count_include_pad, divis
 
 
 def _divisors(x, tables, padding, count_include_pad, divisor_override) -> list[np.ndarray]:
-    """For each window along each axis a divisor; their products are those of the windows."""
+    """For each axis the divisors of its windows; the divisor of a window is the product over the axes."""
     if divisor_override is not None:
         if isinstance(divisor_override, bool) or not isinstance(divisor_override, (int, float)):
             raise TypeError(f"avg_pool: divisor_override must be a number, got {divisor_override!r}")
@@ -177,7 +177,7 @@ def _divisors(x, tables, padding, count_include_pad, divisor_override) -> list[n
 
 
 def _places_counted(x, tables, pads) -> list[np.ndarray]:
-    """How many places of each window along each axis are in x or that much beside it."""
+    """For each axis how many places of each window lie in x or in the padding."""
     rows = zip(tables, x.shape[x.ndim - len(tables) :], pads, strict=True)
     return [((table >= -pad) & (table < n + pad)).sum(1).astype(float) for table, n, pad in rows]
 
@@ -186,10 +186,10 @@ def _places_counted(x, tables, pads) -> list[np.ndarray]:
 def adaptive_avg_pool(x: Float[Array, "..."], *, output_size: int | tuple[int | None, ...]) -> Float[Array, "..."]:
     """Mean of m windows of n entries  y[b, c, p] = mean of x[b, c, u],  ⌊p·n/m⌋ ≤ u < ⌈(p+1)·n/m⌉.
 
-    ∂y[b,c,p,q]/∂x[b,c,u,v] = A[p,u]·B[q,v]  with one matrix an axis; none where m divides n
+    ∂y[b,c,p,q]/∂x[b,c,u,v] = A[p,u]·B[q,v]  with one matrix for each axis; none if m divides n
 
-    `output_size` m is one number for all axes after [b, c], or a tuple for as many of the last axes, None where the size
-    of x is kept.
+    `output_size` m is one number for all axes after [b, c], or a tuple for as many of the last axes, in which None keeps the
+    size of x.
     """
     tables = _adaptive_window_tables("adaptive_avg_pool", x, output_size)
     return window_means(x, tables, _places_counted(x, tables, [0] * len(tables)))

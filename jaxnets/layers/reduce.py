@@ -1,6 +1,6 @@
-"""Modules that make one number of many along some axes.
+"""Reductions: modules that make one number of many, along some axes.
 
-All take `axis`, an axis, a tuple of them or None for all, and `keepdims`; entries where the mask `where` is False do not
+All take `keepdims` and `axis`: one axis, a tuple of axes, or None for all.  Entries where the mask `where` is False do not
 count, whatever they hold.
 """
 
@@ -28,7 +28,7 @@ def weighted_sum_rule(x, axis, keepdims, *factors, scale=1.0) -> Rule:
 
 
 def _full_mask(name, x, where):
-    """The mask in the shape of x, or None."""
+    """The mask in the shape of x; None if there is no mask."""
     if where is None:
         return None
     check_broadcasts(name, "where", where, x.shape)
@@ -36,7 +36,7 @@ def _full_mask(name, x, where):
 
 
 def _with_masked_as(name, x, where, value):
-    """x with a value of no effect where the mask is False."""
+    """x with this value where the mask is False."""
     mask = _full_mask(name, x, where)
     return x if mask is None else jnp.where(mask, x, value)
 
@@ -47,7 +47,7 @@ def sum(  # noqa: A001
 ) -> Float[Array, "..."]:
     """Sum over `axis`.
 
-    ∂y/∂x[b,i] = 1, where masked 0
+    ∂y/∂x[b,i] = 1, and 0 for entries that are masked
     """
     return jnp.sum(_with_masked_as("sum", x, where, 0), check_axes("sum", x, axis), keepdims=keepdims)
 
@@ -66,7 +66,7 @@ def mean(
 
     ∂y/∂x[b,i] = 1/n  with n the number of averaged entries;  m[b,i]/n with a mask m
 
-    Where everything is masked the mean is 0, with Jacobian 0.
+    If everything is masked the mean is 0, with Jacobian 0.
     """
     axes = check_axes("mean", x, axis)
     if where is None:
@@ -90,9 +90,9 @@ def max(  # noqa: A001
 ) -> Float[Array, "..."]:
     """Largest entry along `axis`.
 
-    ∂y/∂x[b,i] = m[b,i],  m = 1 at the largest entry, else 0.  Entries that tie share evenly.
+    ∂y/∂x[b,i] = m[b,i],  m = 1 at the largest entry, else 0.  Several largest entries share the 1 evenly.
 
-    Where everything is masked the result is −∞, with Jacobian 0.  Raises ShapeError for a maximum of nothing.
+    If everything is masked the result is −∞, with Jacobian 0.  Raises ShapeError for a maximum of nothing.
     """
     axes = check_axes("max", x, axis)
     if any(x.shape[a] == 0 for a in axes):
@@ -117,7 +117,7 @@ def logsumexp(
 
     ∂y/∂x[b,i] = p[b,i],  p = softmax(x)
 
-    Computed from the differences to the largest entry, which do not overflow.  Where everything is −∞ or masked the
+    It is computed from the differences to the largest entry, which do not overflow.  If everything is −∞ or masked the
     result is −∞, with Jacobian 0.
     """
     rows, _ = masked_rows("logsumexp", x, where, axis)
@@ -128,7 +128,7 @@ def logsumexp(
 
 
 def _exponentials(rows):
-    """The largest entry of each row, and exp(x − largest): 0 in a row of −∞ alone."""
+    """The largest entry of each row, and exp(x − largest); 0 in a row that is all −∞."""
     largest = jnp.max(rows, -1, initial=-jnp.inf)
     return largest, jnp.exp(rows - jnp.where(jnp.isfinite(largest), largest, 0)[..., None])
 

@@ -1,7 +1,8 @@
-"""Soft arg max and its logarithm, with Jacobian products that stay accurate when one probability is nearly 1.
+"""Softmax and its logarithm, with Jacobian products that stay accurate when one probability is nearly 1.
 
-Both Jacobians map the constant vector to zero (J·1 = 0).  Subtracting the entry of the most likely class from a vector
-before multiplying, and summing 1 − p over the other classes, keeps what p (g − ⟨p, g⟩) and p − p² lose.
+Both Jacobians map constant vectors to zero (J·1 = 0).  So the entry of the most likely class is subtracted from a vector
+before it is multiplied, and 1 − p is computed as the sum over the other classes.  This keeps the digits that
+p (g − ⟨p, g⟩) and p − p² lose.
 """
 
 import math
@@ -22,17 +23,17 @@ __all__ = ["softmax", "softmin", "log_softmax"]
 
 
 def most_likely_mask(p):
-    """A mask of the first largest entry along the last axis."""
+    """A mask that is True at the first largest entry along the last axis."""
     return jnp.arange(p.shape[-1]) == first_largest(p)[..., None]
 
 
 def complement(p, top):
-    """1 − p[i] = Σ_{j≠i} p[j], summed at the largest entry, where the difference would lose digits."""
+    """1 − p[i], as Σ_{j≠i} p[j] at the largest entry, where the difference would lose digits."""
     return jnp.where(top, sum_of_others(p, top), 1 - p)
 
 
 def sum_of_others(p, own):
-    """Σ_{j≠i} p[j] for the entry i of a mask."""
+    """Σ_{j≠i} p[j], where i is the entry at which a mask is True."""
     return jnp.sum(jnp.where(own, 0, p), -1, keepdims=True)
 
 
@@ -131,7 +132,7 @@ class SoftmaxRootOperator(_SoftmaxKin):
 
 
 def row_rule(operator, p, axis, *factors, scale=1.0):
-    """The rule of an operator along one or several axes, all others shared; `factors` go with the output's axes."""
+    """The rule of an operator along some axes; all other axes are shared.  `factors` have the axes of the output."""
     axes = check_axes("softmax", p, axis)
     out = list(fresh_groups(p.shape, axis_names(p.ndim)))
     inp = list(out)
@@ -145,13 +146,13 @@ def row_rule(operator, p, axis, *factors, scale=1.0):
 
 
 def _as_rows(x, axes):
-    """`[*others, n]`: the given axes merged into one, at the end."""
+    """`[*others, n]`: these axes are merged into one, which is last."""
     others = [a for a in range(x.ndim) if a not in axes]
     return x.transpose(*others, *axes).reshape(*(x.shape[a] for a in others), math.prod(x.shape[a] for a in axes))
 
 
 def masked_rows(name, x, where, axis):
-    """Rows of x with −∞ where the mask is False, and how to put rows back in place."""
+    """The rows of x with −∞ where the mask is False, and a function that gives rows the shape of x again."""
     axes = check_axes(name, x, axis)
     if where is not None:
         check_broadcasts(name, "where", where, x.shape)
@@ -168,8 +169,8 @@ def softmax(
 
     ∂y[b,i]/∂x[b,j] = p[b,i]·(δ(i,j) − p[b,j])  with p = y
 
-    Entries that are masked give 0 and have no influence, whatever they hold.  A row of −∞ alone, or one that is masked
-    completely, gives 0 with Jacobian 0.
+    Masked entries give 0 and have no influence, whatever they hold.  A row that is all −∞, or masked completely, gives 0
+    with Jacobian 0.
     """
     return _soft_arg_max("softmax", x, where, axis)
 
@@ -211,9 +212,9 @@ def log_softmax(
 
     ∂y[b,i]/∂x[b,j] = (δ(i,j) − p[b,j])  with p = exp(y)
 
-    Computed as d − log1p(Σ of exp(d) over the others), d = x − max: the value does not saturate at 0 as
-    log(softmax(x)) does, and its gradient does not vanish.  Entries where `where` is False give −∞, with Jacobian 0, and
-    have no influence.
+    It is computed as d − log1p(Σ exp(d) over the other entries) with d = x − max.  So it does not saturate at 0 as
+    log(softmax(x)) does, and its gradient does not vanish.  Entries where `where` is False give −∞ with Jacobian 0 and have
+    no influence.
     """
     rows, back = masked_rows("log_softmax", x, where, axis)
     top = most_likely_mask(rows)

@@ -1,8 +1,8 @@
-"""Windows over the last axes: the largest entry or the sum of each, and the rules of both.
+"""Windows over the last axes: the largest entry or the sum of each window, and the rules of both.
 
-A window is a product of windows along each axis of space, given by a table: its row p lists the places of window p, and
-what lies outside is padding.  So maxima and sums are taken along one axis after the other, and the Jacobian of a mean is
-a product of small matrices, one for each axis.
+A window is the product of one window along each axis of space.  A table describes the windows along an axis: its row p
+lists the places in window p, and places outside the axis are padding.  So maxima and sums are taken along one axis after the
+other, and the Jacobian of a mean is a product of small matrices, one for each axis.
 """
 
 import math
@@ -17,7 +17,7 @@ from ..algebra.selections import Selection
 
 
 def take_places(x, axis: int, places, outside):
-    """x at some places of an axis, and `outside` where they are none of it."""
+    """x at some places of an axis; the number `outside` for places out of range."""
     steps = set(np.diff(places).tolist()) or {1}
     if len(steps) > 1 or 0 in steps:
         return jnp.take(x, places, axis, mode="fill", fill_value=outside)
@@ -28,9 +28,9 @@ def take_places(x, axis: int, places, outside):
 
 
 def largest_in_windows(x, tables):
-    """The largest entry of each window and its place in x's space, row-major: the first of several, or the first NaN.
+    """The largest entry of each window, the first of several or the first NaN, and its row-major index in x's space.
 
-    The place is −1 for a window of padding alone, whose largest entry is −∞.
+    A window of padding alone has the largest entry −∞ and the index −1.
     """
     space = x.shape[x.ndim - len(tables) :]
     place = jnp.broadcast_to(jnp.arange(math.prod(space), dtype=jnp.int32).reshape(space), x.shape)
@@ -44,13 +44,13 @@ def largest_in_windows(x, tables):
 
 
 def selection_rule(x, index, rank: int):
-    """The rule of picking entries of x's last `rank` axes, those that `index` names."""
+    """The rule if y has the entries of x whose row-major indices along its last `rank` axes are `index`."""
     inp, out, lead = space_and_batch_labels(x, index, rank)
     return from_groups((*lead, *out), (*lead, *inp), Selection(index, (*lead, *out, labels_of(inp)), "k"))
 
 
 def space_and_batch_labels(x, y, rank: int):
-    """Labels of the axes of space of x, of those of y, and of the axes before, which both have."""
+    """Labels for the axes of space of x, for those of y, and for the axes before them, which both have."""
     lead = x.shape[: x.ndim - rank]
     names = [*axis_names(len(lead), "c"), *[*"uvt", *[""] * rank][:rank], *"pqr"]
     labels = fresh_groups((*x.shape, *y.shape[len(lead) :]), names)
@@ -70,7 +70,10 @@ def window_means(x, tables, divisors):
 
 
 def mean_rule(y, x, tables, divisors):
-    """One matrix an axis; none where the windows tile it, then an index of x is that of a window and one inside."""
+    """The rule of `window_means`: one matrix for each axis.
+
+    If the windows tile an axis it needs none: an index of x is then the index of a window and one inside that window.
+    """
     inp, out, lead = space_and_batch_labels(x, y, len(tables))
     inp, factors, scale = list(inp), [], 1.0
     for a, (table, divisor) in enumerate(zip(tables, divisors, strict=True)):

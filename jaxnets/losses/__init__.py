@@ -1,4 +1,4 @@
-"""Losses: `(predictions, targets)`, one loss per example, unreduced; `reduce` makes one number of them."""
+"""Losses: functions of `(predictions, targets)` that return one loss per example; `reduce` makes one number of them."""
 
 from .binary import *
 from .classification import *

@@ -1,4 +1,4 @@
-"""Losses for two classes: probabilities, logits and scores of either, entry by entry."""
+"""Losses for two classes, entry by entry: of probabilities, of logits and of scores."""
 
 import jax.numpy as jnp
 from jax import lax
@@ -20,9 +20,9 @@ def binary_cross_entropy(predictions: Float[Array, "..."], targets: Num[Array, "
 
     ∂y[b,i]/∂predictions[b,i] = h'[b,i],  h' = (p − t) / (p (1 − p))     ∂y[b,i]/∂targets[b,i] = −logit p[b,i]
 
-    p are the predictions, t the targets.  The logarithms are not cut off: y is ∞ where a probability of 0 meets a target
-    above 0, and a probability of 0 or 1 that equals its target gives 0, with derivative 1 or −1.  Hessian
-    h = t / p² + (1 − t) / (1 − p)², root √h.  Outside [0, 1] the result is NaN.  From logits, use
+    p are the predictions, t the targets.  The logarithms are not clipped: y is ∞ if the probability is 0 and the target is
+    not.  A probability of 0 or 1 that equals its target gives 0, with derivative 1 or −1.  Hessian
+    h = t / p² + (1 − t) / (1 − p)², root √h.  Outside [0, 1] the result is NaN.  For logits there is
     `binary_cross_entropy_with_logits`.
     """
     t = real_targets("binary_cross_entropy", predictions, targets)
@@ -30,7 +30,7 @@ def binary_cross_entropy(predictions: Float[Array, "..."], targets: Num[Array, "
 
 
 def _log_complement(p):
-    """log(1 − p).  XLA's log1p is off by 100 units of the last place around −0.4."""
+    """log(1 − p).  Around −0.4 the error of XLA's log1p is 100 units of the last place."""
     return jnp.where(p > 0.25, jnp.log(1 - p), jnp.log1p(-jnp.where(p > 0.25, 0, p)))
 
 
@@ -74,11 +74,11 @@ def binary_cross_entropy_with_logits(
     """Cross-entropy of logits  y[...] = w t[...] log(1 + exp(−x[...])) + (1 − t[...]) log(1 + exp(x[...])).
 
     ∂y[b,i]/∂predictions[b,i] = h'[b,i],  h' = (1 − t) σ(x) − w t σ(−x)     ∂y[b,i]/∂targets[b,i] = d[b,i],
-    d = w log(1 + exp(−x)) − log(1 + exp(x)), without w −x     ∂y[b,i]/∂pos_weight[i] = u[b,i],  u = t log(1 + exp(−x))
+    d = w log(1 + exp(−x)) − log(1 + exp(x)), or −x without w     ∂y[b,i]/∂pos_weight[i] = u[b,i],  u = t log(1 + exp(−x))
 
-    x are the predictions, t the targets in [0, 1]; w = `pos_weight`, the weight of the class t = 1, broadcasts to their
-    shape.  Also known as sigmoid cross-entropy.  No term cancels another and none overflows: at x = ±∞ the loss is 0 where
-    the target agrees, ∞ where it does not.  Hessian h = (1 − t + w t) σ(x) σ(−x), root √h.
+    x are the predictions, t the targets in [0, 1].  w = `pos_weight`, the weight of the class t = 1, broadcasts to their
+    shape.  It is also called sigmoid cross-entropy.  No terms cancel and none overflows: at x = ±∞ the loss is 0 if the
+    target agrees, else ∞.  Hessian h = (1 − t + w t) σ(x) σ(−x), root √h.
     """
     name = "binary_cross_entropy_with_logits"
     t = real_targets(name, predictions, targets)

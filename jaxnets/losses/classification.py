@@ -1,4 +1,4 @@
-"""Losses for class labels and class probabilities, one number an example."""
+"""Losses for class labels and class probabilities: one number for each example."""
 
 import operator
 
@@ -19,7 +19,7 @@ __all__ = ["nll", "cross_entropy", "multi_class_hinge"]
 
 
 def _labels_and_ignored(loss, scores, labels, ignore_index=None):
-    """The labels as int32, the number of classes where they are ignored or name no class; and where they are ignored."""
+    """The labels as int32 and where they are ignored; a label that is ignored or no class becomes the number of classes."""
     count = scores.shape[-1]
     if ignore_index is not None:
         try:
@@ -42,17 +42,17 @@ def _labels_and_ignored(loss, scores, labels, ignore_index=None):
 
 
 def _label_score(scores, labels):
-    """scores[..., label]; NaN where the label names no class."""
+    """scores[..., label]; NaN where the label is no class."""
     return jnp.take_along_axis(scores, labels[..., None], -1, mode="fill", fill_value=jnp.nan)[..., 0]
 
 
 def _label_weight(weight, labels):
-    """weight[label]; 0 where the label names no class."""
+    """weight[label]; 0 where the label is no class."""
     return jnp.take(weight, labels, mode="fill", fill_value=0)
 
 
 def _zero_where_ignored(y, scores, labels, ignored):
-    """y where a label names a class, 0 where it is ignored, else NaN."""
+    """y where the label is a class, 0 where it is ignored, else NaN."""
     return jnp.where(labels < scores.shape[-1], y, jnp.where(ignored, 0, jnp.nan))
 
 
@@ -65,7 +65,7 @@ def _negative_log_likelihood(loss, log_p, targets, weight, ignore_index):
 
 
 def _weight_rule(y, labels, weight):
-    """∂y[...]/∂weight[k] of a loss that is weight[label] times a value: that of no weight."""
+    """The rule ∂y[...]/∂weight[k] of a loss that is weight[label]·y, for this y."""
     groups = fresh_groups((*labels.shape, len(weight)), axis_names(labels.ndim + 1, "k"))
     value = jnp.where(labels < len(weight), y, 0)
     return from_groups(groups[:-1], groups[-1:], Tensor(value, groups[:-1], "u"), Selection(labels, groups, "targets"))
@@ -87,7 +87,7 @@ def nll(
     class of weight 0 may have a prediction of −∞.  Where the label is `ignore_index`, which may be out of range, y and its
     Jacobians are 0.
 
-    Labels out of range raise ValueError outside `jit` and give NaN (Jacobian 0) inside.
+    Labels out of range raise ValueError outside `jit` and give NaN with Jacobian 0 inside.
     """
     return _negative_log_likelihood("nll", predictions, targets, weight, ignore_index)
 
@@ -103,7 +103,7 @@ def _(y, predictions, targets, weight, *, ignore_index):
 
 
 def _smoothed_targets(predictions, targets, weight, ignore_index, label_smoothing):
-    """The smoothed targets t, weight·t, both [..., k], and where they count."""
+    """The smoothed targets t and weight·t, both [..., k], and where they count."""
     if is_floating(targets):
         check_same_shape("cross_entropy", predictions=predictions, targets=targets)
         if ignore_index is not None:
@@ -129,16 +129,16 @@ def cross_entropy(
 ) -> Float[Array, "..."]:
     """Cross-entropy of logits  y[...] = −Σ_k weight[k] t[..., k] log softmax(predictions)[..., k].
 
-    `targets` are integer labels [...] (t is one-hot) or probabilities [..., k]; without `weight` it is 1.
+    `targets` are integer labels [...], so that t is one-hot, or probabilities [..., k].  Without `weight` all weights are 1.
 
     ∂y[b]/∂predictions[b,k] = (p−t)[b,k],  p = softmax(predictions), for Σ_k t = 1;  computed as −Σ_i t[i] (δ(i,k) − p[k]),
-    accurate also where p is nearly t     ∂y[b]/∂targets[b,k] = −log p[b,k]
+    which is accurate even where p is nearly t     ∂y[b]/∂targets[b,k] = −log p[b,k]
 
-    `label_smoothing` s takes (1 − s) t + s / K for t, with K classes.  ∂y/∂weight[k] = −t[k] log p[k].  The Hessian is
+    `label_smoothing` s replaces t by (1 − s) t + s / K, with K classes.  ∂y/∂weight[k] = −t[k] log p[k].  The Hessian is
     Q (diag p − p pᵀ) with Q = Σ_k weight[k] t[k], its root √Q (diag √p − p √pᵀ).
 
     A class with t = 0 or weight 0 may have a logit of −∞.  Where the label is `ignore_index`, which may be out of range, y
-    and its derivatives are 0.  Labels out of range raise ValueError outside `jit`, give NaN (Jacobian 0) inside.
+    and its derivatives are 0.  Labels out of range raise ValueError outside `jit` and give NaN with Jacobian 0 inside.
     """
     log_p = log_softmax.forward(predictions)
     if label_smoothing == 0 and not is_floating(targets):
@@ -202,7 +202,7 @@ def multi_class_hinge(
     ∂y[b]/∂predictions[b,k] = h[b,k],  h[j] = weight[t] p max(0, margin − x[t] + x[j])^(p−1) / K for j ≠ t where
     margin − x[t] + x[j] > 0, else 0, also at the kink; h[t] = −Σ_{j≠t} h[j]
 
-    ∂y/∂weight[t] = y / weight[t].  Labels out of range raise ValueError outside `jit` and give NaN (Jacobian 0) inside.
+    ∂y/∂weight[t] = y / weight[t].  Labels out of range raise ValueError outside `jit` and give NaN with Jacobian 0 inside.
     """
     check_number("multi_class_hinge", "margin", margin)
     if p not in (1, 2):
@@ -215,7 +215,7 @@ def multi_class_hinge(
 
 
 def _hinge_gaps(x, labels, margin):
-    """max(0, margin − x[t] + x[j]), 0 for j = t; and where j is t."""
+    """max(0, margin − x[t] + x[j]), which is set to 0 for j = t, and where j is t."""
     own = labels[..., None] == jnp.arange(x.shape[-1])
     gap = margin - _label_score(x, labels)[..., None] + x
     return jnp.where(own | (gap <= 0), 0, gap), own

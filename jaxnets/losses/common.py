@@ -1,4 +1,4 @@
-"""What losses share: checks of their arguments, products in which 0·∞ is 0, rules."""
+"""What losses share: checks of arguments, products in which 0·∞ is 0, and rules."""
 
 import jax.numpy as jnp
 
@@ -8,7 +8,7 @@ from ..layers.checks import is_floating
 
 
 def check_same_shape(loss: str, **arrays):
-    """ShapeError where an array has another shape than the first: losses do not broadcast."""
+    """ShapeError unless all arrays have the shape of the first one: losses do not broadcast."""
     (first, known), *others = arrays.items()
     for name, array in others:
         if array.shape != known.shape:
@@ -16,38 +16,38 @@ def check_same_shape(loss: str, **arrays):
 
 
 def real_targets(loss: str, predictions, targets, like="predictions"):
-    """Targets of the shape of the predictions, integers as real numbers."""
+    """The targets as real numbers; ShapeError unless they have the shape of the predictions."""
     check_same_shape(loss, **{like: predictions, "targets": targets})
     check_not_complex(loss, targets)
     return as_real(targets, predictions)
 
 
 def check_not_complex(loss: str, targets):
-    """DTypeError for complex targets."""
+    """DTypeError if the targets are complex."""
     if jnp.issubdtype(targets.dtype, jnp.complexfloating):
         raise DTypeError(f"{loss}: argument 'targets' has dtype {targets.dtype}, expected floating or integer")
 
 
 def times_or_zero(a, b):
-    """a·b, where 0·∞ is 0: what does not count may be infinite."""
+    """a·b with 0·∞ = 0, so that b may be infinite where a weight a is 0."""
     return a * jnp.where((a == 0) & jnp.isinf(b), 0, b)
 
 
 def as_real(targets, like):
-    """Integers as real numbers: those without a sign would wrap around, small ones overflow."""
+    """Integers as real numbers; unsigned ones would wrap around below 0, and short ones would overflow."""
     return targets if is_floating(targets) else targets.astype(like.dtype)
 
 
 def rule_if_real(targets, rule: Rule) -> Rule | None:
-    """The rule for targets, None for integers."""
+    """The rule by the targets; None if these are integers."""
     return rule if is_floating(targets) else None
 
 
 def difference_rules(slope, name: str) -> tuple[Rule, Rule]:
-    """The rules of a loss of a difference, entry by entry."""
+    """The rules of a loss of the difference of two arguments, entry by entry."""
     return diagonal(slope, name), diagonal(-slope, f"−{name}")
 
 
 def gradient_rule(slope, name: str, index: str = "k") -> Rule:
-    """∂y[...]/∂x[..., k] = slope[..., k]."""
+    """The rule ∂y[...]/∂x[..., k] = slope[..., k]."""
     return einsum("...", f"...{index}", (slope, f"...{index}", name))

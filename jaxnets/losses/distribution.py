@@ -1,4 +1,4 @@
-"""Losses for distributions: the divergence of two, and the likelihood of counts and of normal numbers."""
+"""Losses for distributions: a divergence of two, and the likelihoods of counts and of normal numbers."""
 
 import math
 
@@ -20,14 +20,14 @@ def kl_divergence(
 ) -> Float[Array, "..."]:
     """Kullback-Leibler divergence of distributions  y[...] = Σ_k t[..., k] (log t[..., k] − predictions[..., k]).
 
-    `predictions` are log-probabilities; t are the targets, or exp(targets) with `log_targets`.  One number an example: the
-    sum over the last axis.
+    `predictions` are log-probabilities; t are the targets, or exp(targets) with `log_targets`.  The sum over the last axis
+    gives one number for each example.
 
     ∂y[b]/∂predictions[b,k] = −t[b,k]     ∂y[b]/∂targets[b,k] = d[b,k],  d = 1 + log t − predictions,  times t with
     `log_targets`
 
-    A class with t = 0 is left out, also where its prediction is −∞: it adds 0, and its derivatives are 0.  Where t > 0
-    meets a prediction of −∞, y is ∞.  Negative targets give NaN.
+    A class with t = 0 adds 0, even if its prediction is −∞, and its derivatives are 0.  If t > 0 and the prediction is −∞,
+    y is ∞.  Negative targets give NaN.
     """
     check_same_shape("kl_divergence", predictions=predictions, targets=targets)
     t, log_t = _targets_and_log(targets, log_targets)
@@ -35,7 +35,7 @@ def kl_divergence(
 
 
 def _targets_and_log(targets, log_targets):
-    """t and log t, which is 0 where t is 0."""
+    """t and log t; the latter is 0 where t is 0."""
     if log_targets:
         return jnp.exp(targets), jnp.where(jnp.isneginf(targets), 0, targets)
     return targets, jnp.log(jnp.where(targets == 0, 1, targets))
@@ -60,13 +60,13 @@ def poisson_nll(
 ) -> Float[Array, "..."]:
     """Negative log-likelihood of counts t  y[...] = exp(x[...]) − t[...] x[...],  x the logarithm of the expected count.
 
-    Without `log_input` x is the expected count itself, and y = x − t log(x + eps).  `full` adds Stirling's approximation of
-    log t!, t log t − t + ½ log(2πt), where t > 1.
+    Without `log_input` x is the expected count itself, and y = x − t log(x + eps).  Where t > 1, `full` adds Stirling's
+    approximation of log t!, which is t log t − t + ½ log(2πt).
 
     ∂y[b,i]/∂predictions[b,i] = h'[b,i],  h' = exp(x) − t, or 1 − t / (x + eps)     ∂y[b,i]/∂targets[b,i] = d[b,i],
-    d = −x, or −log(x + eps), with `full` plus log t + 1 / (2t) where t > 1
+    d = −x, or −log(x + eps);  with `full` plus log t + 1 / (2t) where t > 1
 
-    A count of 0 meets an expected count of 0 with loss 0.  Hessian h = exp(x), or t / (x + eps)², root √h.
+    The loss is 0 if the count and the expected count are 0.  Hessian h = exp(x), or t / (x + eps)², root √h.
     """
     eps = check_not_negative("poisson_nll", "eps", eps)
     t = real_targets("poisson_nll", predictions, targets)
@@ -118,8 +118,8 @@ def gaussian_nll(
     ∂y[b,i]/∂predictions[b,i] = e/v[b,i]     ∂y[b,i]/∂targets[b,i] = −e/v[b,i]     ∂y[b,i]/∂var[b,i] = d[b,i],
     d = ½ (v − e²) / v²
 
-    A variance up to `eps` counts as the constant `eps`, with derivative 0; a negative one gives NaN.  Hessian 1/v, root
-    1/√v.
+    In place of a variance up to `eps` stands the constant `eps`, so its derivative is 0; a negative variance gives NaN.
+    Hessian 1/v, root 1/√v.
     """
     eps = check_not_negative("gaussian_nll", "eps", eps)
     check_same_shape("gaussian_nll", predictions=predictions, targets=targets)
@@ -130,7 +130,7 @@ def gaussian_nll(
 
 
 def _variance(var, eps):
-    """The variance that counts, and where it is constant."""
+    """v, and where it is the constant eps."""
     constant = var <= eps
     return jnp.where(var < 0, jnp.nan, jnp.where(constant, eps, var)), constant
 

@@ -1,4 +1,4 @@
-"""Losses for vectors and scores that are compared with each other."""
+"""Losses that compare vectors, or scores, with each other."""
 
 import math
 
@@ -20,7 +20,7 @@ __all__ = ["cosine_embedding", "triplet", "margin_ranking"]
 
 
 def _check_signs(loss, x, targets):
-    """Targets [...], 1 or −1, for vectors [..., i]."""
+    """The targets [...] of vectors [..., i]; ValueError if a known one is neither 1 nor −1."""
     if targets.shape != x.shape[:-1]:
         raise ShapeError(
             f"{loss}: argument 'targets' has shape {targets.shape}, expected {x.shape[:-1]} for vectors of shape {x.shape}"
@@ -34,9 +34,10 @@ def _check_signs(loss, x, targets):
 
 
 def _angle(x1, x2):
-    """u1, u2, 1/|x1|, 1/|x2|, s, g:  u = x/|x|, and with c the cosine of the angle, s its sign, g = 1 − |c|.
+    """u1, u2, 1/|x1|, 1/|x2|, s and g, where u = x/|x|, s is the sign of the cosine c, and g = 1 − |c|.
 
-    g = ½|u2 − s u1|² keeps the digits that 1 − |c| loses.  A vector of 0 has u = 0, 1/|x| = 0, s = 0 and g = 1.
+    g is computed as ½|u2 − s u1|², which keeps the digits that 1 − |c| loses.  A zero vector has u = 0, 1/|x| = 0, s = 0
+    and g = 1.
     """
     (u1, r1, _), (u2, r2, _) = (unit_vectors(x, (x.ndim - 1,)) for x in (x1, x2))
     s = jnp.where(jnp.sum(u1 * u2, -1) < 0, -1, 1)
@@ -52,11 +53,11 @@ def cosine_embedding(
 
     c is the cosine of the angle between x1 and x2 along the last axis.  Targets have no Jacobian.
 
-    ∂y[b]/∂x1[b,i] = d1[b,i]     ∂y[b]/∂x2[b,i] = d2[b,i],  d1 = −t (u2 − c u1) / |x1|  with  u = x/|x|,  d2 alike;  0
+    ∂y[b]/∂x1[b,i] = d1[b,i]     ∂y[b]/∂x2[b,i] = d2[b,i],  d1 = −t (u2 − c u1) / |x1|  with  u = x/|x|,  d2 likewise;  0
     where t = −1 and c ≤ margin, also at the kink
 
-    A vector of 0 has cosine 0, with derivative 0.  Targets other than 1 and −1 raise ValueError outside `jit` and give NaN
-    inside.
+    The cosine with a zero vector is 0, with derivative 0.  Targets other than 1 and −1 raise ValueError outside `jit` and
+    give NaN inside.
     """
     check_same_shape("cosine_embedding", x1=x1, x2=x2)
     t = _check_signs("cosine_embedding", x1, targets)
@@ -83,7 +84,7 @@ def _(y, x1, x2, targets, *, margin):
 
 
 def _norm_and_gradient(d, p):
-    """The p-norm of d along the last axis, and its gradient: 0 at 0."""
+    """The p-norm of d along the last axis, and its gradient, which is 0 at d = 0."""
     size = d * jnp.sign(d)
     largest = jnp.max(size, -1, keepdims=True, initial=0)
     if p == math.inf:
@@ -100,7 +101,7 @@ def _power(x, p):
 
 
 def _excess_and_gradients(anchor, positive, negative, margin, p, eps, swap):
-    """By how much the distances fail, where the negative's is that to the positive, and three gradients of distances."""
+    """near − far + margin, where p rather than a is nearer to n, and the gradients of the three distances."""
     margin, p, eps = (check_number("triplet", *pair) for pair in (("margin", margin), ("p", p), ("eps", eps)))
     if p < 1:
         raise ValueError(f"triplet: p must be at least 1, got {p}")
@@ -131,8 +132,8 @@ def triplet(
     ∂y[b]/∂anchor[b,i] = a[b,i]     ∂y[b]/∂positive[b,i] = p[b,i]     ∂y[b]/∂negative[b,i] = n[b,i],  from the gradient
     sign(d) (|d[i]| / |d|)^(p−1) of |d|;  0 where y is 0, also at the kink
 
-    The norm of 0 has gradient 0.  Distances that tie count as not swapped.  The default of `eps` is torch's; 0 serves as
-    well.
+    The norm of 0 has gradient 0.  If the two distances are equal they are not swapped.  The default of `eps` is torch's; 0
+    works as well.
     """
     check_same_shape("triplet", anchor=anchor, positive=positive, negative=negative)
     excess, *_ = _excess_and_gradients(anchor, positive, negative, margin, p, eps, swap)
@@ -153,7 +154,7 @@ def _(y, anchor, positive, negative, *, margin, p, eps, swap):
 def margin_ranking(
     x1: Float[Array, "..."], x2: Float[Array, "..."], targets: Num[Array, "..."], *, margin: float = 0.0
 ) -> Float[Array, "..."]:
-    """Ranking loss of scores  y[...] = max(0, margin − t[...] (x1[...] − x2[...])):  with t = 1 x1 should be the larger one.
+    """Ranking loss of scores  y[...] = max(0, margin − t[...] (x1[...] − x2[...])):  if t = 1, x1 should be the larger one.
 
     ∂y[b,i]/∂x1[b,i] = −t[b,i]     ∂y[b,i]/∂x2[b,i] = t[b,i]     ∂y[b,i]/∂targets[b,i] = (x2−x1)[b,i]  where y > 0, else 0,
     also at the kink

@@ -1,4 +1,4 @@
-"""From one loss an example to one number."""
+"""From one loss per example to one number."""
 
 import jax.numpy as jnp
 
@@ -12,17 +12,17 @@ REDUCTIONS = ("mean", "sum", "none")
 
 
 def reduce(loss, reduction: str = "mean", *, weights=None, where=None):
-    """The mean or the sum of losses, or each by itself ("none"), weighted, over the entries where `where` is True.
+    """The mean or the sum of losses, or the losses themselves ("none"), weighted, over the entries where `where` is True.
 
-    The mean with weights is Σ w ℓ / Σ w.  Weights and mask broadcast to the shape of `loss`.  Entries that are masked count
-    neither in the result nor in Σ w, and have no influence, whatever they hold ("none": they are 0).  Where nothing is left,
-    or Σ w is 0, the result is 0 with derivative 0.  Float16 and bfloat16 add up in float32; the result has the dtype of
+    The mean with weights is Σ w ℓ / Σ w.  Weights and mask broadcast to the shape of `loss`.  Masked entries count neither
+    in the result nor in Σ w, and have no influence, whatever they hold; with "none" they are 0.  If no entry is left, or
+    Σ w is 0, the result is 0 with derivative 0.  Float16 and bfloat16 are summed in float32; the result has the dtype of
     `loss`.
 
-    A NaN in the derivative of the loss itself stays one: keep bad numbers out of what goes into the loss.
+    A mask cannot remove a NaN from the derivative of the loss itself: mask the arguments of the loss, too.
 
-    Raises ValueError for an unknown reduction, ShapeError where weights or mask do not fit, DTypeError where `loss` and
-    `weights` are not floating or `where` is not boolean.
+    Raises ValueError for an unknown reduction, ShapeError if weights or mask do not fit, DTypeError if `loss` or `weights`
+    are not floating or `where` is not boolean.
     """
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduce: reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
@@ -49,7 +49,7 @@ def reduce(loss, reduction: str = "mean", *, weights=None, where=None):
 
 
 def _zero_where_masked(array, where):
-    """0 where masked, before anything is multiplied: 0 times NaN is NaN."""
+    """The array with 0 where it is masked.  This comes before every product, because 0 times NaN is NaN."""
     return array if where is None else jnp.where(where, array, 0)
 
 

@@ -1,4 +1,4 @@
-"""Losses for real targets, entry by entry, of the error e = predictions − targets.  No broadcasting."""
+"""Losses for real targets: functions of the error e = predictions − targets, entry by entry, without broadcasting."""
 
 import math
 
@@ -89,8 +89,9 @@ def smooth_l1(predictions: Float[Array, "..."], targets: Float[Array, "..."], *,
 
     ∂y[b,i]/∂predictions[b,i] = s[b,i]     ∂y[b,i]/∂targets[b,i] = −s[b,i],  s = min(max(e/beta, −1), 1)
 
-    e = predictions − targets.  It is the Huber loss over delta; with beta = 0, or what the dtype takes for 0, the absolute
-    error.  Hessian 1/beta where |e| < beta, else 0, also at the kinks.  Raises ValueError for a negative or infinite beta.
+    e = predictions − targets.  It is the Huber loss divided by delta.  With beta = 0, or a beta that the dtype rounds to 0,
+    it is the absolute error.  Hessian 1/beta where |e| < beta, else 0, also at the kinks.  Raises ValueError for a negative
+    or infinite beta.
     """
     beta = check_not_negative("smooth_l1", "beta", beta)
     error = _error("smooth_l1", predictions, targets)
@@ -117,7 +118,7 @@ def _(y, predictions, targets, *, beta):
 
 @layer
 def log_cosh(predictions: Float[Array, "..."], targets: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Smooth distance  y[...] = log cosh(e[...]),  near 0 like ½e², far out like |e| − log 2;  e = predictions − targets.
+    """Smooth distance  y[...] = log cosh(e[...]),  near 0 about ½e², far out about |e| − log 2;  e = predictions − targets.
 
     ∂y[b,i]/∂predictions[b,i] = tanh e[b,i]     ∂y[b,i]/∂targets[b,i] = −tanh e[b,i]
 

@@ -91,7 +91,7 @@ def explain_plan(
     >>> [(cost.name, cost.multiplies) for cost in plan.costs if cost.chosen]
     [('reverse', 471000)]
     """
-    if getattr(function, "multiplies", False):
+    if getattr(function, "is_quantity", False):
         with recording() as products:
             jax.eval_shape(function, *args) if abstract else function(*args)
         return Contractions(function.__name__, tuple(products))
