@@ -161,12 +161,14 @@ def test_special_values(name, config, x, value, derivative, dtype):
 )
 def test_autodiff_has_the_same_slopes(name, config, x, value, derivative):
     """At kinks too: with and without our rules a network learns the same."""
-    np.testing.assert_allclose(slope_by_jax(function(name, config), np.array([x])), [derivative], rtol=1e-14, atol=1e-300)
+    np.testing.assert_allclose(
+        jax.jit(slope_by_jax, static_argnums=0)(function(name, config), np.array([x])), [derivative], rtol=1e-14, atol=1e-300
+    )
 
 
 @pytest.mark.parametrize("name", SINGLE)
 def test_nan_propagates(name):
-    assert np.isnan(function(name)(np.array([NAN]))).all()
+    assert np.isnan(jax.jit(function(name))(np.array([NAN]))).all()
 
 
 ORDINARY = [-1e4, -710, -100, -92, -88.8, -50, -30, -10, -1, -1e-30, -0.0, 0, 1e-30, 1, 10, 30, 50, 88.8, 92, 100, 710, 1e4]
@@ -194,8 +196,8 @@ def test_nothing_is_nan(name, dtype):
 ], 3, several=True))  # fmt: skip
 def test_second_derivative_at_zero(name, expected):
     """Where |x| is used, whose derivative at 0 is 0 to autodiff, it must not show."""
-    layer, x = jaxnets.LAYERS[name], jnp.float64(0.0)
-    for found in (jaxnets.hessian(layer)(x).dense(), jax.hessian(layer)(x)):
+    layer, x = jaxnets.LAYERS[name], np.float64(0.0)
+    for found in jax.jit(lambda x: (jaxnets.hessian(layer)(x).dense(), jax.hessian(layer)(x)))(x):
         np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
 
 
@@ -204,10 +206,11 @@ def test_second_derivative_at_zero(name, expected):
 def test_every_16_bit_number(name, dtype):
     """Value and slope are within one unit in the last place of the float64 ones."""
     f, info = function(name), jnp.finfo(dtype)
-    x = jax.lax.bitcast_convert_type(jnp.arange(2**16, dtype="uint16"), jnp.dtype(dtype))
-    x = x[jnp.isfinite(x) & ((x == 0) | (jnp.abs(x.astype("float32")) >= np.finfo("float32").tiny))]
-    for compute in (jax.jit(f), jax.jit(lambda x: slope(f, x))):
-        found, exact = compute(x), np.asarray(compute(x.astype("float64")))
+    x = np.arange(2**16, dtype="uint16").view(jnp.dtype(dtype))
+    size = np.abs(x.astype("float32"))
+    x = x[np.isfinite(size) & ((size == 0) | (size >= np.finfo("float32").tiny))]
+    compute = jax.jit(lambda x: (f(x), slope(f, x)))
+    for found, exact in zip(compute(x), map(np.asarray, compute(x.astype("float64"))), strict=True):
         assert found.dtype == dtype
         normal = (np.abs(exact) >= float(info.tiny)) & (np.abs(exact) <= float(info.max))
         found, exact = np.asarray(found, np.float64)[normal], exact[normal]
@@ -239,10 +242,11 @@ def test_swish_is_silu():
 def test_configuration_does_not_widen(name, config):
     x = np.linspace(-2, 2, 50, dtype="float32")
     f = function(name, config)
-    assert f(x).dtype == slope(f, x).dtype == np.float32
     plain = function(name, {key: float(value) for key, value in config.items()})
-    array_equal(f(x), plain(x))
-    array_equal(slope(f, x), slope(plain, x))
+    value, derivative, *expected = jax.jit(lambda x: (f(x), slope(f, x), plain(x), slope(plain, x)))(x)
+    assert value.dtype == derivative.dtype == np.float32
+    array_equal(value, expected[0])
+    array_equal(derivative, expected[1])
 
 
 def test_softplus_with_threshold_follows_torch():
@@ -258,7 +262,7 @@ def test_softplus_with_threshold_follows_torch():
 
 
 def blocks(layer, x, w, **config):
-    return jaxnets.dense(jaxnets.jacobian(lambda x, w: layer(x, w, **config), (0, 1))(x, w))
+    return jax.jit(lambda *args: jaxnets.dense(jaxnets.jacobian(lambda x, w: layer(x, w, **config), (0, 1))(*args)))(x, w)
 
 
 def test_prelu_at_the_kink():
@@ -278,8 +282,8 @@ def test_prelu_scales_channels(shape, w_shape, config):
     for at in np.ndindex(shape):
         if x[at] < 0:
             expected[at] = x[at] * (w[at[config.get("axis", 1)]] if len(w_shape) == 1 and w_shape != (1,) else w.reshape(()))
-    array_equal(jaxnets.prelu(x, w, **config), expected)
-    by_x, by_w = blocks(jaxnets.prelu, x, w, **config)
+    array_equal(jax.jit(lambda x, w: jaxnets.prelu(x, w, **config))(x, w), expected)
+    by_x, by_w = map(np.asarray, blocks(jaxnets.prelu, x, w, **config))
     assert by_x.shape == shape + shape and by_w.shape == shape + w_shape
     np.testing.assert_allclose(by_w.sum(tuple(range(len(shape), by_w.ndim))), np.minimum(x, 0), rtol=1e-15)
 
@@ -291,16 +295,23 @@ def test_prelu_scales_channels(shape, w_shape, config):
 def test_gated_units_against_numpy(axis):
     x = np.random.default_rng(0).normal(size=(4, 6))
     a, c = np.split(x, 2, axis)
-    np.testing.assert_allclose(jaxnets.glu(x, axis=axis), a / (1 + np.exp(-c)), rtol=1e-14)
-    np.testing.assert_allclose(jaxnets.swiglu(x, axis=axis), a / (1 + np.exp(-a)) * c, rtol=1e-14)
+    glu, swiglu = jax.jit(lambda x: (jaxnets.glu(x, axis=axis), jaxnets.swiglu(x, axis=axis)))(x)
+    np.testing.assert_allclose(glu, a / (1 + np.exp(-c)), rtol=1e-14)
+    np.testing.assert_allclose(swiglu, a / (1 + np.exp(-a)) * c, rtol=1e-14)
 
 
 @pytest.mark.parametrize("name", ["glu", "swiglu"])
 def test_gated_units_store_no_zeros(name):
     """Of 8 × 16 × 8 × 32 entries two for each of 8 × 16 outputs."""
-    j = jaxnets.jacobian(jaxnets.LAYERS[name])(jnp.ones((8, 32)))
+
+    @jax.jit
+    def compute(x):
+        j = jaxnets.jacobian(jaxnets.LAYERS[name])(x)
+        return j, j.dense()
+
+    j, dense = compute(np.ones((8, 32)))
     assert j.nbytes == 2 * 8 * 16 * 8
-    assert np.count_nonzero(j.dense()) == 2 * 8 * 16
+    assert np.count_nonzero(dense) == 2 * 8 * 16
 
 
 def test_gate_that_is_nearly_shut():
@@ -325,7 +336,7 @@ def test_gated_units_at_infinity():
 @pytest.mark.parametrize("x", [-40.0, -20.0])
 def test_slope_of_exponential_units_in_the_tail_jax39795_jax39796(name, scale, x):
     for dtype, tolerance in (("float32", 3e-7), ("float64", 6e-16)):
-        found = jaxnets.grad(jaxnets.LAYERS[name])(jnp.asarray(x, dtype))
+        found = jax.jit(jaxnets.grad(jaxnets.LAYERS[name]))(np.asarray(x, dtype))
         np.testing.assert_allclose(found, scale * np.exp(x), rtol=tolerance)
 
 
@@ -372,8 +383,9 @@ def test_relu6_at_kinks_and_on_tiny_numbers(x, value, derivative):
 
 def test_branch_of_where_that_is_nan_jax347_jax5798():
     """∞/∞ of softsign, exp(1000) of elu, 0·∞ of silu: not selected, and not in the gradient."""
-    array_equal(jax.grad(lambda x: jaxnets.softsign(x)[0])(jnp.array([1.0, INF])), [0.25, 0.0])
-    array_equal(jaxnets.grad(lambda x: jnp.sum(jaxnets.silu(x)))(jnp.array([0.0, -INF, INF])), [0.5, 0.0, 1.0])
+    array_equal(jax.jit(jax.grad(lambda x: jaxnets.softsign(x)[0]))(np.array([1.0, INF])), [0.25, 0.0])
+    by_silu = jax.jit(jaxnets.grad(lambda x: jnp.sum(jaxnets.silu(x))))(np.array([0.0, -INF, INF]))
+    array_equal(by_silu, [0.5, 0.0, 1.0])
 
 
 def test_leaky_relu_is_not_relu_stochman10():

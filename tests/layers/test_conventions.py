@@ -3,6 +3,8 @@
 An issue number in a test's name is that of a library that had, or has, the fault.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,8 +26,8 @@ def array_equal(actual, expected):
 
 
 def blocks(function, *args):
-    """The dense Jacobians by all arguments."""
-    return jaxnets.dense(jaxnets.jacobian(function, tuple(range(len(args))))(*args))
+    """The dense Jacobians by all arguments, from one program."""
+    return jax.jit(lambda *args: jaxnets.dense(jaxnets.jacobian(function, tuple(range(len(args))))(*args)))(*args)
 
 
 # --- elementwise --------------------------------------------------------------------------------------------------
@@ -70,10 +72,15 @@ EXACT = [
 @pytest.mark.parametrize("name, x, value, derivative", EXACT)
 def test_special_values(name, x, value, derivative, dtype):
     x, layer = np.array([x], dtype), jaxnets.LAYERS[name]
-    y = layer(x)
+    y, slope = map(np.asarray, value_and_slope(layer, x))
     array_equal(y, np.array([value], dtype))
     assert np.signbit(y[0]) == np.signbit(value)
-    array_equal(jaxnets.jacobian(layer)(x).diagonal(), np.array([derivative], dtype))
+    array_equal(slope, np.array([derivative], dtype))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def value_and_slope(layer, x):
+    return layer(x), jaxnets.jacobian(layer)(x).diagonal()
 
 
 @pytest.mark.parametrize("name", ["relu", "tanh", "sigmoid", "softplus", "identity"])
@@ -87,7 +94,7 @@ def test_nan_propagates(name):
 ])  # fmt: skip
 def test_maximum_selects_the_second_at_ties(x1, x2, value, by_x1):
     x1, x2 = np.array([x1]), np.array([x2])
-    y = jaxnets.maximum(x1, x2)
+    y = np.asarray(jax.jit(jaxnets.maximum)(x1, x2))
     array_equal(y, [value])
     assert np.signbit(y[0]) == np.signbit(value) or np.isnan(value)
     first, second = blocks(jaxnets.maximum, x1, x2)
@@ -101,7 +108,7 @@ def test_maximum_selects_the_second_at_ties(x1, x2, value, by_x1):
 ], ids=["burn#5373", "jax#2107", "jax#777", "jax#37821", "jax#2342 #14682"])  # fmt: skip
 def test_published_bugs_of_elementwise_layers(name, x, value, derivative):
     layer = jaxnets.LAYERS[name]
-    found, slope = jaxnets.value_and_grad(layer)(jnp.float64(x))
+    found, slope = jax.jit(jaxnets.value_and_grad(layer))(np.float64(x))
     np.testing.assert_allclose([found, slope], [value, derivative], rtol=1e-14)
 
 
@@ -111,54 +118,69 @@ def test_published_bugs_of_elementwise_layers(name, x, value, derivative):
 @pytest.mark.parametrize("dtype", swept(["float16", "bfloat16", *DTYPES], ["float32"]))
 @pytest.mark.parametrize("n", swept([1, 2, 5], [1, 2]))
 def test_fully_masked_row_of_softmax_jax21495(n, dtype):
-    x = jnp.array([[-INF] * n, [0.0] * n], dtype)
-    array_equal(jaxnets.softmax(x)[0], np.zeros(n, dtype))
-    j = jaxnets.jacobian(jaxnets.softmax)(x)
-    array_equal(j.per_example()[0], np.zeros((n, n)))
-    array_equal(j.diagonal()[0], np.zeros(n))
-    array_equal((j @ x.at[0].set(2.0))[0], np.zeros(n))
-    array_equal((x.at[0].set(2.0) @ j)[0], np.zeros(n))
+    @jax.jit
+    def compute(x, v):
+        j = jaxnets.jacobian(jaxnets.softmax)(x)
+        return jaxnets.softmax(x), j.diagonal(), j @ v, v @ j, j.per_example()
+
+    *vectors, whole = compute(np.array([[-INF] * n, [0.0] * n], dtype), np.array([[2.0] * n, [0.0] * n], dtype))
+    for found in vectors:
+        array_equal(found[0], np.zeros(n))
+    assert vectors[0].dtype == dtype
+    array_equal(whole[0], np.zeros((n, n)))
 
 
 def test_fully_masked_row_of_log_softmax_jax6811():
-    x = jnp.array([-INF, -INF])
-    array_equal(jaxnets.log_softmax(x), x)
-    j = jaxnets.jacobian(jaxnets.log_softmax)(x)
-    for value in (j.dense(), j.diagonal(), j @ jnp.ones(2), jnp.ones(2) @ j):
+    @jax.jit
+    def compute(x):
+        j = jaxnets.jacobian(jaxnets.log_softmax)(x)
+        return jaxnets.log_softmax(x), j.dense(), j.diagonal(), j @ jnp.ones(2), jnp.ones(2) @ j
+
+    x = np.array([-INF, -INF])
+    y, *derivatives = compute(x)
+    array_equal(y, x)
+    for value in derivatives:
         assert np.isfinite(value).all()
 
 
 def test_one_masked_logit():
-    x = jnp.array([-INF, 0.0])
-    array_equal(jaxnets.softmax(x), [0.0, 1.0])
-    array_equal(jaxnets.log_softmax(x), [-INF, 0.0])
-    array_equal(blocks(jaxnets.softmax, x)[0], np.zeros((2, 2)))
-    array_equal(blocks(jaxnets.log_softmax, x)[0], [[1.0, -1.0], [0.0, 0.0]])
+    for layer, value, derivative in (
+        (jaxnets.softmax, [0.0, 1.0], np.zeros((2, 2))),
+        (jaxnets.log_softmax, [-INF, 0.0], [[1.0, -1.0], [0.0, 0.0]]),
+    ):
+        y, dense = value_and_jacobian(layer, np.array([-INF, 0.0]))
+        array_equal(y, value)
+        array_equal(dense, derivative)
 
 
 @pytest.mark.parametrize("mask", [-1e9, -1e30, -3e38, -INF])
 @pytest.mark.parametrize("issue", ["jax23842", "jax17117", "jax19490", "jax16208"])
 def test_masked_rows(mask, issue):
     """A masked entry changes nothing for the others, and has no influence."""
-    x = jnp.array({"jax23842": [1, 2], "jax17117": [0, 0], "jax19490": [1e3, -1e3], "jax16208": [-5, 3]}[issue], "float32")
-    masked = jnp.append(x, jnp.float32(mask))
+    x = np.array({"jax23842": [1, 2], "jax17117": [0, 0], "jax19490": [1e3, -1e3], "jax16208": [-5, 3]}[issue], "float32")
+    masked = np.append(x, np.float32(mask))
     for layer in (jaxnets.softmax, jaxnets.log_softmax):
-        array_equal(layer(masked)[:2], layer(x))
-        found = blocks(layer, masked)[0]
-        array_equal(found[:2, :2], blocks(layer, x)[0])
+        (y, found), (alone, by_x) = value_and_jacobian(layer, masked), value_and_jacobian(layer, x)
+        array_equal(y[:2], alone)
+        array_equal(found[:2, :2], by_x)
         array_equal(found[:2, 2], [0, 0])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def value_and_jacobian(layer, x):
+    return layer(x), jaxnets.jacobian(layer)(x).dense()
 
 
 def test_mask_constant_of_float16_flax982():
     """−1e9 is −∞ in float16."""
     with np.errstate(over="ignore"):
-        x = jnp.array([[-1e9, -1e9], [-1e9, 0.0]], "float16")
-    array_equal(jaxnets.softmax(x), [[0, 0], [0, 1]])
+        x = np.array([[-1e9, -1e9], [-1e9, 0.0]], "float16")
+    array_equal(jax.jit(jaxnets.softmax)(x), [[0, 0], [0, 1]])
 
 
 def test_log_softmax_of_large_equal_logits_jax985():
     for dtype in DTYPES:
-        np.testing.assert_allclose(jaxnets.log_softmax(np.array([1e8, 1e8], dtype)), [-np.log(2)] * 2, rtol=1e-6)
+        np.testing.assert_allclose(jax.jit(jaxnets.log_softmax)(np.array([1e8, 1e8], dtype)), [-np.log(2)] * 2, rtol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -175,27 +197,35 @@ def test_tail_value_torch113708(dtype):
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_wide_rows_in_half_precision(dtype):
-    p = jaxnets.softmax(jnp.zeros(2**17, dtype))
+    @jax.jit
+    def compute(x):
+        return jaxnets.softmax(x), jaxnets.jacobian(jaxnets.softmax)(x) @ jnp.ones_like(x)
+
+    p, product = compute(np.zeros(2**17, dtype))
     assert p.dtype == dtype
     np.testing.assert_allclose(np.asarray(p, np.float64).sum(), 1, atol=0.02)
-    j = jaxnets.jacobian(jaxnets.softmax)(jnp.zeros(2**17, dtype))
-    assert np.abs(np.asarray(j @ jnp.ones(2**17, dtype), np.float64)).max() < 1e-6
+    assert np.abs(np.asarray(product, np.float64)).max() < 1e-6
 
 
 def test_wide_log_softmax_in_float16_jax40409():
-    y = jaxnets.log_softmax(jnp.zeros(2**16, "float16"))
+    y = jax.jit(jaxnets.log_softmax)(np.zeros(2**16, "float16"))
     assert y.dtype == np.float16
     np.testing.assert_allclose(np.asarray(y, np.float64), -16 * np.log(2), rtol=1e-3)
 
 
 def test_half_precision_products_do_not_overflow():
     """Sums and differences of vectors whose own entries are representable."""
-    v, x = jnp.array([6e4, -6e4], "float16"), jnp.zeros(2, "float16")
-    j = jaxnets.jacobian(jaxnets.softmax)(x)
-    np.testing.assert_allclose([j @ v, v @ j], [[3e4, -3e4]] * 2, rtol=1e-3)
-    j = jaxnets.jacobian(jaxnets.log_softmax)(x)
-    np.testing.assert_allclose(j @ v, v, rtol=1e-3)
-    np.testing.assert_allclose(jnp.abs(v) @ j, [0, 0], atol=60)  # an ulp of 6e4 is 32
+
+    @jax.jit
+    def products(x, v):
+        j, k = jaxnets.jacobian(jaxnets.softmax)(x), jaxnets.jacobian(jaxnets.log_softmax)(x)
+        return (j @ v, v @ j), k @ v, jnp.abs(v) @ k
+
+    v = np.array([6e4, -6e4], "float16")
+    by_softmax, pushed, pulled = products(np.zeros(2, "float16"), v)
+    np.testing.assert_allclose(by_softmax, [[3e4, -3e4]] * 2, rtol=1e-3)
+    np.testing.assert_allclose(pushed, v, rtol=1e-3)
+    np.testing.assert_allclose(pulled, [0, 0], atol=60)  # an ulp of 6e4 is 32
 
 
 # --- losses -------------------------------------------------------------------------------------------------------
@@ -203,8 +233,8 @@ def test_half_precision_products_do_not_overflow():
 
 @pytest.mark.parametrize("targets", [1, (0.0, 1.0, 0.0)], ids=["label", "one-hot"])
 def test_infinite_logit_where_the_target_is_zero_optax896(targets):
-    logits, targets = jnp.array([-INF, 1.0, 2.0]), np.array(targets)
-    value, gradient = jaxnets.value_and_grad(lambda x: jaxnets.cross_entropy(x, targets))(logits)
+    logits, targets = np.array([-INF, 1.0, 2.0]), np.array(targets)
+    value, gradient = jax.jit(jaxnets.value_and_grad(lambda x: jaxnets.cross_entropy(x, targets)))(logits)
     p = 1 / (1 + np.e)
     np.testing.assert_allclose(value, -np.log(p), rtol=1e-14)
     np.testing.assert_allclose(gradient, [0, p - 1, 1 - p], rtol=1e-14)
@@ -212,17 +242,23 @@ def test_infinite_logit_where_the_target_is_zero_optax896(targets):
 
 def test_jvp_with_an_infinite_logit_optax1762():
     targets = np.array([0.0, 0.25, 0.75])
-    j = jaxnets.jacobian(lambda x: jaxnets.cross_entropy(x, targets))(jnp.array([-INF, 0.0, 0.0]))
-    np.testing.assert_allclose(j @ np.array([5.0, 1.0, 0.0]), 0.25, rtol=1e-14)
+    push = jax.jit(lambda x, v: jaxnets.jacobian(lambda x: jaxnets.cross_entropy(x, targets))(x) @ v)
+    np.testing.assert_allclose(push(np.array([-INF, 0.0, 0.0]), np.array([5.0, 1.0, 0.0])), 0.25, rtol=1e-14)
 
 
 def test_probability_that_is_zero_or_one():
     logits, targets = np.array([[2.0, -1.0, 0.5]]), np.array([[0.0, 0.0, 1.0]])
-    by_logits, by_targets = blocks(jaxnets.cross_entropy, logits, targets)
-    label = jaxnets.cross_entropy(logits, np.array([2]))
-    np.testing.assert_allclose(jaxnets.cross_entropy(logits, targets), label, rtol=1e-15)
-    np.testing.assert_allclose(by_logits[0, 0], np.asarray(jaxnets.softmax(logits) - targets)[0], rtol=1e-14)
-    np.testing.assert_allclose(by_targets[0, 0], -np.asarray(jaxnets.log_softmax(logits))[0], rtol=1e-14)
+    by_logits, by_targets = map(np.asarray, blocks(jaxnets.cross_entropy, logits, targets))
+
+    @jax.jit
+    def compute(x, t):
+        losses = jaxnets.cross_entropy(x, t), jaxnets.cross_entropy(x, np.array([2]))
+        return *losses, jaxnets.softmax(x) - t, jaxnets.log_softmax(x)
+
+    hot, label, difference, log_p = map(np.asarray, compute(logits, targets))
+    np.testing.assert_allclose(hot, label, rtol=1e-15)
+    np.testing.assert_allclose(by_logits[0, 0], difference[0], rtol=1e-14)
+    np.testing.assert_allclose(by_targets[0, 0], -log_p[0], rtol=1e-14)
 
 
 def test_targets_that_are_no_distribution():
@@ -238,33 +274,40 @@ def test_targets_that_are_no_distribution():
 @pytest.mark.parametrize("label", [3, -1, 100])
 def test_label_out_of_range(loss, label):
     """ValueError outside of jit, NaN inside; forward and reverse agree (jax#5760)."""
-    x, labels = jnp.array([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]]), jnp.array([1, label])
+    x, labels = np.array([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]]), np.array([1, label])
     with pytest.raises(ValueError, match=f"{loss.__name__}.*'targets'.*{label}.*0 to 2"):
         loss(x, labels)
-    value = jax.jit(loss)(x, labels)
+
+    @jax.jit
+    def compute(x, labels):
+        j = jaxnets.jacobian(lambda x: loss(x, labels))(x)
+        return loss(x, labels), j.T.dense(), j.dense(), j @ jnp.ones((2, 3)), jnp.ones(2) @ j
+
+    value, transposed, dense, pushed, pulled = map(np.asarray, compute(x, labels))
     assert np.isfinite(value[0]) and np.isnan(value[1])
-    j = jax.jit(lambda x, labels: jaxnets.jacobian(lambda x: loss(x, labels))(x))(x, labels)
-    array_equal(j.T.dense(), np.moveaxis(np.asarray(j.dense()), 0, -1))
-    array_equal((j @ jnp.ones((2, 3)))[1], j.dense()[1].sum())
-    array_equal((jnp.ones(2) @ j)[1], j.dense()[1, 1])
+    array_equal(transposed, np.moveaxis(dense, 0, -1))
+    array_equal(pushed[1], dense[1].sum())
+    array_equal(pulled[1], dense[1, 1])
     if loss is jaxnets.nll:
-        array_equal(j.dense()[1], np.zeros((2, 3)))
+        array_equal(dense[1], np.zeros((2, 3)))
 
 
 @pytest.mark.parametrize("loss", [jaxnets.nll, jaxnets.cross_entropy])
 def test_label_that_is_a_python_number(loss):
     """Within `grad` as without."""
-    x = jnp.array([1.0, 2.0, 4.0])
-    value, gradient = jaxnets.value_and_grad(lambda x: loss(x, 1))(x)
-    array_equal(value, loss(x, 1))
-    array_equal(gradient, jaxnets.grad(lambda x: loss(x, jnp.int32(1)))(x))
+    x = np.array([1.0, 2.0, 4.0])
+    value, gradient = jaxnets.value_and_grad(lambda x: loss(x, 1))(x)  # outside of jit, where labels are checked
+    expected, by_x = jax.jit(lambda x: (loss(x, 1), jaxnets.grad(lambda x: loss(x, np.int32(1)))(x)))(x)
+    array_equal(value, expected)
+    array_equal(gradient, by_x)
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32", "int64", "uint32"])
 def test_label_dtypes(dtype):
-    x, labels = jnp.array([[1.0, 2.0, 4.0], [0.0, 3.0, 1.0]]), np.array([2, 0], dtype)
-    array_equal(jaxnets.nll(x, labels), [-4.0, 0.0])
-    array_equal(blocks(lambda x: jaxnets.nll(x, labels), x)[0][[0, 1], [0, 1]], [[0, 0, -1], [-1, 0, 0]])
+    x, labels = np.array([[1.0, 2.0, 4.0], [0.0, 3.0, 1.0]]), np.array([2, 0], dtype)
+    array_equal(jax.jit(jaxnets.nll)(x, labels), [-4.0, 0.0])
+    by_x = np.asarray(blocks(lambda x: jaxnets.nll(x, labels), x)[0])
+    array_equal(by_x[[0, 1], [0, 1]], [[0, 0, -1], [-1, 0, 0]])
 
 
 def test_nll_of_a_masked_class():
@@ -281,9 +324,9 @@ def primitives(function, *args):
 @pytest.mark.parametrize("shape", [(3, 4), (4,), (3, 2, 2)], ids=str)
 def test_nll_products_gather_and_scatter(shape):
     """The one-hot array is never made."""
-    x, batch = jnp.ones(shape), shape[: len(shape) > 1]
-    j = jaxnets.jacobian(lambda x: jaxnets.nll(x.reshape(*batch, 4), jnp.zeros(batch, int)))(x)
-    pushed, pulled = primitives(lambda v: j @ v, x), primitives(lambda u: u @ j, jnp.ones(batch))
+    x, batch = np.ones(shape), shape[: len(shape) > 1]
+    j = jaxnets.jacobian(lambda x: jaxnets.nll(x.reshape(*batch, 4), np.zeros(batch, int)))(x)
+    pushed, pulled = primitives(lambda v: j @ v, x), primitives(lambda u: u @ j, np.ones(batch))
     assert "gather" in pushed and "dot_general" not in pushed
     assert "scatter-add" in pulled and "dot_general" not in pulled
 
@@ -319,10 +362,15 @@ def test_concatenate_products_slice_and_pad(shape):
 
 
 def test_strided_slice():
-    j = jaxnets.jacobian(lambda x: x[1:6:2])(jnp.ones(7))
-    array_equal(j.dense(), np.eye(7)[1:6:2])
-    array_equal(j @ jnp.arange(7.0), [1, 3, 5])
-    array_equal(jnp.array([1.0, 2.0, 3.0]) @ j, [0, 1, 0, 2, 0, 3, 0])
+    @jax.jit
+    def compute(x, u):
+        j = jaxnets.jacobian(lambda x: x[1:6:2])(x)
+        return j.dense(), j @ x, u @ j
+
+    dense, pushed, pulled = compute(np.arange(7.0), np.array([1.0, 2.0, 3.0]))
+    array_equal(dense, np.eye(7)[1:6:2])
+    array_equal(pushed, [1, 3, 5])
+    array_equal(pulled, [0, 1, 0, 2, 0, 3, 0])
 
 
 def test_products_of_selections():
@@ -334,20 +382,26 @@ def test_products_of_selections():
         return rule(np.empty((len(index), columns)), np.empty((classes, columns)))
 
     rng = np.random.default_rng(0)
-    j, dense = selection([3, 1, 1, -1, 7, 0], 3, 4), np.zeros((6, 3, 4, 3))
+    left, right, dense = rng.normal(size=(2, 6, 3)), rng.normal(size=(4, 3, 5)), np.zeros((6, 3, 4, 3))
     for row, source in (0, 3), (1, 1), (2, 1), (5, 0):  # −1 and 7 select nothing
         dense[row, range(3), source, range(3)] = 1
-    array_equal(j.dense(), dense)
-    left, right = rng.normal(size=(2, 6, 3)), rng.normal(size=(4, 3, 5))
-    pulled = jaxnets.rules.einsum("a", "bi", (left, "abi"))(np.empty(2), np.empty((6, 3))) @ j
-    np.testing.assert_allclose(pulled.dense(), np.einsum("abi,bikj->akj", left, dense), rtol=1e-12)
-    pushed = j @ jaxnets.rules.einsum("ki", "z", (right, "kiz"))(np.empty((4, 3)), np.empty(5))
-    np.testing.assert_allclose(pushed.dense(), np.einsum("bikj,kjz->biz", dense, right), rtol=1e-12)
-    array_equal((j @ j.T).dense(), np.einsum("bikl,cjkl->bicj", dense, dense))
-    square = selection([2, 1, 1], 1, 3)
-    array_equal(square.diagonal(), [[0], [1], [0]])
-    array_equal((3 * square @ square).diagonal(), [[0], [3], [0]])
-    array_equal((square @ square).matrix(), square.matrix() @ square.matrix())
+
+    @jax.jit
+    def compute(left, right):
+        j, square = selection([3, 1, 1, -1, 7, 0], 3, 4), selection([2, 1, 1], 1, 3)
+        pulled = jaxnets.rules.einsum("a", "bi", (left, "abi"))(np.empty(2), np.empty((6, 3))) @ j
+        pushed = j @ jaxnets.rules.einsum("ki", "z", (right, "kiz"))(np.empty((4, 3)), np.empty(5))
+        products = j.dense(), pulled.dense(), pushed.dense(), (j @ j.T).dense()
+        return products, square.diagonal(), (3 * square @ square).diagonal(), (square @ square).matrix(), square.matrix()
+
+    (found, pulled, pushed, gram), diagonal, of_square, square, matrix = compute(left, right)
+    array_equal(found, dense)
+    np.testing.assert_allclose(pulled, np.einsum("abi,bikj->akj", left, dense), rtol=1e-12)
+    np.testing.assert_allclose(pushed, np.einsum("bikj,kjz->biz", dense, right), rtol=1e-12)
+    array_equal(gram, np.einsum("bikl,cjkl->bicj", dense, dense))
+    array_equal(diagonal, [[0], [1], [0]])
+    array_equal(of_square, [[0], [3], [0]])
+    array_equal(square, np.asarray(matrix) @ np.asarray(matrix))
 
 
 def test_mean_of_one_and_of_nothing():
