@@ -930,7 +930,10 @@ def handed(tree, body) -> set[str]:
     return read - ours() - plain
 
 
-RULE_FILES = tuple(f"autodiff/{name}.py" for name in ("primitives", "primitive_axes", "primitive_windows", "opaque"))
+RULE_FILES = (
+    "autodiff/opaque.py",
+    *(f"autodiff/{path.name}" for path in sorted((PACKAGE / "autodiff").glob("primitive*.py"))),
+)
 
 
 @pytest.mark.parametrize("files", [*((file,) for file in FILES), RULE_FILES], ids=lambda files: files[0])

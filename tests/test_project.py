@@ -79,6 +79,18 @@ def test_an_upward_import_is_found_wherever_it_stands():
     assert upward(PACKAGE / "report" / "page.py", "from ..course import tricks") == ["course"]
 
 
+def test_the_table_of_wings_is_in_order_and_says_what_they_say():
+    """The page on contributing has every wing below those that it may import from, and the beginning of its docstring."""
+    rows = re.findall(r"^\| `(\w+)(/|\.py)` \| (.*) \|$", (PACKAGE / "guide" / "contributing.md").read_text(), re.M)
+    floors = [floor(name) for name, _, _ in rows]
+    assert floors == sorted(floors)
+    assert {name for name, _, _ in rows} == set().union(*FLOORS) - {"__main__"}
+    for name, ending, told in rows:
+        path = PACKAGE / name / "__init__.py" if ending == "/" else PACKAGE / f"{name}.py"
+        documentation = ast.get_docstring(ast.parse(path.read_text()))
+        assert " ".join(documentation.split("\n\n")[0].split()) == told.replace("  ", " "), name
+
+
 def test_a_wing_says_what_it_is():
     wings = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert wings == {*jaxnets.WINGS, "course", "report", "guide", "cli"} - {"errors"}

@@ -2,7 +2,9 @@
 
 from importlib.resources import files
 
-PAGES = ("start", "concepts", "your_own_layer", "recipes", "performance", "accuracy", "conventions")
+PAGES = (
+    "start", "concepts", "your_own_layer", "recipes", "performance", "accuracy", "conventions", "contributing", "changes",
+)  # fmt: skip
 
 
 def page_texts() -> dict[str, str]:
