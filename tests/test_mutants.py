@@ -110,19 +110,20 @@ def test_an_altered_function_is_seen_through_whatever_keeps_values(tmp_path):
 class Pretended:
     """In place of a process: a test fails where one of some mutants is in place."""
 
-    def __init__(self, noticing: dict[str, list[Mutant]]):
+    def __init__(self, noticing: dict[str, list[Mutant]], chosen: list[Mutant]):
         self.noticing, self.runs = noticing, 0
+        self.lines = frozenset((m.target.file, line) for m in chosen for line in m.lines)
 
     def run(self, item, following, mutants, plain, record, limit):
         self.runs += 1
-        return Outcome(not set(mutants) & set(self.noticing[item]), 0.1)
+        return Outcome(not set(mutants) & set(self.noticing[item]), 0.1, self.lines)
 
 
 def test_halving_finds_all_that_a_test_notices():
     chosen = sample(0, wanted=["algebra/factors"])
     noticing = {"first": [], "second": chosen[3:4], "third": [chosen[3], chosen[7], chosen[20]]}
     crew, tests = Crew("short", None, processes=1), [Item(name) for name in noticing]
-    crew.workers = [Pretended(noticing)]
+    crew.workers = [Pretended(noticing, chosen)]
     measured = Measurement(chosen, None, say=lambda text: None)
     measured._together(crew, tests, "short")
     found = {m: v.test for m, v in measured.verdicts.items() if v.suite}
