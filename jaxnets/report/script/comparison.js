@@ -14,12 +14,12 @@ function comparison({ title, dtype, blocks, milliseconds }) {
     ...methods.map((method) => error(block.errors[method])),
     block.verdict,
   ]);
-  const heads = ["Jacobian", "structure", "stored", ...methods.map((name) => `error to ${name}`), "verdict"];
+  const names = ["Jacobian", "structure", "stored", ...methods.map((name) => `error to ${name}`), "verdict"];
   const agree = blocks.filter((block) => block.verdict.startsWith("ok")).length;
-  const notes = [note(`${agree} of ${blocks.length} Jacobians agree in ${dtype}.`)];
-  const times = Object.entries(milliseconds).map(([method, time]) => `${method} ${short(time, 2)} ms`);
-  if (times.length) notes.push(note(`One compiled call for all of them, dense: ${times.join(", ")}.`));
-  return h("div", table(title, heads.map((head) => [head]), rows), ...notes);
+  const times = Object.entries(milliseconds).map(([name, time]) => `${name} ${short(time, 2)} ms`);
+  const body = table(title, names.map((name) => [name]), rows);
+  const timed = times.length && `One call for all, dense: ${times.join(", ")}.`;
+  return h("div", body, note(`${agree} of ${blocks.length} Jacobians agree in ${dtype}.`), note(timed));
 }
 
 /** Shows the tables, or says why there are none. */
