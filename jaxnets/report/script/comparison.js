@@ -18,7 +18,7 @@ function comparison({ title, dtype, blocks, milliseconds }) {
   const agree = blocks.filter((block) => block.verdict.startsWith("ok")).length;
   const times = Object.entries(milliseconds).map(([name, time]) => `${name} ${short(time, 2)} ms`);
   const body = table(title, names.map((name) => [name]), rows);
-  const timed = times.length && `One call for all, dense: ${times.join(", ")}.`;
+  const timed = times.length && `One call for all: ${times.join(", ")}.`;
   return h("div", body, note(`${agree} of ${blocks.length} Jacobians agree in ${dtype}.`), note(timed));
 }
 
