@@ -21,7 +21,7 @@ jax.config.update("jax_enable_x64", True)
 
 
 def pytest_addoption(parser):
-    parser.addoption("--all", action="store_true", help="run every sweep in full, compiled as users do: up to 40 minutes")
+    parser.addoption("--all", action="store_true", help="run every sweep in full, compiled as users do: for releases")
 
 
 def pytest_configure(config):
