@@ -1,9 +1,11 @@
 """How the tests run: in double precision, on all cores, without chance; short by default, in full with `--all`.
 
-Nearly all of the time is XLA compiling.  So the short suite compiles without optimizations, and each worker forgets what
-it compiled before that fills its memory.  `--all` runs every sweep, and compiles as users do.
+Nearly all of the time is tracing and compiling.  So the short suite compiles without optimizations, Python seldom looks
+for garbage, and each worker forgets what it compiled before that fills its memory.  `--all` runs every sweep, and compiles
+as users do.
 """
 
+import gc
 import os
 import shutil
 from importlib.metadata import version
@@ -14,6 +16,8 @@ from hypothesis import HealthCheck, settings
 
 MEMORY = 3 << 30  # bytes that a worker may take, most of them programs that XLA compiled
 NEEDS_CHROMIUM = "needs Chromium: apt install chromium"
+# A program of a test is too small to be compiled in parts, in parallel, by workers that fill the cores already.
+IN_ONE_PART = "--xla_cpu_parallel_codegen_split_count=1"
 # The older of two kinds of kernels compiles in half of the time; versions from 0.11 on have one kind.
 FAST_KERNELS = "--xla_cpu_use_fusion_emitters=false"
 
@@ -37,15 +41,21 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "optimized: compiled as users do, in the short suite, too")
     if not config.getoption("--all"):  # for the processes that tests start, too
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-        flags = os.environ.get("XLA_FLAGS", "")
-        if version("jaxlib") < "0.11" and FAST_KERNELS not in flags:
-            os.environ["XLA_FLAGS"] = f"{flags} {FAST_KERNELS}"  # read at the first compilation
+        given = os.environ.get("XLA_FLAGS", "")  # read at the first compilation
+        flags = [IN_ONE_PART, FAST_KERNELS] if version("jaxlib") < "0.11" else [IN_ONE_PART]
+        os.environ["XLA_FLAGS"] = " ".join([given, *(flag for flag in flags if flag not in given)])
 
 
 def pytest_collection_modifyitems(config, items):
     if not config.getoption("--all"):
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("sweep")])
         items[:] = [item for item in items if not item.get_closest_marker("sweep")]
+
+
+def pytest_collection_finish():
+    """What is imported and collected by now stays: looking for garbage in it at every turn takes a tenth of the time."""
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
 
 
 def pytest_xdist_auto_num_workers(config):
