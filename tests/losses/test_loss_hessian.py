@@ -14,7 +14,7 @@ from benchmarks.oracles import ulps
 
 from ..cases import CASES
 from ..sweeps import swept
-from .test_losses import TAILS
+from .comparisons import TAILS
 
 INF, NAN = np.inf, np.nan
 DTYPES = ["float32", "float64"]

@@ -1,0 +1,207 @@
+"""Losses of classes against loops: labels and probabilities, weights, smoothing, what is ignored or out of range.
+
+An issue number is that of a library that had, or has, the fault.
+"""
+
+import jax
+import numpy as np
+import pytest
+
+import jaxnets as jn
+
+from .comparisons import INF, NAN, both, equal, gradients, near
+
+
+def loop_cross_entropy(x, targets, weight=None, ignore_index=None, label_smoothing=0.0):
+    """One example after the other, one class after the other."""
+    x = np.asarray(x, np.longdouble)
+    losses, gradients = np.zeros(len(x)), np.zeros(x.shape)
+    for b, row in enumerate(x):
+        if np.ndim(targets) == 1 and targets[b] == ignore_index:
+            continue
+        p = np.exp(row - row.max())
+        p /= p.sum()
+        for k in range(len(row)):
+            t = float(targets[b] == k) if np.ndim(targets) == 1 else targets[b, k]
+            t = (t * (1 - label_smoothing) + label_smoothing / len(row)) * (1 if weight is None else weight[k])
+            losses[b] -= t * np.log(p[k])
+            gradients[b] -= t * ((np.arange(len(row)) == k) - p).astype(float)
+    return losses, gradients
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("ignored", [None, -100, 1], ids=["all", "ignore -100", "ignore 1"])
+def test_smoothing_ignored_labels_and_class_weights_torch73205_torch69339_torch72056(smoothing, weighted, ignored):
+    rng = np.random.default_rng(1)
+    x, labels = rng.normal(size=(6, 3)), np.array([0, 1, 2, 1, 0, 2])
+    if ignored == -100:
+        labels[[0, 3]] = -100
+    weight = np.array([0.5, 2.0, 0.0]) if weighted else None
+    config = {"ignore_index": ignored, "label_smoothing": smoothing}
+
+    def loss(x):
+        return jn.cross_entropy(x, labels, weight, **config)
+
+    found, gradient = jax.jit(lambda x: (loss(x), jn.grad(lambda x: jn.reduce(loss(x), "sum"))(x)))(x)
+    losses, slopes = loop_cross_entropy(x, labels, weight, **config)
+    near(found, losses)
+    near(gradient, slopes)
+    if ignored is not None:
+        equal(np.asarray(found)[labels == ignored], 0)
+        equal(np.asarray(gradient)[labels == ignored], 0)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_class_weights_with_probabilities(smoothing):
+    rng = np.random.default_rng(2)
+    x, t, weight = rng.normal(size=(4, 3)), rng.dirichlet(np.ones(3), 4), np.array([0.5, 2.0, 1.5])
+    losses, slopes = loop_cross_entropy(x, t, weight, label_smoothing=smoothing)
+    labels = t.argmax(-1)  # a label is a probability of 1
+
+    def loss(x, t):
+        return jn.cross_entropy(x, t, weight, label_smoothing=smoothing)
+
+    @jax.jit
+    def compute(x, t):
+        return loss(x, t), jn.grad(lambda x: loss(x, t).sum())(x), loss(x, labels), loss(x, np.eye(3)[labels])
+
+    found, gradient, by_label, by_hot = compute(x, t)
+    near(found, losses)
+    near(gradient, slopes)
+    near(by_label, by_hot)
+
+
+@pytest.mark.parametrize("name", ["nll", "cross_entropy"])
+def test_ignored_examples_may_hold_anything(name):
+    loss, labels = jn.LAYERS[name], np.array([1, -1, 0])
+    x, weight = np.array([[0.5, 1.5], [NAN, INF], [1.0, 2.0]]), np.array([2.0, 3.0])
+    for more in [{}, {"label_smoothing": 0.2}] if name == "cross_entropy" else [{}]:
+        found, slopes = gradients(lambda x, w, c=more: jn.sum(loss(x, labels, w, ignore_index=-1, **c)), x, weight)
+        kept = gradients(lambda x, w, c=more: jn.sum(loss(x, labels[[0, 2]], w, **c)), x[::2], weight)
+        equal(found, kept[0])
+        equal(slopes[0], np.insert(np.asarray(kept[1][0]), 1, 0, 0))
+        equal(slopes[1], kept[1][1])
+
+
+@pytest.mark.parametrize("name", ["nll", "cross_entropy"])
+def test_every_label_ignored_torch116349(name):
+    loss, labels = jn.LAYERS[name], np.array([-100, -100])
+
+    def mean(x):
+        return jn.reduce(loss(x, labels, ignore_index=-100), where=labels != -100)
+
+    found, (slope,) = gradients(mean, np.ones((2, 3)))
+    equal(found, 0)
+    equal(slope, np.zeros((2, 3)))
+
+
+def test_torch_weighted_mean():
+    """Of weighted losses, divided by the weights of the labels that count."""
+    x, labels, weight = np.arange(8.0).reshape(4, 2) ** 0.5, np.array([0, 1, 1, -100]), np.array([0.25, 3.0])
+
+    @jax.jit
+    def mean(x, weight):
+        losses = jn.cross_entropy(x, labels, ignore_index=-100)
+        return jn.reduce(losses, weights=weight[labels], where=labels >= 0)
+
+    found = mean(x, weight)
+    losses, _ = loop_cross_entropy(x[:3], labels[:3], weight)
+    near(found, losses.sum() / weight[labels[:3]].sum())
+
+
+@pytest.mark.parametrize("name", ["nll", "cross_entropy", "multi_class_hinge"])
+def test_label_out_of_range_inside_jit(name):
+    """NaN, with Jacobian 0, also where it wraps around to a class in int32."""
+    loss, x, weight = jn.LAYERS[name], np.arange(15.0).reshape(5, 3), np.array([1.0, 2.0, 3.0])
+    for more in [{}, {"label_smoothing": 0.1}] if name == "cross_entropy" else [{}]:
+
+        @jax.jit
+        def compiled(labels, more=more):
+            blocks = jn.jacobian(lambda x, w: loss(x, labels, w, **more), (0, 1))(x, weight)
+            alone = jn.jacobian(lambda x: loss(x, labels, **more))(x)
+            return loss(x, labels, weight, **more), [j.dense() for j in (*blocks, alone)]
+
+        for label in (3, -1, 2**32, -(2**32) + 1):
+            value, blocks = compiled(np.array([1, label, 0, 2, 1]))
+            assert np.isfinite(value[0]) and np.isnan(value[1])
+            for block in blocks:
+                assert np.abs(block[0]).max() > 0
+                equal(block[1], np.zeros(block.shape[1:]))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint32", "int64", "uint64"])
+def test_label_dtypes_and_ignore_index(dtype):
+    labels = np.array([2, 0], dtype)
+
+    @jax.jit
+    def compute(x, wide_x):
+        kept = jn.nll(x, labels, ignore_index=-100), jn.nll(x, labels, ignore_index=2)
+        return *kept, jn.cross_entropy(wide_x, labels, ignore_index=0)
+
+    found = compute(np.array([[1.0, 2.0, 4.0], [0.0, 3.0, 1.0]]), np.zeros((2, 1000)))
+    equal(found[0], [-4, 0])
+    equal(found[1], [0, 0])
+    near(found[2], [np.log(1000), 0])
+
+
+def test_class_of_no_weight_may_be_impossible():
+    labels = np.array([0, 1])
+    equal(jax.jit(lambda x, w: jn.nll(x, labels, w))(np.array([[-INF, 0.0]] * 2), np.array([0.0, 2.0])), [0, 0])
+    logits, weight = np.array([[-INF, 1.0, 2.0]]), np.array([0.0, 1.0, 1.0])
+    for targets, smoothing in ((np.array([1]), 0.3), (np.array([[0.25, 0.5, 0.25]]), 0.0)):
+        found, slope = both(jn.cross_entropy, logits, targets, weight, label_smoothing=smoothing)
+        assert np.isfinite(found) and np.isfinite(slope).all() and slope[0, 0] == 0
+        assert np.isposinf(both(jn.cross_entropy, logits, targets, label_smoothing=smoothing)[0])
+    t = np.array([[0.0, 0.5, 0.5]])
+    _, (by_targets, by_weight) = gradients(lambda t, w: jn.sum(jn.cross_entropy(logits, t, w)), t, weight)
+    log_p = np.asarray(jax.jit(jn.log_softmax)(logits[0, 1:]))
+    near(by_targets[0], [0, *-log_p])
+    near(by_weight, [0, *-log_p / 2])
+
+
+@pytest.mark.parametrize("power", [1, 2])
+def test_multi_class_hinge(power):
+    """By hand; at the kink, the last class of the first example, the derivative is 0."""
+    x, labels = np.array([[1.0, 1.0, 1.5, 0.0], [3.0, 0.0, 0.0, 0.0]]), np.array([1, 2])
+    gaps = [[1, 0, 1.5, 0], [4, 1, 0, 1]]
+
+    @jax.jit
+    def compute(x):
+        plain, weighted = (jn.multi_class_hinge(x, labels, *w, p=power) for w in ([], [np.array([0.0, 2, 3, 0])]))
+        slopes = jn.grad(lambda x: jn.sum(jn.multi_class_hinge(x, labels, p=power)))(x)
+        return plain, weighted, slopes, jn.multi_class_hinge(x[1], 2, p=power, margin=-2.0)
+
+    plain, weighted, slopes, alone = compute(x)
+    right = [sum(g**power for g in row) / 4 for row in gaps]
+    near(plain, right)
+    near(weighted, np.array([2, 3]) * right)
+    expected = [power * g ** (power - 1) / 4 if g else 0 for g in gaps[0]]
+    near(slopes[0], [expected[0], -sum(expected), *expected[2:]])
+    near(alone, 1 / 4)
+
+
+def test_kl_divergence_with_zeros_optax1786_optax473_torch89558():
+    log_q, t = np.array([0.0, -700.0]), np.array([1.0, 0.0])
+    for targets, config in ((t, {}), (np.array([0.0, -INF]), {"log_targets": True})):
+        compute = jax.jit(jn.value_and_grad(lambda p, t, c=config: jn.kl_divergence(p, t, **c), (0, 1)))
+        for predictions in (log_q, np.array([0.0, -INF])):
+            found, slopes = compute(predictions, targets)
+            equal(found, 0)
+            equal(slopes, [[-1, 0], [1, 0]])
+    loss = jax.jit(jn.kl_divergence)
+    equal(loss(np.array([-INF, 0.0]), np.array([0.5, 0.5])), INF)
+    assert np.isnan(loss(log_q, np.array([1.0, -1.0])))
+
+
+def test_kl_divergence_of_equal_distributions_is_0_torch32520():
+    log_p = jax.jit(jn.log_softmax)(np.array([[1.0, 2.0, 3.0], [5.0, 5.0, 5.0]]))
+    equal(jax.jit(lambda p, q: jn.kl_divergence(p, q, log_targets=True))(log_p, log_p), [0, 0])
+
+
+def test_kl_divergence_is_what_it_says():
+    rng = np.random.default_rng(3)
+    p, q = rng.dirichlet(np.ones(5), (2, 3))
+    expected = [sum(a * np.log(a / b) for a, b in zip(*pair, strict=True)) for pair in zip(p, q, strict=True)]
+    near(jax.jit(jn.kl_divergence)(np.log(q), p), expected)
+    near(jax.jit(lambda q, p: jn.kl_divergence(q, p, log_targets=True))(np.log(q), np.log(p)), expected)
