@@ -2,7 +2,6 @@
 
 import copy
 import inspect
-import json
 import re
 from importlib.resources import files
 
@@ -12,98 +11,12 @@ import numpy as np
 import pytest
 
 import jaxnets as jn
-from jaxnets import compare
-from jaxnets.learn.presets import make_problem
-from jaxnets.report.content import describe
 from jaxnets.report.page import SCRIPTS, STYLES, page_html, script, style
-from jaxnets.report.saturation import saturation
 from jaxnets.report.training import SpiralTraining
-from jaxnets.show.formats import replace_nonfinite
 
-WIDE, NARROW = (1280, 900), (390, 844)
-SETTINGS = {"model": "linear(3)", "input": "2", "batch": 4, "dtype": "float64", "seed": 0}
-LIVE = "http://127.0.0.1:9/"  # answered by the tests, no server listens there
+from .tabs import NARROW, WIDE, choose, go_to, readout, rows_of, slide, values
+
 PANELS = ["graph", "module", "order", "comparison", "saturation", "training", "speed"]
-TABLES = [{"measured": "Measured on a cpu", "columns": ["network", "ratio"], "rows": [["`mlp`", "0.52"]]}]
-
-
-@pytest.fixture(scope="module")
-def asked():
-    return make_problem("linear(12) relu residual(tanh) linear(3) log_softmax", (2,), dtype="float64")
-
-
-@pytest.fixture(scope="module")
-def compared(asked):
-    return compare(jn.linear, asked.x, asked.params[0]["w"], asked.params[0]["b"], title="linear")
-
-
-@pytest.fixture(scope="module")
-def data(asked, compared):
-    parts = {"saturation": saturation(), "replay": SpiralTraining(asked).replay(20, 5), "benchmarks": TABLES}
-    return {**describe(asked), "comparisons": [compared.to_json()], **parts}
-
-
-@pytest.fixture
-def show(browser, data, tmp_path):
-    """Opens a page, by default on all of `data`; at the end nothing may have been asked for, and no error reported."""
-    opened, problems = [], []
-
-    def show(found=data, size=WIDE, **options):
-        window = {"width": size[0], "height": size[1]}
-        tab = browser.new_page(**{"viewport": window, "reduced_motion": "reduce", **options})
-        opened.append(tab)
-        tab.set_default_timeout(5000)
-        tab.on("pageerror", lambda error: problems.append(str(error)))
-        tab.on("console", lambda message: message.type == "error" and problems.append(message.text))
-        tab.on("request", lambda request: request.url.startswith("file://") or problems.append(request.url))
-        file = tmp_path / "page.html"
-        file.write_text(page_html(found), encoding="utf-8")
-        tab.goto(file.as_uri())
-        return tab
-
-    yield show
-    for tab in opened:
-        tab.close()
-    assert not problems
-
-
-def choose(tab, name, argument=None, view=None):
-    """Chooses the first module of a name, and what its heat map shows."""
-    tab.click(f"figure:first-child [data-module][aria-label*=': {name},']")
-    if argument:
-        tab.get_by_label(argument, exact=True).check()
-    if view:
-        tab.get_by_label(view, exact=True).check()
-
-
-def values(tab, figure):
-    """The numbers of the table below a chart, by line."""
-    rows = tab.locator(f"{figure} tbody tr").all()
-    return {row.locator("th").inner_text().strip(): row.locator("td").inner_text() for row in rows}
-
-
-def readout(tab):
-    return tab.text_content(".readout")
-
-
-def go_to(tab, row, column):
-    """Moves over the heat map with the keyboard."""
-    tab.focus(".heat")
-    for key, times in (("PageUp", 1), ("Home", 1), ("ArrowDown", row), ("ArrowRight", column)):
-        for _ in range(times):
-            tab.keyboard.press(key)
-
-
-def rows_of(table):
-    return [row.locator("th, td").all_inner_texts() for row in table.locator("tbody tr").all()]
-
-
-def wait_for_step(tab, step):
-    tab.locator("#training output", has_text=re.compile(f"^step {step},")).wait_for()
-
-
-def slide(tab, selector, value):
-    tab.locator(selector).fill(str(value))
 
 
 def test_a_page_is_one_small_file(data):
@@ -408,110 +321,3 @@ def test_print_leaves_controls_out_and_opens_all(show):
     assert all(tab.locator(f"#{panel} .body").is_visible() for panel in PANELS)
     assert contrast(tab.evaluate("getComputedStyle(document.body).backgroundColor"), "rgb(255, 255, 255)") < 1.1
     assert tab.evaluate("[...document.querySelectorAll('pre')].every((pre) => pre.scrollWidth <= pre.clientWidth)")
-
-
-class Server:
-    """Answers for the page in live mode; keeps what it was asked."""
-
-    def __init__(self, data, replay):
-        self.data, self.replay, self.asked, self.refusal, self.step = data, replay, [], None, 0
-
-    def __call__(self, route):
-        request = route.request
-        if request.method == "GET":
-            return route.fulfill(body=page_html(self.data), content_type="text/html; charset=utf-8")
-        path, body = request.url.removeprefix(LIVE), request.post_data_json
-        assert request.headers["x-token"] == "secret" and request.headers["content-type"] == "application/json"
-        self.asked.append((path, body))
-        if self.refusal == "silence":
-            return route.abort()
-        if self.refusal:
-            return route.fulfill(status=400, body=json.dumps({"error": self.refusal}))
-        self.step += body.get("steps", 0)
-        frame = {**self.replay["frames"][0], "step": self.step}
-        answers = {
-            "model": {"content": {**self.data, "title": "another"}},
-            "compare": {"comparisons": self.data["comparisons"]},
-            "train": {"frame": frame} if body.get("action") == "step" else {"replay": self.replay},
-        }
-        return route.fulfill(body=json.dumps(replace_nonfinite(answers[path], str)))
-
-
-@pytest.fixture
-def live(browser, data):
-    """A page with a server behind it."""
-    replay = {**data["replay"], "frames": data["replay"]["frames"][:1]}
-    server = Server({**data, "live": {"token": "secret", **SETTINGS}}, replay)
-    tab = browser.new_page()
-    tab.set_default_timeout(5000)
-    errors = []
-    tab.on("pageerror", lambda error: errors.append(str(error)))
-    tab.route("**/*", server)
-    tab.goto(LIVE)
-    yield tab, server
-    tab.close()
-    assert not errors
-
-
-def test_another_model_is_shown_and_compared(live):
-    tab, server = live
-    compared = server.data["comparisons"]
-    for name, text in (("model", "linear(4) tanh"), ("input", "1x2"), ("batch", "3")):
-        tab.fill(f"[name='{name}']", text)
-    tab.select_option("[name='dtype']", "float32")
-    tab.evaluate("one('#controls form').requestSubmit(); one('#controls form').requestSubmit()")  # the second is not sent
-    tab.get_by_role("heading", name="The Jacobians of another").wait_for()
-    tab.locator("#comparison:not([aria-busy]) table").wait_for()
-    settings = {"model": "linear(4) tanh", "input": "1x2", "batch": 3, "dtype": "float32", "seed": 0}
-    assert server.asked == [("model", settings), ("compare", settings)]
-
-    server.data = {**server.data, "comparisons": None}
-    server.refusal = "the time is up"
-    tab.reload()
-    tab.locator("#comparison .alert", has_text="the time is up").wait_for()
-    server.refusal, server.data = None, {**server.data, "comparisons": compared}
-    tab.get_by_role("button", name="Try again").click()
-    tab.locator("#comparison table").wait_for()
-    assert server.asked[2:] == [("compare", SETTINGS)] * 2
-
-
-@pytest.mark.parametrize(
-    "refusal, words, field",
-    [
-        ("model 'linear(': write linear(FEATURES)", "write linear(FEATURES)", "model"),
-        ("batch: expected a whole number, got 0", "a whole number", "batch"),
-        ("silence", "does not answer", "model"),
-    ],
-)
-def test_a_refused_model_leaves_the_last_one(live, refusal, words, field):
-    tab, server = live
-    before = tab.inner_text("#module"), tab.inner_text("h1")
-    server.refusal = refusal
-    tab.get_by_role("button", name="Show").click()
-    alert = tab.get_by_role("alert").filter(has_text=words)
-    alert.wait_for()
-    assert tab.locator("[aria-invalid='true']").get_attribute("name") == field
-    assert (tab.inner_text("#module"), tab.inner_text("h1")) == before
-    server.refusal = None
-    tab.get_by_role("button", name="Show").click()
-    alert.wait_for(state="hidden")
-    assert tab.locator("[aria-invalid='true']").count() == 0
-
-
-def test_a_model_is_trained_one_step_at_a_time(live):
-    tab, server = live
-    one, ten, start = (tab.locator(f"[data-live='{name}']") for name in ("1", "10", "reset"))
-    assert one.is_disabled()
-    start.click()
-    wait_for_step(tab, 0)
-    for do, steps, seen in ((one, 1, 1), (ten, 10, 11)):
-        do.click()
-        wait_for_step(tab, seen)
-        assert server.asked[-1] == ("train", {**SETTINGS, "action": "step", "steps": steps})
-    assert server.asked[0] == ("train", {**SETTINGS, "action": "reset"}) and len(server.asked) == 3
-    tab.locator("[data-do='back']").click()
-    wait_for_step(tab, 1)
-    server.refusal = "model 'linear(3)' does not fit the spiral"
-    one.click()
-    tab.locator("#training [role='alert']", has_text="does not fit the spiral").wait_for()
-    wait_for_step(tab, 1)
