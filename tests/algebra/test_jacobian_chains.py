@@ -1,0 +1,128 @@
+"""Random products and sums of maps, and reshapes whose labels are misaligned, against matrices."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import jaxnets
+from tests.autodiff.programs import r
+
+from .maps import close
+
+# Maps between a few shapes: every map of a chain takes the shape that the one before gives.  The reshapes split (24) as
+# 4·6, 2·2·6, 8·3 and 3·8: composed, their labels are misaligned.
+ARROWS = {
+    (4, 6): [jnp.sin, lambda x: x * 2.0, lambda x: x @ r6x6, jaxnets.softmax, lambda x: x - x.mean(0), lambda x: x[::-1],
+             lambda x: jnp.cumsum(x, 1), lambda x: jnp.roll(x, 1, 0), lambda x: x.reshape(24), lambda x: x.reshape(2, 2, 6),
+             lambda x: jnp.sin(x).reshape(8, 3), lambda x: x.sum(0), lambda x: x.reshape(3, 8)],
+    (2, 2, 6): [lambda x: x.transpose(1, 0, 2), lambda x: x.reshape(4, 6), lambda x: x.reshape(24), jnp.cos,
+                lambda x: x.transpose(2, 0, 1).reshape(3, 8), lambda x: x * x.sum(-1, keepdims=True)],
+    (24,): [lambda x: x.reshape(4, 6), lambda x: x.reshape(3, 8), lambda x: x.reshape(8, 3), jnp.tanh,
+            lambda x: jnp.cumsum(x), lambda x: x * x.sum(), lambda x: x.at[np.arange(24)[::-1]].get() * 2],
+    (8, 3): [lambda x: x.reshape(24), lambda x: x.T, lambda x: x.reshape(4, 6), jaxnets.log_softmax,
+             lambda x: jnp.concatenate([x[4:], jnp.sin(x[:4])])],
+    (3, 8): [lambda x: x.reshape(24), lambda x: x.T, lambda x: x.T.reshape(24), lambda x: x * jnp.sin(x),
+             lambda x: jnp.einsum("ij,ij->i", x, x)[:, None] * x],
+    (6,): [lambda x: jnp.broadcast_to(x, (4, 6)), jnp.sin, lambda x: x.reshape(2, 3).T.reshape(6), lambda x: r6x6 @ x],
+}  # fmt: skip
+r6x6 = r(6, 6) / 2
+
+
+@functools.cache
+def arrow(shape, index):
+    f = ARROWS[shape][index]
+    x, jacobian = np.random.default_rng(index).normal(size=shape), jaxnets.jacobian(f, on_opaque="allow")
+    j, dense = jax.jit(lambda x: (jacobian(x), jax.jacrev(f)(x)))(x)
+    return j, np.asarray(dense).reshape(math.prod(j.out_shape), -1)
+
+
+def chains(draw, length):
+    shape, chain = draw(st.sampled_from(sorted(ARROWS))), []
+    for _ in range(length):
+        chain.append(arrow(shape, draw(st.integers(0, len(ARROWS[shape]) - 1))))
+        shape = chain[-1][0].out_shape
+    return chain[::-1]  # the last map stands on the left of the product
+
+
+@st.composite
+def products(draw):
+    """A chain and a random way to put parentheses: at every step, which neighbours to multiply."""
+    chain = chains(draw, draw(st.integers(2, 6)))
+    return chain, [draw(st.integers(0, n - 2)) for n in range(len(chain), 1, -1)]
+
+
+@given(products())
+def test_random_chains_in_random_association(product):
+    chain, steps = product
+    expected = functools.reduce(np.matmul, [m for _, m in chain])
+
+    @jax.jit
+    def run(js):
+        for k in steps:
+            js = [*js[:k], js[k] @ js[k + 1], *js[k + 2 :]]
+        return js[0].matrix(), js[0].T.matrix(), js[0].reduced().matrix()
+
+    ours, transposed, reduced = run([j for j, _ in chain])
+    close(ours, expected)
+    close(transposed, expected.T)
+    close(reduced, expected)
+
+
+@st.composite
+def sums(draw):
+    """Several maps between equal shapes: A B + c C - D …"""
+    terms = [chains(draw, 2) for _ in range(3)]
+    first = terms[0]
+    same = [t for t in terms if (t[0][0].out_shape, t[-1][0].in_shape) == (first[0][0].out_shape, first[-1][0].in_shape)]
+    return same, [draw(st.sampled_from([1, -1, 0.5])) for _ in same]
+
+
+@given(sums())
+def test_random_sums(case):
+    terms, scales = case
+    expected = sum(c * (a[1] @ b[1]) for c, (a, b) in zip(scales, terms, strict=True))
+
+    @jax.jit
+    def run(pairs):
+        total = functools.reduce(lambda s, t: s + t, [c * (a @ b) for c, (a, b) in zip(scales, pairs, strict=True)])
+        gram = total.T @ total
+        return total.matrix(), total.reduced().matrix(), gram.matrix(), gram.diagonal()
+
+    ours, reduced, gram, diagonal = run([(a[0], b[0]) for a, b in terms])
+    close(ours, expected)
+    close(reduced, expected)
+    close(gram, expected.T @ expected)
+    close(diagonal.ravel(), np.diag(expected.T @ expected))
+
+
+MISALIGNED = {
+    "4·6 then 3·8": lambda x: jnp.sin(jnp.sin(x).reshape(24)).reshape(3, 8),
+    "batched, 4·6 then 3·8": lambda x: (x @ r6x6).reshape(24).reshape(3, 8),
+    "one axis is summed": lambda x: x.sum(1).reshape(2, 2),
+    "broadcast then merge": lambda x: jnp.broadcast_to(x[:, :, None], (4, 6, 2)).reshape(3, 16),
+    "transpose between": lambda x: x.T.reshape(24).reshape(8, 3).T.reshape(4, 6),
+    "merge with a slice": lambda x: x[:3].reshape(18).reshape(2, 9)[:, 2:5],
+    "merge with a gather": lambda x: x[np.array([0, 2, 2])].reshape(18)[4:10],
+    "merge with repeated use": lambda x: (x * x.reshape(24)[5]).reshape(3, 8),
+    "square of a reshape": lambda x: x.reshape(3, 8) @ x.reshape(8, 3),
+    "softmax over a merged axis": lambda x: jaxnets.softmax(x.reshape(24)).reshape(3, 8),
+    "softmax then misaligned": lambda x: jaxnets.softmax(x).reshape(3, 8),
+    "there and back": lambda x: jnp.cos(jnp.sin(x).reshape(24).reshape(3, 8)).reshape(24).reshape(4, 6),
+}
+
+
+@pytest.mark.parametrize("name", MISALIGNED)
+def test_misaligned_reshapes(name):
+    f, jacobian = MISALIGNED[name], jaxnets.jacobian(MISALIGNED[name], on_opaque="allow")
+    close(*jax.jit(lambda x: (jacobian(x).dense(), jax.jacrev(f)(x)))(r(4, 6)))
+
+
+def test_diagonal_across_misaligned_groups():
+    j = jaxnets.jacobian(lambda x: (2 * x).reshape(6, 4).T.reshape(4, 6), on_opaque="allow")(jnp.asarray(r(4, 6)))
+    close(j.diagonal(), np.diag(np.asarray(j.matrix())).reshape(4, 6))
