@@ -1,0 +1,169 @@
+"""Contracts on jaxprs: what they and their equations hold, and how they run."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from .contracts import only_equation, relied_on_by, traced, watching, with_custom_jvp, with_custom_vjp
+
+
+@relied_on_by(
+    "autodiff/graph.py: _opaque_outputs", "autodiff/graph.py: _jaxpr_evaluator", "autodiff/graph.py: _JaxprFunction",
+    "autodiff/graph.py: _GraphTrace.process_primitive",
+)  # fmt: skip
+def test_a_traced_function_is_a_jaxpr_with_its_constants():
+    """`jax.make_jaxpr` gives `.jaxpr` and `.consts`, and core.eval_jaxpr(jaxpr, consts, *args) runs it to a list of
+    outputs."""
+    from jax import core
+
+    constant = jnp.arange(3.0)
+    closed = traced(lambda x: (x + constant, x), np.ones(3))
+    assert len(closed.consts) in (0, 1)
+    y, x = core.eval_jaxpr(closed.jaxpr, closed.consts, jnp.ones(3))
+    assert (y.tolist(), x.tolist()) == ([1, 2, 3], [1, 1, 1])
+
+
+@relied_on_by("autodiff/graph.py: _one_way", "curvature/laplacian.py: _affine", "report/jobs.py: _value_sizes")
+def test_equations_of_a_jaxpr():
+    """A jaxpr has `eqns`, `invars` and `outvars`; an equation has `primitive`, `params`, `invars` and `outvars`, and every
+    variable an `aval` with its shape."""
+    jaxpr = traced(lambda x: lax.sin(x) + 1.0, np.ones(3)).jaxpr
+    sine, sum_ = jaxpr.eqns
+    assert [e.primitive.name for e in jaxpr.eqns] == ["sin", "add"]
+    assert sine.invars == list(jaxpr.invars)
+    assert sum_.outvars == list(jaxpr.outvars)
+    assert sum_.outvars[0].aval.shape == (3,)
+    assert isinstance(sine.params, dict)
+    assert len({*jaxpr.invars, *sine.outvars}) == 2  # variables can be told apart in a set
+
+
+@relied_on_by("curvature/laplacian.py: _affine")
+def test_a_literal_has_a_val_and_a_variable_has_none():
+    """Among the operands of an equation and the outputs of a jaxpr a literal has the attribute `val`, and a variable has
+    not."""
+    jaxpr = traced(lambda x: (x + 1.0, 2.0), 1.0).jaxpr
+    x, one = jaxpr.eqns[0].invars
+    assert (hasattr(x, "val"), one.val) == (False, 1.0)
+    assert [hasattr(y, "val") for y in jaxpr.outvars] == [False, True]
+
+
+@relied_on_by("autodiff/graph.py: _GraphTrace.process_primitive", "autodiff/graph.py: INLINED")
+def test_jit_holds_the_jaxpr_of_its_function():
+    """`jax.jit` is a primitive `jit` whose parameter `jaxpr` has `jaxpr` and `consts`."""
+    from jax import core
+
+    equation = only_equation(jax.jit(lambda x: lax.sin(x)), 1.0)
+    inner = equation.params["jaxpr"]
+    assert equation.primitive.name == "jit"
+    assert [e.primitive.name for e in inner.jaxpr.eqns] == ["sin"]
+    assert core.eval_jaxpr(inner.jaxpr, inner.consts, jnp.asarray(0.5)) == [jnp.sin(0.5)]
+
+
+@relied_on_by("autodiff/graph.py: _GraphTrace.process_primitive", "autodiff/graph.py: INLINED")
+def test_checkpoint_holds_the_jaxpr_of_its_function():
+    """`jax.checkpoint` is a primitive `remat2` whose parameter `jaxpr` core.eval_jaxpr runs, with `consts` of its own or
+    without constants."""
+    from jax import core
+
+    equation = only_equation(jax.checkpoint(lambda x: lax.sin(x)), 1.0)
+    inner = equation.params["jaxpr"]
+    assert equation.primitive.name == "remat2"
+    jaxpr, consts = (inner.jaxpr, inner.consts) if hasattr(inner, "consts") else (inner, ())
+    assert core.eval_jaxpr(jaxpr, consts, jnp.asarray(0.5)) == [jnp.sin(0.5)]
+
+
+def _body(c, x):
+    return c + lax.sin(x), c
+
+
+LOOPS = {
+    "scan": (lambda x: lax.scan(_body, x[0], x, reverse=True), {"jaxpr", "length", "reverse"}),
+    "while": (lambda x: lax.while_loop(lambda x: x[0] < 3, lambda x: x + lax.sin(x), x), {"cond_jaxpr", "body_jaxpr"}),
+    "cond": (lambda x: lax.cond(x[0] > 0, lax.sin, lax.cos, x), {"branches"}),
+}
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+@relied_on_by("autodiff/graph.py: _one_way", "autodiff/opaque.py: BoundPrimitive")
+def test_control_flow_holds_its_bodies_and_binds_again(kind):
+    """The primitive {kind} holds its bodies as jaxprs in its parameters, where jaxprs_in_params finds them, and binds again
+    with the same parameters to the same values."""
+    from jax.extend.core import jaxprs_in_params
+
+    run, keys = LOOPS[kind]
+    x = np.ones(4)
+    (equation,) = (e for e in traced(run, x).eqns if e.primitive.name == kind)
+    assert keys <= set(equation.params)
+    bodies = [getattr(inner, "jaxpr", inner) for inner in jaxprs_in_params(equation.params)]
+    assert "sin" in {e.primitive.name for inner in bodies for e in inner.eqns}
+    _, seen = watching()(run, x)
+    ((primitive, operands, params),) = (entry for entry in seen if entry[0].name == kind)
+    again = primitive.bind(*(getattr(operand, "value", operand) for operand in operands), **params)
+    assert [y.shape for y in again] == [v.aval.shape for v in equation.outvars]
+
+
+@relied_on_by("autodiff/graph.py: _one_way")
+def test_custom_vjp_in_a_jaxpr_is_named_and_holds_its_function():
+    """In a jaxpr a `jax.custom_vjp` is an equation of the primitive `custom_vjp_call`, and jaxprs_in_params finds the jaxpr
+    of its function."""
+    from jax.extend.core import jaxprs_in_params
+
+    equation = only_equation(with_custom_vjp(), 0.5, 3.0)
+    assert equation.primitive.name == "custom_vjp_call"
+    (inner,) = jaxprs_in_params(equation.params)
+    assert [e.primitive.name for e in getattr(inner, "jaxpr", inner).eqns] == ["sin", "mul"]
+
+
+@pytest.mark.parametrize("kind", ["custom_jvp_call", "custom_vjp_call"])
+@relied_on_by("autodiff/graph.py: _GraphTrace.process_primitive", "autodiff/graph.py: _JaxprFunction")
+def test_a_custom_derivative_in_a_jaxpr_comes_back_when_the_jaxpr_runs(kind):
+    """core.eval_jaxpr gives an equation of {kind} to the current trace as the function itself would, with its rules."""
+    from jax import core
+
+    values = (0.5,) if kind == "custom_jvp_call" else (0.5, 3.0)
+    closed = traced(with_custom_jvp() if kind == "custom_jvp_call" else with_custom_vjp(), *values)
+    _, seen = watching()(lambda *xs: core.eval_jaxpr(closed.jaxpr, closed.consts, *xs), *values)
+    ((primitive, _, given),) = seen
+    assert (primitive.name, len(given)) == (kind, 3 if kind == "custom_jvp_call" else 5)
+    tangents = given[1].call_wrapped(jnp.asarray(0.5), jnp.asarray(1.0)) if kind == "custom_jvp_call" else [2.0]
+    assert float(tangents[-1]) == 2
+
+
+@relied_on_by("autodiff/graph.py: _GraphTrace.process_shard_map")
+def test_shard_map_reaches_the_trace_with_its_function():
+    """`jax.shard_map` reaches process_shard_map(primitive, function, operands, …); the primitive binds again with the
+    function in the parameter `subfuns` and the other parameters as they are, to a tree of outputs that has `map` and can
+    be iterated."""
+    _, seen = watching()(_sharded(lambda x: (lax.sin(x), x)), np.ones(4))
+    ((primitive, operands, (function, params)),) = seen
+    assert (primitive.name, primitive.multiple_results, len(operands)) == ("shard_map", True, 1)
+    closed = traced(lambda x: list(primitive.bind(x, subfuns=(function,), **params)), np.ones(4))
+    assert [e.primitive.name for e in closed.jaxpr.eqns] == ["shard_map"]
+    tree = primitive.bind(jnp.ones(4), subfuns=(function,), **params)
+    assert [float(y[0]) for y in tree] == [float(jnp.sin(1.0)), 1]
+    names = iter("ab")
+    assert list(tree.map(lambda _: next(names))) == ["a", "b"]
+
+
+@relied_on_by("autodiff/graph.py: _one_way", "autodiff/graph.py: _JaxprFunction")
+def test_shard_map_in_a_jaxpr_holds_its_function():
+    """In a jaxpr a `jax.shard_map` is an equation of the primitive `shard_map`, in whose parameters jaxprs_in_params finds
+    the jaxpr of its function, and core.eval_jaxpr runs it."""
+    from jax import core
+    from jax.extend.core import jaxprs_in_params
+
+    closed = traced(_sharded(lax.sin), np.ones(4))
+    (equation,) = closed.jaxpr.eqns
+    (inner,) = jaxprs_in_params(equation.params)
+    assert [e.primitive.name for e in getattr(inner, "jaxpr", inner).eqns] == ["sin"]
+    (y,) = core.eval_jaxpr(closed.jaxpr, closed.consts, jnp.ones(4))
+    np.testing.assert_allclose(y, np.sin(np.ones(4)), rtol=1e-6)
+
+
+def _sharded(function):
+    from jax.sharding import AxisType, PartitionSpec
+
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
+    return jax.shard_map(function, mesh=mesh, in_specs=PartitionSpec("d"), out_specs=PartitionSpec("d"))
