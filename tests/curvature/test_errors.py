@@ -1,0 +1,109 @@
+"""Errors of curvature name the quantity, the argument and what was given."""
+
+import functools
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxnets as jn
+
+from .nets import Draws, layer, no_root
+
+r = Draws(5)
+X = r(2, 3)
+
+
+@jax.custom_vjp
+def own_backward(x):
+    return jnp.sin(x)
+
+
+own_backward.defvjp(lambda x: (jnp.sin(x), x), lambda x, g: (jnp.cos(x) * g,))
+
+W, IDS = np.ones((2, 3)), np.array([0, 1])
+
+
+def losses(w, x):
+    return jn.cross_entropy(layer(w, x), IDS)
+
+
+def scalar(w, x):
+    return jnp.sum(losses(w, x))
+
+
+def pair_of(w, x):
+    return losses(w, x), losses(w, x)
+
+
+def fisher_of(loss, *targets, **options):
+    return lambda: jn.fisher(layer, loss, **options)(W, X, *targets)
+
+
+def gauss_newton(loss=jn.cross_entropy, target=IDS, f=layer, **options):
+    return jn.ggn(f, loss, **options)(W, X, target)
+
+
+ERRORS = [
+    *[(lambda q=q: q(scalar)(W, X), jn.ShapeError, f"{name}: the loss must return one array whose first axis are examples")
+      for name, q in [
+          ("per_example_grads", jn.per_example_grads), ("per_example_grad_norms", jn.per_example_grad_norms),
+          ("clip_per_example", lambda loss: jn.clip_per_example(loss, 1.0)), ("gradient_variance", jn.gradient_variance),
+          ("gradient_noise_scale", jn.gradient_noise_scale),
+      ]],
+    (lambda: jn.per_example_grad_norms(pair_of)(W, X), jn.ShapeError, r"per_example_grad_norms: the loss.*\(2,\), \(2,\)"),
+    (lambda: jn.per_example_grads(losses, limit=50)(W, X), jn.JacobianTooLarge, r"\[2, 2, 3\] needs 96 B"),
+    (lambda: jn.per_example_grads(lambda params, x: x[:, 0])({}, X), jn.ShapeError, "per_example_grads: params has no"),
+    *[(lambda n=n: jn.clip_per_example(losses, n), ValueError, f"clip_per_example: max_norm.*{n}")
+      for n in (0, -1.0, math.nan)],
+    *[(lambda q=q: q(lambda w, x: jnp.sum(layer(w, x), 1))(W, X[:1]), ValueError, f"{q.__name__}: .*two examples, got 1")
+      for q in (jn.gradient_variance, jn.gradient_noise_scale)],
+    (lambda: jn.ntk(layer, "sum"), ValueError, r"ntk: outputs must be one of.*'sum'"),
+    *[(lambda n=n: jn.ntk(layer, block_size=n), ValueError, f"ntk: block_size.*{n}") for n in (0, -2, 2.5)],
+    *[(lambda i=i: jn.ntk(layer, i)(W, X), jn.ShapeError, rf"ntk: outputs {re.escape(str(i))} is no index.*\(2,\)")
+      for i in (2, -3, (0, 0), ())],
+    (lambda: jn.ntk(scalar)(W, X), jn.ShapeError, "ntk: f must return one array"),
+    (lambda: jn.ntk(pair_of)(W, X), jn.ShapeError, "ntk: f must return one array"),
+    (lambda: jn.ntk(layer, limit=100)(W, X), jn.JacobianTooLarge, r"\[2, 2, 2, 2\].*128 B"),
+    (lambda: jn.ntk(layer, block_size=1, limit=100)(W, X), jn.JacobianTooLarge, r"the kernel.*\[2, 2, 2, 2\].*limit="),
+    (lambda: jn.ntk_vector_product(layer)(W, np.ones(2), X), jn.ShapeError, r"ntk_vector_product: v.*\(2,\).*\(2, 2\)"),
+    *[(lambda q=q: q(layer, jn.nll, scale=0.0)(W, X, IDS), ValueError, f"{q.__name__}: scale must be positive, got 0.0")
+      for q in (jn.ggn, jn.ggn_diagonal, jn.fisher, jn.kfac_factors)],
+    (lambda: gauss_newton("cross_entropy"), TypeError, "ggn: loss must be callable, got str"),
+    (lambda: jn.ggn_vector_product(layer, None)(W, W, X), TypeError, "ggn_vector_product: loss must be callable, got N"),
+    (lambda: gauss_newton(f=pair_of), TypeError, r"ggn: f returns .*loss must be such a tree"),
+    (lambda: jn.ggn(lambda w, x: {"a": layer(w, x)}, {"b": jn.huber})(W, X, {"a": IDS}), TypeError, "ggn: f returns .*'a'"),
+    (lambda: gauss_newton() @ {"w": W}, jn.ShapeError, r"expected a vector.*'w'"),
+    (lambda: gauss_newton() @ np.ones(6), jn.ShapeError, r"expected a vector.*\(6,\)"),
+    (lambda: gauss_newton().solve(np.ones(6), 1.0), jn.ShapeError, r"expected a vector.*\(6,\)"),
+    *[(lambda d=d: gauss_newton().solve(W, d), ValueError, f"damping must be positive.*{d}") for d in (0.0, -1)],
+    (lambda: gauss_newton().logdet(), ValueError, "damping must be positive.*0.0"),
+    (lambda: gauss_newton().matrix(limit=200), jn.JacobianTooLarge, r"the matrix.*\[6, 6\].*288 B.*200 B"),
+    (lambda: jn.fisher(layer, jn.nll, kind="exact"), ValueError, "fisher: kind must be 'true' or 'empirical', got 'exact'"),
+    (fisher_of(jn.huber, W), TypeError, "fisher: 'huber' is no negative log-likelihood"),
+    (fisher_of(lambda y, t: jn.squared_error(y, t), W[:, :2]), TypeError, "fisher: '<lambda>'"),
+    (fisher_of(jn.cross_entropy, IDS, np.ones(2)), TypeError, "fisher: 'cross_entropy' .*without weights"),
+    (fisher_of(functools.partial(jn.poisson_nll, log_input=False), W[:, :2]), TypeError, "fisher: 'poisson_nll'"),
+    (lambda: jn.kfac_factors(layer, jn.nll, sharing="none"), ValueError, "kfac_factors: sharing.*'none'"),
+    (lambda: jn.kfac_factors(layer, jn.nll, curvature="hessian"), ValueError, "kfac_factors: curvature.*'hessian'"),
+    (lambda: jn.kfac_factors(layer, no_root)(W, X, W[:, :2]), TypeError, "kfac_factors: no root"),
+    (lambda: jn.Kronecker(W, W, (4, 9)).matrix("rows"), ValueError, "matrix: order.*'rows'"),
+    (lambda: jn.hessian_diagonal(losses)(W, X), jn.ShapeError, "scalar"),
+    (lambda: jn.laplacian(jn.softmax, limit=10)(X), jn.JacobianTooLarge, "the limit is 10 B"),
+    (lambda: jn.laplacian(own_backward)(X), TypeError, "custom_vjp"),
+    (lambda: jn.divergence(lambda x: x[:, :2])(X), jn.ShapeError, r"divergence: f must take.*\(2, 3\).*\(2, 2\)"),
+    (lambda: jn.divergence(lambda x: (x, x))(X), jn.ShapeError, "divergence: f must take"),
+    (lambda: jn.divergence(jnp.sin)(jnp.array(1.0)), jn.ShapeError, "divergence: f must take"),
+    (lambda: jn.jacobian_norm(jn.tanh, "nuclear"), ValueError, "jacobian_norm: kind.*'nuclear'"),
+    (lambda: jn.logdet(lambda x: x[:, :2])(X), jn.ShapeError, r"logdet: the Jacobian must be square.*\(2, 3\).*\(2, 2\)"),
+    (lambda: jn.logdet(lambda x: (x, x))(X), jn.ShapeError, "logdet: the Jacobian must be square"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("call, error, message", ERRORS, ids=[message.split(":")[0] for *_, message in ERRORS])
+def test_errors_name_the_argument(call, error, message):
+    with pytest.raises(error, match=f"(?s){message}"):
+        jax.eval_shape(call)

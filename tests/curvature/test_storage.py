@@ -1,0 +1,102 @@
+"""What curvature stores and multiplies: no gradient of an example, no Jacobian of the outputs, nothing quadratic."""
+
+import math
+
+import jax
+import jax.extend
+import jax.numpy as jnp
+import numpy as np
+
+import jaxnets as jn
+
+from .nets import Draws, layer, mlp, same
+
+r = Draws(5)
+
+
+def largest(function, *args, branches=True):
+    """The number of entries of the largest array that a function makes."""
+
+    def sizes(jaxpr):
+        for equation in jaxpr.eqns:
+            yield from (math.prod(y.aval.shape) for y in equation.outvars)
+            if branches or equation.primitive.name != "cond":
+                for inner in jax.extend.core.jaxprs_in_params(equation.params):
+                    yield from sizes(inner)
+
+    return max(sizes(jax.make_jaxpr(function)(*args).jaxpr))
+
+
+def abstract(*shape):
+    return jax.ShapeDtypeStruct(shape, jnp.float64)
+
+
+def test_no_gradient_of_an_example_is_stored():
+    params, x = [(abstract(64, 32), abstract(64)), (abstract(10, 64), abstract(10))], abstract(50, 32)
+
+    def losses(params, x):
+        return jn.cross_entropy(mlp(params, x), jnp.zeros(50, int))
+
+    for quantity in (jn.per_example_grad_norms(losses), jn.gradient_variance(losses), jn.clip_per_example(losses, 1.0),
+                     jn.gradient_noise_scale(losses)):  # fmt: skip
+        assert largest(quantity, params, x) <= 50 * 64  # the values of the widest layer
+
+
+def test_no_jacobian_of_the_outputs_is_stored():
+    """1000 outputs of 3 examples by 9,000 parameters would be 27 million entries."""
+    params, x = [(abstract(8, 4), abstract(8)), (abstract(1000, 8), abstract(1000))], abstract(3, 4)
+    assert largest(jn.ntk(mlp, "trace"), params, x) <= 9000
+    assert largest(jn.ntk(mlp, "diagonal"), params, x) <= 9000
+    assert largest(jn.ntk(mlp), params, x) <= 3000**2  # the kernel
+    assert largest(jn.ntk(mlp, block_size=1), params, x) <= 3000**2
+    squared, entropy = jn.ggn_diagonal(mlp, jn.squared_error), jn.ggn_diagonal(mlp, jn.cross_entropy)
+    assert largest(squared, params, x, np.zeros((3, 1000))) <= 9000
+    assert largest(entropy, params, x, np.zeros(3, int)) <= 3 * 1000**2  # roots of the Hessians
+
+
+def test_fewer_outputs_than_parameters_are_solved_among_themselves():
+    def both(w, x, target):
+        matrix = jn.ggn(layer, jn.squared_error)(w, x, target)
+        return matrix.solve(w, 1.0), matrix.logdet(1.0)
+
+    assert largest(both, abstract(2, 500), abstract(3, 500), np.zeros((3, 2))) <= 3000  # the matrix has 1000² entries
+    w, x = r(2, 3), r(3, 3)  # of equal number: no damping is needed
+    found = jax.jit(lambda w: jn.ggn(layer, jn.squared_error)(w, x, x[:, :2]).logdet())(w)
+    same(found, np.linalg.slogdet(2 * np.kron(np.eye(2), x.T @ x))[1])
+
+
+def test_structure_of_functions_of_the_input():
+    """No n×n array by entries; of rank one only in the branch that a zero needs."""
+    x = abstract(2, 10**4)
+
+    def chain(x):
+        return jn.tanh(x * jnp.sin(x)) ** 2 + x
+
+    for quantity in (jn.laplacian(chain), jn.logdet(chain), jn.divergence(chain), jn.jacobian_norm(chain)):
+        assert largest(quantity, x) <= 2 * 10**4
+    assert largest(jn.laplacian(jn.softmax), abstract(50, 4)) <= 50 * 4 * 4  # examples apart
+    u, v, x = np.ones(64), np.ones(64), abstract(2, 64)
+
+    def flow(x):
+        return x + u * jnp.tanh(x @ v)[:, None]
+
+    assert largest(jn.logdet(flow), x, branches=False) <= 2 * 64
+    assert largest(jn.logdet(flow), x) >= 64 * 64
+    assert largest(jn.logdet(lambda x: jn.linear(x, jnp.eye(64))), abstract(500, 64)) <= 500 * 64  # one determinant
+
+
+def test_products_are_those_by_hand():
+    """5 examples, widths 3-4-2: by gradients g1 [5,4] and g2 [5,2] the norms are Σ g² Σ x² by weights, Σ g² by biases."""
+    params, x = [(abstract(4, 3), abstract(4)), (abstract(2, 4), abstract(2))], abstract(5, 3)
+    plan = jn.explain_plan(jn.per_example_grad_norms(lambda p, x: jn.cross_entropy(mlp(p, x), jnp.zeros(5, int))), params, x)
+    backward = 5 * 2 * 4 + 5 * 4
+    first, last = (5 * 4 + 5 * 3 + 5) + 5 * 4, (5 * 2 + 5 * 4 + 5) + 5 * 2
+    assert sum(product.multiplies for product in plan.products) == backward + first + last
+    assert plan.products[0] == ((5, 2), (2, 4), (2,), (5, 4), 40)
+    assert plan.to_json()["products"][0] == {
+        "left": (5, 2), "right": (2, 4), "summed": (2,), "result": (5, 4), "multiplies": 40
+    }  # fmt: skip
+    assert plan.to_json()["name"] == plan.name == "per_example_grad_norms"
+    assert f"products of per_example_grad_norms: {backward + first + last} multiplications" in str(plan)
+    kernel = jn.explain_plan(jn.ntk(lambda w, x: jn.linear(x, w)), *map(jnp.asarray, (r(4, 3), r(5, 3))))
+    assert [product.multiplies for product in kernel.products] == [5 * 3 * 5]
