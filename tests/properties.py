@@ -358,12 +358,12 @@ def curvature_is_dense(case):
     rows = {}  # [first axis, other axes, input]
     for (o, i), whole in reference(case).items():
         shape = outputs[o].shape
-        rows[o, i] = whole.reshape(*shape[:1] or (1,), math.prod(shape[1:]), -1)
+        rows[o, i] = whole.reshape(*shape[:1] or (1,), math.prod(shape[1:]), math.prod(whole.shape[len(shape) :]))
         kernel = np.einsum("akp,bkp->abk", rows[o, i], rows[o, i])
         close(diagonals[o, i], kernel.reshape(shape[:1] * 2 + shape[1:]), what=f"diagonal of J Jᵀ, argument {i}")
     whole = np.concatenate([rows[0, i] for i in case.real], -1)
     if norms is not None:
-        close(norms, np.linalg.norm(whole.sum(1), axis=-1), what="per_example_grad_norms", least=np.abs(whole).max())
+        close(norms, np.linalg.norm(whole.sum(1), axis=-1), what="per_example_grad_norms", least=np.abs(whole).max(initial=0))
     for i, found in zip(case.real, squares, strict=True):
         whole = sum(2 * (rows[o, i] ** 2).sum((0, 1)) for o in range(len(outputs)))
         close(found, whole.reshape(found.shape), what=f"ggn_diagonal, argument {i}")
