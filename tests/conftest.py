@@ -39,6 +39,7 @@ def pytest_configure(config):
     settings.load_profile("jaxnets")
     config.addinivalue_line("markers", "sweep: what only `--all` runs, because it takes long and finds little more")
     config.addinivalue_line("markers", "optimized: compiled as users do, in the short suite, too")
+    gc.set_threshold(100_000, 20, 20)  # by default, looking for garbage takes a tenth of the time
     if not config.getoption("--all"):  # for the processes that tests start, too
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
         given = os.environ.get("XLA_FLAGS", "")  # read at the first compilation
@@ -50,12 +51,6 @@ def pytest_collection_modifyitems(config, items):
     if not config.getoption("--all"):
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("sweep")])
         items[:] = [item for item in items if not item.get_closest_marker("sweep")]
-
-
-def pytest_collection_finish():
-    """What is imported and collected by now stays: looking for garbage in it at every turn takes a tenth of the time."""
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 20)
 
 
 def pytest_xdist_auto_num_workers(config):
