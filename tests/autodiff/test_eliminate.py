@@ -1,9 +1,9 @@
 """Cost and structure: what the order of elimination must keep, measured on compiled code."""
 
+import cProfile
 import functools
 import importlib
 import math
-import time
 from unittest import mock
 
 import jax
@@ -42,6 +42,13 @@ def scratch_of(program):
 
 def scratch(f, *args):
     return scratch_of(compiled(f, *args))
+
+
+def calls(f, *args):
+    """How many functions Python calls while f runs: a count of work that no other program on the machine disturbs."""
+    profile = cProfile.Profile()
+    profile.runcall(f, *args)
+    return sum(entry.callcount for entry in profile.getstats())
 
 
 def dense(f, argnums=0):
@@ -172,13 +179,11 @@ def test_deep_chain_traces_in_linear_time():
             x = jnp.sin(x)
         return x
 
-    def seconds(depth):
-        start = time.perf_counter()
-        jax.eval_shape(jaxnets.jacobian(functools.partial(f, depth=depth)), jnp.ones(3))
-        return time.perf_counter() - start
+    def tracing(depth):
+        return calls(jax.eval_shape, jaxnets.jacobian(functools.partial(f, depth=depth)), jnp.ones(3))
 
-    seconds(10)
-    assert seconds(400) < 60 * seconds(20)  # 20 if linear, 400 if quadratic
+    tracing(10)
+    assert tracing(200) < 15 * tracing(20)  # 10 if linear, 100 if quadratic
 
 
 # --- structure is stored, nothing else ------------------------------------------------------------------------------
@@ -355,10 +360,8 @@ def test_random_orders_of_random_programs(steps, seed):
 def test_nothing_is_computed_while_planning():
     """Choosing an order looks at shapes: a network that would take terabytes in a bad order is planned at once."""
     f = net(8, 2000, 2000, 8)
-    start = time.perf_counter()
     planned = jaxnets.jacobian(f, on_opaque="allow")
     argument = jax.ShapeDtypeStruct((4096, 8), jnp.float64)
     shape = jax.eval_shape(lambda x: planned(x).dense(limit=math.inf), argument)  # whatever this machine has free
     assert shape.shape == (4096, 8, 4096, 8)
-    assert time.perf_counter() - start < 5
     assert math.prod(shape.shape) > 10**9
