@@ -1,8 +1,11 @@
 """What the project promises of itself: wings, documentation that matches the code, a README whose example runs."""
 
 import ast
+import builtins
+import dis
 import re
-from importlib import metadata
+import types
+from importlib import import_module, metadata
 from pathlib import Path
 
 import jax
@@ -117,6 +120,23 @@ def test_every_layer_has_a_rule_and_a_docstring():
     for layer in jaxnets.LAYERS.values():
         assert layer.rule is not None
         assert "∂y" in layer.__doc__
+
+
+def global_names(code):
+    """The global names that the functions in a piece of code read."""
+    for part in code.co_consts:
+        if isinstance(part, types.CodeType):
+            yield from (step.argval for step in dis.get_instructions(part) if step.opname == "LOAD_GLOBAL")
+            yield from global_names(part)
+
+
+@pytest.mark.parametrize("folder", ["layers", "losses"])
+def test_functions_read_only_names_that_exist(folder):
+    """Linters cannot tell: to them, the names of axes in the annotations of shapes are undefined, too."""
+    for path in (PACKAGE / folder).glob("*.py"):
+        module = import_module(f"jaxnets.{folder}.{path.stem}" if path.stem != "__init__" else f"jaxnets.{folder}")
+        read = set(global_names(compile(path.read_text(), path, "exec")))
+        assert not read - set(vars(module)) - set(vars(builtins)), path.name
 
 
 def test_no_public_name_is_also_the_name_of_a_module():
