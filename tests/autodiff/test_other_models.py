@@ -16,7 +16,7 @@ import pytest
 
 import jaxnets
 from jaxnets.errors import ShapeError
-from tests.autodiff.test_transforms import assert_same
+from tests.autodiff.comparing import assert_same
 from tests.sweeps import swept
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*derivative is opaque")

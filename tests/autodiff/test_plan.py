@@ -15,9 +15,9 @@ import jaxnets
 from jaxnets.autodiff.eliminate import local_jacobians
 from jaxnets.autodiff.plan import choose_plan, measure_plan
 from jaxnets.autodiff.transforms import trace_graph
+from tests.autodiff.comparing import assert_same
 from tests.autodiff.programs import attention, convnet, layers, mlp, r, residual
 from tests.autodiff.test_eliminate import calls, compiled, flops, net, scratch
-from tests.autodiff.test_transforms import assert_same
 
 from ..sweeps import swept
 
