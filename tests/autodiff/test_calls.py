@@ -21,8 +21,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*derivative is opaque")
 
 Point = namedtuple("Point", "x y")
 TREES = {
-    "array": X,
-    "dict": {"w": X, "b": jnp.asarray(0.5)},
+    "array": jnp.asarray(X),
+    "dict": {"w": jnp.asarray(X), "b": jnp.asarray(0.5)},
     "tuple": (X, (X * 2,)),
     "list with None": [X, None, {"empty": {}}, 2 * X],
     "namedtuple": Point(X, jnp.asarray(2.0)),

@@ -1,0 +1,145 @@
+"""Bad input on the command line is one line on stderr and exit status 2, and nothing is written."""
+
+import pytest
+
+from ..sweeps import swept
+from .running import run
+
+BAD = [
+    [],
+    ["bogus"],
+    ["layers", "extra"],
+    ["layers", "--bogus"],
+    ["shapes"],
+    ["shapes", ""],
+    ["shapes", "nosuch"],
+    ["shapes", "digits", "--input", "3"],
+    ["shapes", "digits", "--batch", "0"],
+    ["shapes", "digits", "--batch", "-1"],
+    ["shapes", "digits", "--batch", "many"],
+    ["shapes", "digits", "--batch", "5000"],
+    ["shapes", "linear(3)", "--batch", "0"],
+    ["shapes", "linear(3)", "--input", "0"],
+    ["shapes", "linear(3)", "--input", "3x"],
+    ["shapes", "linear(3)", "--input", "3x4"],
+    ["shapes", "linear(3)", "--input", "-3"],
+    ["shapes", "linear(3)", "--input", "threexfour"],
+    ["shapes", "linear(3) bogus"],
+    ["shapes", "residual(linear(3))"],
+    ["compare"],
+    ["compare", "nosuch"],
+    ["compare", "digits", "digits"],
+    ["compare", "digits", "--dtype", "int8"],
+    ["compare", "digits", "--seed", "x"],
+    ["compare", "linear(0)"],
+    ["compare", "ALL"],
+    ["compare", "relu", "--json", "maybe"],
+    ["compare", "digits", "--seed"],
+    ["compare", "spiral", "--seed", "9" * 30],
+    ["compare", "softmax", "--batch", "3"],
+    ["compare", "softmax", "--input", "5"],
+    ["report"],
+    ["report", "nosuch"],
+    ["report", "linear(3)", "--batch", "0"],
+    ["explore", "linear(3"],
+    ["explore", "linear(3)", "--input", "3x4"],
+    ["explore", "--port", "99999"],
+    ["guide", "nosuch"],
+]
+
+
+COMMANDS = {  # a command that would work, the kinds of its options
+    "layers": ([], {"--json": bool}),
+    "shapes": (["digits"], {"--json": bool, "--seed": int, "--dtype": str, "--batch": int, "--input": str, "--loss": bool}),
+    "compare": (["relu"], {"--json": bool, "--seed": int, "--dtype": str, "--batch": int, "--input": str}),
+    "train": (
+        ["spiral"],
+        {
+            "--output": None,
+            "--model": str,
+            "--epochs": int,
+            "--batch-size": int,
+            "--learning-rate": float,
+            "--gradient": str,
+            "--seed": int,
+            "--resume": bool,
+            "--pictures": bool,
+            "--json": bool,
+        },
+    ),
+    "evaluate": (["runs"], {"--json": bool}),
+    "space": ([], {"--output": None, "--seed": int, "--pictures": bool, "--json": bool}),
+    "report": (["digits"], {"--output": None, "--seed": int, "--dtype": str, "--batch": int, "--input": str}),
+    "explore": (["spiral"], {"--port": int, "--input": str, "--browser": bool}),
+    "guide": (["start"], {}),
+    "reference": ([], {"--output": None}),
+    "tricks": (["l2"], {"--output": None, "--seeds": int, "--quick": bool, "--pictures": bool, "--json": bool}),
+}
+WRONG = {  # values that are none of the kind
+    bool: ["--=", "maybe"],
+    int: ["", "x", "1.5", "1e3", "0x10", "nan", "--"],
+    float: ["", "x", "1,5", "--", "1e", "0.1.2"],
+    str: ["", "no such", "'", "\x00"],
+    None: [],
+}
+
+
+def malformed():
+    """Command lines that cannot be read, or hold a value that is impossible: hundreds, made of a table."""
+    yield from BAD
+    for command, (rest, options) in COMMANDS.items():
+        for mistake in (["--bogus"], ["--bogus=1"], ["-x"], ["another", "one"], ["--json=maybe"], ["--no-such", "3"]):
+            yield [command, *rest, *mistake]
+        yield [command.upper(), *rest]
+        yield [command[:-1], *rest]
+        for option, kind in options.items():
+            if kind is not bool:
+                yield [command, *rest, option]  # the value is missing
+            for value in WRONG[kind]:
+                yield [command, *rest, option, value]
+                if value not in ("--", "--="):
+                    yield [command, *rest, f"{option}={value}"]
+    for command in ("train", "evaluate", "tricks"):
+        for name in ("nosuch", "spiral,digits", "../x", "\x00", "-1", "a" * 200):
+            yield [command, name]
+    for option, values in {
+        "--epochs": ("0", "-1", "9" * 20),
+        "--batch-size": ("-1", "9" * 20, "100000"),
+        "--learning-rate": ("0", "-1", "nan", "inf", "-inf"),
+        "--seed": ("9" * 40,),
+        "--model": ("linear(2", "linear(2)", "relu", "conv(3) linear(3)", "linear(0)", "linear(4) bogus", "(", "residual()"),
+        "--gradient": ("AUTODIFF", "jax", "none"),
+        "--output": ("/dev/null/no", "/proc/no"),
+    }.items():
+        for value in values:
+            yield ["train", "spiral", option, value]
+            yield ["train", "spiral", f"{option}={value}"]
+    yield ["train", "spiral", "--resume"]
+    for seeds in ("0", "1", "-3"):
+        yield ["tricks", "l2", "--seeds", seeds]
+
+
+MALFORMED = list({tuple(line): list(line) for line in malformed()}.values())
+
+
+def test_there_are_hundreds_of_malformed_lines():
+    assert len(MALFORMED) >= 300
+
+
+# `--option=value` fails as `--option value` does.
+APART = [line for line in MALFORMED if not any(word.startswith("--") and "=" in word for word in line)]
+
+
+@pytest.mark.parametrize(
+    "arguments", swept(MALFORMED, APART), ids=lambda arguments: " ".join(arguments)[:60].replace("\0", "NUL")
+)
+def test_bad_input_is_one_line_and_exit_status_2(capsys, tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run(capsys, *arguments)
+    assert status == 2
+    assert out == ""
+    assert err.startswith("jaxnets: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    assert len(err) < 400
+    assert not list(tmp_path.iterdir())  # nothing is half-written
