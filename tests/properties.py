@@ -1,7 +1,6 @@
 """What must hold for every layer: one function a property, over one line of cases.py; AssertionError where it does not."""
 
 import math
-from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
@@ -9,97 +8,20 @@ import numpy as np
 
 import jaxnets
 
-TIGHT = 1e-10
-
-
-def close(actual, expected, tolerance=TIGHT, what="", least=0.0):
-    """Equal shapes, and values within `tolerance` times the largest expected one (or `least`)."""
-    actual, expected = np.asarray(actual), np.asarray(expected)
-    assert actual.shape == expected.shape, f"{what}: shape {actual.shape}, expected {expected.shape}"
-    if expected.size:
-        actual, expected = actual.astype(np.float64), expected.astype(np.float64)
-        scale = max(np.abs(expected).max(), least) or 1.0
-        np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale, err_msg=what)
-
-
-def blocks(case, args):
-    """{(output, argument): Jacobian} straight from the layer's rule."""
-    table = case.layer.jacobians(list(case.call(*args)), args, case.full_config)
-    return {(o, i): j for o, row in enumerate(table) for i, j in enumerate(row) if j is not None}
-
-
-@lru_cache(8)
-def compiled(case, compute, dtype="float64"):
-    """compute(case, args) under one jit, which compiles far less than as many operations one by one."""
-    args = case.values(dtype)
-    return jax.jit(lambda *real: compute(case, case.whole(args, real)))(*reals(case, args))
-
-
-def eager(case, compute, dtype="float64"):
-    return compute(case, case.values(dtype))
-
-
-def same_blocks(actual, expected, tolerance=TIGHT):
-    assert actual.keys() == expected.keys(), f"Jacobians for {sorted(actual)}, expected {sorted(expected)}"
-    for key, value in expected.items():
-        close(actual[key], value, tolerance, f"∂y{key[0]}/∂(argument {key[1]})")
-
-
-def dense(table):
-    return {key: j.dense() for key, j in table.items()}
-
-
-def whole_blocks(case, args):
-    """Outputs, blocks, the dense form of these, and that of each example where examples are apart."""
-    table = blocks(case, args)
-    apart = {(o, i): j.per_example() for (o, i), j in table.items() if i in case.batch}
-    return case.call(*args), table, dense(table), apart
-
-
-def nested(case, rows):
-    """{(output, argument): leaf} of what jax.jacrev returns."""
-    return {(o, i): leaf for o, row in enumerate(rows) for i, leaf in zip(case.real, row, strict=True)}
-
-
-def reals(case, args):
-    return [args[i] for i in case.real]
-
-
-def numbers(shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape)
-
-
-@lru_cache(None)
-def _autodiff(case, transform):
-    """The outputs and JAX's own dense Jacobians in one mode, as one compiled function of the real arguments."""
-    args = case.values()
-    function, real = case.function(args), reals(case, args)
-    full = [k for k, x in enumerate(real) if x.size]  # jacrev and jacfwd refuse empty arrays
-    outputs = jax.eval_shape(function, *real)
-
-    def jacobians(*real):
-        rows = [[jnp.zeros(y.shape + x.shape) for x in real] for y in outputs]
-        if full and all(y.size for y in outputs):
-            for row, found in zip(rows, transform(function, full)(*real), strict=True):
-                for k, value in zip(full, found, strict=True):
-                    row[k] = value
-        return rows
-
-    return jax.jit(lambda *real: (function(*real), jacobians(*real)))
-
-
-@lru_cache(None)
-def references(case, dtype="float64", draw=0, transform=jax.jacrev):
-    """By JAX alone, from the real arguments rounded to `dtype`, in float64: outputs and Jacobians."""
-    real = [np.asarray(x).astype("float64") for x in reals(case, case.values(dtype, draw))]
-    outputs, rows = _autodiff(case, transform)(*real)
-    return outputs, {key: np.asarray(value) for key, value in nested(case, rows).items()}
-
-
-def reference(case, dtype="float64", draw=0):
-    """The Jacobians by jacrev."""
-    return references(case, dtype, draw)[1]
-
+from .computing import (
+    TIGHT,
+    blocks,
+    close,
+    compiled,
+    dense,
+    nested,
+    numbers,
+    reals,
+    reference,
+    references,
+    same_blocks,
+    whole_blocks,
+)
 
 # --- the numbers --------------------------------------------------------------------------------------------------
 
@@ -363,7 +285,9 @@ def curvature_is_dense(case):
         close(diagonals[o, i], kernel.reshape(shape[:1] * 2 + shape[1:]), what=f"diagonal of J Jᵀ, argument {i}")
     whole = np.concatenate([rows[0, i] for i in case.real], -1)
     if norms is not None:
-        close(norms, np.linalg.norm(whole.sum(1), axis=-1), what="per_example_grad_norms", least=np.abs(whole).max(initial=0))
+        close(
+            norms, np.linalg.norm(whole.sum(1), axis=-1), what="per_example_grad_norms", least=np.abs(whole).max(initial=0)
+        )
     for i, found in zip(case.real, squares, strict=True):
         whole = sum(2 * (rows[o, i] ** 2).sum((0, 1)) for o in range(len(outputs)))
         close(found, whole.reshape(found.shape), what=f"ggn_diagonal, argument {i}")

@@ -6,7 +6,7 @@ import pytest
 import jaxnets
 from jaxnets.autodiff import primitives
 
-from . import properties
+from . import computing, properties
 from .cases import CASES
 from .mutants.alterations import Altered, Mutant, is_mutant, source
 from .mutants.measure import Crew, Measurement
@@ -137,13 +137,13 @@ def is_noticed(chosen: Mutant) -> bool:
     altered = Altered((chosen,))
     try:
         for case in (case for case in CASES if case.name in chosen.target.layers):
-            properties.compiled.cache_clear()
+            computing.compiled.cache_clear()
             properties.rule_is_autodiff(case)
     except Exception:
         return True
     finally:
         altered.restore()
-        properties.compiled.cache_clear()
+        computing.compiled.cache_clear()
     return False
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import jaxnets as jn
 
 from ..autodiff.test_other_models import double, library, partition, split
-from ..properties import close
+from ..computing import close
 
 
 class Draws:

@@ -10,7 +10,7 @@ import pytest
 
 import jaxnets as jn
 
-from ..properties import close, numbers
+from ..computing import close, numbers
 
 X, NOISE, PRIOR = numbers((7, 3), 1), 0.3, 0.8
 

@@ -8,18 +8,8 @@ from hypothesis import strategies as st
 import jaxnets
 
 from ..cases import CASES, FIRST, STRUCTURES, line
-from ..properties import (
-    ON_EVERY_LAYER,
-    ON_EVERY_LINE,
-    ON_EVERY_STRUCTURE,
-    ON_SOME_STRUCTURES,
-    PROPERTIES,
-    dense,
-    nested,
-    reals,
-    reference,
-    same_blocks,
-)
+from ..computing import dense, nested, reals, reference, same_blocks
+from ..properties import ON_EVERY_LAYER, ON_EVERY_LINE, ON_EVERY_STRUCTURE, ON_SOME_STRUCTURES, PROPERTIES
 
 sizes = st.sampled_from([0, 1, 2, 3])
 shapes = st.lists(sizes, max_size=3).map(tuple)

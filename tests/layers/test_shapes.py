@@ -16,7 +16,7 @@ import jaxnets
 from jaxnets.layers.samples import Labels
 
 from ..cases import CASES
-from ..properties import close, nested, reals
+from ..computing import close, nested, reals
 
 LIMIT = 3000  # entries of a Jacobian: larger ones only take time
 
