@@ -1,4 +1,4 @@
-"""What a layer's rule and what JAX compute on a line of cases.py, kept for the tests that look at it; and comparing the two."""
+"""What a layer's rule and JAX compute on a line of cases.py, kept for the tests that look at it; comparing the two."""
 
 from functools import lru_cache
 
