@@ -11,7 +11,7 @@ import numpy as np
 
 import jaxnets as jn
 
-from ..autodiff.test_other_models import double, library, partition, split
+from ..autodiff.other_models import double, library, partition, split
 from ..computing import close
 
 
