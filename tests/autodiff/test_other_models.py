@@ -13,7 +13,7 @@ from jaxnets.errors import ShapeError
 
 from ..sweeps import swept
 from .comparing import assert_same
-from .other_models import MODELS, double, library
+from .other_models import MODELS, double, library, normal
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*derivative is opaque")
 
