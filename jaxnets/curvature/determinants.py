@@ -122,8 +122,8 @@ def _log_det_of_blocks(terms: list[Term], lead: int, dtype) -> jax.Array:
     )
 
     def lemma():
-        small = jnp.eye(u.shape[-1], dtype=dtype) + jnp.swapaxes(v, -1, -2) @ (u / d[..., None])
-        return jnp.sum(jnp.log(jnp.abs(d)), -1) + jnp.linalg.slogdet(small)[1]
+        capacitance = jnp.eye(u.shape[-1], dtype=dtype) + jnp.swapaxes(v, -1, -2) @ (u / d[..., None])
+        return jnp.sum(jnp.log(jnp.abs(d)), -1) + jnp.linalg.slogdet(capacitance)[1]
 
     eps = jnp.finfo(dtype).eps
     return jax.lax.cond(jnp.all(jnp.abs(d) > jnp.sqrt(eps) * jnp.max(jnp.abs(u))), lemma, dense)

@@ -124,8 +124,8 @@ def _as_use(term: Term, reduce: bool, dtype) -> _Use | None:
         ]
         places = [label for label in inner if inner.count(label) == 1]
         kept = outer if reduce else [*outer, *places]
-        alike = [label for label in places if not any(label in factor.labels for factor in rest)] if reduce else []
-        scale = term.scale * size_of(alike)  # places that have the same gradients
+        constant_places = [label for label in places if not any(label in factor.labels for factor in rest)] if reduce else []
+        scale = term.scale * size_of(constant_places)  # places with the same gradient
         mean = 1 / size_of(places) if reduce else 1.0
         first, last = (
             _use_part(kept, inp, factors, number, dtype)

@@ -120,9 +120,9 @@ def gradient_noise_scale(loss: Callable) -> Callable:
     def run(params, *args):
         rows = loss_rows("gradient_noise_scale", loss, params, *args)
         count = _example_count("gradient_noise_scale", rows)
-        each = jnp.mean(_squared_gradient_norms(rows))
+        mean_square = jnp.mean(_squared_gradient_norms(rows))
         mean = sum(jnp.sum((with_float32_results(j.T) @ jnp.full(count, 1 / count)) ** 2) for j in rows.blocks[0])
-        noise, signal = (each - mean) * count / (count - 1), (count * mean - each) / (count - 1)
+        noise, signal = (mean_square - mean) * count / (count - 1), (count * mean - mean_square) / (count - 1)
         return jnp.where(signal > 0, noise / jnp.where(signal > 0, signal, 1), jnp.inf)
 
     return run

@@ -75,8 +75,8 @@ def _excess(s, g, margin):
 @cosine_embedding.jacobian
 def _(y, x1, x2, targets, *, margin):
     u1, u2, r1, r2, s, g = _angle(x1, x2)
-    apart = (targets == -1) & (_excess(s, g, margin) > 0)
-    sign = (apart.astype(y.dtype) - (targets == 1))[..., None]
+    pushed_apart = (targets == -1) & (_excess(s, g, margin) > 0)
+    sign = (pushed_apart.astype(y.dtype) - (targets == 1))[..., None]
     s, g = s[..., None], g[..., None]
     by_x1 = sign * (u2 - s * u1 + s * g * u1) * r1
     by_x2 = sign * (u1 - s * u2 + s * g * u2) * r2

@@ -127,9 +127,9 @@ def log_cosh(predictions: Float[Array, "..."], targets: Float[Array, "..."]) -> 
     error = _error("log_cosh", predictions, targets)
     near = jnp.abs(error) < 0.9
     square = jnp.square(jnp.where(near, error, 0))
-    small = jnp.log1p(square * accurate.polynomial(accurate.COSH, square) / 2) / 2  # ½ log(1 + sinh² e)
+    near_zero = jnp.log1p(square * accurate.polynomial(accurate.COSH, square) / 2) / 2  # ½ log(1 + sinh² e)
     lowest = accurate.minus_abs(error)
-    return jnp.where(near, small, jnp.log1p(jnp.exp(2 * lowest)) - lowest - math.log(2))
+    return jnp.where(near, near_zero, jnp.log1p(jnp.exp(2 * lowest)) - lowest - math.log(2))
 
 
 @log_cosh.jacobian

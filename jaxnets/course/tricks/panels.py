@@ -53,13 +53,13 @@ def draw_panels(
         figure = Figure(figsize=(5.2 * across, 3.9 * down + 1.3), layout="constrained")
         figure.suptitle(title, fontweight="bold")
         handles: dict = {}
-        alike: dict = {}  # panels of the same quantity share their axis
+        axes_of: dict = {}  # a quantity and the first axes that show it, with which the others share theirs
         for place, panel in enumerate(panels, 1):
             if isinstance(panel, PointsPanel):
                 _draw_points(figure.add_subplot(down, across, place), panel, columns[panel.column])
                 continue
-            axes = figure.add_subplot(down, across, place, sharey=alike.get(panel.ylabel))
-            alike[panel.ylabel] = axes
+            axes = figure.add_subplot(down, across, place, sharey=axes_of.get(panel.ylabel))
+            axes_of.setdefault(panel.ylabel, axes)
             handles |= _draw_lines(axes, panel, contenders)
         lines = "\n".join(textwrap.wrap(setting, 50 * across))
         legend = figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5, title=lines)

@@ -94,8 +94,8 @@ def l2(seeds: int, quick: bool) -> TrickResult:
     rows = {}
     for (name, own), alpha in zip(runs.items(), alphas, strict=True):
         norms = [np.linalg.norm(flat_params(own.params, seed)) for seed in range(seeds)]
-        apart = [decay_difference(model, start, rate, alpha) for start in contenders[name]]
-        rows[name] = [norms, *own.final(LOSS, ACCURACY, HELD_OUT), apart]
+        differences = [decay_difference(model, start, rate, alpha) for start in contenders[name]]
+        rows[name] = [norms, *own.final(LOSS, ACCURACY, HELD_OUT), differences]
     return TrickResult(
         setting=f"digits, {examples} examples, 64-{width}-10, {epochs} steps of full-batch descent at η = {rate}",
         columns=("‖w‖", LOSS, ACCURACY, HELD_OUT, "difference to w (1 − 2ηα) − η ∇loss (ULP)"),
@@ -115,12 +115,12 @@ def l2(seeds: int, quick: bool) -> TrickResult:
 def decay_difference(model, start, rate, alpha) -> float:
     """The largest difference between a step on loss + α ‖w‖² and w (1 − 2ηα) − η ∇loss, in ULP of the larger term."""
 
-    def apart(w, slope, whole):
+    def difference(w, slope, whole):
         step, direct = w - rate * whole, w * (1 - 2 * rate * alpha) - rate * slope
         return float(np.max(np.abs(step - direct) / np.spacing(np.maximum(np.abs(w), np.abs(rate * slope)))))
 
     slopes = jax.tree.map(np.asarray, _loss_gradients(model, start.params, *start.arrays[:2], np.float32(alpha)))
-    return max(jax.tree.leaves(jax.tree.map(apart, jax.tree.map(np.asarray, start.params), *slopes)))
+    return max(jax.tree.leaves(jax.tree.map(difference, jax.tree.map(np.asarray, start.params), *slopes)))
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -175,10 +175,10 @@ def _missing_paths(judge, trials):
     """The Jacobian is only a part of the sum over all paths from the input to the output."""
     if any(not t.has_right_shape for t in trials):
         return None
-    alike = [t for t in trials if t.sizes == trials[0].sizes]
+    same_sizes = [t for t in trials if t.sizes == trials[0].sizes]
     matrices, links, nodes = _local_jacobians(judge, trials[0])
     found: dict[Any, str] = {}
-    for i, t in enumerate(alike):
+    for i, t in enumerate(same_sizes):
         parts = {
             key: words
             for key, words, part in _partial_sums(judge, t, matrices(*t.args), links, nodes)

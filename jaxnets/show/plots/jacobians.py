@@ -55,9 +55,9 @@ def _name_and_indices(side: str) -> tuple[str, list[str]]:
     return name, indices.removesuffix("]").split(",") if indices else []
 
 
-def _axis_label(name, indices, shape, shown, apart) -> str:
+def _axis_label(name, indices, shape, shown, of_one_example) -> str:
     """The label of an axis of the heat map: which indices run along it."""
-    text = f"{name}[{','.join(['0', *indices[1:]] if apart else indices)}]" if indices else name
+    text = f"{name}[{','.join(['0', *indices[1:]] if of_one_example else indices)}]" if indices else name
     return text if shown == np.prod(shape) else f"{text}, the first {shown} of {int(np.prod(shape)):,}"
 
 
