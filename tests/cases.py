@@ -6,7 +6,7 @@ Every property of properties.py runs over every line.  To test a new layer, add 
 import math
 import zlib
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from statistics import NormalDist
 
 import jax
@@ -92,8 +92,14 @@ def _drawn(case, draw):
     with jax.ensure_compile_time_eval():
         for kind, size in zip(case.arguments, sizes, strict=True):
             values, pool = pool[:size], pool[size:]
-            arrays.append(kind and kind.from_normal(jax.device_put(values.reshape(kind.shape))))
+            array = kind and jax.device_put(values.reshape(kind.shape))
+            arrays.append(array if kind is None or type(kind) is Real else _of_kind(kind, array))
     return arrays
+
+
+@partial(jax.jit, static_argnums=0)
+def _of_kind(kind, normal):
+    return kind.from_normal(normal)
 
 
 class Inner(Unit):

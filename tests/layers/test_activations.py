@@ -1,9 +1,10 @@
-"""Activations at kinks, at special values and in 16 bits; prelu and the gated ones; published bugs.
+"""Activations at kinks, at special values and in 16 bits; published bugs.
 
 An issue number in a test's name or id is that of a library that had, or has, the fault.  How accurate values and derivatives
-are elsewhere: test_accuracy.py.
+are elsewhere: test_accuracy.py.  Prelu and the gated units: test_gated_units.py.
 """
 
+import functools
 import math
 
 import jax
@@ -40,6 +41,16 @@ def slope(f, x):
 def slope_by_jax(f, x):
     y, pull = jax.vjp(f, jnp.asarray(x))
     return pull(jnp.ones_like(y))[0]
+
+
+def value_and_slope(f, x):
+    return f(x), slope(f, x)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def by_jax_and_by_rule(f, x):
+    """Value and derivative at a number, by JAX and by the rule, in one program."""
+    return jax.value_and_grad(f)(x), jaxnets.value_and_grad(f)(x)
 
 
 # --- exact values and slopes --------------------------------------------------------------------------------------
@@ -146,14 +157,25 @@ EXACT = [
 ]
 
 
+POINTS = list(dict.fromkeys(str(row[2]) for row in EXACT))  # as text, where 0.0 and -0.0 differ
+
+
+@functools.cache
+def at_special_points(compute, dtype):
+    """What `compute(layer, x)` gives for every layer and configuration of the table, at all its points, in one program."""
+    layers = {name + str(config): function(name, config) for name, config, *_ in EXACT}
+    compute_all = jax.jit(lambda x: {key: compute(layer, x) for key, layer in layers.items()})
+    return jax.tree.map(np.asarray, compute_all(np.array(POINTS, dtype)))
+
+
 @pytest.mark.parametrize("dtype", swept(DTYPES, ["float32"]))
 @pytest.mark.parametrize("name, config, x, value, derivative", EXACT)
 def test_special_values(name, config, x, value, derivative, dtype):
-    x, f = np.array([x], dtype), function(name, config)
-    y = f(x)
-    array_equal(y, np.array([value], dtype))
-    assert np.signbit(y[0]) == np.signbit(value)
-    array_equal(slope(f, x), np.array([derivative], dtype))
+    values, slopes = at_special_points(value_and_slope, dtype)[name + str(config)]
+    y, found = values[POINTS.index(str(x))], slopes[POINTS.index(str(x))]
+    array_equal(y, np.array(value, dtype))
+    assert np.signbit(y) == np.signbit(value)
+    array_equal(found, np.array(derivative, dtype))
 
 
 @pytest.mark.parametrize(
@@ -161,14 +183,18 @@ def test_special_values(name, config, x, value, derivative, dtype):
 )
 def test_autodiff_has_the_same_slopes(name, config, x, value, derivative):
     """At kinks too: with and without our rules a network learns the same."""
-    np.testing.assert_allclose(
-        jax.jit(slope_by_jax, static_argnums=0)(function(name, config), np.array([x])), [derivative], rtol=1e-14, atol=1e-16
-    )
+    slopes = at_special_points(slope_by_jax, "float64")[name + str(config)]
+    np.testing.assert_allclose(slopes[POINTS.index(str(x))], derivative, rtol=1e-14, atol=1e-16)
+
+
+@functools.cache
+def of_nan():
+    return jax.jit(lambda x: {name: function(name)(x) for name in SINGLE})(np.array([NAN]))
 
 
 @pytest.mark.parametrize("name", SINGLE)
 def test_nan_propagates(name):
-    assert np.isnan(jax.jit(function(name))(np.array([NAN]))).all()
+    assert np.isnan(of_nan()[name]).all()
 
 
 ORDINARY = [-1e4, -710, -100, -92, -88.8, -50, -30, -10, -1, -1e-30, -0.0, 0, 1e-30, 1, 10, 30, 50, 88.8, 92, 100, 710, 1e4]
@@ -178,16 +204,24 @@ ORDINARY = [-1e4, -710, -100, -92, -88.8, -50, -30, -10, -1, -1e-30, -0.0, 0, 1e
 @pytest.mark.parametrize("name", [*SINGLE, "gelu tanh"])
 def test_nothing_is_nan(name, dtype):
     """Value and slope by the rule, also at ±∞; autodiff, and the derivative of the rule, at ordinary numbers."""
-    f = function("gelu", {"approximate": "tanh"}) if name == "gelu tanh" else function(name)
+    by_rule, by_autodiff = at_ordinary_numbers(dtype)[name]
+    assert not np.isnan(by_rule).any()
+    assert np.isfinite(by_autodiff).all()
+
+
+@functools.cache
+def at_ordinary_numbers(dtype):
+    """For every layer value and slope by the rule, and slope by autodiff and derivative of the rule, in one program."""
+    functions = {name: function(name) for name in SINGLE} | {"gelu tanh": function("gelu", {"approximate": "tanh"})}
 
     @jax.jit
-    def compute(x):
-        return jnp.stack([f(x), slope(f, x)]), jnp.stack([slope_by_jax(f, x), slope_by_jax(lambda x: slope(f, x), x)])
+    def compute(with_infinity, x):
+        return {
+            name: (value_and_slope(f, with_infinity), (slope_by_jax(f, x), slope_by_jax(functools.partial(slope, f), x)))
+            for name, f in functions.items()
+        }
 
-    with_infinity, _ = compute(np.array([*ORDINARY, INF, -INF], dtype))
-    assert not np.isnan(with_infinity).any()
-    _, by_autodiff = compute(np.array([*ORDINARY, 2.0, -2.0], dtype))
-    assert np.isfinite(by_autodiff).all()
+    return compute(np.array([*ORDINARY, INF, -INF], dtype), np.array([*ORDINARY, 2.0, -2.0], dtype))
 
 
 @pytest.mark.parametrize("name, expected", swept([
@@ -205,12 +239,8 @@ def test_second_derivative_at_zero(name, expected):
 @pytest.mark.parametrize("name", SINGLE)
 def test_every_16_bit_number(name, dtype):
     """Value and slope are within one unit in the last place of the float64 ones."""
-    f, info = function(name), jnp.finfo(dtype)
-    x = np.arange(2**16, dtype="uint16").view(jnp.dtype(dtype))
-    size = np.abs(x.astype("float32"))
-    x = x[np.isfinite(size) & ((size == 0) | (size >= np.finfo("float32").tiny))]
-    compute = jax.jit(lambda x: (f(x), slope(f, x)))
-    for found, exact in zip(compute(x), map(np.asarray, compute(x.astype("float64"))), strict=True):
+    info = jnp.finfo(dtype)
+    for found, exact in zip(*at_16_bit_numbers(dtype)[name], strict=True):
         assert found.dtype == dtype
         normal = (np.abs(exact) >= float(info.tiny)) & (np.abs(exact) <= float(info.max))
         found, exact = np.asarray(found, np.float64)[normal], exact[normal]
@@ -218,14 +248,30 @@ def test_every_16_bit_number(name, dtype):
         assert np.all(np.abs(found - exact) <= float(info.eps) * 2.0 ** np.floor(np.log2(np.abs(exact))))
 
 
+@functools.cache
+def at_16_bit_numbers(dtype):
+    """Value and slope of every layer at every number, first in 16 bits, then in 64, in one program."""
+    x = np.arange(2**16, dtype="uint16").view(jnp.dtype(dtype))
+    size = np.abs(x.astype("float32"))
+    x = x[np.isfinite(size) & ((size == 0) | (size >= np.finfo("float32").tiny))]
+
+    @jax.jit
+    def compute(*xs):
+        return {name: [value_and_slope(function(name), x) for x in xs] for name in SINGLE}
+
+    return jax.tree.map(np.asarray, compute(x, x.astype("float64")))
+
+
 # --- configuration ------------------------------------------------------------------------------------------------
 
 
 def test_forms_of_gelu():
     x = np.linspace(-3, 3, 7)
-    array_equal(jaxnets.gelu(x), jaxnets.gelu(x, approximate="none"))
-    array_equal(jaxnets.gelu(x, approximate=True), jaxnets.gelu(x, approximate="tanh"))
-    difference = np.abs(jaxnets.gelu(x) - jaxnets.gelu(x, approximate=True)).max()
+    forms = False, "none", True, "tanh"
+    plain, none, true, tanh = map(np.asarray, jax.jit(lambda x: [jaxnets.gelu(x, approximate=form) for form in forms])(x))
+    array_equal(plain, none)
+    array_equal(true, tanh)
+    difference = np.abs(plain - true).max()
     assert 1e-5 < difference < 1e-3
 
 
@@ -252,81 +298,10 @@ def test_configuration_does_not_widen(name, config):
 def test_softplus_with_threshold_follows_torch():
     """Linear beyond it, where the accurate value still differs."""
     x = np.array([1.9, 2.0, 2.1])
-    found, accurate = jaxnets.softplus(x, threshold=2.0), np.log1p(np.exp(x))
-    np.testing.assert_allclose(found, [*accurate[:2], 2.1], rtol=1e-15)
-    found = slope(lambda x: jaxnets.softplus(x, threshold=2.0), x)
+    y, found = jax.jit(lambda x: value_and_slope(lambda x: jaxnets.softplus(x, threshold=2.0), x))(x)
+    accurate = np.log1p(np.exp(x))
+    np.testing.assert_allclose(y, [*accurate[:2], 2.1], rtol=1e-15)
     np.testing.assert_allclose(found, [*(1 / (1 + np.exp(-x[:2]))), 1], rtol=1e-15)
-
-
-# --- prelu --------------------------------------------------------------------------------------------------------
-
-
-def blocks(layer, x, w, **config):
-    return jax.jit(lambda *args: jaxnets.dense(jaxnets.jacobian(lambda x, w: layer(x, w, **config), (0, 1))(*args)))(x, w)
-
-
-def test_prelu_at_the_kink():
-    by_x, by_w = blocks(jaxnets.prelu, np.array([0.0, -0.0, 2.0, -2.0]), np.float64(0.25))
-    array_equal(by_x, np.diag([0.25, 0.25, 1, 0.25]))
-    array_equal(by_w, [0, 0, 0, -2])
-
-
-@pytest.mark.parametrize("shape, w_shape, config", swept([
-    ((2, 3), (3,), {}), ((2, 3, 4), (3,), {}), ((2, 3, 4), (4,), {"axis": -1}), ((3, 2), (3,), {"axis": 0}),
-    ((2, 3), (1,), {}), ((2, 3), (), {}), ((3,), (), {}), ((), (1,), {}), ((2, 1), (1,), {}), ((0, 3), (3,), {}),
-], 2, several=True), ids=str)  # fmt: skip
-def test_prelu_scales_channels(shape, w_shape, config):
-    rng = np.random.default_rng(0)
-    x, w = rng.normal(size=shape), rng.normal(size=w_shape)
-    expected = np.array(x)
-    for at in np.ndindex(shape):
-        if x[at] < 0:
-            expected[at] = x[at] * (w[at[config.get("axis", 1)]] if len(w_shape) == 1 and w_shape != (1,) else w.reshape(()))
-    array_equal(jax.jit(lambda x, w: jaxnets.prelu(x, w, **config))(x, w), expected)
-    by_x, by_w = map(np.asarray, blocks(jaxnets.prelu, x, w, **config))
-    assert by_x.shape == shape + shape and by_w.shape == shape + w_shape
-    np.testing.assert_allclose(by_w.sum(tuple(range(len(shape), by_w.ndim))), np.minimum(x, 0), rtol=1e-15)
-
-
-# --- gated units --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("axis", [0, 1, -1])
-def test_gated_units_against_numpy(axis):
-    x = np.random.default_rng(0).normal(size=(4, 6))
-    a, c = np.split(x, 2, axis)
-    glu, swiglu = jax.jit(lambda x: (jaxnets.glu(x, axis=axis), jaxnets.swiglu(x, axis=axis)))(x)
-    np.testing.assert_allclose(glu, a / (1 + np.exp(-c)), rtol=1e-14)
-    np.testing.assert_allclose(swiglu, a / (1 + np.exp(-a)) * c, rtol=1e-14)
-
-
-@pytest.mark.parametrize("name", ["glu", "swiglu"])
-def test_gated_units_store_no_zeros(name):
-    """Of 8 × 16 × 8 × 32 entries two for each of 8 × 16 outputs."""
-
-    @jax.jit
-    def compute(x):
-        j = jaxnets.jacobian(jaxnets.LAYERS[name])(x)
-        return j, j.dense()
-
-    j, dense = compute(np.ones((8, 32)))
-    assert j.nbytes == 2 * 8 * 16 * 8
-    assert np.count_nonzero(dense) == 2 * 8 * 16
-
-
-def test_gate_that_is_nearly_shut():
-    """a·σ(c) is a normal number where σ(c) alone is not."""
-    x = np.array([1e30, -100.0], "float32")
-    y = 1e30 * np.exp(-100.0)
-    np.testing.assert_allclose(jaxnets.glu(x), [y], rtol=1e-6)
-    np.testing.assert_allclose(jaxnets.dense(jaxnets.jacobian(jaxnets.glu)(x)), [[0, y]], rtol=1e-6)
-
-
-def test_gated_units_at_infinity():
-    array_equal(jaxnets.glu(np.array([2.0, INF])), [2.0])
-    array_equal(jaxnets.glu(np.array([2.0, -INF])), [0.0])
-    array_equal(jaxnets.dense(jaxnets.jacobian(jaxnets.glu)(np.array([2.0, INF]))), [[1.0, 0.0]])
-    array_equal(jaxnets.dense(jaxnets.jacobian(jaxnets.swiglu)(np.array([-INF, 3.0]))), [[0.0, 0.0]])
 
 
 # --- published bugs -----------------------------------------------------------------------------------------------
@@ -336,7 +311,7 @@ def test_gated_units_at_infinity():
 @pytest.mark.parametrize("x", [-40.0, -20.0])
 def test_slope_of_exponential_units_in_the_tail_jax39795_jax39796(name, scale, x):
     for dtype, tolerance in (("float32", 3e-7), ("float64", 6e-16)):
-        found = jax.jit(jaxnets.grad(jaxnets.LAYERS[name]))(np.asarray(x, dtype))
+        _, (_, found) = by_jax_and_by_rule(jaxnets.LAYERS[name], np.asarray(x, dtype))
         np.testing.assert_allclose(found, scale * np.exp(x), rtol=tolerance)
 
 
@@ -345,8 +320,8 @@ def test_slope_of_exponential_units_in_the_tail_jax39795_jax39796(name, scale, x
 def test_large_inputs_of_exponential_units_jax1538(name, x):
     """Autodiff's own gradient too: the branch that overflows is never evaluated."""
     expected = np.float32(LAMBDA if name == "selu" else 1)
-    for grad in (jax.grad, jaxnets.grad):
-        array_equal(grad(jaxnets.LAYERS[name])(jnp.float32(x)), expected)
+    for _, derivative in by_jax_and_by_rule(jaxnets.LAYERS[name], np.float32(x)):
+        array_equal(derivative, expected)
 
 
 @pytest.mark.parametrize("name", ["silu", "mish"])
@@ -355,30 +330,30 @@ def test_large_inputs_of_exponential_units_jax1538(name, x):
 )
 def test_product_with_a_subnormal_number_jax39798(name, dtype, x, tolerance):
     """x·exp(x) is a normal number, exp(x) alone is not."""
-    layer = jaxnets.LAYERS[name]
-    value, derivative = jaxnets.value_and_grad(layer)(jnp.asarray(x, dtype))
+    _, (value, derivative) = by_jax_and_by_rule(jaxnets.LAYERS[name], np.asarray(x, dtype))
     half = np.exp(x / 2)
     np.testing.assert_allclose([value, derivative], [x * half * half, (1 + x) * half * half], rtol=tolerance)
 
 
 @pytest.mark.parametrize("x, value, derivative", [(88.8, 88.8, 1.0), (1e3, 1e3, 1.0), (0.0, np.log(2), 0.5)])
 def test_softplus_burn5373_jax2107(x, value, derivative):
-    for grad in (jax.value_and_grad, jaxnets.value_and_grad):
-        np.testing.assert_allclose(grad(jaxnets.softplus)(jnp.float32(x)), [value, derivative], rtol=1e-7)
+    for found in by_jax_and_by_rule(jaxnets.softplus, np.float32(x)):
+        np.testing.assert_allclose(found, [value, derivative], rtol=1e-7)
 
 
 def test_sigmoid_jax777():
-    np.testing.assert_allclose(jaxnets.value_and_grad(jaxnets.sigmoid)(-200.0), [np.exp(-200)] * 2, rtol=1e-15)
-    for grad in (jax.grad, jaxnets.grad):
-        array_equal(grad(jaxnets.sigmoid)(jnp.float32(-200)), 0)
+    _, by_rule = by_jax_and_by_rule(jaxnets.sigmoid, -200.0)
+    np.testing.assert_allclose(by_rule, [np.exp(-200)] * 2, rtol=1e-15)
+    for _, derivative in by_jax_and_by_rule(jaxnets.sigmoid, np.float32(-200)):
+        array_equal(derivative, 0)
 
 
 @pytest.mark.parametrize("x, value, derivative", [
     (0.0, 0.0, 0.0), (6.0, 6.0, 0.0), (1.2e-38, 1.2e-38, 1.0), (-1.2e-38, 0.0, 0.0), (6 - 2**-50, 6 - 2**-50, 1.0),
 ], ids=["jax#2342", "jax#14682", "jax#37821", "jax#37821 below", "next to the ceiling"])  # fmt: skip
 def test_relu6_at_kinks_and_on_tiny_numbers(x, value, derivative):
-    for grad in (jax.value_and_grad, jaxnets.value_and_grad):
-        array_equal(grad(jaxnets.relu6)(jnp.float64(x)), [value, derivative])
+    for found in by_jax_and_by_rule(jaxnets.relu6, np.float64(x)):
+        array_equal(found, [value, derivative])
 
 
 def test_branch_of_where_that_is_nan_jax347_jax5798():
@@ -390,5 +365,7 @@ def test_branch_of_where_that_is_nan_jax347_jax5798():
 
 def test_leaky_relu_is_not_relu_stochman10():
     x = np.array([-3.0, 2.0])
-    array_equal(jaxnets.leaky_relu(x, negative_slope=0.5), [-1.5, 2.0])
-    array_equal(jaxnets.dense(jaxnets.jacobian(lambda x: jaxnets.leaky_relu(x, negative_slope=0.5))(x)), np.diag([0.5, 1.0]))
+    f = function("leaky_relu", {"negative_slope": 0.5})
+    y, dense = jax.jit(lambda x: (f(x), jaxnets.dense(jaxnets.jacobian(f)(x))))(x)
+    array_equal(y, [-1.5, 2.0])
+    array_equal(dense, np.diag([0.5, 1.0]))

@@ -1,6 +1,7 @@
-"""What holds where the derivative does not exist and at special values, in exact tables; and published bugs.
+"""What holds where the derivative does not exist and at special values, exactly; and published bugs.
 
-An issue number in a test's name is that of a library that had, or has, the fault.
+Elementwise layers: test_elementwise_conventions.py.  An issue number in a test's name is that of a library that had, or has,
+the fault.
 """
 
 import functools
@@ -30,88 +31,6 @@ def blocks(function, *args):
     return jax.jit(lambda *args: jaxnets.dense(jaxnets.jacobian(function, tuple(range(len(args))))(*args)))(*args)
 
 
-# --- elementwise --------------------------------------------------------------------------------------------------
-
-# layer, x, value, derivative
-EXACT = [
-    ("relu", 0.0, 0.0, 0.0),
-    ("relu", -0.0, 0.0, 0.0),
-    ("relu", 1e-30, 1e-30, 1.0),
-    ("relu", -1e-30, 0.0, 0.0),
-    ("relu", INF, INF, 1.0),
-    ("relu", -INF, 0.0, 0.0),
-    ("relu", 1e4, 1e4, 1.0),
-    ("relu", -1e4, 0.0, 0.0),
-    ("tanh", 0.0, 0.0, 1.0),
-    ("tanh", -0.0, -0.0, 1.0),
-    ("tanh", INF, 1.0, 0.0),
-    ("tanh", -INF, -1.0, 0.0),
-    ("tanh", 1e4, 1.0, 0.0),
-    ("tanh", -1e4, -1.0, 0.0),
-    ("tanh", 710.0, 1.0, 0.0),
-    ("sigmoid", 0.0, 0.5, 0.25),
-    ("sigmoid", -0.0, 0.5, 0.25),
-    ("sigmoid", INF, 1.0, 0.0),
-    ("sigmoid", -INF, 0.0, 0.0),
-    ("sigmoid", 1e4, 1.0, 0.0),
-    ("sigmoid", -1e4, 0.0, 0.0),
-    ("softplus", 0.0, np.log(2), 0.5),
-    ("softplus", -0.0, np.log(2), 0.5),
-    ("softplus", INF, INF, 1.0),
-    ("softplus", -INF, 0.0, 0.0),
-    ("softplus", 1e4, 1e4, 1.0),
-    ("softplus", -1e4, 0.0, 0.0),
-    ("softplus", 88.8, 88.8, 1.0),
-    ("softplus", 710.0, 710.0, 1.0),
-    ("identity", INF, INF, 1.0),
-    ("identity", -0.0, -0.0, 1.0),
-]
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name, x, value, derivative", EXACT)
-def test_special_values(name, x, value, derivative, dtype):
-    x, layer = np.array([x], dtype), jaxnets.LAYERS[name]
-    y, slope = map(np.asarray, value_and_slope(layer, x))
-    array_equal(y, np.array([value], dtype))
-    assert np.signbit(y[0]) == np.signbit(value)
-    array_equal(slope, np.array([derivative], dtype))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def value_and_slope(layer, x):
-    return layer(x), jaxnets.jacobian(layer)(x).diagonal()
-
-
-@pytest.mark.parametrize("name", ["relu", "tanh", "sigmoid", "softplus", "identity"])
-def test_nan_propagates(name):
-    assert np.isnan(jaxnets.LAYERS[name](np.array([NAN]))).all()
-
-
-@pytest.mark.parametrize("x1, x2, value, by_x1", [
-    (1.0, 1.0, 1.0, 0.0), (0.0, -0.0, -0.0, 0.0), (-0.0, 0.0, 0.0, 0.0), (INF, INF, INF, 0.0), (-INF, -INF, -INF, 0.0),
-    (2.0, 1.0, 2.0, 1.0), (1.0, 2.0, 2.0, 0.0), (NAN, 1.0, NAN, 1.0), (1.0, NAN, NAN, 0.0), (1e-30, 0.0, 1e-30, 1.0),
-])  # fmt: skip
-def test_maximum_selects_the_second_at_ties(x1, x2, value, by_x1):
-    x1, x2 = np.array([x1]), np.array([x2])
-    y = np.asarray(jax.jit(jaxnets.maximum)(x1, x2))
-    array_equal(y, [value])
-    assert np.signbit(y[0]) == np.signbit(value) or np.isnan(value)
-    first, second = blocks(jaxnets.maximum, x1, x2)
-    array_equal(first, [[by_x1]])
-    array_equal(second, [[1 - by_x1]])
-
-
-@pytest.mark.parametrize("name, x, value, derivative", [
-    ("softplus", 89.0, 89.0, 1.0), ("softplus", 0.0, np.log(2), 0.5), ("sigmoid", -200.0, np.exp(-200.0), np.exp(-200.0)),
-    ("relu", 1.2e-38, 1.2e-38, 1.0), ("relu", 0.0, 0.0, 0.0),
-], ids=["burn#5373", "jax#2107", "jax#777", "jax#37821", "jax#2342 #14682"])  # fmt: skip
-def test_published_bugs_of_elementwise_layers(name, x, value, derivative):
-    layer = jaxnets.LAYERS[name]
-    found, slope = jax.jit(jaxnets.value_and_grad(layer))(np.float64(x))
-    np.testing.assert_allclose([found, slope], [value, derivative], rtol=1e-14)
-
-
 # --- softmax and log-softmax --------------------------------------------------------------------------------------
 
 
@@ -123,7 +42,8 @@ def test_fully_masked_row_of_softmax_jax21495(n, dtype):
         j = jaxnets.jacobian(jaxnets.softmax)(x)
         return jaxnets.softmax(x), j.diagonal(), j @ v, v @ j, j.per_example()
 
-    *vectors, whole = compute(np.array([[-INF] * n, [0.0] * n], dtype), np.array([[2.0] * n, [0.0] * n], dtype))
+    x, v = np.array([[-INF] * n, [0.0] * n], dtype), np.array([[2.0] * n, [0.0] * n], dtype)
+    *vectors, whole = map(np.asarray, compute(x, v))
     for found in vectors:
         array_equal(found[0], np.zeros(n))
     assert vectors[0].dtype == dtype
@@ -160,7 +80,7 @@ def test_masked_rows(mask, issue):
     x = np.array({"jax23842": [1, 2], "jax17117": [0, 0], "jax19490": [1e3, -1e3], "jax16208": [-5, 3]}[issue], "float32")
     masked = np.append(x, np.float32(mask))
     for layer in (jaxnets.softmax, jaxnets.log_softmax):
-        (y, found), (alone, by_x) = value_and_jacobian(layer, masked), value_and_jacobian(layer, x)
+        (y, found), (alone, by_x) = (map(np.asarray, value_and_jacobian(layer, x)) for x in (masked, x))
         array_equal(y[:2], alone)
         array_equal(found[:2, :2], by_x)
         array_equal(found[:2, 2], [0, 0])
@@ -185,14 +105,15 @@ def test_log_softmax_of_large_equal_logits_jax985():
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_tail_gradients_jax40344_jax40384_jax40386(dtype):
-    x, tail = jnp.array([40.0, 0.0], dtype), np.exp(-40.0)
-    np.testing.assert_allclose(blocks(jaxnets.softmax, x)[0], np.array([[1, -1], [-1, 1]]) * tail, rtol=1e-5)
-    np.testing.assert_allclose(blocks(jaxnets.log_softmax, x)[0], [[tail, -tail], [-1, 1]], rtol=1e-5)
+    x, tail = np.array([40.0, 0.0], dtype), np.exp(-40.0)
+    np.testing.assert_allclose(value_and_jacobian(jaxnets.softmax, x)[1], np.array([[1, -1], [-1, 1]]) * tail, rtol=1e-5)
+    np.testing.assert_allclose(value_and_jacobian(jaxnets.log_softmax, x)[1], [[tail, -tail], [-1, 1]], rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_tail_value_torch113708(dtype):
-    np.testing.assert_allclose(jaxnets.log_softmax(np.array([40, 0], dtype)), [-np.exp(-40.0), -40], rtol=1e-5)
+    value, _ = value_and_jacobian(jaxnets.log_softmax, np.array([40, 0], dtype))
+    np.testing.assert_allclose(value, [-np.exp(-40.0), -40], rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -264,10 +185,17 @@ def test_probability_that_is_zero_or_one():
 def test_targets_that_are_no_distribution():
     """Σ t ≠ 1 is allowed, and zero targets give loss and gradient 0."""
     x, t = np.array([1.0, 2.0, 4.0]), np.array([0.5, 2.0, 0.25])
-    expected = jax.grad(lambda x: -jnp.sum(t * jax.nn.log_softmax(x)))(x)
-    np.testing.assert_allclose(jaxnets.grad(jaxnets.cross_entropy)(x, t), expected, rtol=1e-12)
-    array_equal(jaxnets.cross_entropy(x, 0 * t), 0)
-    array_equal(jaxnets.grad(jaxnets.cross_entropy)(x, 0 * t), [0, 0, 0])
+
+    @jax.jit
+    def compute(x, t):
+        by_jax = jax.grad(lambda x: -jnp.sum(t * jax.nn.log_softmax(x)))(x)
+        return *jaxnets.value_and_grad(jaxnets.cross_entropy)(x, t), by_jax
+
+    _, gradient, expected = compute(x, t)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-12)
+    value, gradient, _ = compute(x, 0 * t)
+    array_equal(value, 0)
+    array_equal(gradient, [0, 0, 0])
 
 
 @pytest.mark.parametrize("loss", [jaxnets.nll, jaxnets.cross_entropy])
@@ -277,19 +205,19 @@ def test_label_out_of_range(loss, label):
     x, labels = np.array([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]]), np.array([1, label])
     with pytest.raises(ValueError, match=f"{loss.__name__}.*'targets'.*{label}.*0 to 2"):
         loss(x, labels)
-
-    @jax.jit
-    def compute(x, labels):
-        j = jaxnets.jacobian(lambda x: loss(x, labels))(x)
-        return loss(x, labels), j.T.dense(), j.dense(), j @ jnp.ones((2, 3)), jnp.ones(2) @ j
-
-    value, transposed, dense, pushed, pulled = map(np.asarray, compute(x, labels))
+    value, transposed, dense, pushed, pulled = map(np.asarray, loss_and_products(loss, x, labels))
     assert np.isfinite(value[0]) and np.isnan(value[1])
     array_equal(transposed, np.moveaxis(dense, 0, -1))
     array_equal(pushed[1], dense[1].sum())
     array_equal(pulled[1], dense[1, 1])
     if loss is jaxnets.nll:
         array_equal(dense[1], np.zeros((2, 3)))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def loss_and_products(loss, x, labels):
+    j = jaxnets.jacobian(lambda x: loss(x, labels))(x)
+    return loss(x, labels), j.T.dense(), j.dense(), j @ jnp.ones((2, 3)), jnp.ones(2) @ j
 
 
 @pytest.mark.parametrize("loss", [jaxnets.nll, jaxnets.cross_entropy])
@@ -305,28 +233,29 @@ def test_label_that_is_a_python_number(loss):
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32", "int64", "uint32"])
 def test_label_dtypes(dtype):
     x, labels = np.array([[1.0, 2.0, 4.0], [0.0, 3.0, 1.0]]), np.array([2, 0], dtype)
-    array_equal(jax.jit(jaxnets.nll)(x, labels), [-4.0, 0.0])
-    by_x = np.asarray(blocks(lambda x: jaxnets.nll(x, labels), x)[0])
+    values, by_x = map(np.asarray, value_and_jacobian(lambda x: jaxnets.nll(x, labels), x))
+    array_equal(values, [-4.0, 0.0])
     array_equal(by_x[[0, 1], [0, 1]], [[0, 0, -1], [-1, 0, 0]])
 
 
 def test_nll_of_a_masked_class():
-    x = jnp.array([-INF, -1.0])
-    array_equal(jaxnets.nll(x, np.int32(1)), 1.0)
-    array_equal(jaxnets.grad(lambda x: jaxnets.nll(x, np.int32(1)))(x), [0, -1])
+    value, gradient = jax.jit(jaxnets.value_and_grad(jaxnets.nll))(np.array([-INF, -1.0]), np.int32(1))
+    array_equal(value, 1.0)
+    array_equal(gradient, [0, -1])
 
 
-def primitives(function, *args):
-    """The names of the primitives that a function runs."""
-    return {word for line in str(jax.make_jaxpr(function)(*args)).splitlines() for word in line.replace("[", " ").split()}
+def primitives_of_products(function, x):
+    """The names of the primitives that J v and u J run, of a Jacobian J that is known only by the shapes of its arrays."""
+    j, y = jax.eval_shape(lambda x: (jaxnets.jacobian(function)(x), function(x)), x)
+    programs = jax.make_jaxpr(lambda j, v: j @ v)(j, x), jax.make_jaxpr(lambda j, u: u @ j)(j, y)
+    return [set(str(program).replace("[", " ").split()) for program in programs]
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (4,), (3, 2, 2)], ids=str)
 def test_nll_products_gather_and_scatter(shape):
     """The one-hot array is never made."""
     x, batch = np.ones(shape), shape[: len(shape) > 1]
-    j = jaxnets.jacobian(lambda x: jaxnets.nll(x.reshape(*batch, 4), np.zeros(batch, int)))(x)
-    pushed, pulled = primitives(lambda v: j @ v, x), primitives(lambda u: u @ j, np.ones(batch))
+    pushed, pulled = primitives_of_products(lambda x: jaxnets.nll(x.reshape(*batch, 4), np.zeros(batch, int)), x)
     assert "gather" in pushed and "dot_general" not in pushed
     assert "scatter-add" in pulled and "dot_general" not in pulled
 
@@ -342,21 +271,20 @@ def test_squared_error_at_its_minimum_and_beyond():
     x = np.array([1.0, INF, NAN])
     by_predictions, by_targets = blocks(jaxnets.squared_error, x[:1], x[:1])
     array_equal([by_predictions, by_targets], np.zeros((2, 1, 1)))
-    assert np.isnan(jaxnets.squared_error(x, x)[1:]).all()
+    assert np.isnan(np.asarray(jax.jit(jaxnets.squared_error)(x, x))[1:]).all()
 
 
 # --- combining ----------------------------------------------------------------------------------------------------
 
 
 def test_cotangents_of_copies_add_up():
-    array_equal(jaxnets.grad(lambda x: sum(y * k for k, y in enumerate(jaxnets.duplicate(x, n=4))))(1.0), 0 + 1 + 2 + 3)
+    gradient = jaxnets.grad(lambda x: sum(y * k for k, y in enumerate(jaxnets.duplicate(x, n=4))))
+    array_equal(jax.jit(gradient)(1.0), 0 + 1 + 2 + 3)
 
 
 @pytest.mark.parametrize("shape", [(3, 2), (2,)], ids=str)
 def test_concatenate_products_slice_and_pad(shape):
-    x = jnp.ones(shape)
-    j = jaxnets.jacobian(lambda x: jaxnets.concatenate(2 * x, x, x))(x)
-    pushed, pulled = primitives(lambda v: j @ v, x), primitives(lambda u: u @ j, jnp.ones((*shape[:-1], 6)))
+    pushed, pulled = primitives_of_products(lambda x: jaxnets.concatenate(2 * x, x, x), np.ones(shape))
     assert "pad" in pushed and "dot_general" not in pushed
     assert "slice" in pulled and "dot_general" not in pulled
 
@@ -410,5 +338,5 @@ def test_mean_of_one_and_of_nothing():
 
 
 def test_flatten_keeps_row_major_order():
-    array_equal(jaxnets.flatten(np.arange(12.0).reshape(2, 3, 2)), np.arange(12.0).reshape(2, 6))
-    array_equal(blocks(jaxnets.flatten, np.zeros((1, 2, 2)))[0].reshape(4, 4), np.eye(4))
+    array_equal(jax.jit(jaxnets.flatten)(np.arange(12.0).reshape(2, 3, 2)), np.arange(12.0).reshape(2, 6))
+    array_equal(np.asarray(blocks(jaxnets.flatten, np.zeros((1, 2, 2)))[0]).reshape(4, 4), np.eye(4))

@@ -30,8 +30,8 @@ def compiled_both(loss, config):
 
 
 def gradients(function, *args):
-    """Value and derivatives by all arguments, in one program."""
-    return jax.jit(jn.value_and_grad(function, tuple(range(len(args)))))(*args)
+    """Value and derivatives by all arguments, in one program, as NumPy arrays."""
+    return jax.tree.map(np.asarray, jax.jit(jn.value_and_grad(function, tuple(range(len(args)))))(*args))
 
 
 def sigma(x):

@@ -13,17 +13,22 @@ from .comparisons import INF, NAN, both, equal, near
 def test_reduce_is_what_it_says():
     loss, w = np.array([[1.0, 2.0, 4.0], [8.0, 16.0, 32.0]]), np.array([[0.5], [2.0]])
     where = np.array([True, False, True])
-    equal(jn.reduce(loss), loss.mean())
-    equal(jn.reduce(loss, "sum"), 63)
-    equal(jn.reduce(loss, "none"), loss)
-    equal(jn.reduce(loss, weights=w), (0.5 * 7 + 2 * 56) / 7.5)
-    equal(jn.reduce(loss, "sum", weights=w), 0.5 * 7 + 2 * 56)
-    equal(jn.reduce(loss, "none", weights=w), loss * w)
-    equal(jn.reduce(loss, where=where), 45 / 4)
-    equal(jn.reduce(loss, "sum", where=where), 45)
-    equal(jn.reduce(loss, "none", where=where), loss * where)
-    equal(jn.reduce(loss, weights=w, where=where), (0.5 * 5 + 2 * 40) / 5)
-    equal(jn.reduce(jnp.float64(3.0)), 3)
+    table = [
+        ([], {}, loss.mean()),
+        (["sum"], {}, 63),
+        (["none"], {}, loss),
+        ([], {"weights": w}, (0.5 * 7 + 2 * 56) / 7.5),
+        (["sum"], {"weights": w}, 0.5 * 7 + 2 * 56),
+        (["none"], {"weights": w}, loss * w),
+        ([], {"where": where}, 45 / 4),
+        (["sum"], {"where": where}, 45),
+        (["none"], {"where": where}, loss * where),
+        ([], {"weights": w, "where": where}, (0.5 * 5 + 2 * 40) / 5),
+    ]
+    found = jax.jit(lambda loss: [jn.reduce(loss, *reduction, **arrays) for reduction, arrays, _ in table])(loss)
+    for actual, (_, _, expected) in zip(found, table, strict=True):
+        equal(actual, expected)
+    equal(jn.reduce(np.float64(3.0)), 3)
 
 
 @pytest.mark.parametrize("weights", [None, np.array([2.0, 1.0, 1.0, NAN])])
@@ -40,7 +45,7 @@ def test_what_is_masked_has_no_influence(reduction, weights, gradient):
 
     compute = jax.jit(lambda x: (total(x), alone(x[:2]), gradient(total)(x), jax.grad(alone)(x[:2])))
     for bad in (NAN, INF, -INF, 1e308):
-        found, expected, slope, slope_alone = compute(np.array([1.0, 3.0, bad, bad]))
+        found, expected, slope, slope_alone = map(np.asarray, compute(np.array([1.0, 3.0, bad, bad])))
         equal(found, expected)
         near(slope[:2], slope_alone)
         equal(slope[2:], [0, 0])
@@ -58,7 +63,7 @@ def test_nothing_left(reduction, gradient):
     equal(found[1], [0, 0])
     compute = jax.jit(lambda x, w, m: (total(x, w, m), *(gradient(total, i)(x, w, m) for i in (0, 1))))
     for weights, where in ((w, nothing), (0 * w, second)):
-        found, by_x, by_weights = compute(x, weights, where)
+        found, by_x, by_weights = map(np.asarray, compute(x, weights, where))
         equal(found, 0)
         equal(by_x, [0, 0])
         equal(by_weights[~where], np.zeros(2)[~where])

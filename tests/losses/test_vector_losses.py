@@ -52,7 +52,7 @@ def loop_norm(d, p):
 def test_triplet_is_what_it_says(p, swap):
     rng = np.random.default_rng(0)
     a, b, c = rng.normal(size=(3, 8, 4))
-    found = jax.jit(lambda *v: jn.triplet(*v, p=p, swap=swap, margin=0.5))(a, b, c)
+    found = np.asarray(jax.jit(lambda *v: jn.triplet(*v, p=p, swap=swap, margin=0.5))(a, b, c))
     for i in range(8):
         far = loop_norm(a[i] - c[i] + 1e-6, p)
         far = min(far, loop_norm(b[i] - c[i] + 1e-6, p)) if swap else far
