@@ -1,8 +1,8 @@
 """How the tests run: in double precision, on all cores, without chance; short by default, in full with `--all`.
 
 Nearly all of the time is tracing and compiling.  So the short suite compiles without optimizations, Python seldom looks
-for garbage, and each worker forgets what it compiled before that fills its memory.  `--all` runs every sweep, and compiles
-as users do.
+for garbage, each worker forgets what it compiled before that fills its memory, and programs are kept in .pytest_cache for
+the other workers and the next run (`--cache-clear` forgets them).  `--all` runs every sweep, and compiles as users do.
 """
 
 import gc
@@ -40,11 +40,24 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "sweep: what only `--all` runs, because it takes long and finds little more")
     config.addinivalue_line("markers", "optimized: compiled as users do, in the short suite, too")
     gc.set_threshold(100_000, 20, 20)  # by default, looking for garbage takes a tenth of the time
+    keep_programs(os.environ.get("JAX_COMPILATION_CACHE_DIR", config.cache.mkdir("programs")))
     if not config.getoption("--all"):  # for the processes that tests start, too
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
         given = os.environ.get("XLA_FLAGS", "")  # read at the first compilation
         flags = [IN_ONE_PART, FAST_KERNELS] if version("jaxlib") < "0.11" else [IN_ONE_PART]
         os.environ["XLA_FLAGS"] = " ".join([given, *(flag for flag in flags if flag not in given)])
+
+
+def keep_programs(folder):
+    """JAX keeps every program in this folder, also the small ones and those of the processes that tests start."""
+    options = {
+        "jax_compilation_cache_dir": str(folder),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    for name, value in options.items():
+        jax.config.update(name, value)
+        os.environ[name.upper()] = str(value)
 
 
 def pytest_collection_modifyitems(config, items):
