@@ -295,6 +295,7 @@ def order(key, epoch: int, examples: int):
     return jax.random.permutation(jax.random.fold_in(key, epoch), examples)
 
 
+@functools.partial(jax.jit, static_argnums=(2, 3))
 def batches(key, epoch: int, examples: int, batch_size: int):
     """The indices of the examples in every mini-batch of an epoch, shuffled: [examples // batch_size, batch_size].
 
