@@ -43,6 +43,7 @@ def pytest_configure(config):
     keep_programs(os.environ.get("JAX_COMPILATION_CACHE_DIR", config.cache.mkdir("programs")))
     if not config.getoption("--all"):  # for the processes that tests start, too
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+        jax.config.update("jax_disable_most_optimizations", True)  # for what fixtures compile before the first test
         given = os.environ.get("XLA_FLAGS", "")  # read at the first compilation
         flags = [IN_ONE_PART, FAST_KERNELS] if version("jaxlib") < "0.11" else [IN_ONE_PART]
         os.environ["XLA_FLAGS"] = " ".join([given, *(flag for flag in flags if flag not in given)])

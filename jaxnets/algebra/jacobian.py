@@ -8,7 +8,7 @@ unifies labels and collects factors.  When you ask for an array, the factors of 
 
 import math
 from dataclasses import replace
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import jax
@@ -179,7 +179,7 @@ class Jacobian:
         def other(leaf):
             if not jnp.issubdtype(leaf.dtype, jnp.floating):
                 return leaf
-            return jnp.asarray(draw.uniform(0.5, 1.5, leaf.shape), leaf.dtype)
+            return draw.uniform(0.5, 1.5, leaf.shape).astype(leaf.dtype)
 
         return replace(self, terms=jax.tree.map(other, self.terms))
 
@@ -188,14 +188,7 @@ class Jacobian:
 
         It serves to look at Jacobians of any size: a large one is multiplied by unit vectors of the corner's shorter side.
         """
-        out, inp = map(math.prod, self.block_shape)
-        rows, columns = min(rows, out), min(columns, inp)
-        if math.prod(self.shape) * self.dtype.itemsize <= SMALL_BYTES:
-            return self.matrix()[:rows, :columns]
-
-        if rows <= columns:
-            return jax.lax.map(lambda i: self._row(i)[:columns], jnp.arange(rows))
-        return jax.lax.map(lambda i: self._column(i)[:rows], jnp.arange(columns)).T
+        return _corner(self, rows, columns, cut_out=self.dense_nbytes <= SMALL_BYTES)
 
     def _row(self, i) -> jax.Array:
         return (unit_array(self.out_shape, i, self.dtype) @ self).reshape(-1)
@@ -331,3 +324,15 @@ def _as_column(v) -> Jacobian:
 def unit_array(shape, i, dtype) -> jax.Array:
     """An array of zeros with 1 as its i-th entry, row-major."""
     return jnp.zeros(math.prod(shape), dtype).at[i].set(1).reshape(shape)
+
+
+@partial(jax.jit, static_argnames=("rows", "columns", "cut_out"))
+def _corner(j, rows, columns, cut_out) -> jax.Array:
+    """`j.corner(rows, columns)`, cut out of the whole or row by row."""
+    out, inp = map(math.prod, j.block_shape)
+    rows, columns = min(rows, out), min(columns, inp)
+    if cut_out:
+        return j.matrix()[:rows, :columns]
+    if rows <= columns:
+        return jax.lax.map(lambda i: j._row(i)[:columns], jnp.arange(rows))
+    return jax.lax.map(lambda i: j._column(i)[:rows], jnp.arange(columns)).T

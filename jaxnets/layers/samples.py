@@ -4,6 +4,7 @@ Each kind makes its values from standard normal numbers of its shape, so that th
 """
 
 import dataclasses
+import functools
 from typing import Any, ClassVar
 
 import jax
@@ -90,7 +91,12 @@ class Labels(Real):
     differentiable = False
 
     def from_normal(self, normal):
-        return jnp.clip(ndtr(normal) * self.classes, 0, self.classes - 1).astype(jnp.int32)
+        return _labels(normal, self.classes)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _labels(normal, classes):
+    return jnp.clip(ndtr(normal) * classes, 0, classes - 1).astype(jnp.int32)
 
 
 @dataclasses.dataclass(frozen=True)

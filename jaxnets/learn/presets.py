@@ -85,7 +85,7 @@ def make_problem(
     ValueError for a batch size out of range.
     """
     chosen = find_preset(text, input_shape)
-    keys = jit_once(lambda: jax.random.split(jax.random.key(seed)))()
+    keys = jit_once(lambda: tuple(jax.random.split(jax.random.key(seed))))()
     x, targets, source = chosen.data(keys[0], batch)
     x = x.astype(dtype)
     targets = targets.astype(dtype) if jnp.issubdtype(targets.dtype, jnp.floating) else targets

@@ -122,6 +122,7 @@ def fit(
     zero = State(params, jax.jit(optimizer.init)(params), np.int32(0), total, np.int32(0), best)
     state, history = records.begin(zero, resume)
     state, x, y = devices.replicate(copy_tree(state)), devices.replicate(x), devices.replicate(y)
+    compiled_loss = jax.jit(loss)  # of the validation set
     descent = Descent(model, loss, optimizer, gradient, penalty, batch, dropping, devices, data.classes)
     per_epoch, started = data.size // batch, time.perf_counter()
     steps, labels = epochs * per_epoch, data.classes is not None
@@ -156,7 +157,7 @@ def fit(
             metrics |= {"seconds": round(seconds, 4), "examples_per_second": round((last - first) * batch / seconds, 1)}
             if validation is not None:
                 told.evaluating()
-                found = validation_metrics(model, devices.local_copy(state.params), validation, loss)
+                found = validation_metrics(model, devices.local_copy(state.params), validation, compiled_loss)
                 if not math.isfinite(found["loss"]):
                     raise NonFiniteError(f"step {last}: the loss of the validation set is {found['loss']}")
                 told.evaluated(found, state, epoch.first_step)

@@ -47,7 +47,7 @@ class SpiralTraining:
         ticks = np.linspace(-half, half, SIZE)
         self.grid = jnp.asarray(np.stack(np.meshgrid(ticks, ticks), -1).reshape(-1, 2), self.dtype)
         self.optimizer = optax.adam(RATE)
-        self.state: Any = (0, problem.params, self.optimizer.init(problem.params))
+        self.state: Any = (0, problem.params, jax.jit(self.optimizer.init)(problem.params))
 
     def loss(self, params):
         return LAYERS["mean"](LAYERS["nll"](self.model.apply(params, self.x), jnp.asarray(self.points.y)))

@@ -27,11 +27,13 @@ def few_images(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def spiral(tmp_path_factory):
+def spiral(tmp_path_factory, request):
+    """The folder of a spiral and its report: trained to the end with `--all`, else for a few epochs."""
+    epochs = RECIPES["spiral"].epochs if request.config.getoption("--all") else 10
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(practicum.spiral, "FRAMES", 4)
         folder = tmp_path_factory.mktemp("spiral")
-        return folder, train("spiral", output=folder)
+        return folder, train("spiral", epochs=epochs, output=folder)
 
 
 def check_pictures(report, folder, names, least=400):
@@ -65,7 +67,7 @@ def test_spiral_leaves_pictures_logs_and_checkpoints(spiral):
     folder, report = spiral
     check_pictures(report, folder, ["spiral.png", "boundary.gif", "hidden.gif"])
     for place in (folder, folder / "linear", folder / "hidden"):
-        assert len((place / "metrics.jsonl").read_text().splitlines()) == RECIPES["spiral"].epochs
+        assert len((place / "metrics.jsonl").read_text().splitlines()) == report.numbers["epochs"]
     assert evaluate(folder).accuracy == report.numbers["held_out_accuracy"]
     assert evaluate(folder / "linear" / "checkpoints").accuracy == report.numbers["linear"]["held_out_accuracy"]
 

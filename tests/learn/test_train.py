@@ -63,7 +63,7 @@ def plain_loop(model, loss, data, optimizer, params, key, epochs, batch):
         updates, state = optimizer.update(gradient, state, params)
         return optax.apply_updates(params, updates), state, metrics
 
-    state, n, history = optimizer.init(params), 0, []
+    state, n, history = jax.jit(optimizer.init)(params), 0, []
     for epoch in range(epochs):
         found = []
         for places in np.asarray(batches(shuffling, epoch, data.size, batch)):
@@ -93,7 +93,7 @@ def test_any_optimizer_by_both_gradients(name):
     model, optimizer = OPTIMIZERS[name]
     data = images() if name == "convolutions" else spiral(4)
     key = jax.random.key(2)
-    params = model.init(key, data.shape, float)
+    params = jax.jit(model.init, static_argnums=(1, 2))(key, data.shape, float)
     expected, history = plain_loop(model, jn.nll, data, optimizer, params, key, 3, 4)
     for gradient in ("manual", "autodiff") if name == "convolutions" else ("manual",):
         found = fit(model, jn.nll, data, optimizer, epochs=3, batch_size=4, key=key, params=params, gradient=gradient)
@@ -122,7 +122,7 @@ def test_patience_metrics_progress_and_calls_after_an_epoch(tmp_path, capsys):
         epochs.append(epoch)
         given.append(params)
         kept.append(jax.tree.map(np.array, params))
-        found = evaluate(MODEL, params, wrong, jn.nll)
+        found = evaluate(MODEL, params, wrong, jax.jit(jn.nll))
         assert metrics["validation_loss"] == found.loss
         assert metrics["validation_accuracy"] == found.accuracy
 

@@ -1,5 +1,6 @@
 """Pictures of Jacobians and graphs: the cells, blocks and dimensions that are drawn, against jax.jacrev and shapes."""
 
+import functools
 import math
 import re
 import sys
@@ -16,8 +17,8 @@ from jaxnets.learn.presets import make_problem
 from jaxnets.show import html, plots
 from jaxnets.show.diagram import diagram
 
-X = jax.random.normal(jax.random.key(0), (3, 4))
-W = jax.random.normal(jax.random.key(1), (5, 4))
+X = np.random.default_rng(0).normal(size=(3, 4))
+W = np.random.default_rng(1).normal(size=(5, 4))
 EXAMPLES, ONES = np.eye(3, dtype=bool), np.ones((4, 4), bool)
 CASES = {  # function, argument, which entries of the matrix may differ from zero
     "relu": (jn.relu, X, np.eye(12, dtype=bool)),
@@ -36,23 +37,34 @@ CASES = {  # function, argument, which entries of the matrix may differ from zer
 }
 
 
-def matrix(f, x):
-    return np.asarray(jax.jacrev(f)(x)).reshape(-1, x.size)
+@functools.cache
+def jacobian_and_matrix(name):
+    """The structured Jacobian of a case, its sparsity and the whole matrix by autodiff."""
+    f, x, _ = CASES[name]
+
+    @jax.jit
+    def both(x):
+        j = jn.jacobian(f)(x)
+        return j, j.sparsity(), jax.jacrev(f)(x)
+
+    j, sparsity, dense = both(x)
+    return j, np.asarray(sparsity), np.asarray(dense).reshape(-1, x.size)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_sparsity_is_what_structure_says(name):
-    f, x, expected = CASES[name]
-    found = np.asarray(jn.jacobian(f)(x).sparsity()).reshape(expected.shape)
+    _, found, matrix = jacobian_and_matrix(name)
+    expected = CASES[name][2]
+    found = found.reshape(expected.shape)
     np.testing.assert_array_equal(found, expected)
-    assert not matrix(f, x)[~found].any()
+    assert not matrix[~found].any()
 
 
 def test_sparsity_of_a_convolution_is_its_band():
     def f(x):
-        return jn.conv(x, jnp.ones((1, 1, 3)), None, padding=1)
+        return jn.conv(x, np.ones((1, 1, 3)), None, padding=1)
 
-    found = np.asarray(jn.jacobian(f)(jnp.ones((1, 1, 6))).sparsity()).reshape(6, 6)
+    found = np.asarray(jax.jit(lambda x: jn.jacobian(f)(x).sparsity())(np.ones((1, 1, 6)))).reshape(6, 6)
     np.testing.assert_array_equal(found, np.abs(np.subtract.outer(range(6), range(6))) <= 1)
 
 
@@ -60,19 +72,23 @@ def test_sparsity_of_a_convolution_is_its_band():
 @pytest.mark.parametrize("name", ["softmax", "by weights", "sum", "zero"])
 def test_corner_is_the_beginning_of_the_matrix(name, small, monkeypatch):
     monkeypatch.setattr(sys.modules[jn.Jacobian.__module__], "SMALL_BYTES", small)
-    f, x, _ = CASES[name]
-    j = jn.jacobian(f)(x)
+    j, _, matrix = jacobian_and_matrix(name)
     rows, columns = map(math.prod, j.block_shape)
     for size in ((2, 3), (3, 2), (100, 100)):
         found = np.asarray(j.corner(*size))
-        np.testing.assert_allclose(found, matrix(f, x)[:rows, :columns][: size[0], : size[1]], rtol=1e-12)
+        np.testing.assert_allclose(found, matrix[:rows, :columns][: size[0], : size[1]], rtol=1e-12)
 
 
 def test_corner_of_a_jacobian_that_could_not_be_stored():
     n = 100_000
-    j = jn.jacobian(jn.tanh)(jnp.zeros(n))
+    j = jacobian_at(jn.tanh, np.zeros(n))
     assert j.dense_nbytes > 5e10
     np.testing.assert_array_equal(j.corner(3, 4), np.eye(3, 4))
+
+
+def jacobian_at(f, x):
+    """The structured Jacobian, made by one program."""
+    return jax.jit(jn.jacobian(f))(x)
 
 
 def cells(markup):
@@ -84,16 +100,16 @@ def cells(markup):
 
 
 def test_structural_zeros_are_bare_ground_and_numeric_zeros_cells():
-    x = jnp.array([[2.0, -1.0, 3.0]])  # the slope at −1 is the number 0
-    drawn = cells(jn.jacobian(jn.relu)(x)._repr_html_())
+    x = np.array([[2.0, -1.0, 3.0]])  # the slope at −1 is the number 0
+    drawn = cells(jacobian_at(jn.relu, x)._repr_html_())
     white = picture.colour(0)
     assert drawn == {(0, 0): picture.colour(1), (1, 1): white, (2, 2): picture.colour(1)}
-    negative = cells(jn.jacobian(lambda x: -x)(x)._repr_html_())
+    negative = cells(jacobian_at(lambda x: -x, x)._repr_html_())
     assert set(negative.values()) == {picture.colour(-1)} and picture.colour(-1) not in (white, picture.colour(1))
 
 
 def test_a_jacobian_shows_itself_in_words_and_within_bounds():
-    j = jn.jacobian(jn.softmax)(jnp.zeros((2, 400)))
+    j = jacobian_at(jn.softmax, np.zeros((2, 400)))
     text = j._repr_html_()
     assert j.formula in text and "rank-1 update" in text and "6.4 kB of 5.12 MB" in text
     assert "an example, 400×400, the first 32×32" in text
@@ -101,7 +117,7 @@ def test_a_jacobian_shows_itself_in_words_and_within_bounds():
 
 
 def test_what_is_not_a_number_is_black():
-    j = jn.jacobian(lambda x: x * jnp.array([1.0, jnp.nan, jnp.inf]))(jnp.ones(3))
+    j = jacobian_at(lambda x: x * np.array([1.0, np.nan, np.inf]), np.ones(3))
     assert cells(j.picture()) == {(0, 0): picture.colour(1), (1, 1): "#000", (2, 2): "#000"}
 
 
@@ -123,7 +139,7 @@ def test_pictures_inside_jit_and_of_shapes_alone_show_structure():
 def test_names_are_escaped():
     assert picture.escaped("<b>&") == "&lt;b&gt;&amp;"
     assert "<script" not in html.html_table("<script>", ["<script>"], [["<script>"]], ["<script>"])
-    j = jn.jacobian(jn.relu)(X)
+    j = jacobian_at(jn.relu, X)
     strange = type(j)(j.terms, j.out_shape, j.in_shape, j.dtype, ("<i>", "x"))
     assert "<i>" not in strange._repr_html_()
 
@@ -175,7 +191,7 @@ def test_a_diagram_has_the_lectures_blocks_and_dimensions(small):
 
 
 def test_many_weights_of_a_block_stand_side_by_side():
-    params = {"a": jnp.ones((3, 2)), "b": jnp.ones(5), "w": jnp.ones((5, 2, 4))}
+    params = {"a": np.ones((3, 2)), "b": np.ones(5), "w": np.ones((5, 2, 4))}
     found = diagram(lambda p, x: jn.bilinear(p["a"], x, p["w"], p["b"]), params, X)
     weights = [(item.column, item.row) for item in found.items if item.kind == "weight"]
     assert sorted(weights) == [(-3, 1), (-2, 1), (-1, 1)]
@@ -187,19 +203,20 @@ def test_a_diagram_of_several_outputs_and_of_a_graph_that_depends_on_data():
         return y, jn.sum(y)
 
     for sign, name in ((1.0, "tanh"), (-1.0, "relu")):
-        found = diagram(f, sign * jnp.ones(3), abstract=False)
+        found = diagram(f, sign * np.ones(3), abstract=False)
         assert [item.label for item in found.items if item.module is not None] == [name, "sum"]
         assert [item.label for item in found.items if item.kind == "output"] == ["y0", "y1"]
 
 
 def test_the_picture_of_a_jacobian_shows_its_numbers():
-    j = jn.jacobian(lambda x: jn.linear(jn.relu(x), W, None))(X)
+    j = jacobian_at(lambda x: jn.linear(jn.relu(x), W, None), X)
     axes = plots.jacobian(j, title="a network").axes[0]
     assert axes.get_title() == "a network\n∂y/∂x  [5 × 4], factored"
     assert (axes.get_ylabel(), axes.get_xlabel()) == ("y[0,o]", "x[0,i]")
     (image,) = axes.images
-    np.testing.assert_allclose(image.get_array(), np.asarray(jax.jacrev(lambda x: jn.relu(x) @ W.T)(X))[0, :, 0], rtol=1e-12)
-    diagonal = plots.jacobian(jn.jacobian(jn.tanh)(jnp.zeros(100)), columns=50).axes[0]
+    dense = np.asarray(jax.jit(jax.jacrev(lambda x: jn.relu(x) @ W.T))(X))
+    np.testing.assert_allclose(image.get_array(), dense[0, :, 0], rtol=1e-12)
+    diagonal = plots.jacobian(jacobian_at(jn.tanh, np.zeros(100)), columns=50).axes[0]
     np.testing.assert_array_equal(diagonal.images[0].get_array().mask, ~np.eye(64, 50, dtype=bool))
     assert diagonal.get_xlabel() == "x[i], the first 50 of 100"
 

@@ -8,6 +8,7 @@ import functools
 import math
 from pathlib import Path
 
+import jax
 import optax
 
 from ...catalogue import LAYERS
@@ -90,7 +91,7 @@ def evaluate(checkpoint) -> Evaluation:
         raise CheckpointError(f"{path}: of {task or 'no task'}, expected one with classes: {', '.join(known)}")
     model, params, _ = restore(path)
     with stage(f"evaluating {model.name}", "on what its training held out"):
-        return evaluate_model(model, params, RECIPES[task].data(seed)[1], RECIPES[task].loss)
+        return evaluate_model(model, params, RECIPES[task].data(seed)[1], jax.jit(RECIPES[task].loss))
 
 
 def _decreasing(optimizer):

@@ -71,5 +71,10 @@ def _distorted(images, rng):
     centre = np.array([[height - 1], [width - 1]]) / 2
     maps = np.eye(2) + rng.uniform(-0.15, 0.15, (count, 2, 2))
     places = maps @ (np.indices((height, width)).reshape(2, -1) - centre) + centre + rng.uniform(-1.5, 1.5, (count, 2, 1))
-    moved = jax.vmap(lambda image, at: map_coordinates(image, list(at), order=1))(images[:, 0], places.astype(images.dtype))
-    return np.asarray(moved).reshape(images.shape)
+    return np.asarray(_moved(images[:, 0], places.astype(images.dtype))).reshape(images.shape)
+
+
+@jax.jit
+@jax.vmap
+def _moved(image, places):
+    return map_coordinates(image, list(places), order=1)

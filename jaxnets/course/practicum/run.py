@@ -87,14 +87,15 @@ class Run:
     def initial_params(self, model: Model):
         """Parameters to start from.  Raises where the model does not fit the data."""
         one = jax.ShapeDtypeStruct((1, *self.training.shape), jnp.result_type(float))
-        make = functools.partial(model.init, input_shape=self.training.shape, dtype=one.dtype)
+        init = jax.jit(model.init, static_argnames=("input_shape", "dtype"))
+        make = functools.partial(init, input_shape=self.training.shape, dtype=one.dtype)
         key = jax.random.key(self.seed)
         shape = jax.eval_shape(lambda key, x: model.apply(make(key), x), key, one).shape[1:]
         classes = self.training.classes
         expected = self.training.y.shape[1:] if classes is None else (classes,)
         if shape != expected:
             raise ShapeError(f"model '{model.name}': one prediction has shape {shape}, expected {expected} for {self.task}")
-        params = jax.jit(make)(key)
+        params = make(key)
         if classes is not None and not np.allclose(np.exp(predict(model, params, self.held_out.x)).sum(1), 1, atol=1e-3):
             raise ValueError(f"model '{model.name}': its outputs must be log-probabilities; end it with log_softmax")
         return params

@@ -23,7 +23,8 @@ class Scores:
 
     @classmethod
     def of(cls, run: Run, model: Model, result: Result) -> "Scores":
-        found = (evaluate(model, result.params, part, run.recipe.loss) for part in (run.training, run.held_out))
+        loss = jax.jit(run.recipe.loss)
+        found = (evaluate(model, result.params, part, loss) for part in (run.training, run.held_out))
         return cls(model, result, *found)
 
     @property

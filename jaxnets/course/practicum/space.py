@@ -1,5 +1,6 @@
 """What layers do to the plane."""
 
+import functools
 import itertools
 from pathlib import Path
 
@@ -25,8 +26,9 @@ def space(output=None, *, seed: int = 0) -> StudyResult:
     rng = np.random.default_rng(seed)
     x, maps = rng.standard_normal((POINTS, 2)), rng.standard_normal((MAPS, 2, 2))
     singular = np.linalg.svd(maps, compute_uv=False)
-    moved = [np.asarray(LAYERS["linear"](x, w)) for w in maps]
-    squashed = [np.asarray(LAYERS["tanh"](s * x)) for s in SCALES]
+    linear, tanh = jax.jit(LAYERS["linear"]), jax.jit(LAYERS["tanh"])
+    moved = [np.asarray(linear(x, w)) for w in maps]
+    squashed = [np.asarray(tanh(s * x)) for s in SCALES]
     networks = {}
     with stage("random networks", total=2 * len(HIDDEN), unit="network") as told:
         for name, n in itertools.product(("relu", "tanh"), HIDDEN):
@@ -101,16 +103,28 @@ def space(output=None, *, seed: int = 0) -> StudyResult:
     return StudyResult(numbers, lines, pictures)
 
 
+@functools.cache
+def _program(activation, hidden):
+    """The compiled function that gives a network's outputs, and its Jacobian at every point."""
+    model = models.mlp(hidden, 2, activation=activation, last=None)
+
+    @jax.jit
+    def run(params, x):
+        y, stretch = value_and_jacobian(lambda x: model.apply(params, x))(x)
+        return y, stretch.per_example()
+
+    return run
+
+
 def _network(activation, hidden, x, rng):
     """Where a random network 2-hidden-2 takes the points, and the singular values of its Jacobians."""
-    model = models.mlp(hidden, 2, activation=activation, last=None)
     params = [
         {"w": rng.standard_normal((hidden, 2)), "b": rng.standard_normal(hidden)},  # with biases the kinks miss the origin
         {},
         {"w": rng.standard_normal((2, hidden)) * (2 / hidden) ** 0.5, "b": np.zeros(2)},
     ]
-    y, stretch = jax.jit(value_and_jacobian(lambda x: model.apply(params, x)))(x)
-    singular = np.linalg.svd(stretch.per_example(), compute_uv=False)
+    y, stretch = _program(activation, hidden)(params, x)
+    singular = np.linalg.svd(stretch, compute_uv=False)
     active = x @ params[0]["w"].T + params[0]["b"] > 0
     return np.asarray(y), {
         "largest_singular_value": float(singular.max()),

@@ -79,7 +79,7 @@ def _unwind(run: Run, found: Scores) -> Path:
     moved_grid, moved = image(grid).reshape(grid.shape), image(x)
     points, extent = run.plots.plane(np.concatenate([x, moved]))
     logits = ((points - middle) @ np.linalg.inv(turn) + centre) @ np.asarray(params[-2]["w"]).T + np.asarray(params[-2]["b"])
-    regions = np.asarray(jax.nn.softmax(logits))
+    regions = np.asarray(jax.jit(jax.nn.softmax)(logits))
     titles = {0.0: "ℝ², the plane of inputs", 1.0: "ℝ² before the last layer, which cuts it along lines"}
 
     def draw(figure, share):

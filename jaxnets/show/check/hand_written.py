@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -14,10 +14,11 @@ from ...autodiff.transforms import parameter_names
 from ...catalogue import example_arguments, kinds_from_annotations
 from ...errors import DTypeError, RuleError
 from ...layers.layer import Layer
-from .mistakes import is_real
+from .mistakes import as_type, is_real
 
 SIZES = {"own": (5, 3, 4, 6, 7, 2), "other": (3, 4, 2, 5, 6, 7), "square": (3,) * 6}  # of the axes with a name
 LEADING = {"own": (4, 5), "other": (2, 3), "square": (3, 3)}  # of the axes that `...` stands for
+NOT_COMPILED = ()  # a tuple in place of an array
 
 
 def hand_written_rule(function, jacobian, config) -> "HandWrittenRule":
@@ -39,7 +40,8 @@ class HandWrittenRule:
         self.function, self.by_hand, self.config = function, jacobian, config
         self.layer: Any = function if isinstance(function, Layer) else None
         self.name = str(getattr(function, "__name__", "function"))
-        self.programs: dict[tuple[int, int], Callable] = {}
+        self.outputs = jax.jit(self.forward)
+        self.compiled = jax.jit(self.entries)
 
     def forward(self, *args) -> tuple:
         run = self.layer.forward if self.layer else self.function
@@ -67,30 +69,51 @@ class HandWrittenRule:
         if not self.by_hand and self.layer.rule is None:
             return "no rule", f"no rule: define one with @{self.name}.jacobian"
         try:
-            rows = self.rows(outputs, args)
+            counts = self.counts(outputs, args)
         except Exception:  # the judgement of each argument reports it, or what explains it
             return None
-        wrong = [len(row) for row in rows if len(row) not in (len(args), *([1] if self.by_hand and len(args) == 1 else []))]
-        if len(rows) == len(outputs) and not wrong:
+        wrong = [count for count in counts if count not in (len(args), *([1] if self.by_hand and len(args) == 1 else []))]
+        if len(counts) == len(outputs) and not wrong:
             return None
-        got = f"{wrong[0]} for {len(args)} arguments" if wrong else f"{len(rows)} rows for {len(outputs)} outputs"
+        got = f"{wrong[0]} for {len(args)} arguments" if wrong else f"{len(counts)} rows for {len(outputs)} outputs"
         return "wrong count", f"wrong number of Jacobians: {got}; None stands for an argument without one"
+
+    def counts(self, outputs, args) -> list[int]:
+        """How many Jacobians each row has.  Nothing is computed if the rule needs no numbers to tell."""
+        found: list[int] = []
+
+        def count(outputs, args):
+            found[:] = map(len, self.rows(outputs, args))
+
+        try:
+            jax.eval_shape(count, outputs, args)
+        except Exception:  # NumPy, control flow that depends on values, or a mistake
+            count(outputs, args)
+        return found
 
     def given(self, o, k, outputs, args) -> np.ndarray | None:
         """The Jacobian of output o by argument k as an array.  It is compiled if possible, for speed at many points."""
         try:
-            found = self.compiled(o, k)(outputs, args)
+            found = self.compiled(outputs, args)[o][k]
         except Exception:  # NumPy, control flow that depends on values, or a mistake, which is raised again uncompiled
-            found = self.entry(o, k, outputs, args)
+            found = NOT_COMPILED
+        if isinstance(found, tuple):
+            found = self.array(self.rows(outputs, args)[o][k], o, k, outputs, args)
         return None if found is None else np.asarray(found)
 
-    def compiled(self, o, k):
-        if (o, k) not in self.programs:
-            self.programs[o, k] = jax.jit(functools.partial(self.entry, o, k))
-        return self.programs[o, k]
+    def entries(self, outputs, args) -> list[list]:
+        """All Jacobians as arrays, so that one program computes them; NOT_COMPILED for one that cannot be compiled."""
 
-    def entry(self, o, k, outputs, args):
-        entry = self.rows(outputs, args)[o][k]
+        def compiled(entry, o, k):
+            try:
+                return self.array(entry, o, k, outputs, args)
+            except Exception:
+                return NOT_COMPILED
+
+        return [[compiled(entry, o, k) for k, entry in enumerate(row)] for o, row in enumerate(self.rows(outputs, args))]
+
+    def array(self, entry, o, k, outputs, args):
+        """What the rule gave for output o by argument k as an array, or None."""
         if entry is None:
             return None
         if not self.by_hand:
@@ -120,7 +143,7 @@ class HandWrittenRule:
             self.config = dict(config)
         else:
             arrays = [None if a is None else self._array(i, a) for i, a in enumerate(args)]
-        return [jnp.asarray(np.asarray(x), "float64") if is_real(x) else x for x in arrays]
+        return [as_type(x, "float64") if is_real(x) else x for x in arrays]
 
     def _array(self, i, value):
         try:
@@ -150,6 +173,6 @@ class HandWrittenRule:
         try:
             for i, kind in enumerate(kinds):
                 normal = None if kind is None else np.random.default_rng(i).normal(size=kind.shape)
-                yield None if kind is None else kind.from_normal(jnp.asarray(normal))
+                yield None if kind is None else kind.from_normal(jnp.asarray(normal, "float64"))
         except ValueError as error:
             raise ValueError(f"check_rule: {error}") from None

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .mistakes import HYPOTHESES, is_real
+from .mistakes import HYPOTHESES, as_type, is_real
 
 CORRECT, DIGITS = "correct", "loses digits"  # the two diagnoses of a Jacobian that is right
 KINKS = (0.0, 1.0, -1.0, 0.5, -0.5, 3.0, -3.0, 6.0, -6.0)
@@ -107,6 +107,7 @@ class Judge:
         self.real_index = real_index  # among the real arguments
         self.random = np.random.default_rng(k)
         self.side_at_kinks = ""  # which derivative the rule takes at kinks, if it is not autodiff's
+        self.outputs_along = jax.jit(jax.vmap(self._output_along, (0, None)))
 
     def finding(self) -> Finding:
         own = self.argument_sets["own"]
@@ -125,7 +126,7 @@ class Judge:
     def with_argument(self, value) -> list:
         """The own arguments, with another value for the one that is judged."""
         args = list(self.argument_sets["own"])
-        args[self.k] = jnp.asarray(value, args[self.k].dtype)
+        args[self.k] = as_type(value, args[self.k].dtype)
         return args
 
     def filled_with(self, values) -> Iterator[list]:
@@ -268,32 +269,31 @@ class Judge:
         """
         x = args[self.k]
         along = np.concatenate([np.eye(x.size), np.ones((1, x.size))]).reshape(-1, *x.shape)
-
-        def value(direction):
-            changed = list(args)
-            changed[self.k] = x + direction
-            return self.rule.forward(*changed)[self.o]
-
-        values = jax.jit(jax.vmap(value))(jnp.concatenate([-STEP * along, 0 * along[:1], STEP * along]))
+        values = self.outputs_along(np.concatenate([-STEP * along, 0 * along[:1], STEP * along]), args)
         values = np.moveaxis(np.asarray(values, np.float64), 0, -1)
         count = x.size + 1
         at = values[..., count : count + 1]
         return (at - values[..., :count]) / STEP, (values[..., count + 1 :] - at) / STEP
 
+    def _output_along(self, direction, args):
+        """Output o where argument k is moved by `direction`."""
+        moved = [*args[: self.k], args[self.k] + direction, *args[self.k + 1 :]]
+        return self.rule.forward(*moved)[self.o]
+
     def _in_single_precision(self, trials) -> Finding | None:
         """Whether the rule loses digits in single precision where the function saturates; double precision is the judge."""
         for args in self.filled_with(STEEP):
             x = args[self.k]
-            args = self.with_argument(x * self.random.uniform(0.97, 1.03, x.shape))  # without ties
+            args = self.with_argument(np.asarray(x) * self.random.uniform(0.97, 1.03, x.shape))  # without ties
             with jax.enable_x64(False):
                 single = [_as_single(a) for a in args]
                 try:
-                    found = self.rule.given(self.o, self.k, self.rule.forward(*single), single)
+                    found = self.rule.given(self.o, self.k, self.rule.outputs(*single), single)
                 except Exception:
                     return None  # the rule takes double precision only
             if found is None:
                 return None
-            rounded = [x.astype(jnp.float64) if is_real(x) else a for a, x in zip(args, single, strict=True)]
+            rounded = [as_type(x, np.float64) if is_real(x) else a for a, x in zip(args, single, strict=True)]
             exact = self.make_trial(rounded, f"{self.names[self.k]} up to {max(STEEP):.0f}, float32")
             axes = tuple(range(found.ndim - args[self.k].ndim, found.ndim))
             exact.given = found.astype(np.float64)
@@ -319,7 +319,7 @@ def _as_single(x):
     """An array in single precision, as a layer gets it without x64."""
     if x is None or not jnp.issubdtype(x.dtype, jnp.number):
         return x
-    return jnp.asarray(np.asarray(x), jnp.float32 if is_real(x) else jnp.int32)
+    return as_type(x, np.float32 if is_real(x) else np.int32)
 
 
 def _is_close(a, b, scale) -> np.ndarray:

@@ -26,6 +26,15 @@ def is_real(x) -> bool:
     return x is not None and jnp.issubdtype(x.dtype, jnp.floating)
 
 
+def as_type(x, dtype) -> jax.Array:
+    """An array of this type, converted by NumPy, which compiles nothing."""
+    return jnp.asarray(np.asarray(x).astype(dtype), dtype)
+
+
+def swapped_axes(x, a, b) -> jax.Array:
+    return as_type(np.swapaxes(np.asarray(x), a, b), x.dtype)
+
+
 def _becomes_right(trials, transform, where_possible=False) -> bool:
     """Whether a transform makes the Jacobian right at all points, or at all points where it can be applied."""
     found = [(t, transform(t)) for t in trials]
@@ -72,7 +81,7 @@ def _transposed_argument(judge, trials):
         for a, b in itertools.combinations(range(array.ndim), 2):
 
             def swapped(t, j=j, a=a, b=b):
-                return t.given_for(t.outputs, [*t.args[:j], jnp.swapaxes(t.args[j], a, b), *t.args[j + 1 :]])
+                return t.given_for(t.outputs, [*t.args[:j], swapped_axes(t.args[j], a, b), *t.args[j + 1 :]])
 
             if _becomes_right(trials, swapped, where_possible=True):
                 name = judge.names[j]
@@ -136,7 +145,7 @@ def _along_another_axis(judge, trials):
             shape = t.args[judge.k].shape
 
             def swap(array):
-                return jnp.swapaxes(array, a, b) if array is not None and array.shape == shape else array
+                return swapped_axes(array, a, b) if array is not None and array.shape == shape else array
 
             found = t.given_for(tuple(map(swap, t.outputs)), [swap(x) for x in t.args])
             if found is None or found.ndim != t.truth.ndim:
