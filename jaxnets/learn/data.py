@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import importlib.util
 import os
 import zipfile
@@ -289,13 +288,11 @@ class Statistics(NamedTuple):
         return dataclasses.replace(dataset, x=x.astype(jnp.result_type(float)))
 
 
-@functools.partial(jax.jit, static_argnums=2)
 def order(key, epoch: int, examples: int):
     """The order of the examples in an epoch: a permutation that depends only on the key and the epoch."""
     return jax.random.permutation(jax.random.fold_in(key, epoch), examples)
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3))
 def batches(key, epoch: int, examples: int, batch_size: int):
     """The indices of the examples in every mini-batch of an epoch, shuffled: [examples // batch_size, batch_size].
 

@@ -1,5 +1,6 @@
 """Compiled gradient descent: the steps over the mini-batches of an epoch, on one device or on many."""
 
+import functools
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -208,8 +209,8 @@ def copy_tree(tree):
 
 @jax.jit
 def _finite(tree):
-    finite = [jnp.isfinite(leaf).ravel() for leaf in jax.tree.leaves(tree) if _is_floating(leaf)]
-    return jnp.concatenate(finite).all()  # one reduction compiles faster than one an array
+    finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree) if _is_floating(leaf)]
+    return functools.reduce(jnp.logical_and, finite)
 
 
 def _is_floating(leaf) -> bool:

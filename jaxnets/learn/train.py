@@ -122,7 +122,7 @@ def fit(
     zero = State(params, jax.jit(optimizer.init)(params), np.int32(0), total, np.int32(0), best)
     state, history = records.begin(zero, resume)
     state, x, y = devices.replicate(copy_tree(state)), devices.replicate(x), devices.replicate(y)
-    compiled_loss = jax.jit(loss)  # of the validation set
+    compiled_loss = jax.jit(lambda *args: loss(*args))  # for the validation set; a loss need not be hashable
     descent = Descent(model, loss, optimizer, gradient, penalty, batch, dropping, devices, data.classes)
     per_epoch, started = data.size // batch, time.perf_counter()
     steps, labels = epochs * per_epoch, data.classes is not None
