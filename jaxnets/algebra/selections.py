@@ -9,6 +9,18 @@ from jax import lax
 from .factors import Factor, Group, Tensor, distinct_labels, labels_of, pytree, shape_of, size_of, tensor
 
 
+def as_int32(index) -> jax.Array:
+    """Integer indices as int32, those beyond its range at its ends.
+
+    What is computed with indices is computed in this type: sizes, sums and −1 do not fit into narrow or unsigned ones.
+    """
+    index = jnp.asarray(index)
+    own, widest = jnp.iinfo(index.dtype), jnp.iinfo(jnp.int32)
+    if own.min < widest.min or own.max > widest.max:
+        index = jnp.clip(index, max(own.min, widest.min), min(own.max, widest.max))
+    return index.astype(jnp.int32)
+
+
 @pytree("index")
 class Selection(Factor):
     """One-hot rows: 1 where `index[...]` is the index along the last axis, else 0.  An index out of range selects nothing.
@@ -34,7 +46,7 @@ class Selection(Factor):
         return f"δ({show(self.axes[-1:])[1:-1]}, {self.name}{show(self.axes[:-1])})"
 
     def as_tensor(self):
-        hit = jnp.expand_dims(self.index, -1) == jnp.arange(self.size)
+        hit = jnp.expand_dims(as_int32(self.index), -1) == jnp.arange(self.size)
         return Tensor(hit.astype(jnp.float32), self.axes, "δ")
 
     def contract(self, x, keep):
@@ -49,7 +61,7 @@ class Selection(Factor):
             array = x.broadcast_to([*common, *target, *extra])
             array = array.reshape(size_of(common), self.size, size_of(extra))
             ids = index.broadcast_to([*common, *own]).reshape(size_of(common), size_of(own))
-            array = jax.vmap(lambda a, i: a.at[_negatives_out_of_range(i)].get(mode="fill", fill_value=0))(array, ids)
+            array = jax.vmap(lambda a, i: a.at[i].get(mode="fill", fill_value=0))(array, _negatives_out_of_range(ids))
             labels = [*common, *own, *extra]
         elif not set(target) & x.labels:  # scatter
             dropped = [label for label in labels_of(index.axes) if label not in keep]
@@ -58,7 +70,7 @@ class Selection(Factor):
             array = array.reshape(size_of(kept), size_of(dropped), size_of(extra))
             ids = index.broadcast_to([*kept, *dropped]).reshape(size_of(kept), size_of(dropped))
             zeros = jnp.zeros((self.size, size_of(extra)), array.dtype)
-            array = jax.vmap(lambda a, i: zeros.at[_negatives_out_of_range(i)].add(a, mode="drop"))(array, ids)
+            array = jax.vmap(lambda a, i: zeros.at[i].add(a, mode="drop"))(array, _negatives_out_of_range(ids))
             labels = [*kept, *target, *extra]
         else:
             return None
@@ -67,7 +79,7 @@ class Selection(Factor):
 
 def _negatives_out_of_range(index):
     """Negative indices as ones that select nothing; in JAX they would count from the end."""
-    return jnp.where(index < 0, jnp.iinfo(jnp.int32).max, index.astype(jnp.int32))
+    return jnp.where(index < 0, jnp.iinfo(jnp.int32).max, as_int32(index))
 
 
 @pytree()

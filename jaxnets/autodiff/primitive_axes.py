@@ -6,7 +6,7 @@ import numpy as np
 
 from ..algebra.factors import Label
 from ..algebra.rules import Rule, axis_names, diagonal, fresh_groups, from_groups, placed, regroup, sliced, transposed
-from ..algebra.selections import Selection, Slice
+from ..algebra.selections import Selection, Slice, as_int32
 from ..layers.combine import concatenate_rules, stack_rules
 from ..layers.reduce import weighted_sum_rule
 from .primitive_table import primitive
@@ -119,7 +119,7 @@ def _(y, x, value, *, padding_config):
 @primitive("dynamic_slice")
 def _(y, x, *starts, slice_sizes, **_):
     rows = enumerate(zip(starts, slice_sizes, x.shape, strict=False))
-    places = {a: jnp.clip(start, 0, n - size) + jnp.arange(size) for a, (start, size, n) in rows if size != n}
+    places = {a: jnp.clip(as_int32(i), 0, n - size) + jnp.arange(size) for a, (i, size, n) in rows if size != n}
     return _entries_rule(x, places), *[None] * len(starts)
 
 
@@ -139,7 +139,7 @@ def _(y, x, indices, *, dimension_numbers, slice_sizes, mode, **_):
     out = [next(slices) if a in numbers.offset_dims else next(places) for a in range(y.ndim)]
     factors = []
     for a, i in picked.items():
-        index = indices[..., i]
+        index = as_int32(indices[..., i])
         if mode == jax.lax.GatherScatterMode.CLIP:
             index = jnp.clip(index, 0, x.shape[a] - 1)
         factors.append(Selection(index, (*batch, inp[a]), "k"))

@@ -3,6 +3,7 @@
 import functools
 import inspect
 import math
+import operator
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,7 @@ from jax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_unf
 
 from ..algebra.jacobian import Jacobian
 from ..errors import DTypeError, RuleError, ShapeError
+from ..layers.checks import as_array
 from ..layers.layer import Layer, args_at_least_float32, sixteen_bit_dtype
 from .eliminate import eliminate
 from .graph import read_graph
@@ -40,21 +42,14 @@ def _prepare(name, function, argnums, args, kwargs):
     """The function of the chosen leaves alone, these leaves, their names and their tree structure."""
     if not callable(function):
         raise TypeError(f"{name}: function must be callable, got {type(function).__name__}")
-    chosen = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-    if any(not -len(args) <= i < len(args) for i in chosen):
-        raise ValueError(f"{name}: argnums {argnums} out of range for {len(args)} positional arguments")
-    chosen = tuple(i % len(args) for i in chosen)
-    tree = args[chosen[0]] if isinstance(argnums, int) else tuple(args[i] for i in chosen)
+    single, chosen = _chosen_arguments(name, argnums, len(args))
+    tree = args[chosen[0]] if single else tuple(args[i] for i in chosen)
     paths, treedef = tree_flatten_with_path(tree)
     label = parameter_names(function, args, chosen)
     leaves, names = [], []
     for path, leaf in paths:
-        prefix = label[0] if isinstance(argnums, int) else label[path[0].idx]
-        where = prefix + keystr(path if isinstance(argnums, int) else path[1:])
-        try:
-            leaf = leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf)
-        except TypeError:
-            raise DTypeError(f"{name}: argument {where} is no array: {type(leaf).__name__}") from None
+        where = label[0] + keystr(path) if single else label[path[0].idx] + keystr(path[1:])
+        leaf = as_array(f"{name}: argument {where}", leaf)
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             raise DTypeError(f"{name}: argument {where} has dtype {leaf.dtype}; a derivative needs a real floating dtype")
         leaves.append(leaf)
@@ -62,10 +57,27 @@ def _prepare(name, function, argnums, args, kwargs):
 
     def call(leaves):
         whole = tree_unflatten(treedef, leaves)
-        changed = dict(zip(chosen, (whole,) if isinstance(argnums, int) else whole, strict=True))
+        changed = dict(zip(chosen, (whole,) if single else whole, strict=True))
         return function(*(changed.get(i, arg) for i, arg in enumerate(args)), **kwargs)
 
     return call, leaves, names, treedef
+
+
+def _chosen_arguments(name, argnums, count) -> tuple[bool, tuple[int, ...]]:
+    """Whether `argnums` is one number, and the arguments that it chooses, counted from the first."""
+    try:
+        single, numbers = True, (operator.index(argnums),)
+    except TypeError:
+        try:
+            single, numbers = False, tuple(map(operator.index, argnums))
+        except TypeError:
+            raise TypeError(f"{name}: argnums must be an integer or a tuple of integers, got {argnums!r}") from None
+    if any(not -count <= i < count for i in numbers):
+        raise ValueError(f"{name}: argnums {argnums} out of range for {count} positional arguments")
+    chosen = tuple(i % count for i in numbers)
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise ValueError(f"{name}: argnums must name each argument once, and one at least, got {argnums}")
+    return single, chosen
 
 
 def parameter_names(function, args, chosen) -> list[str]:
@@ -96,19 +108,12 @@ def trace_graph(name, function, argnums, args, kwargs, has_aux=False, second_ord
     aux = tree_unflatten(aux_tree, graph.values[count:])
     graph.outputs, graph.values = (
         graph.outputs[:count],
-        [_as_output(name, y, out_names[i]) for i, y in enumerate(graph.values[:count])],
+        [as_array(f"{name}: output {out_names[i]}", y) for i, y in enumerate(graph.values[:count])],
     )
     for y, where in zip(graph.values, out_names, strict=True):
         if not jnp.issubdtype(y.dtype, jnp.floating):
             raise DTypeError(f"{name}: output {where} has dtype {y.dtype}; a derivative needs a real floating dtype")
     return graph, in_tree, out_tree, out_names, aux
-
-
-def _as_output(name, y, where):
-    try:
-        return jnp.asarray(y)
-    except TypeError:
-        raise DTypeError(f"{name}: output {where} is no array: {type(y).__name__}") from None
 
 
 def _differentiate(

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..errors import ShapeError
+from ..errors import DTypeError, ShapeError
 
 
 def is_floating(x) -> bool:
@@ -35,6 +35,16 @@ def check_axes(layer: str, x, axis) -> tuple[int, ...]:
     if len(set(axes)) < len(axes):
         raise ShapeError(f"{layer}: axis {axis} names an axis of an array of shape {x.shape} twice")
     return tuple(axes)
+
+
+def as_array(what: str, value) -> jax.Array:
+    """The value as an array; DTypeError, which says `what` it is, if it is none, whatever its own conversion raises."""
+    if isinstance(value, jax.Array):
+        return value
+    try:
+        return jnp.asarray(value)
+    except Exception as error:
+        raise DTypeError(f"{what} is no array: {type(value).__name__}") from error
 
 
 def check_range(layer: str, name: str, indices, size: int, ignored: int | None = None):

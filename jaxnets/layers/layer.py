@@ -15,7 +15,7 @@ import numpy as np
 from ..algebra.factors import at_least_float32
 from ..algebra.jacobian import Jacobian
 from ..errors import DTypeError, RuleError, ShapeError
-from .checks import is_floating
+from .checks import as_array, is_floating
 from .marker import bind
 from .samples import Example
 
@@ -164,10 +164,7 @@ class Layer(Generic[P, R]):
         what = f"{self.name}: argument '{name}'"
         if isinstance(value, (list, tuple)):
             raise DTypeError(f"{what} is a {type(value).__name__}; pass arrays, one by one")
-        try:
-            value = value if isinstance(value, jax.Array) else jnp.asarray(value)
-        except (TypeError, ValueError) as error:
-            raise DTypeError(f"{what} is no array: {type(value).__name__}") from error
+        value = as_array(what, value)
         annotation = self.annotation(name)
         if annotation and annotation[0] is jax.dtypes.prng_key and (value.dtype, value.shape) == (jnp.uint32, (2,)):
             return jax.random.wrap_key_data(value)

@@ -10,7 +10,7 @@ from opt_einsum.parser import parse_einsum_input
 from ..algebra.factors import Label, Tensor
 from ..algebra.rules import axis_names, fresh_groups, from_groups
 from ..algebra.rules import einsum as einsum_rule
-from ..algebra.selections import Selection
+from ..algebra.selections import Selection, as_int32
 from ..errors import ShapeError
 from .checks import check_range
 from .layer import Layer, layer
@@ -172,12 +172,12 @@ def _is_padding(indices, table, padding_index):
         return jnp.zeros(indices.shape, bool)
     if not -len(table) <= padding_index < len(table):
         raise ValueError(f"embedding: padding_index {padding_index} names no row of 'table' of shape {table.shape}")
-    return indices == padding_index % len(table)
+    return as_int32(indices) == padding_index % len(table)
 
 
 def _take_rows(table, indices):
     """The rows of a table; NaN where there is no row of that index."""
-    indices = jnp.where(indices < 0, len(table), indices.astype(jnp.int32))
+    indices = jnp.where(indices < 0, len(table), as_int32(indices))
     return jnp.take(table, indices, axis=0, mode="fill", fill_value=jnp.nan)
 
 
@@ -185,5 +185,5 @@ def _take_rows(table, indices):
 def _(y, indices, table, *, padding_index):
     inp = fresh_groups(table.shape, "ki")
     batch = fresh_groups(indices.shape, axis_names(y.ndim)[:-1], start=2)
-    learnt = jnp.where(_is_padding(indices, table, padding_index), -1, indices)
+    learnt = jnp.where(_is_padding(indices, table, padding_index), -1, as_int32(indices))
     return None, from_groups((*batch, inp[1]), inp, Selection(learnt, (*batch, inp[0]), "indices"))

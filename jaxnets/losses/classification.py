@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, Int, Num
 
 from ..algebra.factors import Label, Tensor
 from ..algebra.rules import axis_names, einsum, fresh_groups, from_groups
-from ..algebra.selections import Selection
+from ..algebra.selections import Selection, as_int32
 from ..errors import DTypeError, ShapeError
 from ..layers.checks import check_number, check_range, check_share, is_floating
 from ..layers.layer import layer
@@ -34,9 +34,7 @@ def _labels_and_ignored(loss, scores, labels, ignore_index=None):
             f"of 'predictions' of shape {scores.shape}"
         )
     check_range(loss, "targets", labels, count, ignore_index)
-    if labels.dtype.itemsize == 8:  # 2³² must not become class 0
-        labels = jnp.clip(labels, max(jnp.iinfo(labels.dtype).min, -(2**31)), 2**31 - 1)
-    labels = labels.astype(jnp.int32)
+    labels = as_int32(labels)
     ignored = jnp.zeros(labels.shape, bool) if ignore_index is None else labels == ignore_index
     return jnp.where(ignored | (labels < 0) | (labels >= count), count, labels), ignored
 

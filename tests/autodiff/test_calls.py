@@ -46,7 +46,7 @@ def test_grad_of_trees(tree):
     assert_same(jaxnets.grad(energy)(tree), expected[0])  # not compiled either
 
 
-@pytest.mark.parametrize("argnums", [0, 1, -1, (0,), (1, 0), (0, 1), (-1,)])
+@pytest.mark.parametrize("argnums", [0, 1, -1, (0,), (1, 0), (0, 1), (-1,), (np.int32(0), 1)], ids=str)
 def test_argnums(argnums):
     def f(a, b):
         return (a["x"] * b[:, None]).sum() + b.prod()
@@ -61,6 +61,14 @@ def test_argnums(argnums):
         return jax.grad(f, argnums)(*args), jax.jacrev(vector, argnums)(*args)
 
     assert_same(*both(ours, theirs)({"x": np.ones((2, 3)), "y": None}, np.array([1.0, 2.0])))
+
+
+def test_argnums_that_numpy_counted():
+    def f(a, b):
+        return (a * b).sum()
+
+    ours = jaxnets.grad(f, np.int64(1))(X, 2 * X)
+    np.testing.assert_allclose(ours, X)
 
 
 def test_aux_of_grad():
@@ -209,6 +217,11 @@ def called(f, *args, **options):
     return lambda: jaxnets.jacobian(f, **options)(*args)
 
 
+class Unreadable:
+    def __array__(self, dtype=None, copy=None):
+        raise KeyError("column")
+
+
 INTS = jnp.arange(3, dtype=jnp.int32)
 DTYPE, SHAPE = jaxnets.DTypeError, jaxnets.ShapeError
 BAD_CALLS = {
@@ -217,6 +230,8 @@ BAD_CALLS = {
     "bool input": (DTYPE, r"\bx\b.*bool", called(lambda x: x * 2.0, jnp.array([True]))),
     "int in a tree": (DTYPE, r"weights\['w'\].*int", called(by_name, {"w": INTS}, X)),
     "complex input": (DTYPE, r"\bx\b.*complex", called(lambda x: x * 2, X + 1j)),
+    "object input": (DTYPE, r"\bx\b.*Unreadable", called(lambda x: x * 2.0, Unreadable())),
+    "object output": (DTYPE, r"output y.*Unreadable", called(lambda x: Unreadable(), X)),
     "text input": (DTYPE, r"\bx\b.*str", called(lambda x: 2.0, "word")),
     "int output": (DTYPE, r"output y\['n'\].*int", called(lambda x: {"n": (x > 0).astype(int)}, X)),
     "bool output": (DTYPE, r"output.*bool", called(lambda x: x > 0, X)),
@@ -224,6 +239,11 @@ BAD_CALLS = {
     "text output": (DTYPE, r"output.*str", called(lambda x: "word", X)),
     "not callable": (TypeError, r"callable.*int", lambda: jaxnets.jacobian(3)(X)),
     "argnums too large": (ValueError, r"argnums.*1 positional", called(curved, X, argnums=1)),
+    "argnums twice": (ValueError, r"argnums.*once.*\(0, 0\)", lambda: jaxnets.grad(by_name, (0, 0))({"w": X}, X)),
+    "argnums twice, from the end": (ValueError, r"argnums.*once", lambda: jaxnets.jacobian(by_name, (1, -1))({"w": X}, X)),
+    "no argnums": (ValueError, r"argnums.*one at least", called(curved, X, argnums=())),
+    "argnums that is a word": (TypeError, r"argnums.*integer.*'x'", called(curved, X, argnums="x")),
+    "argnums that is a float": (TypeError, r"argnums.*integer.*1.0", called(by_name, {"w": X}, X, argnums=(0, 1.0))),
     "argnums too small": (ValueError, r"argnums", lambda: jaxnets.grad(energy, (0, -2))(X)),
     "vector gradient": (SHAPE, r"scalar.*\(3,\)", lambda: jaxnets.grad(curved)(X)),
     "tree gradient": (SHAPE, r"scalar", lambda: jaxnets.grad(lambda x: (x.sum(), x.sum()))(X)),
