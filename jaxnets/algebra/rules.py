@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Callable
+from dataclasses import replace
 from functools import reduce
 from typing import Any
 
@@ -158,7 +159,7 @@ def sliced(starts) -> Rule:
 
 def placed(starts) -> Rule:
     """The rule if x is a part of y, and the rest of y does not depend on x: concatenation and padding."""
-    return lambda y, x: window(x, y, starts).T
+    return lambda y, x: replace(window(x, y, starts).T, dtype=x.dtype)
 
 
 def from_groups(out, inp, *factors: Factor, scale: float = 1.0) -> Rule:

@@ -37,7 +37,8 @@ def read_graph(function, values, names, on_node=None, second_order=False) -> Gra
         found = _traced_outputs(function, values, inputs, on_node, second_order)
     except _ComplexValueError:
         found = _opaque_outputs(function, values, inputs)
-    return Graph(inputs, [node for _, node in found], [value for value, _ in found])
+    weakly_typed = [jax.typeof(x).weak_type for x in values]
+    return Graph(inputs, [node for _, node in found], [value for value, _ in found], weakly_typed)
 
 
 def _traced_outputs(function, values, inputs, on_node, second_order):

@@ -47,11 +47,15 @@ class Node:
 
 @dataclass(eq=False, repr=False)
 class Graph:
-    """The inputs and outputs of a traced function; the node of an output that depends on no input is None."""
+    """The inputs and outputs of a traced function; the node of an output that depends on no input is None.
+
+    `weakly_typed` tells of every input whether its dtype gives way to that of other arrays, as a Python number's does.
+    """
 
     inputs: list[Node]
     outputs: list[Node | None]
     values: list[jax.Array]
+    weakly_typed: list[bool]
 
     def topological_nodes(self) -> list[Node]:
         """The nodes on paths to the outputs, every node after its parents."""

@@ -16,6 +16,7 @@ from ..algebra.jacobian import Jacobian
 from ..errors import DTypeError, RuleError, ShapeError
 from ..layers.checks import as_array
 from ..layers.layer import Layer, args_at_least_float32, sixteen_bit_dtype
+from ..layers.marker import with_weak_type
 from .eliminate import eliminate
 from .graph import read_graph
 
@@ -61,6 +62,12 @@ def _prepare(name, function, argnums, args, kwargs):
         return function(*(changed.get(i, arg) for i, arg in enumerate(args)), **kwargs)
 
     return call, leaves, names, treedef
+
+
+def _as_gradient(jacobian, weak: bool):
+    """The Jacobian of a scalar as an array, of which the dtype is weak if that of the argument is, as a Python number's."""
+    gradient = jacobian.dense(math.inf)  # as large as the argument
+    return with_weak_type(gradient) if weak else gradient
 
 
 def _chosen_arguments(name, argnums, count) -> tuple[bool, tuple[int, ...]]:
@@ -119,7 +126,7 @@ def trace_graph(name, function, argnums, args, kwargs, has_aux=False, second_ord
 def _differentiate(
     name, function, argnums, has_aux=False, on_opaque="allow", scalar=False, order="auto", chunk_size: int | None = None
 ):
-    """A function of the arguments that returns `(value, aux, jacobians)`."""
+    """A function of the arguments that returns `(value, aux, jacobians)`, with gradients for Jacobians of a scalar."""
     if on_opaque not in ON_OPAQUE:
         raise ValueError(f"{name}: on_opaque must be one of {ON_OPAQUE}, got {on_opaque!r}")
     if chunk_size is not None and (not isinstance(chunk_size, int) or isinstance(chunk_size, bool) or chunk_size < 1):
@@ -135,6 +142,11 @@ def _differentiate(
             tree_unflatten(in_tree, [replace(j, names=(y, x.name)) for j, x in zip(row, graph.inputs, strict=True)])
             for row, y in zip(eliminate(graph, on_opaque, order, chunk_size), out_names, strict=True)
         ]
+        if scalar:
+            rows = [
+                jax.tree.map(_as_gradient, row, tree_unflatten(in_tree, graph.weakly_typed), is_leaf=is_jacobian)
+                for row in rows
+            ]
         return tree_unflatten(out_tree, graph.values), aux, tree_unflatten(out_tree, rows)
 
     return run
@@ -214,8 +226,8 @@ def value_and_grad(function: Callable, argnums: int | tuple[int, ...] = 0, *, ha
     """
     run = _differentiate("value_and_grad", function, argnums, has_aux, scalar=True)
 
-    def select(value, aux, jacobians):
-        return ((value, aux) if has_aux else value), dense(jacobians, math.inf)  # as large as the argument
+    def select(value, aux, gradients):
+        return ((value, aux) if has_aux else value), gradients
 
     return _returning(function, run, select)
 
@@ -228,11 +240,7 @@ def grad(function: Callable, argnums: int | tuple[int, ...] = 0, *, has_aux: boo
     """
     run = _differentiate("grad", function, argnums, has_aux, scalar=True)
 
-    def select(_, aux, jacobians):
-        gradient = dense(jacobians, math.inf)  # as large as the argument
-        return (gradient, aux) if has_aux else gradient
-
-    return _returning(function, run, select)
+    return _returning(function, run, lambda value, aux, gradients: (gradients, aux) if has_aux else gradients)
 
 
 def hessian(function: Callable, argnums: int | tuple[int, ...] = 0, *, on_opaque: str = "allow") -> Callable:

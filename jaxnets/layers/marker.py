@@ -1,4 +1,4 @@
-"""The two JAX primitives behind layers.  Only this file and graph.py use JAX's semi-public modules.
+"""The two JAX primitives behind layers.  Only this file and graph.py use what is half public of JAX.
 
 `layer_p` marks a layer.  All of its rules for JAX run the forward function, so JAX's transformations see through it, and
 `jax.grad` of a layer is autodiff's own answer.  The graph reader sees the layer and uses its hand-written rule.
@@ -136,6 +136,11 @@ def with_rules(function: Callable) -> Callable:
             return function(*args, **kwargs)
 
     return wrapped
+
+
+def with_weak_type(x) -> jax.Array:
+    """x with a dtype that gives way to that of other arrays, as the dtype of a Python number does."""
+    return jax.lax.convert_element_type_p.bind(x, new_dtype=x.dtype, weak_type=True, sharding=None)
 
 
 def bind(layer, arrays, present, config) -> list:

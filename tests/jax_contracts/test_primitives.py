@@ -160,3 +160,18 @@ def test_a_primitive_binds_with_its_parameters_to_what_it_gave():
     _, slope = jax.jvp(lambda x: power.primitive.bind(x, **power.params), (2.0,), (1.0,))
     assert slope == 12
     assert [part.shape for part in split.primitive.bind(A, **split.params)] == [(3, 1), (3, 3)]
+
+
+@relied_on_by("autodiff/graph.py: read_graph", "layers/marker.py: with_weak_type")
+def test_a_dtype_can_be_weak_and_a_conversion_can_make_it_so():
+    """typeof(x).weak_type tells whether the dtype of x gives way to others; convert_element_type_p with weak_type=True makes
+    it so, and JAX differentiates that."""
+
+    def weak(x):
+        return lax.convert_element_type_p.bind(x, new_dtype=x.dtype, weak_type=True, sharding=None)
+
+    strong = jnp.asarray(2.0, jnp.float32)
+    assert (jax.typeof(jnp.asarray(2.0)).weak_type, jax.typeof(strong).weak_type) == (True, False)
+    assert jax.typeof(weak(strong)).weak_type and weak(strong) == 2
+    assert (weak(strong) * jnp.ones(2, jnp.bfloat16)).dtype == jnp.bfloat16
+    assert jax.grad(lambda x: weak(x) ** 2)(strong) == 4
