@@ -17,6 +17,7 @@ import opt_einsum
 from jax import lax
 
 from .factors import Factor, Label, Tensor, at_least_float32, distinct_labels, size_of, tensor
+from .promotion import usual_promotion
 
 MOVE = 8  # the cost of reading and writing one entry, in multiplications of a matrix product
 
@@ -81,6 +82,7 @@ def _record_product(products: list[Product], a: Factor, b: Factor, keep):
     products.append(Product(sizes[0], sizes[1], sizes[2], sizes[3], cost.multiplies))
 
 
+@usual_promotion()
 def contract(factors, keep, scale: float = 1.0) -> Tensor:
     """`scale` times the product of the factors, summed over every label outside `keep`."""
     factors, keep = list(factors), set(keep)
@@ -109,6 +111,7 @@ def scaled_tensor(a: Tensor, scale: float) -> Tensor:
     return a if scale == 1 or _meter.get() else dataclasses.replace(a, value=at_least_float32(a.value) * scale)
 
 
+@usual_promotion()
 def sum_of_tensors(a: Tensor, b: Tensor) -> Tensor:
     """The sum of two stored arrays, each repeated along the labels that only the other has."""
     first, second = (b, a) if len(b.labels) >= len(a.labels) else (a, b)
@@ -129,6 +132,7 @@ def with_fused_labels(a: Tensor, labels, whole: Label) -> Tensor:
     return tensor(value, [*rest, whole], a.name)
 
 
+@usual_promotion()
 def with_deltas(a: Tensor, labels, repeats) -> Tensor:
     """a times δ(first, second) for every pair of `repeats`.  `labels` are the labels of a and the new ones, in order."""
     if not repeats:

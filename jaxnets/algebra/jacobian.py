@@ -19,6 +19,7 @@ from ..errors import ShapeError
 from .factors import Label, Tensor, pytree
 from .notation import formula, structure
 from .picture import Markup, code, figure, heat_map
+from .promotion import usual_promotion
 from .sizes import check_bytes, show_bytes
 from .terms import Term, compose, diagonal_part, make_term, merged_terms, traced_out
 
@@ -252,6 +253,7 @@ class Jacobian:
         """The output's shape, then the input's, both without these axes."""
         return tuple(n for side in (self.out_shape, self.in_shape) for a, n in enumerate(side) if a not in axes)
 
+    @usual_promotion()
     def _summed(self, arrays, shape):
         total = reduce(jnp.add, arrays) if arrays else jnp.zeros(shape)
         return total.astype(self.dtype)

@@ -16,6 +16,7 @@ from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import jaxprs_in_params, set_current_trace, take_current_trace
 from jax.interpreters import ad
 
+from ..algebra.promotion import usual_promotion
 from ..algebra.rules import identity
 from ..layers.checks import is_floating
 from ..layers.marker import bind, layer_p, product_p, with_absent_arguments, with_rules
@@ -294,7 +295,9 @@ class _GraphTrace(core.Trace):
         @functools.cache
         def table():
             arrays = [jnp.asarray(value) for value in values]
-            return self.jacobians(rules_for(primitive, params, arrays, outputs, _one_way(params)), arrays, outputs, nodes)
+            with usual_promotion():
+                rules = rules_for(primitive, params, arrays, outputs, _one_way(params))
+                return self.jacobians(rules, arrays, outputs, nodes)
 
         return self.make_nodes(primitive.name, nodes, outputs, table, call=BoundPrimitive(primitive, params), values=values)
 

@@ -287,10 +287,11 @@ def loss_hessian(loss: Callable, predictions, *others, root: bool = False, **con
     if isinstance(loss, Layer) and loss.hessian_rule is not None:
         y = loss(predictions, *others, **config)
         args, whole = loss.arguments(predictions, *others, **config)
-        if sixteen_bit_dtype(args):  # the rule gets everything before rounding
-            args = args_at_least_float32(args)
-            y = loss.forward(*args, **dict(whole))
-        rule = loss.hessian_rule(y, *args, **dict(whole))[root]
+        with loss.promotion():
+            if sixteen_bit_dtype(args):  # the rule gets everything before rounding
+                args = args_at_least_float32(args)
+                y = loss.forward(*args, **dict(whole))
+            rule = loss.hessian_rule(y, *args, **dict(whole))[root]
         if rule is not None:
             return replace(rule(predictions, predictions), names=("g", "r" if root else name))
     else:

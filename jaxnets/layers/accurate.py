@@ -20,6 +20,11 @@ def minus_abs(x):
     return jnp.where(x < 0, x, -x)
 
 
+def nan_unless(condition, dtype):
+    """0 where the condition holds, else NaN.  Where all is well no NaN is written, which `jax_debug_nans` would report."""
+    return jnp.sqrt(jnp.where(condition, 0, -1).astype(dtype))
+
+
 def bounded(x):
     """x limited to the range in which exp(−|x|) is not 0, so that there is no ∞·0."""
     limit = LIMIT[x.dtype.name]

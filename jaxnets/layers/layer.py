@@ -1,5 +1,6 @@
 """`@layer`: makes a layer of a pure forward function and the hand-written Jacobian right below it; checks its arguments."""
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -14,6 +15,7 @@ import numpy as np
 
 from ..algebra.factors import at_least_float32
 from ..algebra.jacobian import Jacobian
+from ..algebra.promotion import usual_promotion
 from ..errors import DTypeError, RuleError, ShapeError
 from .checks import as_array, is_floating
 from .marker import bind
@@ -22,6 +24,7 @@ from .samples import Example
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
 LAYERS: dict[str, "Layer"] = {}
+PACKAGE = __name__.split(".")[0] + "."
 
 
 DTYPE_KINDS = {
@@ -100,6 +103,10 @@ class Layer(Generic[P, R]):
         """∂output/∂argument for every output and argument; None for an argument without one."""
         if self.rule is None:
             raise RuleError(f"layer '{self.name}' has no Jacobian rule: define one with @{self.name}.jacobian")
+        with self.promotion():
+            return self._jacobians(outputs, args, config)
+
+    def _jacobians(self, outputs, args, config):
         y, rule_args = tuple(outputs) if self.many_outputs else outputs[0], args
         if not self.plain and sixteen_bit_dtype(args):  # the rule gets the output before it was rounded
             rule_args = args_at_least_float32(args)
@@ -126,6 +133,10 @@ class Layer(Generic[P, R]):
             return dataclasses.replace(j, names=("y", name))
 
         return tuple(tuple(map(block, [y] * len(args), row, args, names)) for y, row in zip(outputs, table, strict=True))
+
+    def promotion(self):
+        """The context in which its functions run: in those of this package, JAX's flags of promotion do not count."""
+        return usual_promotion() if self.forward.__module__.startswith(PACKAGE) else contextlib.nullcontext()
 
     @property
     def leading_string(self) -> str | None:

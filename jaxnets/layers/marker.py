@@ -27,7 +27,8 @@ def with_absent_arguments(arrays, present) -> list:
 
 
 def _forward(*arrays, layer, present, config):
-    out = layer.forward(*with_absent_arguments(arrays, present), **dict(config))
+    with layer.promotion():
+        out = layer.forward(*with_absent_arguments(arrays, present), **dict(config))
     return list(out) if layer.many_outputs else [out]
 
 

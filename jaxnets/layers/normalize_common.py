@@ -81,7 +81,8 @@ def mean_square(x, axes):
 
 def safe_sqrt(square):
     """The square root; its derivative at 0 is 0 for autodiff."""
-    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), jnp.where(square == 0, 0, jnp.nan))
+    zero_or_nan = jnp.sqrt(lax.stop_gradient(jnp.where(square > 0, 0, square)))
+    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), zero_or_nan)
 
 
 def quotient_and_inverse(x, divisor):

@@ -9,6 +9,7 @@ from ..algebra.factors import Label, Tensor
 from ..algebra.rules import axis_names, einsum, fresh_groups, from_groups
 from ..algebra.selections import Selection, as_int32
 from ..errors import DTypeError, ShapeError
+from ..layers import accurate
 from ..layers.checks import check_number, check_range, check_share, is_floating
 from ..layers.layer import layer
 from ..layers.samples import Example, Labels
@@ -51,7 +52,8 @@ def _label_weight(weight, labels):
 
 def _zero_where_ignored(y, scores, labels, ignored):
     """y where the label is a class, 0 where it is ignored, else NaN."""
-    return jnp.where(labels < scores.shape[-1], y, jnp.where(ignored, 0, jnp.nan))
+    known = labels < scores.shape[-1]
+    return jnp.where(known, y, accurate.nan_unless(known | ignored, y.dtype))
 
 
 def _negative_log_likelihood(loss, log_p, targets, weight, ignore_index):

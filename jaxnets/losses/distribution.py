@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from ..algebra.rules import diagonal
+from ..layers import accurate
 from ..layers.checks import check_broadcasts, check_not_negative
 from ..layers.layer import layer
 from ..layers.samples import Example, Positive, Probabilities
@@ -132,7 +133,7 @@ def gaussian_nll(
 def _variance(var, eps):
     """v, and where it is the constant eps."""
     constant = var <= eps
-    return jnp.where(var < 0, jnp.nan, jnp.where(constant, eps, var)), constant
+    return jnp.where(var < 0, accurate.nan_unless(~(var < 0), var.dtype), jnp.where(constant, eps, var)), constant
 
 
 @gaussian_nll.jacobian

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Num
 
 from ..algebra.rules import diagonal
 from ..errors import ShapeError
+from ..layers import accurate
 from ..layers.checks import check_number
 from ..layers.layer import layer
 from ..layers.lengths import unit_vectors
@@ -62,8 +63,8 @@ def cosine_embedding(
     check_same_shape("cosine_embedding", x1=x1, x2=x2)
     t = _check_signs("cosine_embedding", x1, targets)
     *_, s, g = _angle(x1, x2)
-    excess = _excess(s, g, margin)
-    return jnp.where(t == 1, jnp.where(s > 0, g, 2 - g), jnp.where(t == -1, excess, jnp.nan))
+    excess, other = _excess(s, g, margin), accurate.nan_unless(abs(t) == 1, s.dtype)
+    return jnp.where(t == 1, jnp.where(s > 0, g, 2 - g), jnp.where(t == -1, excess, other))
 
 
 def _excess(s, g, margin):
