@@ -59,7 +59,7 @@ class Jacobian:
             v = _as_floating(other)
             if v.shape != self.in_shape:
                 raise ShapeError(f"J @ v: v has shape {v.shape}, the input of J has shape {self.in_shape}")
-            return replace(self @ _as_column(v), dtype=jnp.result_type(v, self.dtype)).dense(limit=math.inf)
+            return replace(self @ column(v), dtype=jnp.result_type(v, self.dtype)).dense(limit=math.inf)
         if self.in_shape != other.out_shape:
             raise ShapeError(f"A @ B: the input of A has shape {self.in_shape}, the output of B {other.out_shape}")
         terms = [compose(a, b) for a in self.terms for b in other.terms]
@@ -286,6 +286,12 @@ class Jacobian:
         """The Jacobian in index notation, as `∂y[b,o]/∂x[b,i] = w[o,i]`."""
         return formula(self.terms, self.names)
 
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        """The dense array for NumPy, within the limit of `dense()`."""
+        if copy is False:
+            raise ValueError("a Jacobian is no array: NumPy gets a copy of its dense form")
+        return np.asarray(self.dense(), dtype)
+
     def _repr_html_(self):
         words = f"{list(self.out_shape)}×{list(self.in_shape)}, {self.structure}"
         size = f"{show_bytes(self.nbytes)} of {show_bytes(self.dense_nbytes)}"
@@ -317,7 +323,7 @@ def _holds_numbers(leaf) -> bool:
     return isinstance(leaf, (jax.Array, np.ndarray)) and not isinstance(leaf, jax.core.Tracer)
 
 
-def _as_column(v) -> Jacobian:
+def column(v) -> Jacobian:
     """v as a Jacobian without input axes: a column."""
     groups = tuple((Label(i, n),) for i, n in enumerate(v.shape))
     return jacobian_of([make_term(groups, (), [Tensor(v, groups, "v")])], v.shape, (), v.dtype, ("v", ""))

@@ -1,5 +1,7 @@
 """Rules for primitives that have no rule of their own: they are right, give products alone, and show little structure."""
 
+import jax.numpy as jnp
+
 from ..algebra.factors import Opaque
 from ..algebra.rules import Rule, axis_names, fresh_groups, from_groups
 from .primitive_windows import axes_without_windows
@@ -43,6 +45,7 @@ def opaque_rule(name, function, arguments, i, o, shared, one_way) -> Rule:
 
 def opaque_rules(name, function, arguments, outputs, one_way) -> list[list[Rule]]:
     """Rules without structure for a function that is no primitive, from operands to a list of outputs."""
+    arguments = [jnp.asarray(x, getattr(x, "dtype", None)) for x in arguments]  # some are Python numbers with a dtype
     arity, count = len(arguments), len(outputs)
     return [[opaque_rule(name, function, arguments, i, o, (), one_way) for i in range(arity)] for o in range(count)]
 

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 import jax
 
 from ..algebra.contraction import planning
-from ..algebra.factors import labels_of, size_of
-from ..algebra.jacobian import Jacobian
+from ..algebra.factors import Opaque, labels_of, size_of
+from ..algebra.jacobian import Jacobian, column
 from .nodes import Node
 
 Edges = dict[Node, dict[Node, Jacobian]]  # edges[v][u] = ∂v/∂u
@@ -82,6 +82,8 @@ def elimination_steps(edges: Edges, order: list[Node]) -> Iterator[Edges]:
     yield edges
     for v in order:
         incoming, outgoing = edges.pop(v), {w: edges[w].pop(v) for w in users.get(v, [])}
+        if any(map(_is_only_pulled, incoming.values())):
+            outgoing = {w: j if w.shape else column(j.dense(math.inf)).T for w, j in outgoing.items()}
         if len(outgoing) > 1 or any(map(_has_factors, outgoing.values())):
             incoming = {u: j.reduced() if (v, u) in products else j for u, j in incoming.items()}
         if len(incoming) > 1 or any(map(_has_factors, incoming.values())):
@@ -107,6 +109,14 @@ def remaining_edges(edges: Edges, order: list[Node]) -> Edges:
 
 def _has_factors(jacobian: Jacobian) -> bool:
     return any(term.factors for term in jacobian.terms)
+
+
+def _is_only_pulled(jacobian: Jacobian) -> bool:
+    """Whether it holds the backward function of a custom_vjp.
+
+    Such a function need not be linear: one that clips cotangents gets the whole cotangent of a scalar, with its scale.
+    """
+    return any(isinstance(factor, Opaque) and factor.one_way == "pull" for term in jacobian.terms for factor in term.factors)
 
 
 def peak_bytes(edges: Edges, order: list[Node]) -> int:

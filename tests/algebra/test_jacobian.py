@@ -243,3 +243,17 @@ def test_einsum_rule_refuses_what_does_not_fit():
         jaxnets.rules.einsum("...o", "...i", (jnp.ones((2, 4)), "oi"))(y, x)
     with pytest.raises(jaxnets.ShapeError, match=r"\(2, 3\)"):
         jaxnets.rules.einsum("...o", "...i", (jnp.asarray(W), "o"))(y, x)
+
+
+def test_numpy_gets_the_dense_array():
+    x = np.array([0.3, -0.7])
+    j = jaxnets.jacobian(jaxnets.tanh)(x)
+    expected = np.diag(1 - np.tanh(x) ** 2)
+    np.testing.assert_allclose(j, expected, rtol=1e-14)
+    assert np.allclose(j, expected) and np.asarray(j).dtype == np.float64 and np.asarray(j, np.float32).dtype == np.float32
+    assert np.array([j, j]).shape == (2, 2, 2)
+    np.testing.assert_allclose(x @ j, x @ expected)  # still the product with the structured form
+    with pytest.raises(ValueError, match="copy"):
+        np.asarray(j, copy=False)
+    with pytest.raises(jaxnets.JacobianTooLarge, match="diagonal"):
+        np.asarray(jaxnets.jacobian(jaxnets.tanh)(np.zeros(10**7)))

@@ -4,12 +4,13 @@ import warnings
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax import lax
 
 import jaxnets
 
-from .comparing import X
+from .comparing import X, assert_same, both
 from .programs import OTHERS, STRUCTURED
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*derivative is opaque")
@@ -93,3 +94,37 @@ def test_opaque_only_counts_on_the_way():
 def test_opaque_values_are_right_and_named(program):
     with pytest.raises(jaxnets.OpaqueError, match=r"programs\.py:\d+"):
         jaxnets.jacobian(program.function, program.argnums, on_opaque="error")(*program.arrays)
+
+
+@jax.custom_vjp
+def clip_gradient(low, high, x):
+    return x
+
+
+clip_gradient.defvjp(
+    lambda low, high, x: (x, (low, high)),
+    lambda bounds, cotangent: (None, None, jnp.clip(cotangent, *bounds)),
+)
+
+
+@pytest.mark.parametrize("bound", [0.75, np.float32(0.75), 5.0], ids=str)
+def test_numbers_as_arguments_and_residuals_of_a_custom_vjp(bound):
+    """A backward function that clips is not linear, so it must get the whole cotangent: 6·cos of what follows, or 7."""
+
+    def once(x):
+        return 6 * clip_gradient(-bound, bound, jnp.sin(x)).sum()
+
+    def several_paths(x):
+        y = clip_gradient(-bound, bound, jnp.sin(x))
+        return 3 * jnp.cos(y).sum() + (2 * y).sum() + 5 * clip_gradient(-bound, bound, y)[0]
+
+    for f in (once, several_paths):
+        assert_same(*both(jaxnets.grad(f), jax.grad(f))(X))
+    assert "B of" in repr(jaxnets.jacobian(lambda x: clip_gradient(-bound, bound, x), on_opaque="allow")(X))
+
+
+def test_a_linear_backward_function_has_the_jacobian_of_jax():
+    def f(x):
+        return clip_gradient(-9.0, 9.0, jnp.sin(x)) * 3
+
+    assert_same(*both(lambda x: jaxnets.dense(jaxnets.jacobian(f)(x)), jax.jacrev(f))(X))
