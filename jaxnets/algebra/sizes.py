@@ -19,6 +19,13 @@ def check_bytes(what: str, shape, dtype, limit: float | None, advice: str):
         raise JacobianTooLarge(f"{what} {size}; {advice}")
 
 
+def check_fits(what: str, tree):
+    """Raise MemoryError if the arrays of these shapes and dtypes need more than half of the memory that is free now."""
+    need = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+    if need > (limit := available_memory() / 2):
+        raise MemoryError(f"{what} need {show_bytes(need)}, the limit is {show_bytes(limit)}, half of the free memory")
+
+
 def available_memory() -> float:
     """Free bytes on the default device if it reports them, else on this machine or in its control group."""
     stats = jax.devices()[0].memory_stats()

@@ -21,7 +21,7 @@ def usage_errors():
 
     try:
         yield
-    except (ValueError, DTypeError, OverflowError, ModuleNotFoundError, OSError) as error:
+    except (ValueError, DTypeError, OverflowError, MemoryError, ModuleNotFoundError, OSError) as error:
         raise UsageError(" ".join(str(error).split())) from None
 
 
@@ -60,6 +60,8 @@ class ModelOptions:
         """The model that a text describes, with a batch of data and with parameters, or only their shapes if `abstract`."""
         from ..learn.presets import make_problem
 
+        if not -(2**63) <= self.seed < 2**63:
+            raise UsageError(f"--seed must be an integer of 64 bits, got {self.seed}")
         batch = 4 if self.batch is None else self.batch
         with usage_errors():
             return make_problem(text, shape_of(self.input), batch, self.seed, self.dtype, abstract)
@@ -101,9 +103,17 @@ def print_result(found, as_json: bool) -> int:
 def free_folder(output: str | None, name: str) -> Path:
     """The folder to write to: the one that was asked for, or else the first free one, so that nothing is overwritten."""
     if output is not None:
+        if not output:
+            raise UsageError("--output must name a folder to write to, got ''")
         return Path(output)
     names = (f"{name}-{i}" if i > 1 else name for i in itertools.count(1))
     return next(path for path in (Path("runs", name) for name in names) if not path.exists())
+
+
+def check_file(path: Path):
+    """Refuse, before anything is computed, a path to which no file can be written."""
+    if path.is_dir():
+        raise UsageError(f"--output must name a file, got the folder '{path}'")
 
 
 def write(path: Path, text: str) -> int:

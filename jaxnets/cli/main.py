@@ -39,8 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         command = _parse(sys.argv[1:] if arguments is None else arguments)
         return command.run()
-    except UsageError as error:
-        print(f"jaxnets: {error}", file=sys.stderr)
+    except (UsageError, MemoryError) as error:  # of memory: what was asked for is too large
+        print(f"jaxnets: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         if str(stop):  # a training says where it saved its state
@@ -61,4 +61,6 @@ def _parse(arguments):
             sys.exit(0)
         words = re.sub(r"[│╭╮╰╯─]+|\x1b\[[\d;]*m", " ", said.getvalue()).split()
         text = re.split(r" For full helptext| Argument helptext| Got errors", " ".join(words))[0]
-        raise UsageError(text.removeprefix("Parsing error ").removeprefix("Unrecognized options ")) from None
+        for words in ("Parsing error ", "Value error ", "Error parsing ", "Unrecognized options "):
+            text = text.removeprefix(words)
+        raise UsageError(text) from None

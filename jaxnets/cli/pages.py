@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from .common import ModelOptions, UsageError, print_tables, shape_of, usage_errors, working, write
+from .common import ModelOptions, UsageError, check_file, print_tables, shape_of, usage_errors, working, write
 
 
 @dataclasses.dataclass
@@ -21,6 +21,7 @@ class Report(ModelOptions):
     def run(self) -> int:
         if not self.model:
             raise UsageError("report: which MODEL?  A preset (mynet, spiral, digits, autoencoder) or a description")
+        check_file(self.output)
         with working(f"report {self.model}"):
             self.setup()
             from ..report.report import report_html
@@ -87,6 +88,8 @@ class Reference:
     """HTML file to write.  Default: print text."""
 
     def run(self) -> int:
+        if self.output is not None:
+            check_file(self.output)
         with working("reference"):
             from ..reference import reference, reference_html
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..algebra.sizes import check_fits
 from ..catalogue import LAYERS
 from ..errors import SpecError
 from . import data, models
@@ -81,8 +82,8 @@ def make_problem(
 ) -> Problem:
     """A preset or a described model on a batch of its data.
 
-    Raises SpecError where the text describes no model, ShapeError where a module does not fit (the message names it), and
-    ValueError for a batch size out of range.
+    Raises SpecError where the text describes no model, ShapeError where a module does not fit (the message names it),
+    ValueError for a batch size out of range, and MemoryError where the data or the parameters take too much memory.
     """
     chosen = find_preset(text, input_shape)
     keys = jit_once(lambda: tuple(jax.random.split(jax.random.key(seed))))()
@@ -90,7 +91,10 @@ def make_problem(
     x = x.astype(dtype)
     targets = targets.astype(dtype) if jnp.issubdtype(targets.dtype, jnp.floating) else targets
     make = functools.partial(chosen.model.init, input_shape=x.shape[1:], dtype=jnp.dtype(dtype))
-    params = jax.eval_shape(make, keys[1]) if abstract else jit_once(make)(keys[1])
+    params = jax.eval_shape(make, keys[1])
+    if not abstract:
+        check_fits(f"the parameters of '{chosen.model.name}'", params)
+        params = jit_once(make)(keys[1])
 
     def network(params, x):
         return chosen.model.apply(params, x)
@@ -135,6 +139,9 @@ def noise_batch(shape, classes=None, target_shape=()):
     def batch(key, size):
         if size < 1:
             raise ValueError(f"batch must be at least 1, got {size}")
+        dtype = jnp.result_type(float)
+        check_fits(f"{size} examples of shape {list(shape)}", jax.ShapeDtypeStruct((size, *shape), dtype))
+        check_fits(f"{size} targets of shape {list(target_shape)}", jax.ShapeDtypeStruct((size, *target_shape), dtype))
 
         @jit_once
         def draw(key):

@@ -45,6 +45,16 @@ BAD = [
     ["explore", "linear(3)", "--input", "3x4"],
     ["explore", "--port", "99999"],
     ["guide", "nosuch"],
+    ["shapes", "flatten linear(3)", "--input", "999999x999999x999999"],
+    ["shapes", "digits", "--seed", "9" * 20],
+    ["compare", "linear(100000) linear(100000)"],
+    ["report", "linear(100000) linear(100000)"],
+    ["report", "mynet", "--output", ""],
+    ["reference", "--output", "."],
+    ["train", "digits", "--output", ""],
+    ["train", "digits", "--model", "flatten linear(100000) linear(100000) linear(10) log_softmax"],
+    ["space", "--output", ""],
+    ["tricks", "l2", "--output", ""],
 ]
 
 

@@ -13,6 +13,7 @@ import optax
 from rich.table import Table
 from rich.text import Text
 
+from ...algebra.sizes import check_fits
 from ...errors import ShapeError
 from ...learn import spec
 from ...learn.data import Dataset
@@ -95,6 +96,8 @@ class Run:
         expected = self.training.y.shape[1:] if classes is None else (classes,)
         if shape != expected:
             raise ShapeError(f"model '{model.name}': one prediction has shape {shape}, expected {expected} for {self.task}")
+        needed = [jax.eval_shape(make, key)] * 3  # as many as Adam stores
+        check_fits(f"the parameters of '{model.name}' and the optimizer's state", needed)
         params = make(key)
         if classes is not None and not np.allclose(np.exp(predict(model, params, self.held_out.x)).sum(1), 1, atol=1e-3):
             raise ValueError(f"model '{model.name}': its outputs must be log-probabilities; end it with log_softmax")
