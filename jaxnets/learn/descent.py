@@ -1,6 +1,7 @@
 """Compiled gradient descent: the steps over the mini-batches of an epoch, on one device or on many."""
 
 import functools
+import inspect
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -112,9 +113,13 @@ class Descent:
     def _update(self, state, value, gradient, batch):
         """The new parameters and the new state of the optimizer.
 
-        Some optimizers also read the loss, or evaluate it again to search along a line.
+        Some optimizers also read the loss, or evaluate it or its gradient again: along a line, or at parameters nearby.
         """
-        more = {"value": value, "grad": gradient, "value_fn": lambda params: self.objective(params, *batch)[0]}
+        usual = {"value": value, "grad": gradient, "value_fn": lambda params: self.objective(params, *batch)[0]}
+        known = usual | {"grad_fn": lambda params, step: self.differentiate(params, *batch)[1]}
+        read = inspect.signature(self.optimizer.update).parameters
+        takes_all = any(p.kind is p.VAR_KEYWORD for p in read.values())
+        more = usual if takes_all else {name: known[name] for name in known if name in read}
         updates, optimizer = self.optimizer.update(gradient, state.optimizer, state.params, **more)
         return optax.apply_updates(state.params, updates), optimizer
 

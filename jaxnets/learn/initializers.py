@@ -6,6 +6,7 @@ Every function here but `gain` returns an initializer `init(key, shape, dtype)`.
 import math
 from collections.abc import Callable
 
+import jax.numpy as jnp
 from jax.nn.initializers import variance_scaling
 
 FIXED_GAINS = {
@@ -64,4 +65,9 @@ def _scaled(name, scale, mode, distribution):
         raise ValueError(f"{name}: mode must be one of {', '.join(MODES)}, got {mode!r}")
     if not scale > 0:
         raise ValueError(f"{name}: the gain must be positive, got {scale}")
-    return variance_scaling(scale**2, mode, distribution, in_axis=1, out_axis=0)
+    draw = variance_scaling(scale**2, mode, distribution, in_axis=1, out_axis=0)
+
+    def init(key, shape, dtype=float):
+        return jnp.zeros(shape, dtype) if 0 in shape else draw(key, shape, dtype)  # nothing has no variance
+
+    return init

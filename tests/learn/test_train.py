@@ -110,6 +110,35 @@ def test_optimizers_that_search_along_a_line_and_that_hold_keys(tmp_path):
     assert newest(tmp_path)[0] == 5
 
 
+@pytest.mark.parametrize("opaque", [False, True])
+def test_optimizers_that_ask_for_gradients_at_parameters_nearby(opaque):
+    """Sharpness-aware minimisation (Foret et al. 2021): up by ρ along the gradient, then down from where it began."""
+    up = optax.chain(optax.contrib.normalize(), optax.sgd(0.05))
+    sam = optax.contrib.sam(optax.sgd(0.01), up, opaque_mode=opaque)
+    w, b = np.array([[0.5, -0.2]]), np.array([0.1])
+
+    def gradient(w, b):
+        error = 2 * (POINTS.x @ w.T + b - POINTS.y) / len(POINTS.y)
+        return error.T @ POINTS.x, error.sum(0)
+
+    expected = w, b
+    for _ in range(2):
+        slopes = gradient(*expected)
+        norm = np.sqrt(sum((g**2).sum() for g in slopes))
+        nearby = gradient(*(p + 0.05 * g / norm for p, g in zip(expected, slopes, strict=True)))
+        expected = tuple(p - 0.01 * g for p, g in zip(expected, nearby, strict=True))
+    steps = 2 if opaque else 4  # unless its inside is hidden, going up is a step of its own
+    found = fit(linear(1), jn.squared_error, POINTS, sam, epochs=steps, params={"w": w, "b": b})
+    np.testing.assert_allclose(found.params["w"], expected[0], rtol=1e-9)
+    np.testing.assert_allclose(found.params["b"], expected[1], rtol=1e-9)
+
+
+def test_data_without_features_trains_the_bias():
+    nothing = Dataset(np.zeros((24, 0)), POINTS.y)
+    found = fit(linear(1), jn.squared_error, nothing, optax.sgd(0.5), epochs=1)
+    np.testing.assert_allclose(found.params["b"], np.mean(POINTS.y, 0), rtol=1e-6)
+
+
 # --- what is told -------------------------------------------------------------------------------------------------
 
 
