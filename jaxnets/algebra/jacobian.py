@@ -308,8 +308,6 @@ def jacobian_of(terms, out_shape, in_shape, dtype, names=("y", "x")) -> Jacobian
     """The Jacobian that is the sum of these terms.  A term over an empty axis is zero and left out."""
     labels = [set(t.external_labels).union(*(f.labels for f in t.factors)) for t in terms]
     terms = tuple(t for t, own in zip(terms, labels, strict=True) if all(label.size for label in own))
-    if 0 in out_shape or 0 in in_shape:
-        terms = ()
     return Jacobian(terms, tuple(out_shape), tuple(in_shape), jnp.dtype(dtype), names)
 
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jaxnets
+from jaxnets.algebra.contraction import recording
 from tests.autodiff.programs import r
 
 from .maps import close
@@ -126,3 +127,12 @@ def test_misaligned_reshapes(name):
 def test_diagonal_across_misaligned_groups():
     j = jaxnets.jacobian(lambda x: (2 * x).reshape(6, 4).T.reshape(4, 6), on_opaque="allow")(jnp.asarray(r(4, 6)))
     close(j.diagonal(), np.diag(np.asarray(j.matrix())).reshape(4, 6))
+
+
+def test_products_are_recorded_only_inside_a_recording():
+    j = jaxnets.jacobian(lambda x: jaxnets.softmax(jnp.sin(x)))(r(3))
+    with recording() as products:
+        j.dense()
+    count = len(products)
+    j.dense()
+    assert count == len(products) > 0

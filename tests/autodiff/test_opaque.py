@@ -128,3 +128,15 @@ def test_a_linear_backward_function_has_the_jacobian_of_jax():
         return clip_gradient(-9.0, 9.0, jnp.sin(x)) * 3
 
     assert_same(*both(lambda x: jaxnets.dense(jaxnets.jacobian(f)(x)), jax.jacrev(f))(X))
+
+
+def test_a_backward_function_deep_inside_is_only_pulled():
+    """JAX has no forward mode of a custom_vjp, also of one that stands behind other operations in a branch."""
+
+    def f(x):
+        return lax.cond(x[0] > 0, lambda x: clip_gradient(-9.0, 9.0, jnp.sin(x)) * x, lambda x: x, x)
+
+    def ours(x):
+        return jaxnets.jacobian(f, order="forward", on_opaque="allow")(x).dense()
+
+    assert_same(*both(ours, jax.jacrev(f))(X))

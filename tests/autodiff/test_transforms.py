@@ -204,3 +204,13 @@ def test_two_levels_close_over_each_other():
 def test_perturbation_confusion():
     ours = jaxnets.grad(lambda x: x * jaxnets.grad(lambda y: x + y)(1.0))(1.0)
     assert ours == 1.0
+
+
+def test_python_control_flow_under_a_transformation_of_jax():
+    """JAX's own tracer has a value here, and `if` looks at it through ours."""
+
+    def f(x):
+        return x**3 if x > 0 else -x
+
+    assert jax.grad(lambda x: jaxnets.grad(f)(x))(2.0) == 12
+    assert jax.grad(lambda x: jaxnets.grad(f)(x))(-2.0) == 0

@@ -193,6 +193,7 @@ TABLE = [
     ("conv", [ones(2, 2), ones(2, 2, 3)], {}, ShapeError, ["'x'", "(2, 2)", "smaller", "'w'", "(2, 2, 3)"]),
     ("conv", [ones(2, 4), ones(2, 2, 3)], {"dilation": 2}, ShapeError, ["'x'", "(2, 4)", "(2, 2, 3)", "dilation", "2"]),
     ("conv", [ones(2, 9), ones(2, 1, 3)], {"groups": (2,)}, TypeError, ["groups", "(2,)"]),
+    ("conv", [ones(2, 9), ones(2, 2)], {}, ShapeError, ["'w'", "(2, 2)", "channels", "space"]),
     ("conv1d", [ones(2, 5, 5), ones(2, 2, 3, 3)], {}, ShapeError, ["'w'", "(2, 2, 3, 3)"]),
     ("conv2d", [ones(2, 5), ones(2, 2, 3, 3)], {}, ShapeError, ["'x'", "(2, 5)"]),
     ("conv3d", [ones(2, 5, 5), ones(2, 2, 3, 3)], {}, ShapeError, ["'x'", "(2, 5, 5)"]),

@@ -217,3 +217,19 @@ def test_kl_divergence_is_what_it_says():
     expected = [sum(a * np.log(a / b) for a, b in zip(*pair, strict=True)) for pair in zip(p, q, strict=True)]
     near(jax.jit(jn.kl_divergence)(np.log(q), p), expected)
     near(jax.jit(lambda q, p: jn.kl_divergence(q, p, log_targets=True))(np.log(q), np.log(p)), expected)
+
+
+@pytest.mark.parametrize("name", ["nll", "cross_entropy"])
+def test_weighted_losses_of_ignored_labels_have_no_second_derivative(name):
+    z, labels, weight = np.random.default_rng(0).normal(size=(3, 4)), np.array([0, 1, 3]), np.array([0.5, 2.0, 1.0, 3.0])
+
+    @jax.jit
+    def hessian(z, weight):
+        return jn.dense(jn.hessian(lambda z: jn.LAYERS[name](z, labels, weight, ignore_index=1))(z))
+
+    found = np.asarray(hessian(z, weight))
+    p = np.exp(z) / np.exp(z).sum(1, keepdims=True)
+    expected = np.zeros((3, 3, 4, 3, 4))
+    for b in (0, 2) if name == "cross_entropy" else ():
+        expected[b, b, :, b] = weight[labels[b]] * (np.diag(p[b]) - np.outer(p[b], p[b]))
+    near(found, expected)
