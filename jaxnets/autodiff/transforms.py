@@ -72,6 +72,7 @@ def _as_gradient(jacobian, weak: bool):
 
 def _chosen_arguments(name, argnums, count) -> tuple[bool, tuple[int, ...]]:
     """Whether `argnums` is one number, and the arguments that it chooses, counted from the first."""
+    numbers: tuple[int, ...]
     try:
         single, numbers = True, (operator.index(argnums),)
     except TypeError:

@@ -104,14 +104,14 @@ class Layer(Generic[P, R]):
         if self.rule is None:
             raise RuleError(f"layer '{self.name}' has no Jacobian rule: define one with @{self.name}.jacobian")
         with self.promotion():
-            return self._jacobians(outputs, args, config)
+            return self._jacobians(self.rule, outputs, args, config)
 
-    def _jacobians(self, outputs, args, config):
+    def _jacobians(self, rule, outputs, args, config):
         y, rule_args = tuple(outputs) if self.many_outputs else outputs[0], args
         if not self.plain and sixteen_bit_dtype(args):  # the rule gets the output before it was rounded
             rule_args = args_at_least_float32(args)
             y = self.forward(*rule_args, **dict(config))
-        rules = self.rule(y, *rule_args, **dict(config))
+        rules = rule(y, *rule_args, **dict(config))
         table = rules if self.many_outputs else (rules,)
         if not isinstance(rules, tuple) or len(table) != len(outputs) or any(len(row) != len(args) for row in table):
             raise RuleError(
