@@ -9,6 +9,10 @@ import numpy as np
 TIGHT = 1e-10
 
 
+def equal(actual, expected):
+    np.testing.assert_array_equal(np.asarray(actual), np.asarray(expected))
+
+
 def close(actual, expected, tolerance=TIGHT, what="", least=0.0):
     """Equal shapes, and values within `tolerance` times the largest expected one (or `least`)."""
     actual, expected = np.asarray(actual), np.asarray(expected)

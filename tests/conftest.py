@@ -41,7 +41,7 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "optimized: compiled as users do, in the short suite, too")
     gc.set_threshold(100_000, 20, 20)  # by default, looking for garbage takes a tenth of the time
     if hasattr(config, "cache"):  # a run may be without pytest's cache
-        keep_programs(os.environ.get("JAX_COMPILATION_CACHE_DIR", config.cache.mkdir("programs")))
+        keep_programs(os.environ.get("JAX_COMPILATION_CACHE_DIR") or config.cache.mkdir("programs"))
     if not config.getoption("--all"):  # for the processes that tests start, too
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
         jax.config.update("jax_disable_most_optimizations", True)  # for what fixtures compile before the first test

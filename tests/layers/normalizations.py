@@ -8,18 +8,6 @@ import jaxnets as jn
 NAN, INF = np.nan, np.inf
 
 
-def equal(actual, expected):
-    np.testing.assert_array_equal(np.asarray(actual), np.asarray(expected))
-
-
-def near(actual, expected, rtol=1e-12, atol=0.0):
-    np.testing.assert_allclose(np.asarray(actual, np.float64), np.asarray(expected, np.float64), rtol, atol)
-
-
-def normal(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape)
-
-
 def trained(x, *args, **config):
     """The first output of batch norm in training."""
     return jn.batch_norm(x, *args, training=True, **config)[0]

@@ -10,20 +10,11 @@ import pytest
 
 import jaxnets as jn
 
+from ..computing import equal
+from .comparing import near, normal
+
 INF, NAN = np.inf, np.nan
 DTYPES = ["float16", "bfloat16", "float32", "float64"]
-
-
-def equal(actual, expected):
-    np.testing.assert_array_equal(np.asarray(actual), np.asarray(expected))
-
-
-def near(actual, expected, rtol=1e-12, atol=0.0):
-    np.testing.assert_allclose(np.asarray(actual, np.float64), np.asarray(expected, np.float64), rtol, atol)
-
-
-def normal(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape)
 
 
 def compiled(function, count):

@@ -6,7 +6,9 @@ import pytest
 
 import jaxnets as jn
 
-from .normalizations import at_once, compiled, equal, near, normal, trained
+from ..computing import equal
+from .comparing import near, normal
+from .normalizations import at_once, compiled, trained
 
 DTYPES = ["float16", "bfloat16", "float32", "float64"]
 

@@ -7,8 +7,10 @@ import pytest
 
 import jaxnets as jn
 
+from ..computing import equal
 from ..sweeps import swept
-from .normalizations import OVER, at_once, equal, near, normal, trained
+from .comparing import near, normal
+from .normalizations import OVER, at_once, trained
 
 # --- values -------------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,8 @@ import pytest
 import jaxnets as jn
 
 from ..sweeps import swept
-from .normalizations import at_once, near, normal, trained
+from .comparing import near, normal
+from .normalizations import at_once, trained
 
 
 def mp_row(row, eps, centred):

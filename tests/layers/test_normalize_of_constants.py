@@ -7,8 +7,10 @@ import pytest
 
 import jaxnets as jn
 
+from ..computing import equal
 from ..sweeps import swept
-from .normalizations import INF, NAN, OVER, at_once, compiled, equal, near, normal, trained
+from .comparing import near, normal
+from .normalizations import INF, NAN, OVER, at_once, compiled, trained
 
 
 @pytest.mark.parametrize("dtype", swept(["float16", "float32", "float64"], ["float32"]))

@@ -10,13 +10,10 @@ import pytest
 
 import jaxnets as jn
 
+from ..computing import equal
 from ..sweeps import swept
 
 INF, NAN = np.inf, np.nan
-
-
-def equal(actual, expected):
-    np.testing.assert_array_equal(np.asarray(actual), np.asarray(expected))
 
 
 # Each of these is one program for arguments of one shape; the function comes first.

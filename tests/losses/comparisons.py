@@ -11,10 +11,6 @@ import jaxnets as jn
 INF, NAN = np.inf, np.nan
 
 
-def equal(actual, expected):
-    np.testing.assert_array_equal(np.asarray(actual), np.asarray(expected))
-
-
 def near(actual, expected, rtol=1e-13):
     np.testing.assert_allclose(np.asarray(actual), np.asarray(expected), rtol=rtol, atol=1e-15)
 

@@ -15,8 +15,9 @@ from mpmath import mpf
 import jaxnets as jn
 from benchmarks.oracles import ulps
 
+from ..computing import equal
 from ..sweeps import swept
-from .comparisons import INF, NAN, TAILS, both, equal, gradients, near
+from .comparisons import INF, NAN, TAILS, both, gradients, near
 
 DTYPES = ["float32", "float64"]
 

@@ -13,6 +13,7 @@ import jaxnets as jn
 from benchmarks.oracles import ulps
 
 from ..cases import CASES
+from ..computing import equal
 from ..sweeps import swept
 from .comparisons import TAILS
 
@@ -31,10 +32,6 @@ def compiled_diagonals(loss, config):
     return jax.jit(
         lambda *args: [jn.loss_hessian(loss, *args, root=root, **dict(config)).diagonal() for root in (False, True)]
     )
-
-
-def equal(actual, expected):
-    np.testing.assert_array_equal(np.asarray(actual), np.asarray(expected))
 
 
 FULL = [case for case in CASES if case.name in LOSSES and case.arguments[0].shape and 0 not in case.arguments[0].shape]

@@ -7,7 +7,8 @@ import pytest
 
 import jaxnets as jn
 
-from .comparisons import INF, equal, gradients, near
+from ..computing import equal
+from .comparisons import INF, gradients, near
 
 l1, l2 = jn.regularizers.l1, jn.regularizers.l2
 PARAMS = {"w": np.array([[1.0, -2.0], [0.0, 4.0]]), "steps": np.array(7), "b": [np.array(-0.5)], "none": None}

@@ -6,7 +6,8 @@ import pytest
 
 import jaxnets as jn
 
-from .comparisons import INF, both, equal, gradients, near
+from ..computing import equal
+from .comparisons import INF, both, gradients, near
 
 
 @pytest.mark.parametrize("angle", [1e-9, 1e-4, 0.5, 1.5, np.pi - 1e-4])

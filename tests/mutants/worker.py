@@ -190,13 +190,12 @@ class _Session:
 
 def keep_programs(folder: Path):
     """What XLA compiled is kept in files: most programs of a test are the same under every mutant."""
-    import jax
     from jax.experimental.compilation_cache import compilation_cache
 
+    from .. import conftest
+
     compilation_cache.reset_cache()
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    conftest.keep_programs(folder)
 
 
 def own_caches(items) -> list:
