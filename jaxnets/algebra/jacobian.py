@@ -20,7 +20,7 @@ from .factors import Label, Tensor, pytree
 from .notation import formula, structure
 from .picture import Markup, code, figure, heat_map
 from .promotion import usual_promotion
-from .sizes import check_bytes, show_bytes
+from .sizes import check_bytes, count_entries, show_bytes
 from .terms import Term, compose, diagonal_part, make_term, merged_terms, traced_out
 
 SMALL_BYTES = 1 << 20  # of a dense Jacobian whose corner is cut out of the whole
@@ -267,12 +267,12 @@ class Jacobian:
     def nbytes(self) -> int:
         """The bytes that the structured form stores.  An array that is used twice counts once."""
         leaves = {id(leaf): leaf for leaf in jax.tree.leaves(self.terms)}.values()
-        return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
+        return sum(count_entries(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
 
     @property
     def dense_nbytes(self) -> int:
         """The bytes that `dense()` would take."""
-        return math.prod(self.shape) * self.dtype.itemsize
+        return count_entries(self.shape) * self.dtype.itemsize
 
     @property
     def structure(self) -> str:
