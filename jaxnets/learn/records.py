@@ -1,5 +1,6 @@
 """What is kept and shown of a training: history, log, checkpoints, progress; and Ctrl-C."""
 
+import contextlib
 import dataclasses
 import json
 import signal
@@ -13,7 +14,7 @@ import jax
 from jax.experimental.multihost_utils import sync_global_devices
 
 from ..errors import CheckpointError
-from ..files import written_atomically
+from ..files import locked, written_atomically
 from . import checkpoint
 from .descent import State
 from .progress import Stage, display, stage
@@ -38,9 +39,17 @@ class Records:
     keep: int
     config: dict
 
-    def begin(self, state: State, resume: bool) -> tuple[State, list[dict]]:
-        """The state and history to go on from; the log holds just that history then."""
+    @contextmanager
+    def begun(self, state: State, resume: bool) -> Iterator[tuple[State, list[dict]]]:
+        """The state and history to go on from; the log holds just that history then.
+
+        Until the end no other training can write to the folder or to the log.
+        """
         self._check()
+        with self._locked():
+            yield self._begin(state, resume)
+
+    def _begin(self, state: State, resume: bool) -> tuple[State, list[dict]]:
         if jax.process_count() > 1:  # the first may still be saving the end of a run before this one
             sync_global_devices("fit")
         history: list[dict] = []
@@ -57,6 +66,21 @@ class Records:
             with written_atomically(self.log) as part:
                 part.write_text("".join(_line(metrics) for metrics in history))
         return state, history
+
+    @contextmanager
+    def _locked(self):
+        """Hold the lock files in the folder and beside the log.  Raises CheckpointError where another training holds one."""
+        files = {self.folder: self.folder and self.folder / ".lock", self.log: self.log and _beside(self.log)}
+        with contextlib.ExitStack() as stack:
+            for written, lock in files.items():
+                if lock is not None and _writes():
+                    try:
+                        stack.enter_context(locked(lock))
+                    except BlockingIOError:
+                        raise CheckpointError(
+                            f"{written}: another training is writing here; wait for its end, or choose another folder"
+                        ) from None
+            yield
 
     def _check(self):
         if self.folder is not None and self.folder.exists() and not self.folder.is_dir():
@@ -86,6 +110,10 @@ class Records:
 
 def _writes() -> bool:
     return jax.process_index() == 0
+
+
+def _beside(log: Path) -> Path:
+    return log.with_name(f".{log.name}.lock")
 
 
 def _line(metrics) -> str:

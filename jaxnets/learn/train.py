@@ -89,8 +89,8 @@ def fit(
     checkpoints.
 
     Raises NonFiniteError as soon as a step gives NaN or ∞; the message names the first bad tensor, and the newest
-    checkpoint is that of the last good step.  Raises CheckpointError where the folder holds another run, and ShapeError or
-    ValueError for arguments that do not fit.
+    checkpoint is that of the last good step.  Raises CheckpointError where the folder holds another run or another training
+    is writing there, and ShapeError or ValueError for arguments that do not fit.
 
     >>> import optax
     >>> data = jn.data.spiral(points=20)
@@ -120,13 +120,16 @@ def fit(
     best = None if patience is None else params
     total = np.zeros((), jnp.promote_types(floating_dtype(params), jnp.float32))
     zero = State(params, jax.jit(optimizer.init)(params), np.int32(0), total, np.int32(0), best)
-    state, history = records.begin(zero, resume)
-    state, x, y = devices.replicate(copy_tree(state)), devices.replicate(x), devices.replicate(y)
     compiled_loss = jax.jit(lambda *args: loss(*args))  # for the validation set; a loss need not be hashable
     descent = Descent(model, loss, optimizer, gradient, penalty, batch, dropping, devices, data.classes)
     per_epoch, started = data.size // batch, time.perf_counter()
     steps, labels = epochs * per_epoch, data.classes is not None
-    with interrupts() as interrupted, training_progress(progress, model.name, steps, batch, labels) as told:
+    with (
+        records.begun(zero, resume) as (state, history),
+        interrupts() as interrupted,
+        training_progress(progress, model.name, steps, batch, labels) as told,
+    ):
+        state, x, y = devices.replicate(copy_tree(state)), devices.replicate(x), devices.replicate(y)
 
         def saved_if_interrupted(state):
             if interrupted():
