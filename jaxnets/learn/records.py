@@ -17,7 +17,10 @@ from ..errors import CheckpointError
 from ..files import locked, written_atomically
 from . import checkpoint
 from .descent import State
+from .description import checked_description
 from .progress import Stage, display, stage
+
+WITH_CHANGES = "with changes"  # the word of `resume` that allows other settings
 
 
 def since_best(history: list[dict]) -> int:
@@ -38,9 +41,10 @@ class Records:
     folder: Path | None
     keep: int
     config: dict
+    _went_on_from: Path | None = None
 
     @contextmanager
-    def begun(self, state: State, resume: bool) -> Iterator[tuple[State, list[dict]]]:
+    def begun(self, state: State, resume: bool | str) -> Iterator[tuple[State, list[dict]]]:
         """The state and history to go on from; the log holds just that history then.
 
         Until the end no other training can write to the folder or to the log.
@@ -49,7 +53,7 @@ class Records:
         with self._locked():
             yield self._begin(state, resume)
 
-    def _begin(self, state: State, resume: bool) -> tuple[State, list[dict]]:
+    def _begin(self, state: State, resume: bool | str) -> tuple[State, list[dict]]:
         if jax.process_count() > 1:  # the first may still be saving the end of a run before this one
             sync_global_devices("fit")
         history: list[dict] = []
@@ -57,15 +61,27 @@ class Records:
         if found and not resume:
             raise CheckpointError(f"{self.folder}: holds checkpoints; resume, or choose another folder")
         if found:
-            state, config, path = checkpoint.load(found[-1], state)
-            for name, value in self.config["run"].items():
-                if (was := config.get("run", {}).get(name)) != value:
-                    raise CheckpointError(f"{path}: cannot go on: {name} was {was}, now {value}")
-            history = config["history"]
+            self._went_on_from = found[-1]
+            history = self._checked_history(found[-1], changes=resume == WITH_CHANGES)
+            state = checkpoint.load(found[-1], state).tree
         if self.log is not None and _writes():
             with written_atomically(self.log) as part:
                 part.write_text("".join(_line(metrics) for metrics in history))
         return state, history
+
+    def _checked_history(self, path: Path, changes: bool) -> list[dict]:
+        """The history in a checkpoint, once it is one of this run and, unless `changes` are allowed, of these settings."""
+        run, settings, history = checked_description(path, checkpoint.read_config(path))
+        for name, now in self.config["run"].items():
+            if (was := run.get(name)) != now:
+                raise CheckpointError(f"{path}: cannot go on: {name} was {was}, now {now}")
+        for name, now in self.config["settings"].items():
+            if settings and not changes and (was := settings.get(name)) != now:
+                raise CheckpointError(
+                    f"{path}: cannot go on: {name} was {was}, now {now}; to go on all the same, say --allow-changes, or "
+                    f"resume='{WITH_CHANGES}' in Python"
+                )
+        return history
 
     @contextmanager
     def _locked(self):
@@ -100,7 +116,10 @@ class Records:
     def save(self, state: State, history: list[dict]) -> Path | None:
         if self.folder is None or not _writes():
             return None
-        return checkpoint.save(self.folder, state, {**self.config, "history": history}, int(state.step), self.keep)
+        step = int(state.step)
+        if self._went_on_from and self._went_on_from.name == checkpoint.FOLDER_NAME.format(step):
+            return self._went_on_from  # no step was taken since, and what is said of the run may have changed
+        return checkpoint.save(self.folder, state, {**self.config, "history": history}, step, self.keep)
 
     def at_end(self, state: State, history: list[dict]) -> str:
         """Save, and say where."""
