@@ -1,4 +1,7 @@
-"""Files that are complete or not there at all, and files that only one process writes at a time."""
+"""Files that are complete or not there at all.
+
+And locks, so that only one process at a time writes to a place.
+"""
 
 import contextlib
 import errno
