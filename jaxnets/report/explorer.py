@@ -25,6 +25,7 @@ from .worker import START_S, Job, Jobs, Refusal, Worker, run_job
 
 CONNECTIONS = 128  # at one time
 MAX_BODY = 16 * 1024  # bytes
+MAX_COMPARISONS = 32  # that are kept
 MAX_LINE = 65536  # bytes of the first line
 MAX_ERROR = 3000  # characters
 REQUEST_LINE = re.compile(rb"(?P<method>[A-Za-z]+) [!-~\x80-\xff]+ HTTP/(?P<major>\d)\.\d\r?\n?")
@@ -81,10 +82,12 @@ def _ended_by_signals():
 
 
 class Explorer:
-    """The server and its worker: a context manager that serves the page at `url` until it ends.
+    """The server and its workers: a context manager that serves the page at `url` until it ends.
 
-    `limit_s` is how many seconds a job may take, `waiting` how many jobs may wait for their turn, `patience_s` how many
-    seconds a client has to send its request, and `jobs` what the worker runs.  Raises OSError where the port is taken.
+    Comparisons take longest, so they have a worker of their own, from the first one on, and are kept.  `limit_s` is how many
+    seconds a job may take, a comparison five times as many, and `waiting` how many jobs may wait for their turn.
+    `patience_s` is how many seconds a client has to send its request, and `jobs` what the workers run.  Raises OSError where
+    the port is taken.
     """
 
     def __init__(
@@ -104,6 +107,10 @@ class Explorer:
         self._limits = (jobs, limit_s, waiting)
         self._page: str | None = None
         self._page_lock = threading.Lock()
+        self._comparisons: dict[str, str] = {}
+        self._comparing_lock = threading.Lock()
+        self._comparing: Worker | None = None
+        self._stopped = False
         self._server = _Server(port, self)
         self.hosts = tuple(f"{name}:{self._server.server_address[1]}" for name in ("127.0.0.1", "localhost"))
         self.url = f"http://{self.hosts[0]}/?token={self.token}"
@@ -116,6 +123,10 @@ class Explorer:
         self._server.shutdown()
         self._server.server_close()
         self.worker.stop()
+        with self._comparing_lock:
+            self._stopped = True
+        if self._comparing is not None:
+            self._comparing.stop()
 
     def __enter__(self):
         self.start()
@@ -134,6 +145,26 @@ class Explorer:
                 with stage("the page for the browser", "loading JAX, then computing it"):
                     self._page = self.worker({"job": "page", **self._first_problem, "live": live}, START_S)
             return self._page
+
+    def comparison(self, problem: Job) -> str:
+        """The comparisons of a model in JSON: those of the last time, if it was asked for before."""
+        key = json.dumps(problem, sort_keys=True)
+        found = self._comparisons.get(key)
+        if found is None:
+            found = self._comparing_worker()({"job": "compare", **problem}, 5 * self._limits[1])
+            with self._comparing_lock:
+                self._comparisons[key] = found
+                for old in list(self._comparisons)[:-MAX_COMPARISONS]:
+                    del self._comparisons[old]
+        return found
+
+    def _comparing_worker(self) -> Worker:
+        with self._comparing_lock:
+            if self._stopped:
+                raise Refusal(503, "the explorer has ended")
+            if self._comparing is None:
+                self._comparing = Worker(*self._limits)
+            return self._comparing
 
 
 class _Server(socketserver.ThreadingTCPServer):
@@ -267,6 +298,8 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refusal(404, "no such page")
         self._check_token(self._header("X-Token"))
         fields = checked_fields(self._body(), FIELDS_BY_PATH[self.path])
+        if self.path == "/compare":
+            return "application/json", self.explorer.comparison(fields)
         return "application/json", self.explorer.worker({"job": self.path[1:], **fields})
 
     def _header(self, name: str) -> str:
