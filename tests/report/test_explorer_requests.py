@@ -453,7 +453,7 @@ def is_running(pid):
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 @pytest.mark.parametrize("name, status", [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 0), ("SIGKILL", -9)])
 def test_a_signal_ends_the_explorer_with_a_worker_that_is_busy(name, status, tmp_path):
-    script = tmp_path / "made_up.py"
+    script, started = tmp_path / "made_up.py", []
     script.write_text(MADE_UP)
     process = subprocess.Popen(
         [sys.executable, script],
@@ -477,3 +477,6 @@ def test_a_signal_ends_the_explorer_with_a_worker_that_is_busy(name, status, tmp
             time.sleep(0.05)
     finally:
         process.kill()
+        for pid in started:  # those that do not end would keep a core busy
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
