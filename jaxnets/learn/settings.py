@@ -20,7 +20,7 @@ from ..layers.layer import Layer
 
 LIBRARIES = ("jax", "jaxnets", "numpy", "optax")  # their functions are known by name
 WRAPPERS = ("chain", "with_extra_args_support", "init_empty_state", "scale_by_learning_rate")  # they say nothing
-MAX_PARTS = 1000  # of one optimizer, loss or penalty
+MAX_PARTS, MAX_DEPTH = 1000, 50  # of one optimizer, loss or penalty
 MAX_NUMBERS = 16  # of an array that is written out
 
 
@@ -52,13 +52,13 @@ class _Outline:
     def __init__(self):
         self.rates: list[str] = []
         self.parts: list[str] = []
-        self._seen: set[int] = set()
+        self._seen: dict[int, Any] = {}  # kept alive, since the next object may get the id of one that is gone
 
-    def add(self, label: str, value: Any, is_rate: bool = False):
+    def add(self, label: str, value: Any, is_rate: bool = False, depth: int = 0):
         """Add a value that is no plain number or text; `label` names it where it has no name of its own."""
-        if id(value) in self._seen or len(self._seen) > MAX_PARTS:
+        if id(value) in self._seen or len(self._seen) > MAX_PARTS or depth > MAX_DEPTH:
             return
-        self._seen.add(id(value))
+        self._seen[id(value)] = value
         name, inside = _name_and_parts(value)
         plain = {key: text for key, part in inside.items() if (text := _plain_text(part)) is not None}
         is_rate |= name == "scale_by_schedule"
@@ -71,7 +71,7 @@ class _Outline:
             self._write(f"{name or label}({numbers})" if numbers else name or label, is_rate)
         for key, part in inside.items():
             if _plain_text(part) is None:
-                self.add(key, part, is_rate)
+                self.add(key, part, is_rate, depth + 1)
 
     def _write(self, text: str, is_rate: bool):
         texts = self.rates if is_rate else self.parts
@@ -169,4 +169,5 @@ def _array_text(array) -> str:
     found = np.asarray(array)
     if found.size <= MAX_NUMBERS:
         return str(found.tolist())
-    return f"{found.dtype}{list(found.shape)} {hashlib.sha256(np.ascontiguousarray(found).tobytes()).hexdigest()[:16]}"
+    content = np.ascontiguousarray(found).reshape(-1).view(np.uint8)
+    return f"{found.dtype}{list(found.shape)} {hashlib.sha256(content).hexdigest()[:16]}"

@@ -84,6 +84,30 @@ def test_a_killed_process_holds_nothing(tmp_path):
     assert not path.exists()
 
 
+RIVALS = """
+import os, sys, time
+from jaxnets.files import locked
+end, held = time.monotonic() + 1, 0
+while time.monotonic() < end:
+    try:
+        with locked(sys.argv[1]):
+            os.close(os.open(sys.argv[1] + ".inside", os.O_CREAT | os.O_EXCL))
+            os.unlink(sys.argv[1] + ".inside")
+            held += 1
+    except BlockingIOError:
+        pass
+assert held
+"""
+
+
+def test_rivals_hold_a_lock_one_at_a_time(tmp_path):
+    """Although the file is removed and made again all the time."""
+    command = [sys.executable, "-c", RIVALS, str(tmp_path / "lock")]
+    rivals = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) for _ in range(3)]
+    assert [(rival.communicate(timeout=60)[1], rival.returncode) for rival in rivals] == [("", 0)] * 3
+    assert os.listdir(tmp_path) == []
+
+
 def test_windows_locks_with_its_own_function(tmp_path, monkeypatch):
     held = []
 
