@@ -170,4 +170,4 @@ def _array_text(array) -> str:
     if found.size <= MAX_NUMBERS:
         return str(found.tolist())
     content = np.ascontiguousarray(found).reshape(-1).view(np.uint8)
-    return f"{found.dtype}{list(found.shape)} {hashlib.sha256(content).hexdigest()[:16]}"
+    return f"{found.dtype}{list(found.shape)} {hashlib.sha256(content.data).hexdigest()[:16]}"

@@ -17,7 +17,7 @@ const state = {
   timer: null,
   busy: new Set(),
   trained: false, // whether the server goes on with the replay
-  generation: 0, // counts the models that were shown, so that answers about an older one are dropped
+  generation: 0, // counts the models shown; answers about older ones are dropped
 };
 
 // Elements

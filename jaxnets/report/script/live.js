@@ -39,7 +39,7 @@ async function once(name, element, task) {
   }
 }
 
-/** Asks once, then takes the answer with `use` and shows it with `render(refusal)`, unless another model is shown by then. */
+/** Asks once, takes the answer with `use` and shows it with `render(refusal)`, unless another model is shown by then. */
 function request(element, path, question, use, render) {
   const { generation } = state;
   return once(path + generation, element, async () => {
@@ -110,7 +110,7 @@ async function submit(form, alert) {
   renderModel();
 }
 
-/** The buttons that train the model on the server. The first press begins the training. */
+/** The buttons that train on the server. The first press begins. */
 function liveTraining() {
   const train = (steps) =>
     request(
