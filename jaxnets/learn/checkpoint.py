@@ -166,7 +166,11 @@ def _verify_arrays(path: Path, config: dict):
 
 
 def _check_size(file: Path, most: int):
-    if (size := file.stat().st_size) > most:
+    try:
+        size = file.stat().st_size
+    except OSError as error:  # it was removed just now
+        raise CheckpointError(f"{file}: {error.strerror}") from None
+    if size > most:
         raise CheckpointError(f"{file}: corrupt: {size} bytes, expected at most {most}")
 
 
