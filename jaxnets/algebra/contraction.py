@@ -90,6 +90,7 @@ def contract(factors, keep, scale: float = 1.0) -> Tensor:
     factors, keep = list(factors), set(keep)
     if not factors:
         return _planned_tensor((), ()) if _meter.get() else tensor(jnp.full((), scale), ())
+    factors = _with_free_labels_summed(factors, keep)
     if len(factors) == 1 and not isinstance(factors[0], Tensor) and not factors[0].labels <= keep:
         factors.append(tensor(jnp.ones(()), ()))  # its sum is its product with ones: the map needs no array
     if len(factors) == 1:
@@ -106,6 +107,19 @@ def contract(factors, keep, scale: float = 1.0) -> Tensor:
             _record_product(products, a, b, needed)
         factors.append(_product_of_factors(a, b, needed))
     return scaled_tensor(factors[0], scale)
+
+
+def _with_free_labels_summed(factors, keep):
+    """The factors, of which selections are summed over labels that no other factor has."""
+    found = list(factors)
+    for i, factor in enumerate(factors):
+        free = factor.labels - keep
+        if free and not isinstance(factor, Tensor):
+            free = free.difference(*(f.labels for f in factors if f is not factor))
+            if free and (summed := factor.summed_over(free)):
+                labels, array = summed
+                found[i] = _planned_tensor(labels, labels) if _meter.get() else tensor(array(), labels, "k")
+    return found
 
 
 def scaled_tensor(a: Tensor, scale: float) -> Tensor:

@@ -8,6 +8,7 @@ is not kept is summed; contraction.py does both.
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, dataclass_transform
 
 import jax
@@ -83,6 +84,10 @@ class Factor:
 
     def contract(self, x: "Tensor", keep) -> "Tensor | None":
         """The product with a stored array, summed over all labels outside `keep`; None if this needs `as_tensor()`."""
+        return None
+
+    def summed_over(self, labels) -> tuple[Group, Callable[[], jax.Array]] | None:
+        """The sum over labels that nothing else has, where it is known without a product: its labels and its array."""
         return None
 
     @property

@@ -50,6 +50,17 @@ class Selection(Factor):
         hit = jnp.expand_dims(as_int32(self.index), -1) == jnp.arange(self.size)
         return Tensor(hit.astype(jnp.float32), self.axes, "δ")
 
+    def summed_over(self, labels):
+        kept = Tensor(self.index, self.axes[:-1])
+        if not set(self.axes[-1]) <= set(labels) or len(labels_of(kept.axes)) != len(kept.labels):
+            return None
+
+        def selects():
+            index = as_int32(kept.array_and_labels()[0])
+            return ((index >= 0) & (index < self.size)).astype(jnp.float32)
+
+        return labels_of(kept.axes), selects
+
     def contract(self, x, keep):
         index = Tensor(self.index, self.axes[:-1])
         target, keep = self.axes[-1], set(keep)
@@ -107,6 +118,21 @@ class Slice(Factor):
         small, big = shape_of(self.axes)
         hit = jnp.arange(big) == (self.start + self.stride * jnp.arange(small))[:, None]
         return Tensor(hit.astype(jnp.float32), self.axes, "δ")
+
+    def summed_over(self, labels):
+        small, big = self.axes
+        if set(big) <= set(labels):
+            return small, lambda: jnp.ones(shape_of([(label,) for label in small]), jnp.float32)
+        if set(small) <= set(labels):
+            return big, self._inside
+        return None
+
+    def _inside(self):
+        """1 for the indices of the large axis that the small one takes, else 0; one axis for each label."""
+        small, big = self.axes
+        steps, rest = jnp.divmod(jnp.arange(size_of(big)) - self.start, self.stride)
+        inside = (rest == 0) & (steps >= 0) & (steps < size_of(small))
+        return inside.astype(jnp.float32).reshape([label.size for label in big])
 
     def contract(self, x, keep):
         small, big = self.axes
