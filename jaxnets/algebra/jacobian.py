@@ -17,11 +17,11 @@ import numpy as np
 
 from ..errors import ShapeError
 from .factors import Label, Tensor, pytree
-from .notation import formula, structure
+from .notation import formula, legend, structure
 from .picture import Markup, code, figure, heat_map
 from .promotion import usual_promotion
 from .sizes import check_bytes, show_bytes
-from .terms import Term, compose, diagonal_part, make_term, merged_terms, traced_out
+from .terms import Term, compose, diagonal_part, make_term, merged_terms, traced_out, with_distinct_symbols
 
 SMALL_BYTES = 1 << 20  # of a dense Jacobian whose corner is cut out of the whole
 
@@ -62,7 +62,8 @@ class Jacobian:
             return replace(self @ column(v), dtype=jnp.result_type(v, self.dtype)).dense(limit=math.inf)
         if self.in_shape != other.out_shape:
             raise ShapeError(f"A @ B: the input of A has shape {self.in_shape}, the output of B {other.out_shape}")
-        terms = [compose(a, b) for a in self.terms for b in other.terms]
+        left, right = with_distinct_symbols(self.terms, other.terms)
+        terms = [compose(a, b) for a in left for b in right]
         return jacobian_of(terms, self.out_shape, other.in_shape, other.dtype, (self.names[0], other.names[1]))
 
     def __rmatmul__(self, other):
@@ -76,7 +77,8 @@ class Jacobian:
             return NotImplemented
         if (self.out_shape, self.in_shape) != (other.out_shape, other.in_shape):
             raise ShapeError(f"A + B: A maps {self.in_shape} to {self.out_shape}, B {other.in_shape} to {other.out_shape}")
-        return replace(self, terms=self.terms + other.terms, dtype=jnp.promote_types(self.dtype, other.dtype))
+        left, right = with_distinct_symbols(self.terms, other.terms)
+        return replace(self, terms=left + right, dtype=jnp.promote_types(self.dtype, other.dtype))
 
     def __radd__(self, other):
         return self if isinstance(other, int) and other == 0 else NotImplemented  # sum() starts from 0
@@ -285,6 +287,18 @@ class Jacobian:
     def formula(self) -> str:
         """The Jacobian in index notation, as `∂y[b,o]/∂x[b,i] = w[o,i]`."""
         return formula(self.terms, self.names)
+
+    @property
+    def legend(self) -> dict[str, str]:
+        """What the symbols of the formula stand for, where that is known, as `{"h'": "1 − y²"}`.
+
+        >>> jn.jacobian(lambda w: jn.tanh(jn.linear(jnp.ones((4, 3)), w)))(jnp.ones((2, 3))).legend
+        {"h'": '1 − y² (tanh)', 'x': 'argument x of linear'}
+        """
+        return legend(self.terms, self.names)
+
+    def __str__(self):
+        return "\n".join([repr(self), *(f"  {symbol} = {meaning}" for symbol, meaning in self.legend.items())])
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         """The dense array for NumPy, within the limit of `dense()`."""

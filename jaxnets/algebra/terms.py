@@ -215,6 +215,42 @@ def _with_fused_axis(term: Term, axis: int) -> Term:
     return replace(term, inp=(*term.inp[:axis], (whole,), *term.inp[axis + 1 :]), factors=tuple(factors))
 
 
+def with_distinct_symbols(left: tuple[Term, ...], right: tuple[Term, ...]) -> tuple[tuple[Term, ...], tuple[Term, ...]]:
+    """The terms, in which arrays of the same name that differ have different numbers, those on the right the lower ones.
+
+    Within one network they are numbered when it is read; this is for Jacobians that somebody composes.
+    """
+    ours, theirs = _arrays_by_name(left), _arrays_by_name(right)
+    names = {name for name in ours.keys() & theirs.keys() if _clash(ours[name], theirs[name])}
+    if not names:
+        return left, right
+    above = max(f.notes.number or 1 for term in right for f in term.factors if names & set(f.symbols))
+
+    def shifted(terms, by):
+        def renumbered(f):
+            if f.notes.chain or not names & set(f.symbols):
+                return f
+            return replace(f, notes=f.notes._replace(number=max(1, f.notes.number) + by))
+
+        return tuple(replace(term, factors=tuple(map(renumbered, term.factors))) for term in terms)
+
+    return shifted(left, above), shifted(right, 0)
+
+
+def _arrays_by_name(terms) -> dict[str, dict[int, set[tuple[int, ...]]]]:
+    """The arrays of every name and number in the formulae of these terms, but for those inside products."""
+    found: dict[str, dict[int, set[tuple[int, ...]]]] = {}
+    for f in (f for term in terms for f in term.factors if not f.notes.chain):
+        for name in f.symbols:
+            found.setdefault(name, {}).setdefault(f.notes.number, set()).add(tuple(map(id, jax.tree.leaves(f))))
+    return found
+
+
+def _clash(ours, theirs) -> bool:
+    """Whether a number stands for two arrays, or some arrays have numbers and others have none."""
+    return any(ours[n] != theirs[n] for n in ours.keys() & theirs.keys()) or (0 in ours) != (0 in theirs)
+
+
 def diagonal_part(term: Term, axes) -> Term:
     """The term where output and input have the same index along these axes, which become the last input axes."""
     out, inp, common, factors = _with_equal_indices(term, axes)

@@ -18,7 +18,7 @@ __all__ = ["binary_cross_entropy", "binary_cross_entropy_with_logits", "hinge", 
 def binary_cross_entropy(predictions: Float[Array, "..."], targets: Num[Array, "..."]) -> Float[Array, "..."]:
     """Cross-entropy of probabilities  y[...] = −t[...] log p[...] − (1 − t[...]) log(1 − p[...]),  p, t in [0, 1].
 
-    ∂y[b,i]/∂predictions[b,i] = h'[b,i],  h' = (p − t) / (p (1 − p))     ∂y[b,i]/∂targets[b,i] = −logit p[b,i]
+    ∂y[b,i]/∂predictions[b,i] = h'[b,i],  h' = (p − t) / (p (1 − p))     ∂y[b,i]/∂targets[b,i] = −(logit p)[b,i]
 
     p are the predictions, t the targets.  The logarithms are not clipped: y is ∞ if the probability is 0 and the target is
     not.  A probability of 0 or 1 that equals its target gives 0, with derivative 1 or −1.  Hessian

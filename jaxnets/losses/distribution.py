@@ -116,7 +116,7 @@ def gaussian_nll(
 
     e = predictions − targets; `var` broadcasts to their shape.  `full` adds ½ log 2π.
 
-    ∂y[b,i]/∂predictions[b,i] = e/v[b,i]     ∂y[b,i]/∂targets[b,i] = −e/v[b,i]     ∂y[b,i]/∂var[b,i] = d[b,i],
+    ∂y[b,i]/∂predictions[b,i] = (e/v)[b,i]     ∂y[b,i]/∂targets[b,i] = −(e/v)[b,i]     ∂y[b,i]/∂var[b,i] = d[b,i],
     d = ½ (v − e²) / v²
 
     In place of a variance up to `eps` stands the constant `eps`, so its derivative is 0; a negative variance gives NaN.

@@ -23,7 +23,7 @@ def _error(loss, predictions, targets):
 def squared_error(predictions: Float[Array, "..."], targets: Float[Array, "..."]) -> Float[Array, "..."]:
     """Squared difference of every entry  y[...] = (predictions[...] − targets[...])².  Unreduced; no broadcasting.
 
-    ∂y[b,i]/∂predictions[b,i] = 2e[b,i]     ∂y[b,i]/∂targets[b,i] = −2e[b,i],  e = predictions − targets
+    ∂y[b,i]/∂predictions[b,i] = (2e)[b,i]     ∂y[b,i]/∂targets[b,i] = −(2e)[b,i],  e = predictions − targets
 
     Hessian 2, root √2.
     """
@@ -120,7 +120,7 @@ def _(y, predictions, targets, *, beta):
 def log_cosh(predictions: Float[Array, "..."], targets: Float[Array, "..."]) -> Float[Array, "..."]:
     """Smooth distance  y[...] = log cosh(e[...]),  near 0 about ½e², far out about |e| − log 2;  e = predictions − targets.
 
-    ∂y[b,i]/∂predictions[b,i] = tanh e[b,i]     ∂y[b,i]/∂targets[b,i] = −tanh e[b,i]
+    ∂y[b,i]/∂predictions[b,i] = (tanh e)[b,i]     ∂y[b,i]/∂targets[b,i] = −(tanh e)[b,i]
 
     Hessian 1 − tanh² e, root 1/cosh e.
     """
