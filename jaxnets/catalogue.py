@@ -67,12 +67,16 @@ def kinds_from_annotations(
 
 @dataclasses.dataclass(frozen=True)
 class LayerEntry:
-    """A layer: what it computes, and the formula and the structure of each of its Jacobians."""
+    """A layer: what it computes, the formula and the structure of each of its Jacobians, and what their symbols mean."""
 
     name: str
     summary: str
     formulae: tuple[str, ...]
+    legend: dict[str, str]  # what symbols of the formulae stand for
     structures: tuple[str, ...]
+
+    def legend_lines(self) -> list[str]:
+        return [f"  {symbol} = {meaning}" for symbol, meaning in self.legend.items()]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +93,12 @@ class Catalogue:
         for name in ("layer", "computes", "Jacobians", "structure"):
             table.add_column(name)
         for entry in self.entries:
-            cells = [entry.name, entry.summary, "\n".join(entry.formulae), "\n".join(entry.structures)]
+            cells = [
+                entry.name,
+                entry.summary,
+                "\n".join([*entry.formulae, *entry.legend_lines()]),
+                "\n".join(entry.structures),
+            ]
             table.add_row(*map(Text, cells))
         yield table
 
@@ -109,5 +118,7 @@ def catalogue() -> Catalogue:
 
         jax.eval_shape(rules, *arguments)
         summary = " ".join((layer.__doc__ or "").split("\n\n")[0].split())
-        entries.append(LayerEntry(name, summary, tuple(j.formula for j in blocks), tuple(j.structure for j in blocks)))
+        formulae, structures = tuple(j.formula for j in blocks), tuple(j.structure for j in blocks)
+        legend = {symbol: meaning for j in blocks for symbol, meaning in j.legend.items()}
+        entries.append(LayerEntry(name, summary, formulae, legend, structures))
     return Catalogue(tuple(entries))
