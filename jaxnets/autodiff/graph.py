@@ -18,12 +18,18 @@ from jax.interpreters import ad
 
 from ..algebra.promotion import usual_promotion
 from ..algebra.rules import identity
+from ..errors import MutableStateError
 from ..layers.checks import is_floating
 from ..layers.marker import bind, layer_p, product_p, with_absent_arguments, with_rules
 from .nodes import Edge, Graph, LocalFunction, Node
 from .opaque import BoundPrimitive, opaque_rules
 from .primitives import rules_for
 
+SPLIT_STATE = (
+    "The function changes a model of Flax outside of it, as BatchNorm and Dropout do in training.  State that changes "
+    "cannot be traced.  Split it off: graph, params, state = nnx.split(model, nnx.Param, ...), then differentiate lambda params: "
+    "nnx.merge(graph, params, state, copy=True)(x); or call model.eval() first."
+)
 INLINED = {"jit", "remat2", "eval_jaxpr"}  # calls of a jaxpr; before jax 0.12 some reach `process_call`
 
 
@@ -38,6 +44,10 @@ def read_graph(function, values, names, on_node=None, second_order=False) -> Gra
         found = _traced_outputs(function, values, inputs, on_node, second_order)
     except _ComplexValueError:
         found = _opaque_outputs(function, values, inputs)
+    except Exception as error:
+        if type(error).__name__ == "TraceContextError":  # of Flax, which is not imported here
+            raise MutableStateError(f"{error}\n{SPLIT_STATE}") from error
+        raise
     weakly_typed = [jax.typeof(x).weak_type for x in values]
     return Graph(inputs, [node for _, node in found], [value for value, _ in found], weakly_typed)
 
