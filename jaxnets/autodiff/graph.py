@@ -27,8 +27,8 @@ from .primitives import rules_for
 
 SPLIT_STATE = (
     "The function changes a model of Flax outside of it, as BatchNorm and Dropout do in training.  State that changes "
-    "cannot be traced.  Split it off: graph, params, state = nnx.split(model, nnx.Param, ...), then differentiate lambda params: "
-    "nnx.merge(graph, params, state, copy=True)(x); or call model.eval() first."
+    "cannot be traced.  Split it off: graph, params, state = nnx.split(model, nnx.Param, ...), then differentiate "
+    "lambda params: nnx.merge(graph, params, state, copy=True)(x); or call model.eval() first."
 )
 INLINED = {"jit", "remat2", "eval_jaxpr"}  # calls of a jaxpr; before jax 0.12 some reach `process_call`
 
