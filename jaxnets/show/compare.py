@@ -34,6 +34,7 @@ from .local_jacobians import function_of_real_leaves
 # Largest error that passes, relative to the largest entry of a row: against autodiff, and against finite differences.
 TOLERANCE = {"float64": (1e-10, 1e-6), "float32": (5e-5, 1e-4), "bfloat16": (5e-2, 5e-2), "float16": (1e-2, 1e-2)}
 AUTODIFF = ("jacrev", "jacfwd", "grad")
+EXACT = (*AUTODIFF, "float64")  # methods that are right up to rounding errors, which are counted in ULP
 WIDE = 130  # columns of text from which every method has its own
 THREADS = 2  # that compile while the next method is traced
 
@@ -95,8 +96,8 @@ class Comparison:
                 lines(code(block.name), code(f"{list(block.output)}×{list(block.input)}")),
                 block.structure,
                 f"{show_bytes(block.stored)} of {show_bytes(block.dense)}",
-                "\n".join(f"{m} {e.absolute:.1e}, {e.ulp:.2g} ULP" for m, e in block.errors.items()),
-                lines(*(error_bar(error.ulp) for error in block.errors.values())),
+                "\n".join(f"{m} {', '.join(error_texts(m, e))}" for m, e in block.errors.items()),
+                lines(*(error_bar(error.ulp) for method, error in block.errors.items() if method in EXACT)),
                 block.verdict,
             ]
             for block in self.blocks
@@ -121,10 +122,10 @@ class Comparison:
             stored, dense = show_bytes(block.stored), show_bytes(block.dense)
             if narrow:
                 cells[1] += f"\n{stored}\nof {dense}"
-                cells.append("\n".join(f"{m} {e.absolute:.0e}, {e.ulp:.2g} ULP" for m, e in block.errors.items()))
+                cells.append("\n".join(f"{m} {', '.join(error_texts(m, e, 0))}" for m, e in block.errors.items()))
             else:
                 cells.append(f"{stored}\n{dense}")
-                cells += [_show_error(block.errors.get(name)) for name in methods]
+                cells += ["\n".join(error_texts(m, block.errors[m])) if m in block.errors else "–" for m in methods]
             grid.add_row(*map(Text, [*cells, block.verdict]), end_section=narrow)
         yield grid
         yield from map(Text, self._notes())
@@ -134,7 +135,8 @@ class Comparison:
         if all(block.verdict for block in self.blocks):
             yield (
                 f"{sum(block.ok for block in self.blocks)} of {count} Jacobians agree in {self.dtype}.  Errors: absolute, "
-                "and in ULP of the largest entry of the row."
+                "and to autodiff in ULP of the largest entry of the row; finite differences are no more exact than "
+                f"{TOLERANCE[self.dtype][1]:.0e} of it."
             )
         if self.milliseconds:
             times = ", ".join(f"{method} {_show_time(ms)} ms" for method, ms in self.milliseconds.items())
@@ -146,8 +148,9 @@ class Comparison:
         return as_text(self, 150)
 
 
-def _show_error(error: Error | None) -> str:
-    return "–" if error is None else f"{error.absolute:.1e}\n{error.ulp:.2g} ULP"
+def error_texts(method: str, error: Error, decimals: int = 1) -> list[str]:
+    """An error as text, in ULP only to a method that is right up to rounding errors: finite differences are not."""
+    return [f"{error.absolute:.{decimals}e}", *([f"{error.ulp:.2g} ULP"] if method in EXACT else [])]
 
 
 def _show_time(milliseconds: float) -> str:

@@ -82,7 +82,8 @@ class LocalJacobians:
         return [(edge, j) for edge, j in self.pairs[node] if self.is_weight(edge.parent) == weights]
 
     def block(self, edge: Edge, j: Jacobian) -> Block:
-        inp = _per_example(j.in_shape, self.batch_size) if j.batched else j.in_shape
+        of_examples = j.batched or (not j.out_shape and not self.is_weight(edge.parent))  # or their average
+        inp = _per_example(j.in_shape, self.batch_size) if of_examples else j.in_shape
         dims = f"[{show_sizes(_per_example(j.out_shape, self.batch_size))}×{show_sizes(inp)}]"
         formula = dataclasses.replace(j, names=("y", edge.argument)).formula
         return Block(edge.argument, dims, formula, j.structure, j.nbytes, j.dense_nbytes, j.outline())

@@ -163,8 +163,9 @@ def test_comparisons_have_a_picture_and_bars():
     found = jn.compare(jn.softmax, X, timed=False)
     text = found._repr_html_()
     (block,) = found.blocks
-    assert text.count("<svg") == 1 + len(block.errors)
-    assert all(f"{error.ulp:.2g} ULP" in text for error in block.errors.values())
+    exact = [error for method, error in block.errors.items() if method != "differences"]
+    assert text.count("<svg") == 1 + len(exact)
+    assert all(f"{error.ulp:.2g} ULP" in text for error in exact)
     assert found.to_json()["blocks"][0]["errors"]["jacrev"]["ulp"] == block.errors["jacrev"].ulp
 
 
@@ -182,7 +183,7 @@ def test_a_diagram_has_the_lectures_blocks_and_dimensions(small):
             assert arrow.block is None
             continue
         out = math.prod(target.shape[1:])
-        by = math.prod(source.shape if source.kind == "weight" or not target.shape else source.shape[1:])
+        by = math.prod(source.shape if source.kind == "weight" else source.shape[1:])
         assert arrow.gradient == f"[1×{by}] = [1×{out}]·[{out}×{by}]"
     places = [(item.column, item.row) for item in found.items]
     assert len(set(places)) == len(places)

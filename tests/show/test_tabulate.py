@@ -60,6 +60,8 @@ def test_average_loss_keeps_the_batch_axis_out_of_the_chain():
     image, labels = jax.ShapeDtypeStruct((4, 3, 10, 20), jnp.float32), jax.ShapeDtypeStruct((4,), jnp.int32)
     table = jn.tabulate(loss, shapes(PARAMS), image, labels)
     assert table.chain.startswith("[1×1]·[1×10]·[10×10]")
+    factors = [block.dims.replace("×3·10·20", "×600") for row in table.rows for block in row.states]
+    assert "·".join(reversed(factors)) == table.chain  # a row says what the chain says
     assert "axis 0 is batch, of size 4" in table.batch
 
 
