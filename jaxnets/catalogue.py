@@ -85,6 +85,9 @@ class Catalogue:
 
     entries: tuple[LayerEntry, ...]
 
+    def __repr__(self):
+        return f"Catalogue({len(self.entries)} layers and losses)"
+
     def to_json(self) -> list:
         return [dataclasses.asdict(entry) for entry in self.entries]
 

@@ -66,13 +66,13 @@ def pytree(*arrays: str):
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Noted:
+class _Noted:
     """What has notes for formulae."""
 
     notes: Notes = dataclasses.field(default=Notes(), kw_only=True)
 
 
-class Factor(Noted):
+class Factor(_Noted):
     """What every factor has: `axes`, one group of labels for each, and the array that it stands for.
 
     `symbols` are the names that its formula uses, with what they mean.  In a product it is written as `symbol`, which stands
@@ -111,6 +111,10 @@ class Factor(Noted):
     def contract(self, x: "Tensor", keep) -> "Tensor | None":
         """The product with a stored array, summed over all labels outside `keep`; None if this needs `as_tensor()`."""
         return None
+
+    def __repr__(self):
+        sizes = ", ".join("·".join(str(label.size) for label in group) or "1" for group in self.axes)
+        return f"{type(self).__name__}({product_text(self.chain())}, [{sizes}])"
 
     @property
     def labels(self) -> set[Label]:

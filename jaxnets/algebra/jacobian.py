@@ -20,7 +20,7 @@ from .factors import Label, Tensor, pytree
 from .notation import formula, legend, structure
 from .picture import Markup, code, figure, heat_map
 from .promotion import usual_promotion
-from .sizes import check_bytes, show_bytes
+from .sizes import check_bytes, nbytes_of, show_bytes
 from .terms import Term, compose, diagonal_part, make_term, merged_terms, traced_out, with_distinct_symbols
 
 SMALL_BYTES = 1 << 20  # of a dense Jacobian whose corner is cut out of the whole
@@ -268,8 +268,7 @@ class Jacobian:
     @property
     def nbytes(self) -> int:
         """The bytes that the structured form stores.  An array that is used twice counts once."""
-        leaves = {id(leaf): leaf for leaf in jax.tree.leaves(self.terms)}.values()
-        return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
+        return nbytes_of(self.terms)
 
     @property
     def dense_nbytes(self) -> int:

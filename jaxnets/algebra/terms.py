@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from .contraction import contract, scaled_tensor, sum_of_tensors, with_deltas, with_fused_labels
 from .factors import Factor, Group, Label, Tensor, distinct_labels, labels_of, pytree, shape_of, size_of, tensor
 from .selections import Selection, Slice
+from .symbols import scale_text
 
 
 @pytree("factors")
@@ -31,6 +32,10 @@ class Term:
     def label_pattern(self):
         """Equal for two terms whose output and input share labels in the same way, so that their arrays can be added."""
         return tuple(tuple((label.id, label.size) for label in group) for group in self.out + self.inp)
+
+    def __repr__(self):
+        out, inp = (list(shape_of(side)) for side in (self.out, self.inp))
+        return f"Term({out}×{inp}, {scale_text(self.scale)}, {list(self.factors)})"
 
     @property
     def is_stored(self) -> bool:

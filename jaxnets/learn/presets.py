@@ -29,6 +29,9 @@ class Preset:
     data: Callable[[Any, int], tuple[Any, Any, str]]
     loss: Callable[[Any, Any], Any]  # of predictions and targets, per example
 
+    def __repr__(self):
+        return f"Preset({self.model}, {getattr(self.loss, 'name', self.loss)})"
+
 
 def presets() -> dict[str, Callable[[], Preset]]:
     nll, squared = LAYERS["nll"], LAYERS["squared_error"]
@@ -82,6 +85,9 @@ class Problem:
     network: Callable[[Any, Any], Any]
     loss: Callable[[Any, Any], Any]
     source: str
+
+    def __repr__(self):
+        return f"Problem({self.model} on {list(self.x.shape)}, {self.source})"
 
 
 def make_problem(

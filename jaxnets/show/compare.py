@@ -85,6 +85,10 @@ class Comparison:
     def ok(self) -> bool:
         return all(block.ok for block in self.blocks)
 
+    def __repr__(self):
+        agreeing = sum(block.ok for block in self.blocks)
+        return f"Comparison({self.title}: {agreeing} of {len(self.blocks)} Jacobians agree in {self.dtype})"
+
     def to_json(self) -> dict:
         return {"ok": self.ok, **as_data(self)}
 

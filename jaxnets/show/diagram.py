@@ -49,6 +49,9 @@ class Diagram:
     arrows: tuple[Arrow, ...]
     note: str
 
+    def __repr__(self):
+        return f"Diagram({len(self.items)} blocks, {len(self.arrows)} arrows)"
+
     @property
     def rows(self) -> int:
         return 1 + max(item.row for item in self.items)

@@ -32,6 +32,10 @@ class Explanation:
     costs: tuple[Cost, ...]
     order: tuple[str, ...]
 
+    def __repr__(self):
+        found = ", ".join(f"{cost.name} {cost.multiplies:,}{' (chosen)' * cost.chosen}" for cost in self.costs)
+        return f"Explanation(multiplications: {found})"
+
     def __str__(self):
         return as_text(self, 110)
 
@@ -58,6 +62,10 @@ class Contractions:
 
     name: str
     products: tuple[Product, ...]
+
+    def __repr__(self):
+        total = sum(product.multiplies for product in self.products)
+        return f"Contractions({self.name}: {len(self.products)} products, {total:,} multiplications)"
 
     def __str__(self):
         return as_text(self, 110)

@@ -59,6 +59,9 @@ class Tabulation:
     def _notes(self):
         return [*([f"chain: {self.chain}"] if self.chain else []), *([self.batch] if self.batch else [])]
 
+    def __repr__(self):
+        return f"Tabulation({len(self.rows)} layers, {self.chain or 'no chain'})"
+
     def __str__(self):
         return as_text(self, 140)
 
