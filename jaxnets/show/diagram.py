@@ -91,7 +91,8 @@ def diagram_of(jacobians: LocalJacobians) -> Diagram:
     last = max(row for _, row in places.values())
     for o, end in enumerate(jacobians.outputs):
         if end is not None:
-            label = "y" if len(jacobians.outputs) == 1 else f"y{o}"
+            alone = len(jacobians.outputs) == 1
+            label = ("y" if end.shape else "C") if alone else f"y{o}"  # gradients are those of C, or of a C that follows
             items.append(Item("output", label, end.shape, o, last + 1, None))
             arrows.append(Arrow(index[end], len(items) - 1, None, ""))
     return Diagram(tuple(items), tuple(arrows), jacobians.note)

@@ -222,6 +222,16 @@ def test_the_picture_of_a_jacobian_shows_its_numbers():
     assert diagonal.get_xlabel() == "x[i], the first 50 of 100"
 
 
+def test_the_scalar_of_a_graph_is_not_called_as_its_targets_are():
+    def cost(w, x, y):
+        return jn.mean(jn.squared_error(jn.tanh(jn.linear(x, w)), y))
+
+    w, x, y = np.ones((3, 2)), np.ones((4, 2)), np.ones((4, 3))
+    values, gradients = ([text.get_text() for text in axes.texts] for axes in plots.graph(cost, w, x, y).axes)
+    assert (values.count("C"), values.count("y")) == (1, 1)
+    assert (gradients.count("∂C/∂C = 1"), gradients.count("∂C/∂y")) == (1, 1)
+
+
 def test_the_picture_of_a_graph_shows_every_dimension(small, tmp_path):
     figure = plots.graph(small.loss, small.params, small.x)
     values, gradients = ([text for text in axes.texts if text.get_text()] for axes in figure.axes)
@@ -232,5 +242,6 @@ def test_the_picture_of_a_graph_shows_every_dimension(small, tmp_path):
         assert sorted(word for word in shown if "[" in word) == sorted(filter(None, words))
     styles = {text.get_text(): type(text.get_bbox_patch().get_boxstyle()).__name__ for text in values}
     assert (styles["tanh"], styles["squared_error"], styles["x"], styles["w"]) == ("Round", "Square", "Circle", "Circle")
-    assert {"∂C/∂x", "∂C/∂w", "∂C/∂b"} <= {text.get_text() for text in gradients}
+    assert {"∂C/∂x", "∂C/∂w", "∂C/∂b", "∂C/∂C = 1"} <= {text.get_text() for text in gradients}
+    assert "C" in {text.get_text() for text in values} and "y" not in {text.get_text() for text in values}
     assert plots.save(figure, tmp_path / "graph.png").stat().st_size > 10_000
