@@ -6,6 +6,7 @@ look at values, and the graph is that of this call.  Only this file and marker.p
 
 import functools
 import os
+import re
 import sys
 from types import FrameType
 
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 from jax import core
 from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import jaxprs_in_params, set_current_trace, take_current_trace
+from jax.extend.source_info_util import current_name_stack
 from jax.interpreters import ad
 
 from ..algebra.promotion import usual_promotion
@@ -321,7 +323,7 @@ class _GraphTrace(core.Trace):
     def make_nodes(self, name, parents, outputs, table, arguments=None, call=None, values=(), layer=None):
         """A tracer for every real output, with an edge to every tracked parent.  `call(*values)` gave the outputs."""
         arguments = arguments or [f"x{i + 1}" for i in range(len(parents))]
-        made, source = [], _user_line()
+        made, source, module = [], _user_line(), _current_scope()
         for o, y in enumerate(outputs):
             if jnp.iscomplexobj(y):
                 raise _ComplexValueError
@@ -334,7 +336,7 @@ class _GraphTrace(core.Trace):
                 if parent is not None
             ]
             local = _local_function(lambda *xs, o=o: call(*xs)[o], values, parents) if self.second_order and call else None
-            node = Node(name, y.shape, y.dtype, edges, source, local, layer)
+            node = Node(name, y.shape, y.dtype, edges, source, local, layer, module)
             if self.on_node:
                 self.on_node(node)
             made.append(_GraphTracer(self, y, node))
@@ -355,6 +357,14 @@ def _one_way(params) -> str:
 
 def _is_symbolic_zero(x) -> bool:
     return isinstance(x, (SymbolicZero, ad.Zero))
+
+
+def _current_scope() -> str:
+    """The names of the scopes around, as `Net/Dense_0`, without the transformations among them."""
+    scopes, before = str(current_name_stack()), ""
+    while scopes != before:
+        scopes, before = re.sub(r"\w+\(([^()]*)\)", r"\1", scopes), scopes
+    return "/".join(filter(None, scopes.split("/")))
 
 
 def _user_line() -> str:

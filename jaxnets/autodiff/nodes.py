@@ -49,6 +49,7 @@ class Node:
     source: str = ""
     local: LocalFunction | None = None  # in graphs that are read with `second_order`
     layer: Layer | None = None  # None for a primitive of JAX
+    module: str = ""  # the scope in which it was made, which Flax, Equinox and Haiku name after their modules
 
     def __repr__(self):
         return f"Node({self.name}, {list(self.shape)}, of {[edge.parent.name for edge in self.edges]})"

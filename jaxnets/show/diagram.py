@@ -4,11 +4,9 @@ import dataclasses
 import math
 from collections.abc import Callable
 
-import jax
-
 from ..autodiff.nodes import Node
 from .formats import as_data
-from .local_jacobians import Block, LocalJacobians, read_local_jacobians
+from .local_jacobians import Block, LocalJacobians, read_local_jacobians, run_on_shapes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +67,7 @@ def diagram(function: Callable, *args, abstract: bool = True) -> Diagram:
         found.append(diagram_of(jacobians))
         return values
 
-    jax.eval_shape(run, *args) if abstract else run(*args)
+    run_on_shapes(run, *args) if abstract else run(*args)
     return found[0]
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Callable
 
-import jax
 from rich.table import Table
 from rich.text import Text
 
@@ -13,6 +12,7 @@ from ..autodiff.eliminate import local_jacobians
 from ..autodiff.plan import candidate_plans, choose_plan, measure_plan, peak_bytes, show_node
 from ..autodiff.transforms import trace_graph
 from .formats import as_text
+from .local_jacobians import run_on_shapes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +101,7 @@ def explain_plan(
     """
     if getattr(function, "is_quantity", False):
         with recording() as products:
-            jax.eval_shape(function, *args) if abstract else function(*args)
+            run_on_shapes(function, *args) if abstract else function(*args)
         return Contractions(function.__name__, tuple(products))
     found: list[Explanation] = []
 
@@ -117,5 +117,5 @@ def explain_plan(
         found.append(Explanation(tuple(costs), tuple(map(show_node, chosen.order))))
         return graph.values
 
-    jax.eval_shape(run, *args) if abstract else run(*args)
+    run_on_shapes(run, *args) if abstract else run(*args)
     return found[0]
