@@ -27,7 +27,7 @@ from .columns import (
     forward_columns,
     forward_columns_by,
 )
-from .formats import as_data, as_text
+from .formats import as_data, as_text, in_lines
 from .html import THUMBNAIL, error_bar, html_table
 from .local_jacobians import function_of_real_leaves
 
@@ -67,6 +67,21 @@ class BlockReport:
     @property
     def ok(self) -> bool:
         return self.verdict.startswith("ok")
+
+    def wide_cells(self, methods) -> list[str]:
+        """The Jacobian, its structure, its bytes, the error to each method, and the verdict."""
+        errors = ["\n".join(error_texts(m, self.errors[m])) if m in self.errors else "–" for m in methods]
+        stored, dense = show_bytes(self.stored), show_bytes(self.dense)
+        return [self._title(32), self.structure, f"{stored}\n{dense}", *errors, self.verdict]
+
+    def narrow_cells(self) -> list[str]:
+        """The Jacobian with structure and bytes below it, all errors, and the verdict."""
+        size = f"{self.structure}, {show_bytes(self.stored)} of {show_bytes(self.dense)}"
+        errors = "\n".join(f"{m} {', '.join(error_texts(m, e, 0))}" for m, e in self.errors.items())
+        return [f"{self._title(40)}\n{size}", errors, self.verdict]
+
+    def _title(self, width: int) -> str:
+        return f"{in_lines(self.name, width)}\n{list(self.output)}×{list(self.input)}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,26 +126,16 @@ class Comparison:
     def __rich_console__(self, console, options):
         grid = Table(title=Text(self.title), title_justify="left")
         methods = list(dict.fromkeys(name for block in self.blocks for name in block.errors))
-        narrow = options.max_width < WIDE
-        grid.add_column("Jacobian", overflow="fold")
-        grid.add_column("structure" if narrow else "structure\n", overflow="fold")
-        if narrow:
-            grid.add_column("error", overflow="fold")
-        else:
+        wide = options.max_width >= WIDE
+        grid.add_column("Jacobian" if wide else "Jacobian, structure", overflow="fold")
+        if wide:
+            grid.add_column("structure\n", overflow="fold")
             grid.add_column("stored\ndense", justify="right", no_wrap=True)
-            for name in methods:
-                grid.add_column(f"error to\n{name}", justify="right", no_wrap=True)
+        for name in [f"error to\n{method}" for method in methods] if wide else ["error"]:
+            grid.add_column(name, justify="right" if wide else "left", no_wrap=True)
         grid.add_column("verdict", min_width=7, overflow="fold")
         for block in self.blocks:
-            cells = [f"{block.name}\n{list(block.output)}×{list(block.input)}", block.structure]
-            stored, dense = show_bytes(block.stored), show_bytes(block.dense)
-            if narrow:
-                cells[1] += f"\n{stored}\nof {dense}"
-                cells.append("\n".join(f"{m} {', '.join(error_texts(m, e, 0))}" for m, e in block.errors.items()))
-            else:
-                cells.append(f"{stored}\n{dense}")
-                cells += ["\n".join(error_texts(m, block.errors[m])) if m in block.errors else "–" for m in methods]
-            grid.add_row(*map(Text, [*cells, block.verdict]), end_section=narrow)
+            grid.add_row(*map(Text, block.wide_cells(methods) if wide else block.narrow_cells()), end_section=not wide)
         yield grid
         yield from map(Text, self._notes())
 
