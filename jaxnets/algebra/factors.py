@@ -152,7 +152,7 @@ class Tensor(Factor):
 
     @property
     def symbols(self) -> dict[str, str]:  # type: ignore[override]
-        return {self.name: ""}
+        return {self.name.removeprefix("−"): ""}
 
     def formula(self, show) -> str:
         chain = self.notes.chain

@@ -75,7 +75,7 @@ def einsum(out: str, inp: str, *factors, scale: float = 1.0) -> Rule:
 
 def named_tensor(array, axes, name: str = "A", meaning: str = "") -> Tensor:
     """A stored array with its name in formulae, and what that stands for."""
-    return Tensor(array, tuple(axes), name, notes=Notes(meanings=((name, meaning),) if meaning else ()))
+    return Tensor(array, tuple(axes), name, notes=Notes(meanings=((name.removeprefix("−"), meaning),) if meaning else ()))
 
 
 def identity(y, x) -> Jacobian:

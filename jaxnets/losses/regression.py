@@ -32,7 +32,7 @@ def squared_error(predictions: Float[Array, "..."], targets: Float[Array, "..."]
 
 @squared_error.jacobian
 def _(y, predictions, targets):
-    return difference_rules(2 * (predictions - targets), "2e")
+    return difference_rules(2 * (predictions - targets), "2e", "2 (predictions − targets)")
 
 
 @squared_error.hessian
@@ -54,7 +54,7 @@ def absolute_error(predictions: Float[Array, "..."], targets: Float[Array, "..."
 
 @absolute_error.jacobian
 def _(y, predictions, targets):
-    return difference_rules(jnp.sign(predictions - targets), "s")
+    return difference_rules(jnp.sign(predictions - targets), "s", "the sign of predictions − targets")
 
 
 @layer
@@ -74,7 +74,9 @@ def huber(predictions: Float[Array, "..."], targets: Float[Array, "..."], *, del
 
 @huber.jacobian
 def _(y, predictions, targets, *, delta):
-    return difference_rules(jnp.clip(predictions - targets, -delta, delta), "q")
+    return difference_rules(
+        jnp.clip(predictions - targets, -delta, delta), "q", "min(max(predictions − targets, −delta), delta)"
+    )
 
 
 @huber.hessian
@@ -106,7 +108,9 @@ def _bounded_slope(error, beta):
 
 @smooth_l1.jacobian
 def _(y, predictions, targets, *, beta):
-    return difference_rules(_bounded_slope(predictions - targets, beta), "s")
+    return difference_rules(
+        _bounded_slope(predictions - targets, beta), "s", "min(max((predictions − targets) / beta, −1), 1)"
+    )
 
 
 @smooth_l1.hessian
@@ -134,7 +138,7 @@ def log_cosh(predictions: Float[Array, "..."], targets: Float[Array, "..."]) -> 
 
 @log_cosh.jacobian
 def _(y, predictions, targets):
-    return difference_rules(accurate.tanh(predictions - targets), "tanh e")
+    return difference_rules(accurate.tanh(predictions - targets), "tanh e", "tanh(predictions − targets)")
 
 
 @log_cosh.hessian

@@ -115,14 +115,19 @@ def test_the_legend_says_what_symbols_stand_for():
 
 
 ACTIVATIONS = [*elementwise.__all__, *piecewise.__all__, "dropout"]
+SLOPES = [entry for entry in catalogue().entries if any("h'" in formula for formula in entry.formulae)]
 
 
-@pytest.mark.parametrize("entry", [e for e in catalogue().entries if e.name in ACTIVATIONS], ids=lambda entry: entry.name)
-def test_every_activation_says_what_its_slope_is_as_its_docstring_does(entry):
+@pytest.mark.parametrize("entry", SLOPES, ids=lambda entry: entry.name)
+def test_every_activation_and_loss_says_what_its_slope_is_as_its_docstring_does(entry):
     documentation = " ".join(jn.LAYERS[entry.name].__doc__.split())
-    slopes = {symbol: meaning for symbol, meaning in entry.legend.items() if symbol == "h'"}
-    assert slopes or entry.name == "identity"
-    assert all(f"{symbol} = {' '.join(meaning.split())}" in documentation for symbol, meaning in slopes.items())
+    meaning = " ".join(entry.legend["h'"].split())
+    assert f"h' = {meaning}" in documentation
+
+
+def test_all_activations_are_among_these():
+    assert {entry.name for entry in SLOPES} >= set(ACTIVATIONS) - {"identity", "swish"}
+    assert jn.jacobian(jn.squared_error, 1)(jnp.ones(2), jnp.ones(2)).legend == {"(2e)": "2 (predictions − targets)"}
 
 
 def test_an_average_says_one_over_n():
