@@ -50,6 +50,11 @@ def planning():
         _meter.reset(token)
 
 
+def is_planning() -> bool:
+    """Whether contractions compute shapes and counts alone."""
+    return _meter.get() is not None
+
+
 class Product(NamedTuple):
     """A product that was carried out: the shapes of its factors, the sizes of summed axes, its shape and its cost."""
 

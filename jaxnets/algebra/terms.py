@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .contraction import contract, scaled_tensor, sum_of_tensors, with_deltas, with_fused_labels
+from .contraction import contract, is_planning, scaled_tensor, sum_of_tensors, with_deltas, with_fused_labels
 from .factors import Factor, Group, Label, Tensor, distinct_labels, labels_of, pytree, shape_of, size_of, tensor
 from .selections import Selection, Slice
 from .symbols import scale_text
@@ -225,6 +225,8 @@ def with_distinct_symbols(left: tuple[Term, ...], right: tuple[Term, ...]) -> tu
 
     Within one network they are numbered when it is read; this is for Jacobians that somebody composes.
     """
+    if is_planning():  # nobody reads the formula of a plan
+        return left, right
     ours, theirs = _arrays_by_name(left), _arrays_by_name(right)
     names = {name for name in ours.keys() & theirs.keys() if _clash(ours[name], theirs[name])}
     if not names:
