@@ -308,7 +308,8 @@ class Jacobian:
     def _repr_html_(self):
         words = f"{list(self.out_shape)}×{list(self.in_shape)}, {self.structure}"
         size = f"{show_bytes(self.nbytes)} of {show_bytes(self.dense_nbytes)}"
-        return figure([code(self.formula), f"{words}, {size}"], self.picture())
+        legend = [code(f"{symbol} = {meaning}") for symbol, meaning in self.legend.items()]
+        return figure([code(self.formula), *legend, f"{words}, {size}"], self.picture())
 
     def __repr__(self):
         return (

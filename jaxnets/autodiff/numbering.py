@@ -1,5 +1,6 @@
 """Numbers for the symbols of a network: the weights of its linear layers are w₁, w₂, … from the input to the output."""
 
+import re
 from dataclasses import replace
 
 import jax
@@ -116,5 +117,7 @@ def _meanings(node: Node, factor: Factor, several: bool) -> tuple[tuple[str, str
             meaning = f"the output of {parent.name}" if parent.edges else parent.name
         elif several and node.layer is not None and name in node.layer.signature.parameters:
             meaning = f"argument {name} of {node.name}"
+        elif several and node.layer is None and (operand := re.fullmatch(r"x(\d+)", name)):
+            meaning = f"operand {operand.group(1)} of {node.name}"
         found.append((name, "" if meaning == name else meaning))
     return tuple(found)

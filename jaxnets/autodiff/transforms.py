@@ -77,6 +77,12 @@ def _prepare(name, function, argnums, args, kwargs, on_nonfloat):
     return call, list(leaves.values()), names, jax.tree.structure(floating) if skipped else treedef
 
 
+def by_floating_leaves(name, function, params) -> tuple[Callable, Any]:
+    """The function of the floating leaves of its argument alone, in their tree, and this tree, which has None for others."""
+    call, leaves, _, tree = _prepare(name, function, 0, (params,), {}, "skip")
+    return lambda floating: call(jax.tree.leaves(floating)), tree_unflatten(tree, leaves)
+
+
 class _NonFloatingLeaf(Exception):
     """A leaf by which nothing is differentiated; the message says why."""
 

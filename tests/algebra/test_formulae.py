@@ -110,6 +110,13 @@ def test_the_legend_says_what_symbols_stand_for():
     assert by_params[4]["w"].legend["x₃"] == "the output of tanh"
     assert str(by_x).splitlines()[1:3] == ["  log_softmax' = δ(i,j) − p[j] with p = softmax(x)", "  w₃ = params[4]['w']"]
     assert "\n" not in repr(by_x) + by_x.formula
+    assert "w₃ = params[4]" in by_x._repr_html_()
+    plain = jn.jacobian(lambda x: jnp.tanh(x @ jnp.ones((2, 3))) @ jnp.ones((3, 2)))(jnp.ones((6, 2)))
+    assert plain.legend == {
+        "x2₂": "operand 2 of dot_general",
+        "tanh'": "1 − y² (tanh)",
+        "x2₁": "operand 2 of dot_general",
+    }
     out = jax.jit(jn.jacobian(jn.tanh))(jnp.ones(3))
     assert out.legend == {"h'": "1 − y²"}
 

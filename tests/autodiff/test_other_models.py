@@ -150,6 +150,34 @@ def test_an_equinox_model_is_differentiated_as_it_is(equinox_model):
         jaxnets.grad(squares, on_nonfloat="error")(model, x)
 
 
+def test_curvature_of_an_equinox_model(equinox_model):
+    """Vectors and results have the tree of `eqx.filter_grad`."""
+    eqx, model, x = equinox_model
+    params, static = eqx.partition(model, eqx.is_inexact_array)
+    y = jnp.zeros((5, 2))
+
+    def f(model, x):
+        return jax.vmap(model)(x)
+
+    def total(model):
+        return jnp.sum(f(model, x) ** 2)
+
+    def of_params(params, x):
+        return f(eqx.combine(params, static), x)
+
+    v = eqx.filter_grad(total)(model)
+    for maker in (jaxnets.hessian_vector_product, jaxnets.hessian_diagonal):
+        vector = (v,) if maker is jaxnets.hessian_vector_product else ()
+        assert_same(maker(total)(model, *vector), maker(lambda p: total(eqx.combine(p, static)))(params, *vector))
+    kernel = jaxnets.ntk_vector_product
+    assert_same(kernel(f)(model, y, x, 2 * x), kernel(of_params)(params, y, x, 2 * x))
+    product = jaxnets.ggn_vector_product
+    assert_same(
+        product(f, jaxnets.squared_error)(model, v, x, y), product(of_params, jaxnets.squared_error)(params, v, x, y)
+    )
+    assert_same(jaxnets.ggn(f, jaxnets.squared_error)(model, x, y) @ v, product(f, jaxnets.squared_error)(model, v, x, y))
+
+
 OTHER_LEAVES = [
     3,
     True,
