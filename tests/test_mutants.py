@@ -1,7 +1,6 @@
 """`python -m tests.mutants` alters every rule and the whole algebra, and finds the test that sees an alteration."""
 
 import jax.numpy as jnp
-import pytest
 
 import jaxnets
 from jaxnets.autodiff import primitives
@@ -147,9 +146,7 @@ def is_noticed(chosen: Mutant) -> bool:
     return False
 
 
-RULES = [m for m in sample(0, seed=1, wanted=["layers", "losses"]) if m.target.name.startswith("rule of")][::16]
-
-
-@pytest.mark.parametrize("chosen", RULES, ids=[m.target.name for m in RULES])
-def test_altered_rules_are_noticed(chosen):
-    assert is_noticed(chosen), f"no property notices {chosen}"
+def test_altered_rules_are_noticed():
+    rules = [m for m in sample(0, seed=1, wanted=["layers", "losses"]) if m.target.name.startswith("rule of")]
+    unnoticed = [chosen for chosen in rules[::16] if not is_noticed(chosen)]
+    assert not unnoticed

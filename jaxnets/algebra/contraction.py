@@ -7,6 +7,7 @@ plan is that of the products which are carried out later.
 import dataclasses
 import functools
 import itertools
+import operator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
@@ -16,8 +17,9 @@ import jax.numpy as jnp
 import opt_einsum
 from jax import lax
 
-from .factors import Factor, Label, Tensor, at_least_float32, distinct_labels, size_of, tensor
+from .factors import Factor, Label, Tensor, at_least_float32, distinct_labels, entries_over, tensor
 from .promotion import usual_promotion
+from .sharding import compatible, compatible_in_product, reshaped
 from .symbols import product_notes, sum_notes
 
 MOVE = 8  # the cost of reading and writing one entry, in multiplications of a matrix product
@@ -136,10 +138,11 @@ def sum_of_tensors(a: Tensor, b: Tensor) -> Tensor:
     labels = distinct_labels(first.axes + second.axes)  # in the order of the latest product
     if meter := _meter.get():
         if ENTRYWISE not in (a.name, b.name):  # else XLA adds in the pass that multiplies
-            meter.moves += size_of(labels)
+            meter.moves += entries_over(labels)
         return _planned_tensor(labels, labels)
-    total = tensor(at_least_float32(a.aligned_to(labels)) + at_least_float32(b.aligned_to(labels)), labels)
-    return dataclasses.replace(total, notes=sum_notes(a.chain(), b.chain(), a.legend() + b.legend()))
+    summands = compatible(*(at_least_float32(t.aligned_to(labels)) for t in (a, b)))
+    notes = sum_notes(a.chain(), b.chain(), a.legend() + b.legend())
+    return dataclasses.replace(tensor(operator.add(*summands), labels), notes=notes)
 
 
 def with_fused_labels(a: Tensor, labels, whole: Label) -> Tensor:
@@ -147,7 +150,7 @@ def with_fused_labels(a: Tensor, labels, whole: Label) -> Tensor:
     rest = [label for label in distinct_labels(a.axes) if label not in labels]
     if _meter.get():
         return _planned_tensor([*rest, whole], [*rest, whole])
-    value = a.broadcast_to([*rest, *labels]).reshape([label.size for label in rest] + [whole.size])
+    value = reshaped(a.broadcast_to([*rest, *labels]), [label.size for label in rest] + [whole.size])
     return tensor(value, [*rest, whole]).named_as(a)
 
 
@@ -199,7 +202,7 @@ def _cheapest_path(outlines, keep):
     """The cost and the steps of the best order of pairwise products."""
     if len(outlines) == 1:  # what follows reads the result with its first axis, often the batch, in front
         labels = outlines[0].labels
-        return (0 if labels[:1] == sorted(labels)[:1] else MOVE * size_of(labels)), []
+        return (0 if labels[:1] == sorted(labels)[:1] else MOVE * entries_over(labels)), []
     best = None
     for i, j in itertools.combinations(range(len(outlines)), 2):
         rest = [outline for k, outline in enumerate(outlines) if k not in (i, j)]
@@ -217,13 +220,15 @@ def _planned_product(a: _Outline, b: _Outline, keep) -> tuple[list[Label], Meter
     labels = [label for label in labels if label in keep]
     if a.multiplies_per_vector is None and b.multiplies_per_vector is None:
         return labels, meter
-    other, applied = sorted((a, b), key=lambda outline: (outline.multiplies_per_vector is not None, size_of(outline.labels)))
-    stored = 0 if other.multiplies_per_vector is None else size_of(other.labels)  # of two maps one becomes an array
+    other, applied = sorted(
+        (a, b), key=lambda outline: (outline.multiplies_per_vector is not None, entries_over(outline.labels))
+    )
+    stored = 0 if other.multiplies_per_vector is None else entries_over(other.labels)  # of two maps one becomes an array
     if (
         applied.multiplies_per_vector is None or set(applied.labels) <= keep
     ):  # nothing is summed, so it becomes an array as well
-        return labels, Meter(stored + size_of(applied.labels) + meter.multiplies, meter.moves)
-    return labels, Meter(stored + applied.multiplies_per_vector * size_of(set(other.labels) - set(applied.labels)))
+        return labels, Meter(stored + entries_over(applied.labels) + meter.multiplies, meter.moves)
+    return labels, Meter(stored + applied.multiplies_per_vector * entries_over(set(other.labels) - set(applied.labels)))
 
 
 def _product_layout(x, y, keep) -> tuple[list[Label], bool, Meter]:
@@ -234,7 +239,7 @@ def _product_layout(x, y, keep) -> tuple[list[Label], bool, Meter]:
     shared = set(x) & set(y)
     swapped = (len(x), -min(set(x) - shared, default=_NO_LABEL).id) < (len(y), -min(set(y) - shared, default=_NO_LABEL).id)
     x, y = (y, x) if swapped else (x, y)
-    meter = Meter(size_of(set(x) | set(y)))
+    meter = Meter(entries_over(set(x) | set(y)))
     if shared <= keep:
         meter.moves = meter.multiplies
         return (x if set(y) <= set(x) else sorted(set(x) | set(y))), swapped, meter
@@ -242,7 +247,7 @@ def _product_layout(x, y, keep) -> tuple[list[Label], bool, Meter]:
     for own in (x, y):  # it is read in place if its batch axes lead and its summed axes stand at one end of the others
         inner = [label in shared and label not in keep for label in own[len(batch) :]]
         if own[: len(batch)] != batch or inner not in (sorted(inner), sorted(inner, reverse=True)):
-            meter.moves += size_of(own)
+            meter.moves += entries_over(own)
     return batch + [label for label in [*x, *y] if label not in shared], swapped, meter
 
 
@@ -255,7 +260,7 @@ ENTRYWISE = "·"  # the name of a planned product without a sum
 def _planned_tensor(labels, keep, spent: Meter | None = None, name="A") -> Tensor:
     """The result of a contraction over these labels, as a shape; its cost is added to the counter."""
     meter, kept = _meter.get() or Meter(), [label for label in labels if label in keep]
-    meter.multiplies += spent.multiplies if spent else size_of(labels)
+    meter.multiplies += spent.multiplies if spent else entries_over(labels)
     meter.moves += spent.moves if spent else 0
     return tensor(jax.ShapeDtypeStruct([label.size for label in kept], jnp.float32), kept, name)
 
@@ -265,10 +270,10 @@ def _product_of_factors(a: Factor, b: Factor, keep) -> Tensor:
         labels, spent = _planned_product(_outline_of(a), _outline_of(b), keep)
         return _planned_tensor(labels, keep, spent, ENTRYWISE if a.labels & b.labels <= keep else "A")
     if not isinstance(a, Tensor) and not isinstance(b, Tensor):
-        a, b = (a.as_tensor(), b) if size_of(a.labels) <= size_of(b.labels) else (b.as_tensor(), a)
-    for operator, other in ((a, b), (b, a)):
-        if isinstance(other, Tensor) and not isinstance(operator, Tensor):
-            product = operator.contract(other.summed_except(keep | operator.labels), keep)
+        a, b = (a.as_tensor(), b) if entries_over(a.labels) <= entries_over(b.labels) else (b.as_tensor(), a)
+    for applied, other in ((a, b), (b, a)):
+        if isinstance(other, Tensor) and not isinstance(applied, Tensor):
+            product = applied.contract(other.summed_except(keep | applied.labels), keep)
             if product is not None:
                 return product.summed_except(keep)
     left, right = a.as_tensor().summed_except(keep | b.labels), b.as_tensor().summed_except(keep | a.labels)
@@ -283,16 +288,19 @@ def _product_of_tensors(a: Tensor, b: Tensor, keep) -> Tensor:
         x, x_labels, y, y_labels = y, y_labels, x, x_labels
     shared = set(x_labels) & set(y_labels)
     if shared <= keep:
-        left, right = tensor(at_least_float32(x), x_labels), tensor(at_least_float32(y), y_labels)
-        return tensor(left.aligned_to(labels) * right.aligned_to(labels), labels)
+        arrays = [tensor(at_least_float32(v), own).aligned_to(labels) for v, own in ((x, x_labels), (y, y_labels))]
+        return tensor(operator.mul(*compatible(*arrays)), labels)
     batch = [label for label in x_labels if label in shared & keep]
     summed = [label for label in x_labels if label in shared - keep]
     if len(shared) == len(x_labels) == len(y_labels):  # no matrix product: XLA would transpose both for one
         places = tuple(map(x_labels.index, summed))
-        products = at_least_float32(x) * at_least_float32(tensor(y, y_labels).aligned_to(x_labels))
-        return tensor(jnp.sum(products, places), labels)
+        factors = compatible(at_least_float32(x), at_least_float32(tensor(y, y_labels).aligned_to(x_labels)))
+        return tensor(jnp.sum(operator.mul(*factors), places), labels)
     numbers: Any = [[[own.index(label) for label in side] for own in (x_labels, y_labels)] for side in (summed, batch)]
     dtype = jnp.promote_types(x.dtype, y.dtype)
     summed_in = jnp.promote_types(dtype, jnp.float32)
-    product = lax.dot_general(x.astype(dtype), y.astype(dtype), numbers, preferred_element_type=summed_in)
+    x, y, sharding = compatible_in_product(x, y, *numbers)
+    product = lax.dot_general(
+        x.astype(dtype), y.astype(dtype), numbers, preferred_element_type=summed_in, out_sharding=sharding
+    )
     return tensor(product, labels)

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from .sharding import diagonal, reshaped
+from .sizes import count_entries
 from .symbols import Notes, Symbol, product_text, written
 
 
@@ -31,6 +33,11 @@ Group = tuple[Label, ...]
 def size_of(labels) -> int:
     """The product of the labels' sizes."""
     return math.prod(label.size for label in labels)
+
+
+def entries_over(labels) -> int:
+    """How many entries an array with these axes has, as a number for plans."""
+    return count_entries(label.size for label in labels)
 
 
 def shape_of(groups) -> tuple[int, ...]:
@@ -123,7 +130,7 @@ class Factor(_Noted):
     @property
     def multiplies_per_vector(self) -> int:
         """How many multiplications a product with one vector takes."""
-        return size_of(self.labels)
+        return entries_over(self.labels)
 
     def relabel(self, rename):
         """The same factor; `rename` gives every axis its new group of labels."""
@@ -178,10 +185,10 @@ class Tensor(Factor):
                 f"a factor holds an array of shape {self.value.shape} where its labels say {shape_of(self.axes)}; "
                 "if this Jacobian came out of jax.vmap, use its methods inside jax.vmap too"
             )
-        array = self.value.reshape([label.size for label in labels])
+        array = reshaped(self.value, [label.size for label in labels])
         while repeated := next((label for label in labels if labels.count(label) > 1), None):
             first, second = [i for i, label in enumerate(labels) if label == repeated][:2]
-            array = jnp.diagonal(array, axis1=first, axis2=second)
+            array = diagonal(array, first, second)
             labels = [label for i, label in enumerate(labels) if i not in (first, second)] + [repeated]
         return array, labels
 
@@ -230,7 +237,7 @@ class Operator(Factor):
     def multiplies_per_vector(self):
         """Right for a map that passes a few times over its input and its output; other maps override this."""
         shared, out, inp = map(labels_of, self.axes_by_role())
-        return 4 * size_of(shared) * (size_of(out) + size_of(inp))
+        return 4 * entries_over(shared) * (entries_over(out) + entries_over(inp))
 
     def axes_by_role(self):
         """The shared axes, the other output axes and the other input axes."""
@@ -246,9 +253,9 @@ class Operator(Factor):
             if not own & set(keep) and not new & x.labels:  # along a label that it lacks x is constant
                 extra = [label for label in distinct_labels(x.axes) if label not in self.labels]
                 array = x.broadcast_to([*extra, *labels_of(shared), *labels_of(source)])
-                array = apply(array.reshape(size_of(extra), *shape_of(shared), *shape_of(source)))
+                array = apply(reshaped(array, [size_of(extra), *shape_of(shared), *shape_of(source)]))
                 labels = [*extra, *labels_of(shared), *labels_of(target)]
-                return tensor(array.reshape([label.size for label in labels]), labels)
+                return tensor(reshaped(array, [label.size for label in labels]), labels)
         return None
 
     def directions(self):
@@ -263,7 +270,7 @@ class Operator(Factor):
     def array(self, forward: bool | None = None) -> jax.Array:
         """[*shared, *outputs, *inputs], from the images of all unit vectors of one side, by default the narrower one."""
         shared, out, inp = map(shape_of, self.axes_by_role())
-        forward = math.prod(inp) <= math.prod(out) if forward is None else forward
+        forward = count_entries(inp) <= count_entries(out) if forward is None else forward
         side, apply = (inp, self.push) if forward else (out, self.pull)
         basis = jnp.eye(math.prod(side), dtype=self.dtype).reshape(-1, *(1,) * len(shared), *side)
         images = apply(jnp.broadcast_to(basis, (math.prod(side), *shared, *side)))
@@ -285,9 +292,9 @@ def applied_to_rows(apply):
 
     @functools.wraps(apply)
     def on_rows(self, x):
-        rows = jax.tree.map(lambda a: a.reshape(-1, 1, a.shape[-1]), self)
-        many = x.reshape(len(x), -1, x.shape[-1]).swapaxes(0, 1)
-        return apply(rows, many).swapaxes(0, 1).reshape(x.shape)
+        rows = jax.tree.map(lambda a: reshaped(a, [math.prod(a.shape[:-1]), 1, a.shape[-1]]), self)
+        many = reshaped(x, [x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1]]).swapaxes(0, 1)
+        return reshaped(apply(rows, many).swapaxes(0, 1), x.shape)
 
     return on_rows
 
@@ -309,7 +316,9 @@ class Opaque(Operator):
     output_rank: int = 0
     out_shared: tuple[int, ...] = ()
     in_shared: tuple[int, ...] = ()
-    one_way: str = ""  # "push" if JAX cannot transpose (while loops), "pull" if it has no JVP (custom_vjp)
+    # "push" if JAX cannot transpose (while loops), "pull" if it has no JVP (custom_vjp), "call" if it can only call the
+    # function, which is linear (a callback on tangents)
+    one_way: str = ""
 
     @property
     def kind(self) -> str:  # type: ignore[override]
@@ -336,10 +345,10 @@ class Opaque(Operator):
 
     def directions(self):
         push, pull = super().directions()
-        return {"push": (push,), "pull": (pull,)}.get(self.one_way, (push, pull))
+        return {"push": (push,), "call": (push,), "pull": (pull,)}.get(self.one_way, (push, pull))
 
     def array(self, forward=None):
-        return super().array(self.one_way == "push" if self.one_way else forward)
+        return super().array(self.one_way != "pull" if self.one_way else forward)
 
     def _apply_to_many(self, transform, x, source, target):
         """`transform` of every array in x, whose shared axes are moved to where the operand or the output has them."""
@@ -350,7 +359,7 @@ class Opaque(Operator):
 
     def push(self, x):
         primal = self.operands[self.argument]
-        linear = jax.linearize(self._function, primal)[1]
+        linear = self._function if self.one_way == "call" else jax.linearize(self._function, primal)[1]
         return self._apply_to_many(linear, x.astype(primal.dtype), self.in_shared, self.out_shared)
 
     def pull(self, x):

@@ -20,7 +20,7 @@ from .factors import Label, Tensor, pytree
 from .notation import formula, legend, structure
 from .picture import Markup, code, figure, heat_map
 from .promotion import usual_promotion
-from .sizes import check_bytes, nbytes_of, show_bytes
+from .sizes import check_bytes, count_entries, nbytes_of, show_bytes
 from .terms import Term, compose, diagonal_part, make_term, merged_terms, traced_out, with_distinct_symbols
 
 SMALL_BYTES = 1 << 20  # of a dense Jacobian whose corner is cut out of the whole
@@ -273,7 +273,7 @@ class Jacobian:
     @property
     def dense_nbytes(self) -> int:
         """The bytes that `dense()` would take."""
-        return math.prod(self.shape) * self.dtype.itemsize
+        return count_entries(self.shape) * self.dtype.itemsize
 
     @property
     def structure(self) -> str:

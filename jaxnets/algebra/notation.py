@@ -3,7 +3,7 @@
 import math
 import re
 
-from .factors import Label, Tensor, labels_of, size_of
+from .factors import Label, Tensor, entries_over, labels_of
 from .symbols import scale_text
 from .terms import Term
 
@@ -121,7 +121,7 @@ class _Namer:
         """A number in front of a product: nothing for 1, and 1/n where it averages over what the output has not."""
         if abs(scale) == 1:
             return "" if scale > 0 else "−"
-        n = size_of(set(labels_of(term.inp)) - set(labels_of(term.out)))
+        n = entries_over(set(labels_of(term.inp)) - set(labels_of(term.out)))
         if abs(abs(scale) * n - 1) < 1e-12 and self.averaged in (0, n) and not self.n_is_taken:
             self.averaged = n
             return "1/n" if scale > 0 else "−1/n"

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .factors import Factor, Group, Tensor, distinct_labels, labels_of, pytree, shape_of, size_of, tensor
+from .factors import Factor, Group, Tensor, distinct_labels, entries_over, labels_of, pytree, shape_of, size_of, tensor
+from .sharding import reshaped
 
 
 def as_int32(index) -> jax.Array:
@@ -41,7 +42,7 @@ class Selection(Factor):
 
     @property
     def multiplies_per_vector(self):
-        return size_of(labels_of(self.axes[:-1]))
+        return entries_over(labels_of(self.axes[:-1]))
 
     @property
     def size(self) -> int:
@@ -65,22 +66,22 @@ class Selection(Factor):
         if set(target) <= x.labels and not set(target) & keep:  # gather
             own = [label for label in labels_of(index.axes) if label not in common]
             array = x.broadcast_to([*common, *target, *extra])
-            array = array.reshape(size_of(common), self.size, size_of(extra))
-            ids = index.broadcast_to([*common, *own]).reshape(size_of(common), size_of(own))
+            array = reshaped(array, [size_of(common), self.size, size_of(extra)])
+            ids = reshaped(index.broadcast_to([*common, *own]), [size_of(common), size_of(own)])
             array = jax.vmap(lambda a, i: a.at[i].get(mode="fill", fill_value=0))(array, _negatives_out_of_range(ids))
             labels = [*common, *own, *extra]
         elif not set(target) & x.labels:  # scatter
             dropped = [label for label in labels_of(index.axes) if label not in keep]
             kept = [label for label in labels_of(index.axes) if label in keep]
             array = x.broadcast_to([*kept, *dropped, *extra])
-            array = array.reshape(size_of(kept), size_of(dropped), size_of(extra))
-            ids = index.broadcast_to([*kept, *dropped]).reshape(size_of(kept), size_of(dropped))
+            array = reshaped(array, [size_of(kept), size_of(dropped), size_of(extra)])
+            ids = reshaped(index.broadcast_to([*kept, *dropped]), [size_of(kept), size_of(dropped)])
             zeros = jnp.zeros((self.size, size_of(extra)), array.dtype)
             array = jax.vmap(lambda a, i: zeros.at[i].add(a, mode="drop"))(array, _negatives_out_of_range(ids))
             labels = [*kept, *target, *extra]
         else:
             return None
-        return tensor(array.reshape([label.size for label in labels]), labels)
+        return tensor(reshaped(array, [label.size for label in labels]), labels)
 
 
 def _negatives_out_of_range(index):
@@ -105,7 +106,7 @@ class Slice(Factor):
 
     @property
     def multiplies_per_vector(self):
-        return size_of(self.axes[1])
+        return entries_over(self.axes[1])
 
     def formula(self, show) -> str:
         small, big = (show([group])[1:-1] for group in self.axes)
@@ -124,13 +125,13 @@ class Slice(Factor):
         for source, target in ((big, small), (small, big)):
             if set(source) <= x.labels and not set(source) & set(keep) and not set(target) & x.labels:
                 extra = [label for label in distinct_labels(x.axes) if label not in source]
-                array = x.broadcast_to([*extra, *source]).reshape(size_of(extra), size_of(source))
+                array = reshaped(x.broadcast_to([*extra, *source]), [size_of(extra), size_of(source)])
                 stop = self.start + self.stride * (size_of(small) - 1) + 1
                 if source is big:
-                    array = lax.slice(array, (0, self.start), (len(array), stop), (1, self.stride))
+                    array = lax.slice(array, (0, self.start), (array.shape[0], stop), (1, self.stride))
                 else:
                     edges = (self.start, size_of(big) - stop, self.stride - 1)
                     array = lax.pad(array, jnp.zeros((), array.dtype), ((0, 0, 0), edges))
                 labels = [*extra, *target]
-                return tensor(array.reshape([label.size for label in labels]), labels)
+                return tensor(reshaped(array, [label.size for label in labels]), labels)
         return None

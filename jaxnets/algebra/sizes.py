@@ -9,10 +9,22 @@ import jax.numpy as jnp
 
 from ..errors import JacobianTooLarge
 
+UNKNOWN = 32  # what a size counts as that is known only when a function is called which `jax.export` wrote
+
+
+def known_size(n) -> int:
+    """A size as a number, for plans and for texts."""
+    return n if isinstance(n, int) else int(n._evaluate(dict.fromkeys(n._get_vars(), UNKNOWN)))
+
+
+def count_entries(shape) -> int:
+    """How many entries an array of this shape has."""
+    return math.prod(map(known_size, shape))
+
 
 def check_bytes(what: str, shape, dtype, limit: float | None, advice: str):
     """Raise JacobianTooLarge if an array exceeds `limit` bytes (default: half of the memory that is free now)."""
-    need = math.prod(shape) * jnp.dtype(dtype).itemsize
+    need = count_entries(shape) * jnp.dtype(dtype).itemsize
     limit = available_memory() / 2 if limit is None else limit
     if need > limit:
         size = f"of shape {list(shape)} needs {show_bytes(need)}, the limit is {show_bytes(limit)}"
@@ -21,7 +33,7 @@ def check_bytes(what: str, shape, dtype, limit: float | None, advice: str):
 
 def check_fits(what: str, tree):
     """Raise MemoryError if the arrays of these shapes and dtypes need more than half of the memory that is free now."""
-    need = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+    need = sum(count_entries(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
     if need > (limit := available_memory() / 2):
         raise MemoryError(f"{what} need {show_bytes(need)}, the limit is {show_bytes(limit)}, half of the free memory")
 
@@ -63,4 +75,4 @@ def show_bytes(n: float) -> str:
 def nbytes_of(tree) -> int:
     """The bytes of the arrays of a tree, known or traced.  An array that is used twice counts once."""
     leaves = {id(leaf): leaf for leaf in jax.tree.leaves(tree) if hasattr(leaf, "dtype")}.values()
-    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
+    return sum(count_entries(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)

@@ -9,8 +9,20 @@ import jax
 import jax.numpy as jnp
 
 from .contraction import contract, is_planning, scaled_tensor, sum_of_tensors, with_deltas, with_fused_labels
-from .factors import Factor, Group, Label, Tensor, distinct_labels, labels_of, pytree, shape_of, size_of, tensor
+from .factors import (
+    Factor,
+    Group,
+    Label,
+    Tensor,
+    distinct_labels,
+    entries_over,
+    labels_of,
+    pytree,
+    shape_of,
+    tensor,
+)
 from .selections import Selection, Slice
+from .sharding import reshaped
 from .symbols import scale_text
 
 
@@ -56,7 +68,7 @@ class Term:
         external, scale, factors = set(self.external_labels), self.scale, list(self.factors)
         stored = [f for f in factors if isinstance(f, Tensor)]
         if scale != 1 and stored:  # the smallest array takes the scale: that is cheapest
-            smallest = min(stored, key=lambda f: size_of(f.labels))
+            smallest = min(stored, key=lambda f: entries_over(f.labels))
             factors[factors.index(smallest)] = scaled_tensor(smallest, scale)
             scale = 1.0
         groups = [[f] for f in factors]
@@ -95,7 +107,7 @@ class Term:
         value = self.with_labels(out, inp)
         assert value is not None  # labels that are all different share least
         array = value.broadcast_to(labels_of(out) + labels_of(inp))
-        return array.reshape(shape_of(self.out) + shape_of(self.inp))
+        return reshaped(array, shape_of(self.out) + shape_of(self.inp))
 
 
 def _absorbable_pair(factors):
@@ -115,6 +127,8 @@ def make_term(out, inp, factors, scale=1.0) -> Term:
         return tuple(new for label in group for new in ids[label])
 
     out, inp = tuple(map(rename, out)), tuple(map(rename, inp))
+    if isinstance(scale, jax.Array):  # 1/n of a size that is only known to an exported function
+        factors, scale = [*factors, Tensor(scale, (), "c")], 1.0
     return Term(out, inp, tuple(f.relabel(rename) for f in factors), float(scale))
 
 

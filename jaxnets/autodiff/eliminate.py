@@ -3,7 +3,7 @@
 import warnings
 from dataclasses import replace
 
-from ..algebra.factors import Opaque, Tensor, size_of
+from ..algebra.factors import Opaque, Tensor, entries_over
 from ..algebra.jacobian import Jacobian
 from ..algebra.rules import fresh_groups, from_groups, zero
 from ..errors import OpaqueError
@@ -36,9 +36,9 @@ def _summed_where_smaller(jacobian: Jacobian) -> Jacobian:
     """The Jacobian with last sums carried out if that leaves less to store, as for a bias of images."""
 
     def stores(term):
-        return max((size_of(f.labels) for f in term.factors if isinstance(f, Tensor)), default=0)
+        return max((entries_over(f.labels) for f in term.factors if isinstance(f, Tensor)), default=0)
 
-    terms = [term.reduced() if size_of(term.external_labels) < stores(term) else term for term in jacobian.terms]
+    terms = [term.reduced() if entries_over(term.external_labels) < stores(term) else term for term in jacobian.terms]
     return replace(jacobian, terms=tuple(terms))
 
 

@@ -33,6 +33,7 @@ SPLIT_STATE = (
     "lambda params: nnx.merge(graph, params, state, copy=True)(x); or call model.eval() first."
 )
 INLINED = {"jit", "remat2", "eval_jaxpr"}  # calls of a jaxpr; before jax 0.12 some reach `process_call`
+WITHOUT_DERIVATIVE = {"pure_callback", "io_callback", "ffi_call"}  # JAX can only call these
 
 
 def read_graph(function, values, names, on_node=None, second_order=False) -> Graph:
@@ -155,6 +156,7 @@ class _GraphTrace(core.Trace):
     def __init__(self, parent, on_node, second_order):
         super().__init__()
         self.parent, self.on_node, self.second_order, self.requires_low = parent, on_node, second_order, False
+        self.tracks_tangents = False  # inside the rule of a custom_jvp, which is a linear function of what is tracked there
 
     def value_and_node(self, x):
         """The value and its node; None for a value that is not tracked."""
@@ -213,8 +215,10 @@ class _GraphTrace(core.Trace):
             if self.second_order:  # the rule can be called once only, but is needed again
                 closed = jax.make_jaxpr(rule)(values, [tangents[i] for i in places])
                 rule = _jaxpr_evaluator(closed)
+        outside, self.tracks_tangents = self.tracks_tangents, True
         with set_current_trace(self):
             out = rule(values, [_GraphTracer(self, tangents[i], nodes[i]) for i in places])
+        self.tracks_tangents = outside
         primals, moved = out[: len(out) // 2], [self.value_and_node(t)[1] for t in out[len(out) // 2 :]]
         if self.second_order:
             point, parents = [values[i] for i in places], [nodes[i] for i in places]
@@ -304,11 +308,13 @@ class _GraphTrace(core.Trace):
         return self.make_nodes(layer.name, nodes, outputs, table, names, call, values, layer)
 
     def primitive_nodes(self, primitive, nodes, values, outputs, params):
+        one_way = "call" if self.tracks_tangents and primitive.name in WITHOUT_DERIVATIVE else _one_way(params)
+
         @functools.cache
         def table():
             arrays = [jnp.asarray(value) for value in values]
             with usual_promotion():
-                rules = rules_for(primitive, params, arrays, outputs, _one_way(params))
+                rules = rules_for(primitive, params, arrays, outputs, one_way)
                 return self.jacobians(rules, arrays, outputs, nodes)
 
         return self.make_nodes(primitive.name, nodes, outputs, table, call=BoundPrimitive(primitive, params), values=values)

@@ -15,8 +15,9 @@ from collections.abc import Iterator
 import jax
 
 from ..algebra.contraction import planning
-from ..algebra.factors import Opaque, labels_of, size_of
+from ..algebra.factors import Opaque, entries_over, labels_of
 from ..algebra.jacobian import Jacobian, column
+from ..algebra.sizes import count_entries
 from .nodes import Node
 
 Edges = dict[Node, dict[Node, Jacobian]]  # edges[v][u] = ∂v/∂u
@@ -42,7 +43,7 @@ def choose_plan(edges: Edges, nodes: list[Node], sinks: list[Node], order: str =
     if order not in ORDERS:
         raise ValueError(f"order must be one of {ORDERS}, got {order!r}")
     inner = [node for node in nodes if node in edges]
-    if order != "auto" or sum(math.prod(sink.shape) for sink in sinks) == 1:
+    if order != "auto" or sum(count_entries(sink.shape) for sink in sinks) == 1:
         return Plan("forward", inner) if order == "forward" else Plan("reverse", inner[::-1])
     plans = candidate_plans(edges, nodes, sinks)
     for plan in plans:
@@ -124,7 +125,7 @@ def peak_bytes(edges: Edges, order: list[Node]) -> int:
     local, peak = {id(leaf) for leaf, _ in _leaves(edges)}, 0
     with planning():
         for left in elimination_steps(edges, order):
-            stored = {id(leaf): math.prod(leaf.shape) * dtype.itemsize for leaf, dtype in _leaves(left)}
+            stored = {id(leaf): count_entries(leaf.shape) * dtype.itemsize for leaf, dtype in _leaves(left)}
             peak = max(peak, sum(size for key, size in stored.items() if key not in local))
     return peak
 
@@ -204,7 +205,7 @@ def _batch_size(edges: Edges, order: list[Node]) -> int:
             axes[node] = {a: b for a, b in known[0].items() if all(other.get(a) == b for other in known)}
         elif not axes:
             axes[node] = {a: a for a in range(len(node.shape))}
-    return math.prod(order[-1].shape[a] for a in axes.get(order[-1], {})) if order else 1
+    return count_entries(order[-1].shape[a] for a in axes.get(order[-1], {})) if order else 1
 
 
 def _axes_followed(jacobian: Jacobian, axes: dict[int, int]) -> dict[int, int]:
@@ -220,13 +221,13 @@ def _multiplies_per_vector(jacobian: Jacobian) -> int:
     total = 0
     for term in jacobian.terms:
         shared = set(labels_of(term.out)) & set(labels_of(term.inp))
-        total += sum(factor.multiplies_per_vector * size_of(shared - factor.labels) for factor in term.factors)
+        total += sum(factor.multiplies_per_vector * entries_over(shared - factor.labels) for factor in term.factors)
     return total
 
 
 def _entry_count(nodes) -> int:
     """How many entries the nodes have together."""
-    return sum(math.prod(node.shape) for node in nodes)
+    return sum(count_entries(node.shape) for node in nodes)
 
 
 def show_node(node: Node) -> str:

@@ -96,7 +96,7 @@ def check_per_axis(layer: str, name: str, value, rank: int, least: int = 1) -> t
 def check_broadcasts(layer, name, x, shape):
     """ShapeError if an argument does not broadcast to a shape."""
     try:
-        if np.broadcast_shapes(x.shape, shape) == tuple(shape):
+        if jnp.broadcast_shapes(x.shape, shape) == tuple(shape):
             return
     except ValueError:
         pass

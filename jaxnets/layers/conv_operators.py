@@ -13,8 +13,22 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ..algebra.factors import Factor, Group, Operator, Tensor, distinct_labels, labels_of, pytree, shape_of, size_of, tensor
+from ..algebra.factors import (
+    Factor,
+    Group,
+    Operator,
+    Tensor,
+    distinct_labels,
+    entries_over,
+    labels_of,
+    pytree,
+    shape_of,
+    size_of,
+    tensor,
+)
 from ..algebra.rules import axis_names, fresh_groups, from_groups
+from ..algebra.sharding import replicated
+from ..algebra.sizes import count_entries
 
 
 class ConvAxis(NamedTuple):
@@ -84,7 +98,8 @@ def kernel_gradient(x, u, space: ConvAxes, size, groups: int):
     """[o, i, k]: Σ_{b,p} u[b, o, p] x[b, i, n] over all p and n that meet k, for k < size."""
     swapped = (1, 0, *range(2, x.ndim))  # examples and channels change places
     space = tuple(axis.output_and_kernel_swapped for axis in space)
-    return correlate(x, u, space, size, dimension_numbers=lax.ConvDimensionNumbers(*[swapped] * 3), batch_group_count=groups)
+    numbers = lax.ConvDimensionNumbers(*[swapped] * 3)
+    return correlate(x, u, space, size, dimension_numbers=numbers, batch_group_count=groups, out_sharding=replicated(x))
 
 
 def transposed_kernel(w, groups: int):
@@ -124,7 +139,7 @@ class ConvolutionByInput(Operator):
     @property
     def multiplies_per_vector(self):
         g, out, inp = self.sizes
-        return g * math.prod(out) * inp[0] * math.prod(self.w.shape[2:])
+        return count_entries([g, *out, inp[0], *self.w.shape[2:]])
 
     @property
     def sizes(self):
@@ -185,7 +200,7 @@ class ConvolutionByKernel(Operator):
 
     @property
     def multiplies_per_vector(self):
-        return size_of(self.labels)
+        return entries_over(self.labels)
 
     def with_one_batch_axis(self):
         """x with its leading axes merged into one."""

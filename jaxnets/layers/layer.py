@@ -212,7 +212,7 @@ class Layer(Generic[P, R]):
             if "*#" in " ".join(dims):
                 broadcast[name] = array.shape
         try:
-            np.broadcast_shapes(*broadcast.values())
+            jnp.broadcast_shapes(*broadcast.values())
         except ValueError:
             shapes = ", ".join(f"'{name}' of shape {shape}" for name, shape in broadcast.items())
             raise ShapeError(f"{self.name}: arguments {shapes} do not broadcast") from None

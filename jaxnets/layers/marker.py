@@ -34,7 +34,7 @@ def _forward(*arrays, layer, present, config):
 
 def _abstract_eval(run, *avals, **params):
     shapes = jax.eval_shape(functools.partial(run, **params), *avals)
-    return jax.tree.map(lambda s: core.ShapedArray(s.shape, s.dtype), shapes)
+    return jax.tree.map(lambda s: core.ShapedArray(s.shape, s.dtype, sharding=s.sharding), shapes)
 
 
 def _moving_only(run, primals, tangents):

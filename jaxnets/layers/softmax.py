@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float
 
 from ..algebra.factors import Group, Label, Tensor, applied_to_rows, at_least_float32, pytree
 from ..algebra.rules import axis_names, first_largest, fresh_groups, from_groups
+from ..algebra.sharding import reshaped
 from .checks import check_axes, check_broadcasts
 from .layer import layer
 from .row_operator import RowOperator
@@ -158,7 +159,7 @@ def row_rule(operator, p, axis, *factors, scale=1.0):
 def _as_rows(x, axes):
     """`[*others, n]`: these axes are merged into one, which is last."""
     others = [a for a in range(x.ndim) if a not in axes]
-    return x.transpose(*others, *axes).reshape(*(x.shape[a] for a in others), math.prod(x.shape[a] for a in axes))
+    return reshaped(x.transpose(*others, *axes), [*(x.shape[a] for a in others), math.prod(x.shape[a] for a in axes)])
 
 
 def masked_rows(name, x, where, axis):

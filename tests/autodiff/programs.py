@@ -185,6 +185,18 @@ def _(primals, tangents):
     return h, (x * dx + y * dy) / h
 
 
+@jax.custom_jvp
+def sine_elsewhere(x):
+    """Outside of JAX, and so is its tangent."""
+    return jax.pure_callback(np.sin, x, x, vmap_method="sequential")
+
+
+@sine_elsewhere.defjvp
+def _(primals, tangents):
+    tangent = jax.pure_callback(lambda x, t: np.cos(x) * t, primals[0], *primals, *tangents, vmap_method="sequential")
+    return sine_elsewhere(*primals), tangent
+
+
 @jax.custom_vjp
 def clipped_gradient(x):
     """The identity whose pullback clips: its Jacobian is no autodiff of the forward."""
@@ -338,6 +350,7 @@ STRUCTURED = [
     Program("custom_jvp", lambda x: cube(x) * x, (r(3),)),
     Program("custom_jvp of two", lambda x, y: hypotenuse(x, y.sum()), (r(3), r(2))),
     Program("custom_jvp with a constant", lambda x: hypotenuse(x, 2.0), (r(3),)),
+    Program("custom_jvp that calls back", lambda x: jnp.exp(sine_elsewhere(2 * x)), (r(3),), forward_only=True),
     Program("relu, relu6 of jax.nn", lambda x: jax.nn.relu(x) + jax.nn.relu6(4 * x), (r(3, 4),)),
     Program("gelu, silu, elu", lambda x: jax.nn.gelu(x) + jax.nn.silu(x) * jax.nn.elu(x), (r(3, 4),)),
     Program("softplus, leaky relu", lambda x: jax.nn.softplus(x) - jax.nn.leaky_relu(x), (r(3, 4),)),

@@ -162,6 +162,32 @@ def test_shard_map_in_a_jaxpr_holds_its_function():
     np.testing.assert_allclose(y, np.sin(np.ones(4)), rtol=1e-6)
 
 
+@relied_on_by("algebra/sizes.py: known_size")
+def test_a_symbolic_size_has_a_value_for_values_of_its_symbols():
+    """`size._get_vars()` of a size that `jax.export.symbolic_shape` made are its symbols, and `size._evaluate(values)` is
+    its value."""
+    b, c = jax.export.symbolic_shape("b, c")
+    size = 3 * b + c
+    assert set(size._get_vars()) == {"b", "c"}
+    assert size._evaluate({"b": 2, "c": 5}) == 11
+
+
+@relied_on_by("algebra/sharding.py: explicit_mesh", "layers/marker.py: _abstract_eval")
+def test_types_say_how_arrays_are_spread():
+    """`jax.typeof(x).sharding` of an array on a mesh with explicit axes is a NamedSharding with that mesh, inside `jax.jit`,
+    too, and `jax.eval_shape` hands it on."""
+    from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(AxisType.Explicit,))
+    x = jax.device_put(np.ones((2, 3)), NamedSharding(mesh, PartitionSpec(None, "d")))
+    seen = []
+    jax.jit(lambda x: seen.append(jax.typeof(x).sharding))(x)
+    for sharding in (jax.typeof(x).sharding, seen[0], jax.eval_shape(lambda x: 2 * x, x).sharding):
+        assert isinstance(sharding, NamedSharding)
+        assert sharding.mesh.axis_types == (AxisType.Explicit,)
+        assert sharding.spec == PartitionSpec(None, "d")
+
+
 def _sharded(function):
     from jax.sharding import AxisType, PartitionSpec
 

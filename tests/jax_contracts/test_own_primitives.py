@@ -26,7 +26,7 @@ def own_primitive(rules=("jvp", "transpose", "batch"), many=False):
 
     def abstract(x, y, *, times):
         shapes = jax.eval_shape(functools.partial(run, times=times), x, y)
-        return jax.tree.map(lambda s: core.ShapedArray(s.shape, s.dtype), shapes)
+        return jax.tree.map(lambda s: core.ShapedArray(s.shape, s.dtype, sharding=s.sharding), shapes)
 
     def jvp(primals, tangents, **params):
         given.append(tangents)
