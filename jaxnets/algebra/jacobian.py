@@ -112,6 +112,26 @@ class Jacobian:
         """The same Jacobian with internal labels summed, and with terms of equal structure added."""
         return replace(self, terms=tuple(merged_terms(self.terms)))
 
+    def as_one_array(self) -> "Jacobian":
+        """The same Jacobian as one stored array, in which only axes are shared that every term shares."""
+        if not self.terms:
+            return self
+        common = self.shared_axes()
+        own = [b for b in range(len(self.in_shape)) if b not in common.values()]
+        shape = self.out_shape + tuple(self.in_shape[b] for b in own)
+        array = self._summed([replace(t, inp=tuple(t.inp[b] for b in own)).dense() for t in self.terms], shape)
+        out = [(Label(a, n),) for a, n in enumerate(self.out_shape)]
+        inp = [(Label(len(out) + b, n),) for b, n in enumerate(self.in_shape)]
+        for a, b in common.items():
+            inp[b] = out[a]
+        factor = Tensor(array, (*out, *(inp[b] for b in own)), "J")
+        return replace(self, terms=(make_term(out, inp, [factor]),))
+
+    def shared_axes(self) -> dict[int, int]:
+        """The output axes that are one with an input axis in every term, and which ones."""
+        pairs = [{a: b for b, g in enumerate(t.inp) for a, own in enumerate(t.out) if g and g == own} for t in self.terms]
+        return {a: b for a, b in pairs[0].items() if all(other.get(a) == b for other in pairs)} if pairs else {}
+
     def dense(self, limit: float | None = None) -> jax.Array:
         """The whole array, of shape `(*out, *in)`.
 

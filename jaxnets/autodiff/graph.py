@@ -26,6 +26,7 @@ from ..layers.marker import bind, layer_p, product_p, with_absent_arguments, wit
 from .nodes import Edge, Graph, LocalFunction, Node
 from .opaque import BoundPrimitive, opaque_rules
 from .primitives import rules_for
+from .unmixed import AxisMap, Table, agreed, axis_map, composed, same_axes
 
 SPLIT_STATE = (
     "The function changes a model of Flax outside of it, as BatchNorm and Dropout do in training.  State that changes "
@@ -78,12 +79,13 @@ def _opaque_outputs(function, values, inputs):
     else:
         call, operands = _JaxprFunction(closed.jaxpr, len(closed.consts)), [*closed.consts, *values]
     skipped = len(operands) - len(values)
-    rules = opaque_rules("complex", call, operands, outputs, "")
+    rules = opaque_rules("complex", call, operands, outputs, "", [[{}] * len(operands)] * len(outputs))
     found: list[tuple] = []
     for o, (y, row) in enumerate(zip(outputs, rules, strict=True)):
         edges = [
             Edge(parent, parent.name, functools.partial(rule, y, x))
             for rule, x, parent in zip(row[skipped:], values, inputs, strict=True)
+            if rule is not None
         ]
         local = _local_function(lambda *xs, o=o: call(*operands[:skipped], *xs)[o], values, inputs)
         found.append((y, Node("complex", y.shape, y.dtype, edges, local=local) if is_floating(y) else None))
@@ -101,6 +103,33 @@ def _local_function(function, values, nodes) -> LocalFunction:
         return jax.jvp(with_rules(forward), tuple(point), tuple(tangents))[1]
 
     return LocalFunction(push, forward, [nodes[i] for i in places], [jnp.asarray(values[i]) for i in places])
+
+
+def unmixed_axes(function, operands) -> Table:
+    """Along which axes nothing mixes in a function from operands to a list of outputs, of which the shapes are known.
+
+    The function, or jaxpr without constants, is read as any other, and the rules of what it calls are followed.
+    """
+    if not callable(function):
+        function = _JaxprFunction(getattr(function, "jaxpr", function), 0)
+    moving = [i for i, x in enumerate(operands) if is_floating(x)]
+    table: Table = []
+
+    def run(*xs):
+        names = [""] * len(moving)
+        graph = read_graph(lambda *some: function(*_with_replaced(xs, moving, some)), [xs[i] for i in moving], names)
+        known: dict[Node, dict[Node, AxisMap]] = {x: {x: same_axes(len(x.shape))} for x in graph.inputs}
+        for node in graph.topological_nodes():
+            if node not in known:
+                steps = [(known[edge.parent], axis_map(edge.jacobian())) for edge in node.edges]
+                known[node] = {x: agreed(*(composed(m, before.get(x)) for before, m in steps)) for x in graph.inputs}
+        inputs = dict(zip(moving, graph.inputs, strict=True))
+        for output in graph.outputs:
+            maps = known[output] if output else {}
+            table.append([maps.get(inputs[i]) if i in inputs else None for i in range(len(operands))])
+
+    jax.eval_shape(run, *operands)
+    return table
 
 
 class _JaxprFunction:
@@ -251,10 +280,16 @@ class _GraphTrace(core.Trace):
         def call(*operands):
             return list(operands[count[0] : sum(count)])
 
-        def call_bwd(operands, cotangents):
-            pulled = pull(*operands[: count[0]], *cotangents)
+        def products(residuals, cotangents):
+            pulled = pull(*residuals, *cotangents)
             pulled = pulled[0] if isinstance(pulled[0], (list, tuple)) else pulled  # from jax 0.12 on logs come with it
-            return (*[None] * sum(count), *(None if _is_symbolic_zero(x) else x for x in pulled))
+            return [None if _is_symbolic_zero(x) else x for x in pulled]
+
+        def call_bwd(operands, cotangents):
+            return (*[None] * sum(count), *products(operands[: count[0]], cotangents))
+
+        def pulled_back(*cotangents):
+            return [jnp.zeros(()) if x is None else x for x in products(residuals, cotangents)]
 
         call.defvjp(lambda *operands: (call(*operands), operands), call_bwd)
         operands = [*residuals, *outputs, *values]
@@ -262,7 +297,10 @@ class _GraphTrace(core.Trace):
 
         @functools.cache
         def table():
-            return self.jacobians(opaque_rules("custom_vjp", call, operands, outputs, "pull"), operands, outputs, all_nodes)
+            of_arguments = _transposed(unmixed_axes(pulled_back, outputs), len(outputs))
+            axes: Table = [[*[None] * sum(count), *row] for row in of_arguments]
+            rules = opaque_rules("custom_vjp", call, operands, outputs, "pull", axes)
+            return self.jacobians(rules, operands, outputs, all_nodes)
 
         return self.make_nodes("custom_vjp", all_nodes, outputs, table, call=call, values=operands)
 
@@ -282,7 +320,9 @@ class _GraphTrace(core.Trace):
 
         @functools.cache
         def table():
-            rules = opaque_rules(primitive.name, program, values, outputs, _one_way({"jaxpr": closed}))
+            rules = opaque_rules(
+                primitive.name, program, values, outputs, _one_way({"jaxpr": closed}), [[{}] * len(values)] * len(outputs)
+            )
             return self.jacobians(rules, values, outputs, nodes)
 
         made = outputs
@@ -314,7 +354,7 @@ class _GraphTrace(core.Trace):
         def table():
             arrays = [jnp.asarray(value) for value in values]
             with usual_promotion():
-                rules = rules_for(primitive, params, arrays, outputs, one_way)
+                rules = rules_for(primitive, params, arrays, outputs, one_way, unmixed_axes)
                 return self.jacobians(rules, arrays, outputs, nodes)
 
         return self.make_nodes(primitive.name, nodes, outputs, table, call=BoundPrimitive(primitive, params), values=values)
@@ -359,6 +399,15 @@ def _one_way(params) -> str:
             if found:
                 return found
     return ""
+
+
+def _transposed(table: Table, outputs: int) -> Table:
+    """The table of a function from that of its pullback, whose operands are the function's outputs."""
+
+    def turned(axes: AxisMap) -> AxisMap:
+        return None if axes is None else {a: b for b, a in axes.items()}
+
+    return [[turned(row[o]) for row in table] for o in range(outputs)]
 
 
 def _is_symbolic_zero(x) -> bool:

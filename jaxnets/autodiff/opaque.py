@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from ..algebra.factors import Opaque
 from ..algebra.rules import Rule, axis_names, fresh_groups, from_groups
 from .primitive_windows import axes_without_windows
+from .unmixed import Table
 
 
 class BoundPrimitive:
@@ -43,33 +44,41 @@ def opaque_rule(name, function, arguments, i, o, shared, one_way) -> Rule:
     return rule
 
 
-def opaque_rules(name, function, arguments, outputs, one_way) -> list[list[Rule]]:
-    """Rules without structure for a function that is no primitive, from operands to a list of outputs."""
+def opaque_rules(name, function, arguments, outputs, one_way, table: Table) -> list[list[Rule | None]]:
+    """Rules for a function from operands to a list of outputs; the table tells along which axes nothing mixes."""
     arguments = [jnp.asarray(x, getattr(x, "dtype", None)) for x in arguments]  # some are Python numbers with a dtype
-    arity, count = len(arguments), len(outputs)
-    return [[opaque_rule(name, function, arguments, i, o, (), one_way) for i in range(arity)] for o in range(count)]
+
+    def rule(i, o, axes):
+        return None if axes is None else opaque_rule(name, function, arguments, i, o, tuple(axes.items()), one_way)
+
+    return [[rule(i, o, axes) for i, axes in enumerate(row)] for o, row in enumerate(table[: len(outputs)])]
 
 
 # Primitives that act along some axes only.  These functions take an argument's number, the argument, the output and the
-# parameters, and return the pairs of axes along which nothing mixes.
+# parameters, and return the axis map.
 
 
 def _unmixed_but_one(axis_name):
     def shared(i, x, y, params):
-        return [(a, a) for a in range(len(x.shape)) if a != params[axis_name] % len(x.shape)]
+        return {a: a for a in range(len(x.shape)) if a != params[axis_name] % len(x.shape)}
 
     return shared
 
 
 def _unmixed_by_windows(i, x, y, params):
-    return [(a, a) for a in axes_without_windows(**params)]
+    return {a: a for a in axes_without_windows(**params)}
 
 
 def _unmixed_but_several(axes_name):
     def shared(i, x, y, params):
-        return list(enumerate(a for a in range(len(x.shape)) if a not in params[axes_name]))
+        return dict(enumerate(a for a in range(len(x.shape)) if a not in params[axes_name]))
 
     return shared
+
+
+def _between_matrices(i, x, y, params):
+    """The last two axes are matrices'; of the outputs some are vectors."""
+    return {a: a for a in range(len(x.shape) - 2)}
 
 
 UNMIXED_AXES = {
@@ -77,13 +86,5 @@ UNMIXED_AXES = {
     "sort": _unmixed_but_one("dimension"),
     **dict.fromkeys(["reduce_window_sum", "reduce_window_max", "reduce_window_min"], _unmixed_by_windows),
     "reduce_prod": _unmixed_but_several("axes"),
+    **dict.fromkeys(["cholesky", "lu", "qr", "svd", "eigh", "triangular_solve", "tridiagonal_solve"], _between_matrices),
 }
-
-
-def _solver_operands(params):
-    """The operands of a linear solve that only the solver uses: A·x = b is differentiated by b and by what A is made of."""
-    lengths = params["const_lengths"]
-    return range(lengths.matvec, lengths.matvec + lengths.vecmat + lengths.solve + lengths.transpose_solve)
-
-
-INERT_OPERANDS = {"custom_linear_solve": _solver_operands}  # operands that carry no derivative

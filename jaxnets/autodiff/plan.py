@@ -9,14 +9,13 @@ same sums of products, at different costs.
 import dataclasses
 import functools
 import itertools
-import math
 from collections.abc import Iterator
 
 import jax
 
 from ..algebra.contraction import planning
 from ..algebra.factors import Opaque, entries_over, labels_of
-from ..algebra.jacobian import Jacobian, column
+from ..algebra.jacobian import Jacobian
 from ..algebra.sizes import count_entries
 from .nodes import Node
 
@@ -43,7 +42,8 @@ def choose_plan(edges: Edges, nodes: list[Node], sinks: list[Node], order: str =
     if order not in ORDERS:
         raise ValueError(f"order must be one of {ORDERS}, got {order!r}")
     inner = [node for node in nodes if node in edges]
-    if order != "auto" or sum(count_entries(sink.shape) for sink in sinks) == 1:
+    only_reverse = any(_is_only_pulled(jacobian) for row in edges.values() for jacobian in row.values())
+    if order != "auto" or only_reverse or sum(count_entries(sink.shape) for sink in sinks) == 1:
         return Plan("forward", inner) if order == "forward" else Plan("reverse", inner[::-1])
     plans = candidate_plans(edges, nodes, sinks)
     for plan in plans:
@@ -84,7 +84,7 @@ def elimination_steps(edges: Edges, order: list[Node]) -> Iterator[Edges]:
     for v in order:
         incoming, outgoing = edges.pop(v), {w: edges[w].pop(v) for w in users.get(v, [])}
         if any(map(_is_only_pulled, incoming.values())):
-            outgoing = {w: j if w.shape else column(j.dense(math.inf)).T for w, j in outgoing.items()}
+            outgoing = {w: j.as_one_array() for w, j in outgoing.items()}
         if len(outgoing) > 1 or any(map(_has_factors, outgoing.values())):
             incoming = {u: j.reduced() if (v, u) in products else j for u, j in incoming.items()}
         if len(incoming) > 1 or any(map(_has_factors, incoming.values())):
@@ -92,10 +92,13 @@ def elimination_steps(edges: Edges, order: list[Node]) -> Iterator[Edges]:
         for w, left in outgoing.items():
             for u, right in incoming.items():
                 products.add((w, u))
+                product = left @ right
+                if _is_only_pulled(right):
+                    product = dataclasses.replace(product, terms=tuple(t.reduced(fully=True) for t in product.terms))
                 if u in edges[w]:
-                    edges[w][u] = edges[w][u] + left @ right
+                    edges[w][u] = edges[w][u] + product
                 else:
-                    edges[w][u] = left @ right
+                    edges[w][u] = product
                     users[u].append(w)
         for u in incoming:
             users[u].remove(v)
@@ -115,7 +118,7 @@ def _has_factors(jacobian: Jacobian) -> bool:
 def _is_only_pulled(jacobian: Jacobian) -> bool:
     """Whether it holds the backward function of a custom_vjp.
 
-    Such a function need not be linear: one that clips cotangents gets the whole cotangent of a scalar, with its scale.
+    Such a function need not be linear: one that clips cotangents gets whole cotangents, with their scale, as from JAX.
     """
     return any(isinstance(factor, Opaque) and factor.one_way == "pull" for term in jacobian.terms for factor in term.factors)
 
@@ -210,10 +213,7 @@ def _batch_size(edges: Edges, order: list[Node]) -> int:
 
 def _axes_followed(jacobian: Jacobian, axes: dict[int, int]) -> dict[int, int]:
     """The axes of the output that share their index with one of these axes of the input, and what that one is mapped to."""
-    pairs = [
-        {a: b for b in axes for a, group in enumerate(term.out) if group and group == term.inp[b]} for term in jacobian.terms
-    ]
-    return {a: axes[b] for a, b in pairs[0].items() if all(other.get(a) == b for other in pairs)} if pairs else {}
+    return {a: axes[b] for a, b in jacobian.shared_axes().items() if b in axes}
 
 
 def _multiplies_per_vector(jacobian: Jacobian) -> int:

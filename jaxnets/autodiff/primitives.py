@@ -10,9 +10,10 @@ import jax.numpy as jnp
 from ..algebra.factors import Tensor
 from ..algebra.rules import Rule, diagonal, fresh_groups, from_groups, identity, scaled
 from ..layers.accurate import sigmoid_derivative
-from . import primitive_axes, primitive_windows  # noqa: F401  (they fill the table)
-from .opaque import INERT_OPERANDS, UNMIXED_AXES, BoundPrimitive, opaque_rule
+from . import primitive_axes, primitive_scatter, primitive_windows  # noqa: F401  (they fill the table)
+from .opaque import UNMIXED_AXES, BoundPrimitive, opaque_rules
 from .primitive_table import RULES, primitive
+from .unmixed import TABLES
 
 ELEMENTWISE = {
     "abs", "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "bessel_i0e", "bessel_i1e", "cbrt", "clamp",
@@ -24,8 +25,11 @@ WITHOUT_DERIVATIVE = {"ceil", "floor", "is_finite", "nextafter", "round", "sign"
 LIKE_IDENTITY = {"convert_element_type", "copy", "name", "optimization_barrier", "real", "reduce_precision"}
 
 
-def rules_for(prim, params, arguments, outputs, one_way="") -> list[list[Rule | None]]:
-    """For every output a list with one rule for each argument; `one_way` is that of `Opaque`."""
+def rules_for(prim, params, arguments, outputs, one_way="", of_function=None) -> list[list[Rule | None]]:
+    """For every output a list with one rule for each argument.
+
+    `one_way` is that of `Opaque`, and `of_function(jaxpr, operands)` says along which axes nothing mixes in a jaxpr.
+    """
     if prim.name in WITHOUT_DERIVATIVE:
         return [[None] * len(arguments)] * len(outputs)
     if prim.name in LIKE_IDENTITY and len(outputs) == 1:
@@ -36,15 +40,13 @@ def rules_for(prim, params, arguments, outputs, one_way="") -> list[list[Rule | 
             return list(found) if prim.multiple_results else [list(found)]
     if prim.name in ELEMENTWISE:
         return [[_elementwise_rule(prim, params, arguments, i) for i in range(len(arguments))]]
-    shared = UNMIXED_AXES.get(prim.name, lambda i, x, y, params: ())
-    function = BoundPrimitive(prim, params)
     one_way = "push" if prim.name == "while" else one_way
-    inert = INERT_OPERANDS.get(prim.name, lambda params: ())(params)
-
-    def rule(i, x, o, y):
-        return None if i in inert else opaque_rule(prim.name, function, arguments, i, o, shared(i, x, y, params), one_way)
-
-    return [[rule(i, x, o, y) for i, x in enumerate(arguments)] for o, y in enumerate(outputs)]
+    if prim.name in TABLES and of_function is not None:
+        table = TABLES[prim.name](params, arguments, outputs, of_function)
+    else:
+        shared = UNMIXED_AXES.get(prim.name, lambda i, x, y, params: {})
+        table = [[shared(i, x, y, params) for i, x in enumerate(arguments)] for y in outputs]
+    return opaque_rules(prim.name, BoundPrimitive(prim, params), arguments, outputs, one_way, table)
 
 
 def _elementwise_rule(prim, params, arguments, i) -> Rule:

@@ -34,6 +34,8 @@ class Train:
     """Seed for the parameters, the data, their split and order, and dropout."""
     resume: bool = False
     """Go on from the newest checkpoint in the folder."""
+    allow_changes: bool = False
+    """With --resume: go on also with another learning rate, optimizer, loss or penalty than before."""
     pictures: bool = True
     """Make the pictures, which needs the extra plot."""
     json: bool = False
@@ -42,14 +44,19 @@ class Train:
     def run(self) -> int:
         from ..course import practicum
         from ..errors import NonFiniteError
+        from ..learn.records import WITH_CHANGES
 
         if not self.task:
             raise UsageError(f"train: which TASK?  {', '.join(practicum.RECIPES)}")
         if self.resume and self.output is None:
             raise UsageError("train: --resume goes on in a folder; name it with --output")
+        if self.allow_changes and not self.resume:
+            raise UsageError("train: --allow-changes is for --resume")
         options = dataclasses.asdict(self)
-        for name in ("task", "json", "output"):
+        for name in ("task", "json", "output", "allow_changes"):
             del options[name]
+        if self.allow_changes:
+            options["resume"] = WITH_CHANGES
         try:
             with usage_errors(), working(f"train {self.task}"):
                 folder = free_folder(self.output, self.task)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from ..algebra.factors import Opaque
 from ..algebra.jacobian import Jacobian
 from ..algebra.rules import diagonal, identity
 from ..autodiff.nodes import LocalFunction, Node, summed_by_parent
@@ -137,8 +138,9 @@ def _second_derivative(local: LocalFunction, first, second) -> jax.Array:
 
 
 def _entrywise(j: Jacobian) -> bool:
-    """Whether entry i of the output depends on entry i of the input alone."""
-    return j.out_shape == j.in_shape and all(term.out == term.inp for term in j.terms)
+    """Whether entry i of the output depends on entry i of the input alone, by a rule."""
+    by_rule = not any(isinstance(factor, Opaque) for term in j.terms for factor in term.factors)
+    return by_rule and j.out_shape == j.in_shape and all(term.out == term.inp for term in j.terms)
 
 
 def _affine(local: LocalFunction) -> bool:

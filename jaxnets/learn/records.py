@@ -1,5 +1,6 @@
 """What is kept and shown of a training: history, log, checkpoints, progress; and Ctrl-C."""
 
+import contextlib
 import dataclasses
 import json
 import signal
@@ -13,10 +14,13 @@ import jax
 from jax.experimental.multihost_utils import sync_global_devices
 
 from ..errors import CheckpointError
-from ..files import written_atomically
+from ..files import locked, written_atomically
 from . import checkpoint
 from .descent import State
+from .description import checked_description
 from .progress import Stage, display, stage
+
+WITH_CHANGES = "with changes"  # the word of `resume` that allows other settings
 
 
 def since_best(history: list[dict]) -> int:
@@ -37,10 +41,19 @@ class Records:
     folder: Path | None
     keep: int
     config: dict
+    _went_on_from: Path | None = None
 
-    def begin(self, state: State, resume: bool) -> tuple[State, list[dict]]:
-        """The state and history to go on from; the log holds just that history then."""
+    @contextmanager
+    def begun(self, state: State, resume: bool | str) -> Iterator[tuple[State, list[dict]]]:
+        """The state and history to go on from; the log holds just that history then.
+
+        Until the end no other training can write to the folder or to the log.
+        """
         self._check()
+        with self._locked():
+            yield self._begin(state, resume)
+
+    def _begin(self, state: State, resume: bool | str) -> tuple[State, list[dict]]:
         if jax.process_count() > 1:  # the first may still be saving the end of a run before this one
             sync_global_devices("fit")
         history: list[dict] = []
@@ -48,15 +61,42 @@ class Records:
         if found and not resume:
             raise CheckpointError(f"{self.folder}: holds checkpoints; resume, or choose another folder")
         if found:
-            state, config, path = checkpoint.load(found[-1], state)
-            for name, value in self.config["run"].items():
-                if (was := config.get("run", {}).get(name)) != value:
-                    raise CheckpointError(f"{path}: cannot go on: {name} was {was}, now {value}")
-            history = config["history"]
+            self._went_on_from = found[-1]
+            history = self._checked_history(found[-1], changes=resume == WITH_CHANGES)
+            state = checkpoint.load(found[-1], state).tree
         if self.log is not None and _writes():
             with written_atomically(self.log) as part:
                 part.write_text("".join(_line(metrics) for metrics in history))
         return state, history
+
+    def _checked_history(self, path: Path, changes: bool) -> list[dict]:
+        """The history in a checkpoint, once it is one of this run and, unless `changes` are allowed, of these settings."""
+        run, settings, history = checked_description(path, checkpoint.read_config(path))
+        for name, now in self.config["run"].items():
+            if (was := run.get(name)) != now:
+                raise CheckpointError(f"{path}: cannot go on: {name} was {was}, now {now}")
+        for name, now in self.config["settings"].items():
+            if settings and not changes and (was := settings.get(name)) != now:
+                raise CheckpointError(
+                    f"{path}: cannot go on: {name} was {was}, now {now}; to go on all the same, say --allow-changes, or "
+                    f"resume='{WITH_CHANGES}' in Python"
+                )
+        return history
+
+    @contextmanager
+    def _locked(self):
+        """Hold the lock files in the folder and beside the log.  Raises CheckpointError where another training holds one."""
+        files = {self.folder: self.folder and self.folder / ".lock", self.log: self.log and _beside(self.log)}
+        with contextlib.ExitStack() as stack:
+            for written, lock in files.items():
+                if lock is not None and _writes():
+                    try:
+                        stack.enter_context(locked(lock))
+                    except BlockingIOError:
+                        raise CheckpointError(
+                            f"{written}: another training is writing here; wait for its end, or choose another folder"
+                        ) from None
+            yield
 
     def _check(self):
         if self.folder is not None and self.folder.exists() and not self.folder.is_dir():
@@ -76,7 +116,10 @@ class Records:
     def save(self, state: State, history: list[dict]) -> Path | None:
         if self.folder is None or not _writes():
             return None
-        return checkpoint.save(self.folder, state, {**self.config, "history": history}, int(state.step), self.keep)
+        step = int(state.step)
+        if self._went_on_from and self._went_on_from.name == checkpoint.FOLDER_NAME.format(step):
+            return self._went_on_from  # no step was taken since, and what is said of the run may have changed
+        return checkpoint.save(self.folder, state, {**self.config, "history": history}, step, self.keep)
 
     def at_end(self, state: State, history: list[dict]) -> str:
         """Save, and say where."""
@@ -86,6 +129,10 @@ class Records:
 
 def _writes() -> bool:
     return jax.process_index() == 0
+
+
+def _beside(log: Path) -> Path:
+    return log.with_name(f".{log.name}.lock")
 
 
 def _line(metrics) -> str:

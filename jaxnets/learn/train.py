@@ -1,13 +1,12 @@
 """Training: gradient descent on the average loss over a data set, with one mini-batch per step."""
 
 import dataclasses
-import hashlib
 import math
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,13 +15,15 @@ import optax
 from jax.sharding import Mesh
 from jax.tree_util import keystr
 
-from ..errors import CheckpointError, NonFiniteError, ShapeError, TrainingInterrupted
+from ..errors import CheckpointError, NonFiniteError, ShapeError, SpecError, TrainingInterrupted
 from . import checkpoint as checkpoints
 from .data import Dataset, order
 from .descent import GRADIENTS, Descent, Devices, Epoch, State, copy_tree
+from .description import checked_description, run_description
 from .evaluate import floating_dtype, validation_metrics
 from .models import Model
-from .records import Records, exhausted, interrupts, since_best, training_progress
+from .records import WITH_CHANGES, Records, exhausted, interrupts, since_best, training_progress
+from .settings import settings_texts
 from .spec import parse
 
 
@@ -61,7 +62,7 @@ def fit(
     checkpoint: str | os.PathLike | None = None,
     save_every: int | None = None,
     keep: int = 3,
-    resume: bool = False,
+    resume: bool | Literal["with changes"] = False,
     mesh: Mesh | None = None,
     config: dict | None = None,
     after_epoch: Callable | None = None,
@@ -81,16 +82,17 @@ def fit(
 
     `checkpoint` is a folder in which the state is saved after every epoch, or every `save_every` steps, and at an
     interruption; the newest `keep` checkpoints stay.  With `resume=True` training goes on from the newest one, if there is
-    one, and ends with the same bits as without the interruption.  `config` is saved with each.  Ctrl-C saves the state, then
-    raises TrainingInterrupted.
+    one, and ends with the same bits as without the interruption.  Another learning rate, optimizer, loss or penalty than the
+    checkpoint tells of is refused; `resume="with changes"` allows it.  `config` is saved with each.  Ctrl-C saves the state,
+    then raises TrainingInterrupted.
 
     `mesh` holds the devices that share the examples of each batch, for example `jax.make_mesh((8,), ("batch",))`; they may
     belong to several processes (`jax.distributed`).  Each device holds all parameters.  Process 0 writes the log and the
     checkpoints.
 
     Raises NonFiniteError as soon as a step gives NaN or ∞; the message names the first bad tensor, and the newest
-    checkpoint is that of the last good step.  Raises CheckpointError where the folder holds another run, and ShapeError or
-    ValueError for arguments that do not fit.
+    checkpoint is that of the last good step.  Raises CheckpointError where the folder holds another run or another training
+    is writing there, and ShapeError or ValueError for arguments that do not fit.
 
     >>> import optax
     >>> data = jn.data.spiral(points=20)
@@ -99,9 +101,7 @@ def fit(
     (6, True)
     """
     batch = data.size if batch_size is None else batch_size
-    _check_arguments(
-        data, validation, epochs, batch, gradient, patience, save_every, keep, mesh, resume and checkpoint is None
-    )
+    _check_arguments(data, validation, epochs, batch, gradient, patience, save_every, keep, mesh, resume, checkpoint)
     devices = Devices(mesh)
     key = jax.random.key(0) if key is None else key
     make, shuffling, dropping = jax.random.split(key, 3)
@@ -114,19 +114,23 @@ def fit(
         keep,
         {
             **(config or {}),
-            "run": _run_description(model, data, batch, gradient, shuffle, key, patience) if checkpoint else None,
+            "run": run_description(model, data, batch, gradient, shuffle, key, patience) if checkpoint else None,
+            "settings": settings_texts(optimizer, loss, penalty) if checkpoint else None,
         },
     )
     best = None if patience is None else params
     total = np.zeros((), jnp.promote_types(floating_dtype(params), jnp.float32))
     zero = State(params, jax.jit(optimizer.init)(params), np.int32(0), total, np.int32(0), best)
-    state, history = records.begin(zero, resume)
-    state, x, y = devices.replicate(copy_tree(state)), devices.replicate(x), devices.replicate(y)
     compiled_loss = jax.jit(lambda *args: loss(*args))  # for the validation set; a loss need not be hashable
     descent = Descent(model, loss, optimizer, gradient, penalty, batch, dropping, devices, data.classes)
     per_epoch, started = data.size // batch, time.perf_counter()
     steps, labels = epochs * per_epoch, data.classes is not None
-    with interrupts() as interrupted, training_progress(progress, model.name, steps, batch, labels) as told:
+    with (
+        records.begun(zero, resume) as (state, history),
+        interrupts() as interrupted,
+        training_progress(progress, model.name, steps, batch, labels) as told,
+    ):
+        state, x, y = devices.replicate(copy_tree(state)), devices.replicate(x), devices.replicate(y)
 
         def saved_if_interrupted(state):
             if interrupted():
@@ -181,22 +185,22 @@ def restore(path: str | os.PathLike) -> tuple[Model, Any, dict]:
     """The model, the parameters and the description in a checkpoint that `fit` saved, or in the newest one of a folder.
 
     The parameters are those of `Result`: of the best epoch where `patience` was given.  `parse` makes the model from its
-    name.  Raises CheckpointError as `checkpoint.load` does, and SpecError where the name describes no model.
+    name.  Raises CheckpointError as `checkpoint.load` does, and where the name describes no model for the data.
     """
     config = checkpoints.read_config(path)
+    run, dtypes = checked_description(path, config).run, {name: dtype for name, (dtype, _) in config["arrays"].items()}
     try:
-        run, dtypes = config["run"], {name: dtype for name, (dtype, _) in config["arrays"].items()}
         model = parse(run["model"])
         shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), tuple(run["data"]["shape"])))
-        field = "params" if run["patience"] is None else "best"
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: its description was not written by fit: {error}") from None
+    except (SpecError, ShapeError) as error:
+        raise CheckpointError(f"{path}: its model cannot be made from its name: {error}") from None
+    field = "params" if run["patience"] is None else "best"
     part = State(**(dict.fromkeys(State._fields) | {field: shapes}))
     part = jax.tree.map_with_path(lambda at, s: jax.ShapeDtypeStruct(s.shape, dtypes.get(keystr(at), s.dtype)), part)
     return model, getattr(checkpoints.load(path, part, whole=False).tree, field), config
 
 
-def _check_arguments(data, validation, epochs, batch, gradient, patience, save_every, keep, mesh, nowhere):
+def _check_arguments(data, validation, epochs, batch, gradient, patience, save_every, keep, mesh, resume, folder):
     counts = {"epochs": epochs, "patience": patience, "save_every": save_every, "keep": keep}
     for name, count in counts.items():
         if count is None and name in ("patience", "save_every"):
@@ -211,7 +215,9 @@ def _check_arguments(data, validation, epochs, batch, gradient, patience, save_e
         raise ValueError(f"fit: gradient must be one of {', '.join(GRADIENTS)}, got {gradient!r}")
     if mesh is not None and batch % mesh.size:
         raise ValueError(f"fit: batch_size {batch} must be a multiple of the {mesh.size} devices of the mesh")
-    if nowhere:
+    if resume not in (False, True, WITH_CHANGES):
+        raise ValueError(f"fit: resume must be False, True or '{WITH_CHANGES}', got {resume!r}")
+    if resume and folder is None:
         raise ValueError("fit: resume needs checkpoint, the folder to go on from")
     if validation is not None and (validation.shape, validation.classes) != (data.shape, data.classes):
         raise ShapeError(
@@ -237,26 +243,3 @@ def _check_model(model, loss, params, x, y, data):
     values = jax.eval_shape(loss, predictions, some[1])
     if values.shape[:1] != (2,):
         raise ShapeError(f"fit: loss has shape {values.shape} for 2 examples, expected one or several numbers per example")
-
-
-def _run_description(model, data, batch, gradient, shuffle, key, patience) -> dict:
-    """What must stay the same so that a resumed run ends with the same bits."""
-    content = hashlib.sha256(np.ascontiguousarray(data.x).data)
-    content.update(np.ascontiguousarray(data.y).data)
-    typed = jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
-    return {
-        "model": model.name,
-        "data": {
-            "name": data.name,
-            "examples": data.size,
-            "shape": list(data.shape),
-            "classes": data.classes,
-            "sha256": content.hexdigest(),
-        },
-        "batch_size": batch,
-        "gradient": gradient,
-        "shuffle": shuffle,
-        "key": np.asarray(jax.random.key_data(key) if typed else key).tolist(),
-        "prng": str(jax.random.key_impl(key)),
-        "patience": patience,
-    }

@@ -10,6 +10,7 @@ import io
 import json
 import re
 import secrets
+import signal
 import socket
 import socketserver
 import threading
@@ -24,7 +25,10 @@ from .worker import START_S, Job, Jobs, Refusal, Worker, run_job
 
 CONNECTIONS = 128  # at one time
 MAX_BODY = 16 * 1024  # bytes
+MAX_COMPARISONS = 32  # that are kept
+MAX_LINE = 65536  # bytes of the first line
 MAX_ERROR = 3000  # characters
+REQUEST_LINE = re.compile(rb"(?P<method>[A-Za-z]+) [!-~\x80-\xff]+ HTTP/(?P<major>\d)\.\d\r?\n?")
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
     "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -42,18 +46,48 @@ def explore(port: int = 0, model: str = "spiral", open_browser: bool = True, inp
     With `port` 0 a free port is taken.  The page begins with `model`: a preset, or a description with an input shape such as
     "2" or "1x8x8".
     """
-    with Explorer(port, model, input_shape) as explorer, contextlib.suppress(KeyboardInterrupt):
+    with (
+        _ended_by_signals(),
+        Explorer(port, model, input_shape) as explorer,
+        contextlib.suppress(KeyboardInterrupt),
+    ):
         print(explorer.url, flush=True)
         if open_browser:
             webbrowser.open(explorer.url)
         threading.Event().wait()
 
 
-class Explorer:
-    """The server and its worker: a context manager that serves the page at `url` until it ends.
+@contextlib.contextmanager
+def _ended_by_signals():
+    """SIGTERM and SIGHUP end the program as an exit does, with its workers.  A second one ends it at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    handled = [number for number in numbers if before[number] != signal.SIG_IGN]  # `nohup` has SIGHUP ignored
 
-    `limit_s` is how many seconds a job may take, `waiting` how many jobs may wait for their turn, `patience_s` how many
-    seconds a client has to send its request, and `jobs` what the worker runs.  Raises OSError where the port is taken.
+    def end(number, frame):
+        for other in handled:
+            signal.signal(other, signal.SIG_DFL)
+        raise SystemExit(128 + number)
+
+    for number in handled:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in handled:
+            signal.signal(number, before[number])
+
+
+class Explorer:
+    """The server and its workers: a context manager that serves the page at `url` until it ends.
+
+    Comparisons take longest, so they have a worker of their own, from the first one on, and are kept.  `limit_s` is how many
+    seconds a job may take, a comparison five times as many, and `waiting` how many jobs may wait for their turn.
+    `patience_s` is how many seconds a client has to send its request, and `jobs` what the workers run.  Raises OSError where
+    the port is taken.
     """
 
     def __init__(
@@ -73,6 +107,10 @@ class Explorer:
         self._limits = (jobs, limit_s, waiting)
         self._page: str | None = None
         self._page_lock = threading.Lock()
+        self._comparisons: dict[str, str] = {}
+        self._comparing_lock = threading.Lock()
+        self._comparing: Worker | None = None
+        self._stopped = False
         self._server = _Server(port, self)
         self.hosts = tuple(f"{name}:{self._server.server_address[1]}" for name in ("127.0.0.1", "localhost"))
         self.url = f"http://{self.hosts[0]}/?token={self.token}"
@@ -85,6 +123,10 @@ class Explorer:
         self._server.shutdown()
         self._server.server_close()
         self.worker.stop()
+        with self._comparing_lock:
+            self._stopped = True
+        if self._comparing is not None:
+            self._comparing.stop()
 
     def __enter__(self):
         self.start()
@@ -103,6 +145,26 @@ class Explorer:
                 with stage("the page for the browser", "loading JAX, then computing it"):
                     self._page = self.worker({"job": "page", **self._first_problem, "live": live}, START_S)
             return self._page
+
+    def comparison(self, problem: Job) -> str:
+        """The comparisons of a model in JSON: those of the last time, if it was asked for before."""
+        key = json.dumps(problem, sort_keys=True)
+        found = self._comparisons.get(key)
+        if found is None:
+            found = self._comparing_worker()({"job": "compare", **problem}, 5 * self._limits[1])
+            with self._comparing_lock:
+                self._comparisons[key] = found
+                for old in list(self._comparisons)[:-MAX_COMPARISONS]:
+                    del self._comparisons[old]
+        return found
+
+    def _comparing_worker(self) -> Worker:
+        with self._comparing_lock:
+            if self._stopped:
+                raise Refusal(503, "the explorer has ended")
+            if self._comparing is None:
+                self._comparing = Worker(*self._limits)
+            return self._comparing
 
 
 class _Server(socketserver.ThreadingTCPServer):
@@ -136,6 +198,7 @@ class _RequestReader(io.RawIOBase):
 
     def __init__(self, connection: socket.socket, patience_s: float):
         self._connection, self._end = connection, time.monotonic() + patience_s
+        self.received = False  # anything at all
 
     def readable(self):
         return True
@@ -145,20 +208,22 @@ class _RequestReader(io.RawIOBase):
         if left <= 0:
             raise TimeoutError
         self._connection.settimeout(left)
-        return self._connection.recv_into(buffer)
+        count = self._connection.recv_into(buffer)
+        self.received |= count > 0
+        return count
 
 
 class _Handler(BaseHTTPRequestHandler):
     """Answers one request per connection.  Every error is JSON: {"error": one line}."""
 
     server: _Server
-    default_request_version = "HTTP/1.0"  # so that a request without a version is answered with a status
 
     def setup(self):
         super().setup()
         self.explorer = self.server.explorer
         self.rfile.close()
-        self.rfile = io.BufferedReader(_RequestReader(self.connection, self.explorer.patience_s))
+        self._reader = _RequestReader(self.connection, self.explorer.patience_s)
+        self.rfile = io.BufferedReader(self._reader)
 
     def finish(self):
         super().finish()
@@ -172,23 +237,41 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
-    def parse_request(self):
-        if not super().parse_request():
-            return False
-        if self.command not in ("GET", "POST"):
+    def handle_one_request(self):
+        """Answer one request.  A client that sends nothing gets nothing."""
+        self.command, self.requestline = "", ""
+        try:
+            self.raw_requestline = self.rfile.readline(MAX_LINE + 1)
+            is_good = bool(self.raw_requestline) and self._check_line() and self.parse_request()
+        except TimeoutError:
+            if self._reader.received:
+                self._refuse(self._too_slow())
+            return
+        if is_good:
+            self._reply(self._get if self.command == "GET" else self._post)
+
+    def _check_line(self) -> bool:
+        """Whether the first line is one of HTTP/1 with a method that is known.  If not, it is answered."""
+        line = REQUEST_LINE.fullmatch(self.raw_requestline)
+        if len(self.raw_requestline) > MAX_LINE:
+            self.send_error(414)
+        elif line is None:
+            self._refuse(Refusal(400, "the first line is not METHOD PATH HTTP/1.1"))
+        elif line["major"] != b"1":
+            self.send_error(505)
+        elif line["method"] not in (b"GET", b"POST"):
+            self.command = line["method"].decode()
             self.send_error(405)
-            return False
-        return True
+        else:
+            return True
+        return False
 
     def send_error(self, code, message=None, explain=None):
         """Answer what the base class finds wrong: lines, headers, versions."""
         self._refuse(Refusal(code, HTTPStatus(code).phrase))
 
-    def do_GET(self):
-        self._reply(self._get)
-
-    def do_POST(self):
-        self._reply(self._post)
+    def _too_slow(self) -> Refusal:
+        return Refusal(408, f"the request took longer than {self.explorer.patience_s:g} s to come")
 
     def _reply(self, method):
         try:
@@ -197,7 +280,7 @@ class _Handler(BaseHTTPRequestHandler):
         except Refusal as refusal:
             self._refuse(refusal)
         except TimeoutError:
-            self._refuse(Refusal(408, f"the request took longer than {self.explorer.patience_s:g} s to come"))
+            self._refuse(self._too_slow())
         except Exception:  # whatever it is, the client gets one line and the server goes on
             self._refuse(Refusal(500, "the explorer failed"))
         else:
@@ -215,6 +298,8 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refusal(404, "no such page")
         self._check_token(self._header("X-Token"))
         fields = checked_fields(self._body(), FIELDS_BY_PATH[self.path])
+        if self.path == "/compare":
+            return "application/json", self.explorer.comparison(fields)
         return "application/json", self.explorer.worker({"job": self.path[1:], **fields})
 
     def _header(self, name: str) -> str:
@@ -255,6 +340,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, status: int, kind: str, text: str):
         content = text.encode(errors="replace")
         self.connection.settimeout(self.explorer.patience_s)
+        self.request_version = "HTTP/1.0"  # to none but these the base class sends a status and headers
         self.send_response_only(status)
         more = {
             "Content-Type": f"{kind}; charset=utf-8",

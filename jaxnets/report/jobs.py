@@ -56,13 +56,14 @@ def _compare(job: Job, state: State) -> tuple[str, State]:
 
 
 def _train(job: Job, state: State) -> tuple[str, State]:
+    """Some steps of a training.  Where it begins, as asked for or by itself, the answer is a whole replay."""
     of, now = pickle.loads(state) if state else (None, None)
-    if job["action"] == "step" and of != _training_key(job):
-        raise ValueError("train: this model's training has not begun; reset it first")
     training, beginning = _training(*_training_key(job))
-    if job["action"] == "reset":
+    if job["action"] == "reset" or of != _training_key(job):
         training.state = beginning
         answer = {"replay": training.replay()}
+        if steps := job.get("steps"):
+            answer["replay"]["frames"].append(training.step(steps))
     else:
         training.state = now
         answer = {"frame": training.step(job.get("steps", 1))}
@@ -85,7 +86,8 @@ def _training_key(job: Job) -> tuple[str, str, int, str]:
 def _training(model: str, shape: str, seed: int, dtype: str) -> tuple[SpiralTraining, Any]:
     """A training, kept for the programs that it has compiled, and its state at the beginning."""
     training = SpiralTraining(_problem({"model": model, "input": shape, "batch": 1, "seed": seed, "dtype": dtype}))
-    _check_sizes(model, (2,), SIZE**2)  # its regions are computed at all points of a grid at once
+    # Its regions are computed at all points of a grid at once.
+    _check_sizes(model, None if model in presets() else (2,), SIZE**2)
     return training, training.state
 
 
@@ -99,9 +101,11 @@ def _check_sizes(text: str, shape: tuple[int, ...] | None, batch: int):
     """Refuse a described model that is too large, before anything of its size is allocated."""
     if (modules := len(re.findall(r"[A-Za-z_]\w*", text))) > MAX_MODULES:
         raise ValueError(f"model: {modules} modules, at most {MAX_MODULES}")
-    model = find_preset(text, shape).model
     if text in presets():
+        if shape is not None:
+            raise ValueError(f"input: the preset '{text}' has its own; leave this empty")
         return
+    model = find_preset(text, shape).model
     shape = shape or (8,)
     params = jax.eval_shape(lambda key: model.init(key, shape), jax.random.key(0))
     if (count := sum(_leaf_sizes(params))) > MAX_PARAMETERS:

@@ -12,7 +12,7 @@ from .training import replay
 def report_html(problem: Problem, live: dict | None = None) -> str:
     """One self-contained HTML page on a model and a batch.
 
-    A `live` page has a server behind it and asks that for the comparisons, which take longest.
+    A `live` page has a server behind it and asks that for the comparisons, which take longest, when they are wanted.
     """
     with stage("the page", total=3 if live else 4, unit="part") as told:
         told.next_part("the diagram, and every module's formulae and numbers")

@@ -4,16 +4,19 @@ It is replaced when a job takes too long or kills it.  The process that answers 
 import it, in the process of the worker.
 """
 
+import contextlib
 import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Callable
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from ..errors import DTypeError, JacobianTooLarge
 
 START_S = 120.0  # to import JAX, and to compile everything on the first page
+TAKE_S = 10.0  # to take a job
 
 Job = dict[str, Any]
 Jobs = Callable[[Job, bytes | None], tuple[str, bytes | None]]
@@ -56,20 +59,15 @@ class Worker:
 
     def stop(self):
         self._stopped = True
-        self._process.kill()  # the running job fails, and the waiting ones find that the worker has stopped
+        self._kill()  # the running job fails, and the waiting ones find that the worker has stopped
         with self._turn:
             self._end()
 
     def _run(self, job: Job, limit_s: float) -> str:
         if self._stopped:
             raise Refusal(503, "the explorer has ended")
-        if not self._process.is_alive():
-            self._restart()
         try:
-            if not self._ready:
-                self._receive(START_S)
-                self._ready = True
-            self._connection.send((job, self._state))
+            self._hand_over(job)
             status, text, state = self._receive(limit_s)
         except TimeoutError:
             self._restart()
@@ -84,7 +82,25 @@ class Worker:
         self._state = state
         return text
 
-    def _receive(self, limit_s: float) -> tuple[int, str, bytes | None]:
+    def _hand_over(self, job: Job):
+        """Give the job to the process, or to a new one if that has died before it took the job."""
+        try:
+            self._send(job)
+        except (EOFError, OSError) as error:
+            if isinstance(error, TimeoutError):
+                raise
+            self._restart()
+            self._send(job)
+
+    def _send(self, job: Job):
+        """Send the job, and wait until the process has taken it."""
+        if not self._ready:
+            self._receive(START_S)
+            self._ready = True
+        self._connection.send((job, self._state))
+        self._receive(TAKE_S)
+
+    def _receive(self, limit_s: float) -> Any:
         if not self._connection.poll(limit_s):
             raise TimeoutError
         return self._connection.recv()
@@ -96,7 +112,6 @@ class Worker:
         self._process.start()
         theirs.close()  # so that the pipe ends when the process ends
         self._ready = False
-        self._connection.send(({"job": "start"}, None))  # it is answered once JAX is loaded
 
     def _restart(self):
         self._end()
@@ -104,21 +119,45 @@ class Worker:
             self._start()
 
     def _end(self):
-        self._process.kill()
+        self._kill()
         self._process.join()
         self._connection.close()
+
+    def _kill(self):
+        """End the process and those that it has started."""
+        if hasattr(os, "killpg") and self._process.pid is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended, or not begun to lead its group
+                os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.kill()
 
 
 # In the worker's process
 
 
 def _serve_jobs(connection: Connection, jobs: Jobs):
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the explorer handles Ctrl-C, and then ends this process
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()  # with the processes that it starts, so that they end with it; and Ctrl-C is for the explorer alone
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_explorer, daemon=True).start()
     try:
+        _outcome(jobs, {"job": "start"}, None)
+        connection.send("ready")
         while True:
-            connection.send(_outcome(jobs, *connection.recv()))
+            job, state = connection.recv()
+            connection.send("taken")
+            connection.send(_outcome(jobs, job, state))
     except (EOFError, OSError):
         return  # the explorer is gone
+
+
+def _end_with_the_explorer():
+    """End this process and those that it has started as soon as the explorer is gone, even in the middle of a job."""
+    explorer = multiprocessing.parent_process()
+    if explorer is not None:
+        wait([explorer.sentinel])
+    if hasattr(os, "killpg"):
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+    os._exit(1)
 
 
 def _outcome(jobs: Jobs, job: Job, state: bytes | None) -> tuple[int, str, bytes | None]:

@@ -103,6 +103,14 @@ def test_a_task_is_trained_and_evaluated(capsys, tmp_path):
     status, out, _ = run(capsys, "train", "digits", *model, "--output", str(tmp_path), "--resume", "--no-pictures", "--json")
     assert status == 0
     assert json.loads(out)["held_out_accuracy"] == trained["held_out_accuracy"]
+    faster = ["--output", str(tmp_path), "--no-pictures", "--json", "--learning-rate", "0.01", "--resume"]
+    status, _, err = run(capsys, "train", "digits", *model, *faster)
+    assert status == 2
+    assert "learning_rate was cosine_decay_schedule(" in err and "init_value=0.003), now " in err
+    assert err.splitlines()[-1].endswith("say --allow-changes, or resume='with changes' in Python")
+    status, out, _ = run(capsys, "train", "digits", *model, *faster, "--allow-changes")
+    assert status == 0
+    assert run(capsys, "train", "digits", *model, "--allow-changes")[0] == 2  # without --resume
 
 
 def test_training_that_meets_nan_is_exit_status_1(capsys, tmp_path, monkeypatch):

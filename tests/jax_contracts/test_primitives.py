@@ -45,6 +45,29 @@ def cumulative(name):
     return Made(lambda x: getattr(lax, name)(x, 1), (A,), {"axis": 1})
 
 
+def symmetric(x):
+    return x @ x.mT + 3 * jnp.eye(x.shape[-1], dtype=x.dtype)
+
+
+SQUARE = np.full((2, 3, 3), 0.5, np.float32)
+
+
+def matrices(function):
+    return Made(lambda x: function(symmetric(x)), (SQUARE,))
+
+
+def scattered(how):
+    """What `.at` makes, for rows at two places."""
+    return Made(
+        lambda x, i, u: getattr(x.at[i], how)(u, mode="drop", unique_indices=True),
+        (A, np.array([0, 2], np.int32), A[:2]),
+        {"dimension_numbers": lax.ScatterDimensionNumbers(
+            update_window_dims=(1,), inserted_window_dims=(0,), scatter_dims_to_operand_dims=(0,),
+            operand_batching_dims=(), scatter_indices_batching_dims=()),
+         "mode": lax.GatherScatterMode.FILL_OR_DROP},
+    )  # fmt: skip
+
+
 PRIMITIVES = {
     **{name: elementwise(name) for name in (
         "abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "bessel_i0e", "bessel_i1e", "cbrt", "ceil", "cos", "cosh",
@@ -59,6 +82,7 @@ PRIMITIVES = {
     "add_any": Made(jax.grad(lambda x: jnp.sum(lax.sin(x) * lax.cos(x))), (A,)),
     "betainc": elementwise("betainc", 3),
     "broadcast_in_dim": Made(lambda x: lax.broadcast_in_dim(x, (2, 4), (1,)), (ROW,), {"broadcast_dimensions": (1,)}),
+    "cholesky": matrices(jnp.linalg.cholesky),
     "clamp": elementwise("clamp", 3),
     "concatenate": Made(lambda x, y: lax.concatenate([x, y], 1), (A, A), {"dimension": 1}, exactly=True),
     "conv_general_dilated": Made(
@@ -79,6 +103,19 @@ PRIMITIVES = {
         lambda x, y: lax.dot_general(x, y, (((2,), (1,)), ((0,), (0,)))), (CUBE, CUBE.transpose(0, 2, 1)),
         {"dimension_numbers": (((2,), (1,)), ((0,), (0,)))},
     ),
+    "dynamic_update_slice": Made(lambda x, u, i: lax.dynamic_update_slice(x, u, (i, 0)), (A, A[:2], 1), exactly=True),
+    "eigh": matrices(lambda x: jnp.linalg.eigh(x, symmetrize_input=False)),
+    "lu": matrices(lambda x: jax.scipy.linalg.lu_factor(x)[0]),
+    "qr": matrices(lax.linalg.qr),
+    "scatter": scattered("set"),
+    "scatter-add": scattered("add"),
+    "scatter-max": scattered("max"),
+    "scatter-min": scattered("min"),
+    "scatter-mul": scattered("multiply"),
+    "svd": matrices(lambda x: lax.linalg.svd(x)),
+    "top_k": Made(lambda x: lax.top_k(x, 2), (A,), {"axis": 1}),
+    "triangular_solve": Made(lambda x: lax.linalg.triangular_solve(x, x, lower=True), (SQUARE,)),
+    "tridiagonal_solve": Made(lambda x: lax.linalg.tridiagonal_solve(x, x, x, x[..., None]), (A,)),
     "dynamic_slice": Made(lambda x, i: lax.dynamic_slice(x, (i, 0), (2, 4)), (A, 1), {"slice_sizes": (2, 4)}),
     "gather": Made(
         lambda x, i: jnp.take_along_axis(x, i, 1, mode="clip"), (A, np.zeros((3, 1), np.int32)),
@@ -135,7 +172,7 @@ def test_names_and_parameters_of_primitives(name, parameters):
     assert not made.exactly or set(params) == set(made.params)
 
 
-@relied_on_by("autodiff/opaque.py: _solver_operands")
+@relied_on_by("autodiff/unmixed.py: _of_linear_solve")
 def test_a_linear_solve_tells_what_its_operands_are_for():
     """The parameter `const_lengths` of the primitive custom_linear_solve counts the operands of `matvec`, `vecmat`, `solve`
     and `transpose_solve`, in this order before those of the right-hand side."""
@@ -149,6 +186,46 @@ def test_a_linear_solve_tells_what_its_operands_are_for():
     assert (lengths.matvec, lengths.vecmat, lengths.solve, lengths.transpose_solve) == (1, 1, 1, 1)
     a, also_a, s, also_s, b = equation.invars
     assert (a, s) == (also_a, also_s) and len({a, s, b}) == 3
+    assert len(equation.params["jaxprs"].matvec.jaxpr.invars) == 2  # what it is made of, then what it is applied to
+
+
+@relied_on_by("autodiff/graph.py: WITHOUT_DERIVATIVE")
+def test_what_leaves_jax_has_names():
+    """Calls out of JAX are the primitives pure_callback, io_callback and ffi_call."""
+    from jax.experimental import io_callback
+
+    calls = {
+        "pure_callback": lambda x: jax.pure_callback(np.sin, x, x),
+        "io_callback": lambda x: io_callback(np.sin, x, x),
+        "ffi_call": lambda x: jax.ffi.ffi_call("anything", x)(x),
+    }
+    for name, call in calls.items():
+        assert name in {e.primitive.name for e in inner_equations(traced(call, np.ones(3, np.float32)))}
+
+
+@relied_on_by("autodiff/unmixed.py: _of_scan")
+def test_a_scan_tells_constants_carries_and_elements():
+    """The primitive scan has its body in `jaxpr`; before jax 0.12 `num_consts` and `num_carry` count the operands, from then
+    on `ft_in`, of which `unpack()` gives three parts: constants, carries and elements."""
+    equation = only_equation(lambda w, c, x: lax.scan(lambda c, x: (w * c + x, c), c, x), 2.0, 1.0, np.ones(3))
+    params = equation.params
+    assert len(getattr(params["jaxpr"], "jaxpr", params["jaxpr"]).invars) == 3
+    if VERSION >= (0, 12):
+        assert [len(part) for part in params["ft_in"].unpack()] == [1, 1, 1]
+    else:
+        assert (params["num_consts"], params["num_carry"]) == (1, 1)
+
+
+@relied_on_by("autodiff/unmixed.py: _of_while", "autodiff/unmixed.py: _of_cond")
+def test_loops_and_branches_tell_their_functions():
+    """The primitive while counts in `cond_nconsts` and `body_nconsts` the operands that come before the carries, and has its
+    body in `body_jaxpr`; the primitive cond has its `branches`, whose operands follow the index."""
+    loop = only_equation(lambda w, n: lax.while_loop(lambda c: c < n, lambda c: c * w, 1.0), 2.0, 9.0)
+    assert (loop.params["cond_nconsts"], loop.params["body_nconsts"], len(loop.invars)) == (1, 1, 3)
+    assert len(getattr(loop.params["body_jaxpr"], "jaxpr", loop.params["body_jaxpr"]).invars) == 2
+    branch = inner_equations(traced(lambda x: lax.cond(x > 0, lax.sin, lax.cos, x), 1.0))
+    (branch,) = [e for e in branch if e.primitive.name == "cond"]
+    assert (len(branch.params["branches"]), len(branch.invars)) == (2, 2)
 
 
 @relied_on_by("autodiff/primitives.py: _elementwise_rule", "autodiff/opaque.py: BoundPrimitive")

@@ -1,7 +1,10 @@
 """Training that was interrupted: the same bits after any interruption, and what is no run to go on with is left alone."""
 
+import collections
+import functools
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -11,13 +14,15 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 import jaxnets as jn
-from jaxnets.learn.checkpoint import ARRAYS, CONFIG, SUMS, checkpoints, read_config
+from jaxnets.learn.checkpoint import ARRAYS, CONFIG, SUMS, checkpoints, load, read_config
 from jaxnets.learn.checkpoint import _checksums as sums
 from jaxnets.learn.data import Dataset
-from jaxnets.learn.train import restore
+from jaxnets.learn.records import Records
+from jaxnets.learn.train import fit, restore
 
 from .runs import DATA, EPOCHS, MODEL, STEPS, bits, lines, newest, run, timeless
 
@@ -118,7 +123,7 @@ OTHER_RUNS = [
     ({"key": jax.random.key(4)}, "key was"),
     ({"key": jax.random.key(3, impl="rbg")}, "key was"),
     ({"patience": 5}, "patience was 4, now 5"),
-    ({"patience": None}, "not expected"),
+    ({"patience": None}, "patience was 4, now None"),
     ({"data": Dataset(DATA.x + 1e-9, DATA.y, DATA.name, 3)}, "data was"),
 ]
 
@@ -139,8 +144,148 @@ def test_what_is_no_run_of_training_is_refused(whole, tmp_path):
     del config["run"]
     (path / CONFIG).write_text(json.dumps(config))
     (path / SUMS).write_bytes(sums({name: (path / name).read_bytes() for name in (ARRAYS, CONFIG)}))
-    with pytest.raises(jn.CheckpointError, match="cannot go on: model was None"):
+    with pytest.raises(jn.CheckpointError, match="not written by fit: run is not a description"):
         run(checkpoint=tmp_path / "of", resume=True)
     (tmp_path / "file").touch()
     with pytest.raises(jn.CheckpointError, match="checkpoint .*file is not a folder"):
         run(checkpoint=tmp_path / "file")
+
+
+def forged(path, config):
+    """Another description with the right checksums."""
+    (path / CONFIG).write_text(json.dumps(config))
+    (path / SUMS).write_bytes(sums({name: (path / name).read_bytes() for name in (ARRAYS, CONFIG)}))
+
+
+def short(**changes):
+    """Two epochs at a constant rate, in which everything may be changed."""
+    usual = {"optimizer": optax.adam(0.1), "loss": jn.nll, "epochs": 2, "batch_size": 5, "key": jax.random.key(3)} | changes
+    return fit(MODEL, usual.pop("loss"), DATA, usual.pop("optimizer"), **usual)
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("begun")
+    short(epochs=1, checkpoint=folder, penalty=lambda params: 0.01 * jn.regularizers.l2(params))
+    return folder
+
+
+OTHER_SETTINGS = [
+    ({"optimizer": optax.adam(0.2)}, "learning_rate was 0.1, now 0.2"),
+    ({"optimizer": optax.adam(optax.constant_schedule(0.1))}, r"learning_rate was 0.1, now constant_schedule\(value=0.1\)"),
+    ({"optimizer": optax.adam(0.1, b1=0.8)}, r"optimizer was .*b1=0.9.*now .*b1=0.8"),
+    ({"optimizer": optax.adabelief(0.1)}, "optimizer was .*scale_by_adam.*now .*scale_by_belief"),
+    ({"loss": lambda p, y: 2 * jn.nll(p, y)}, r"loss was nll, now <lambda>\(constant=2, names=jn nll\)"),
+    ({"penalty": None}, r"penalty was <lambda>\(constant=0.01, .*, now none"),
+    ({"penalty": lambda params: 0.02 * jn.regularizers.l2(params)}, "penalty was .*0.01.*now .*0.02"),
+]
+
+
+@pytest.mark.parametrize(("changes", "words"), OTHER_SETTINGS, ids=[words for _, words in OTHER_SETTINGS])
+def test_other_settings_are_refused_or_allowed_by_a_word(begun, tmp_path, changes, words):
+    folder = shutil.copytree(begun, tmp_path / "mine")
+    usual = {"penalty": lambda params: 0.01 * jn.regularizers.l2(params)}
+    with pytest.raises(jn.CheckpointError, match=words) as raised:
+        short(checkpoint=folder, resume=True, **usual | changes)
+    assert "--allow-changes" in str(raised.value) and "\n" not in str(raised.value)
+    assert newest(folder) == newest(begun)
+    if not any(name in words for name in ("belief", "schedule")):  # their states are others
+        assert short(checkpoint=folder, resume="with changes", **usual | changes).step == 2 * STEPS
+        short(checkpoint=folder, resume=True, epochs=3, **usual | changes)  # the new settings are recorded
+
+
+def test_the_same_settings_go_on_although_they_are_other_objects(begun, tmp_path):
+    folder = shutil.copytree(begun, tmp_path / "mine")
+    assert short(checkpoint=folder, resume=True, penalty=lambda params: 0.01 * jn.regularizers.l2(params)).step == 2 * STEPS
+
+
+def test_checkpoints_without_settings_go_on(begun, tmp_path):
+    folder = shutil.copytree(begun, tmp_path / "mine")
+    config = read_config(folder)
+    del config["settings"]
+    forged(checkpoints(folder)[-1], config)
+    assert short(checkpoint=folder, resume=True, optimizer=optax.adam(0.2)).step == 2 * STEPS
+
+
+def test_changes_that_break_the_training_are_told_with_the_last_good_state(begun, tmp_path):
+    folder = shutil.copytree(begun, tmp_path / "mine")
+    with pytest.raises(jn.NonFiniteError, match=f"the state after step {STEPS} is in {checkpoints(folder)[-1]}"):
+        short(checkpoint=folder, resume="with changes", loss=lambda p, y: jn.nll(p, y) * np.inf)
+
+
+@pytest.mark.parametrize("word", ["yes", 2, None])
+def test_resume_is_one_of_three(tmp_path, word):
+    with pytest.raises(ValueError, match="resume must be False, True or 'with changes', got"):
+        short(checkpoint=tmp_path, resume=word)
+
+
+# --- forged descriptions ------------------------------------------------------------------------------------------
+
+RUBBISH = [None, True, False, 0, 1, -1, 3.5, -0.0, 1e308, 2**31, 2**63, 10**30, 10**400, "", "x", "5", "linear(3)", "nan"]
+RUBBISH += ["residual(" * 101, "linear(1000000) " * 3, "conv(3) linear(2)", "float64", [], {}, [[]], [None], [0], [-1]]
+RUBBISH += [[2**40], [2] * 100, [0, 2**62], [1, "2"], {"": None}, {"loss": "x"}, [{"loss": -1}], ["float64", [2**70]]]
+RUBBISH += [["float64", [3, 2.0]], ["int8", [[]]], {"shape": [2, 2]}, [[[[[[[]]]]]]], "\0", "⁷", float("nan"), float("inf")]
+
+
+def places(value, at=()):
+    """The way to everything in nested lists and dicts."""
+    yield at
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield from places(value[key], (*at, key))
+
+
+def changed(config, chance):
+    """The description with one to three things removed, exchanged or replaced."""
+    config = json.loads(json.dumps(config))
+    for _ in range(chance.choice((1, 1, 1, 2, 3))):
+        found = list(places(config))[1:]
+        if not found:
+            break
+        *way, last = chance.choice(found)
+        inside = functools.reduce(lambda value, key: value[key], way, config)
+        how = chance.randrange(4)
+        if how == 0:
+            del inside[last]
+        elif how == 1:
+            *other, end = chance.choice(found)
+            value = functools.reduce(lambda value, key: value[key] if key in places_of(value) else {}, other, config)
+            inside[last] = json.loads(json.dumps(value[end])) if end in places_of(value) else None
+        elif how == 2 and isinstance(inside[last], (int, float, str)):
+            was = inside[last]
+            inside[last] = str(was) if isinstance(was, (int, float)) else chance.choice((0, -1, 2**64, 1e300))
+        else:
+            inside[last] = chance.choice(RUBBISH)
+    return config
+
+
+def places_of(value):
+    return value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+
+
+def test_800_forged_descriptions_load_or_are_refused_in_one_line(tmp_path, monkeypatch):
+    """By every way of reading them.  The checksums are right, so that only what the descriptions say is wrong."""
+    kept = []
+    monkeypatch.setattr(Records, "_begin", lambda *args, begin=Records._begin: kept.append(args) or begin(*args))
+    run(checkpoint=tmp_path, epochs=1)
+    path, (records, state, _) = checkpoints(tmp_path)[-1], kept[0]
+    good = read_config(path)
+    chance, outcomes = random.Random(0), collections.Counter()
+    ways = {
+        "read": lambda: read_config(path),
+        "load": lambda: load(path, state),
+        "restore": lambda: restore(path),
+        "resume": lambda: Records._begin(records, state, "with changes"),
+    }
+    for _ in range(800):
+        config = changed(good, chance)
+        forged(path, config)
+        for name, way in ways.items():
+            try:
+                way()
+                outcomes[name, "good"] += 1
+            except jn.CheckpointError as error:
+                assert "\n" not in str(error), config
+                outcomes[name, "refused"] += 1
+            except Exception as error:
+                raise AssertionError(f"{name} of {config}") from error
+    assert all(outcomes[name, "good"] > 20 and outcomes[name, "refused"] > 50 for name in ways), outcomes

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from urllib.request import urlopen
 
@@ -20,6 +21,7 @@ from jaxnets.learn.presets import make_problem
 from jaxnets.report.explorer import HEADERS, Explorer
 
 from .asking import MODEL, STEP, answer, ask, error
+from .tabs import NARROW, WIDE
 
 
 @pytest.fixture(scope="module")
@@ -110,12 +112,29 @@ def test_training_goes_on_step_by_step(explorer):
     assert not frames
 
 
-def test_training_of_another_model_is_to_be_reset_first(explorer):
+def test_a_training_that_has_not_begun_begins_by_itself(explorer):
     answer(explorer, "/train", {**MODEL, "action": "reset"})
-    status, text = error(ask(explorer, "/train", {**STEP, "seed": 2}))
-    assert status == 400
-    assert "reset" in text
-    assert answer(explorer, "/train", STEP)["frame"]["step"] == 1
+    found = answer(explorer, "/train", {**STEP, "seed": 2, "steps": 3})
+    assert [frame["step"] for frame in found["replay"]["frames"]] == [0, 3]
+    assert answer(explorer, "/train", {**STEP, "seed": 2})["frame"]["step"] == 4
+    found = answer(explorer, "/train", {**STEP, "action": "reset", "steps": 1})
+    assert [frame["step"] for frame in found["replay"]["frames"]] == [0, 1]
+    assert answer(explorer, "/train", {**MODEL, "action": "reset", "model": "spiral", "input": ""})["replay"]
+
+
+def test_a_comparison_is_computed_once_and_beside_everything_else(explorer):
+    """A typing error is answered while another model is compared; the same comparison is answered at once."""
+    fresh = {**MODEL, "seed": 77}
+    with ThreadPoolExecutor(1) as pool:
+        comparing = pool.submit(answer, explorer, "/compare", fresh)
+        for _ in range(3):
+            assert error(ask(explorer, "/model", {**MODEL, "model": "linear(3) tahn"}))[0] == 400
+        assert not comparing.done()
+        found = comparing.result()
+    start = time.monotonic()
+    assert answer(explorer, "/compare", fresh) == found
+    assert time.monotonic() - start < 0.5
+    assert error(ask(explorer, "/compare", {**fresh, "model": "linear(3) tahn"}))[0] == 400
 
 
 @pytest.mark.parametrize(
@@ -125,7 +144,7 @@ def test_training_of_another_model_is_to_be_reset_first(explorer):
         ("/model", {"model": "__import__('os')"}, "cannot read"),
         ("/model", {"model": " "}, "empty"),
         ("/model", {"model": "linear(3) conv(2)"}, r"conv\(2, 3\): one example has shape \(3,\)"),
-        ("/model", {"model": "spiral"}, "has its own input"),
+        ("/model", {"model": "spiral"}, "input: the preset 'spiral' has its own; leave this empty"),
         ("/model", {"model": "relu " * 65}, "65 modules, at most 64"),
         ("/model", {"model": "linear(70000)"}, "210,000 parameters, at most 200,000"),
         ("/model", {"model": "conv(20000, 1)", "input": "1x64x64"}, "163,840,000 numbers .*, at most 8,000,000"),
@@ -176,7 +195,8 @@ def test_the_page_in_a_browser(explorer, browser):
     tab.on("pageerror", lambda error: problems.append(str(error)))
     tab.on("request", lambda one: one.url.startswith((explorer.url.split("?")[0], "data:")) or problems.append(one.url))
     tab.goto(explorer.url)
-    compared = tab.locator("#comparison:not([aria-busy]) table").first
+    compared, compare = tab.locator("#comparison table").first, tab.get_by_role("button", name="Compare")
+    compare.click()
     compared.wait_for()
 
     def show(model):
@@ -190,13 +210,58 @@ def test_the_page_in_a_browser(explorer, browser):
     other = {**MODEL, "model": "linear(3) tanh log_softmax", "batch": 4, "seed": 0}
     show(other["model"])
     tab.locator(".page-head .model", has_text=other["model"]).wait_for()
+    assert compared.count() == 0
+    compare.click()
     compared.wait_for()
     block = answer(explorer, "/model", other)["content"]["modules"][0]["jacobians"][0]
     shown = tab.inner_text(".readout").rpartition("=")[2].replace("−", "-")
     assert float(shown) == pytest.approx(block["values"][0][0], rel=1e-5)
 
-    for do, step in (("reset", 0), ("10", 10), ("1", 11)):
+    for do, step in (("10", 10), ("1", 11), ("reset", 0), ("1", 1)):
         tab.locator(f"[data-live='{do}']").click()
         tab.locator("#training output", has_text=f"step {step},").wait_for()
     tab.close()
     assert not problems
+
+
+BUTTONS = {"Dark", "Show", "Compare", "Train 1 step", "Train 10 steps", "Start over", "Play", "Back", "Forward", "First"}
+
+
+def test_every_button_of_the_default_page_does_something_and_none_gives_an_error(browser):
+    """In the order in which they stand, and again those that appear or become enabled by that, at both widths."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+        with Explorer(limit_s=120) as explorer:
+            for size in WIDE, NARROW:
+                assert press_every_button(browser, explorer.url, *size) >= BUTTONS
+
+
+def press_every_button(browser, url, width, height):
+    """The names of the buttons, each of which was pressed."""
+    tab, problems, pressed = browser.new_page(viewport={"width": width, "height": height}), [], set()
+    tab.set_default_timeout(120_000)
+    tab.on("pageerror", lambda error: problems.append(str(error)))
+    tab.on("console", lambda line: line.type == "error" and problems.append(line.text))
+    tab.goto(url)
+
+    def press(name):
+        before = tab.content()
+        tab.get_by_role("button", name=name, exact=True).first.click()
+        tab.locator("[aria-busy]").wait_for(state="detached")
+        pressed.add(name)
+        assert not problems
+        assert tab.locator("[role='alert']:visible, [aria-invalid='true']").count() == 0, name
+        assert tab.content() != before or name in ("Show", "First"), name
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width, name
+
+    def names():
+        found = tab.locator("button:enabled:visible").all()
+        return [one.get_attribute("aria-label") or one.inner_text() for one in found]
+
+    for _ in range(2):  # a training of one frame has no way back
+        while fresh := [name for name in names() if name not in pressed | {"Pause"}]:
+            press(fresh[0])
+        press("Train 1 step")
+    assert tab.locator("#comparison table").count() == 2
+    tab.close()
+    return pressed

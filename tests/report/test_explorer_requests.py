@@ -3,6 +3,7 @@
 JAX is not imported here: the process of a worker with the made-up jobs of this file loads the file too.
 """
 
+import contextlib
 import http.client
 import json
 import os
@@ -11,9 +12,12 @@ import re
 import signal
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +37,10 @@ def made_up(job, state):
         os._exit(1)
     if word == "refuse":
         raise ValueError("relu: no\n  such thing")
+    if word == "busy":  # with a process of its own, and without a pause
+        subprocess.Popen(["sleep", "100"])
+        while True:
+            pass
     if word == "break":
         raise RuntimeError("a fault")
     count = int(state or 0) + (job["job"] == "train")
@@ -205,6 +213,17 @@ def test_headers_are_checked(fast, lines, status, expected):
         ("HEAD / HTTP/1.1", 405),
         ("BREW /pot HTTP/1.1", 405),
         ("nonsense", 400),
+        ("", 400),
+        ("GET /?token=TOKEN", 400),  # HTTP/0.9, which has no headers
+        ("GET /?token=TOKEN HTTP/0.9", 505),
+        ("get /?token=TOKEN HTTP/1.1", 405),
+        ("GET  / HTTP/1.1", 400),
+        ("GET / / HTTP/1.1", 400),
+        ("GET /\x00 HTTP/1.1", 400),
+        (" GET / HTTP/1.1", 400),
+        ("GET / HTTP/11.1", 400),
+        ("GET / HTTP/1.1 ", 400),
+        ("send_error / HTTP/1.1", 400),
         ("GET / HTTP/x", 400),
         ("GET / HTTP/3.0", 505),
         (f"GET /{'a' * 70000} HTTP/1.1", 414),
@@ -214,6 +233,7 @@ def test_headers_are_checked(fast, lines, status, expected):
 def test_there_are_four_addresses_and_two_methods(fast, start, status):
     found = raw(fast, request(fast, start=start.replace("TOKEN", fast.token)))
     assert found.startswith(f"HTTP/1.0 {status} ".encode())
+    assert all(f"{name}: {value}".encode() in found for name, value in HEADERS.items())
     assert (b"Allow: GET, POST" in found) == (status == 405)
     assert found.endswith(b"\r\n\r\n") == start.startswith("HEAD")
 
@@ -249,6 +269,30 @@ def test_a_slow_client_is_cut_off(fast, drip, capfd):
     silent.close()
     assert PATIENCE_S * 0.9 < time.monotonic() - start < PATIENCE_S + 5
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "sent", [b"GET", b"GET / HTTP/1.1\r\nHost: x", b"\r"], ids=["half a line", "half a header", "nearly nothing"]
+)
+def test_a_client_that_stops_in_the_middle_is_told_so(fast, sent):
+    found = raw(fast, sent, half_close=False)
+    assert found.startswith(b"HTTP/1.0 408 ") and b"the request took longer than 1 s" in found
+
+
+def test_a_line_without_a_version_is_answered_at_once(fast):
+    start = time.monotonic()
+    assert raw(fast, f"GET /?token={fast.token}\r\n".encode(), half_close=False).startswith(b"HTTP/1.0 400 ")
+    assert time.monotonic() - start < PATIENCE_S / 2 + 1  # also a client that goes on listening
+
+
+def test_a_huge_body_is_refused_before_it_is_sent(fast):
+    """The client goes on sending, and still gets the answer."""
+    with socket.create_connection(("127.0.0.1", port(fast)), timeout=20) as connection:
+        connection.sendall(request(fast, f"Content-Length: {10**12}"))
+        with contextlib.suppress(OSError):
+            for _ in range(8):
+                connection.sendall(bytes(65536))
+        assert connection.recv(20).startswith(b"HTTP/1.0 413 ")
 
 
 def test_only_this_machine_is_served(fast):
@@ -346,12 +390,12 @@ def test_a_job_that_takes_too_long_or_dies_costs_nothing_but_itself(fast):
         after = json.loads(train()[2])
         assert after["pid"] != before["pid"]
         assert after["count"] == before["count"] + 1
-    os.kill(after["pid"], signal.SIGKILL)  # between two jobs
-    time.sleep(0.3)
-    assert json.loads(train()[2])["count"] == after["count"] + 1
+    for more in range(1, 4):
+        os.kill(json.loads(ask(fast, "/model", MODEL)[2])["pid"], signal.SIGKILL)  # between two jobs, noticed or not
+        assert json.loads(train()[2])["count"] == after["count"] + more
     assert error(train("refuse")) == (400, "relu: no such thing")
     assert error(train("break")) == (500, "train: RuntimeError: a fault")
-    assert json.loads(train()[2])["count"] == after["count"] + 2
+    assert json.loads(train()[2])["count"] == after["count"] + 4
     assert ask(fast, f"/?token={fast.token}", method="GET")[2] == page
 
 
@@ -376,3 +420,63 @@ def test_few_wait_and_the_others_are_told_so():
             assert sorted(one.result()[0] for one in left) == [500, 503, 503]
         with pytest.raises(ConnectionError):
             ask(explorer, "/model", MODEL)
+
+
+# --- the end --------------------------------------------------------------------------------------------------------
+
+MADE_UP = """
+import functools
+from jaxnets.report import explorer
+from tests.report.test_explorer_requests import made_up
+explorer.Explorer = functools.partial(explorer.Explorer, jobs=made_up)
+if __name__ == "__main__":
+    explorer.explore(open_browser=False)
+"""
+
+
+def descendants(pid):
+    """The processes that a process and those that it started have started."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    found = [child for child, parent in parents.items() if parent == pid]
+    return found + [one for child in found for one in descendants(child)]
+
+
+def is_running(pid):
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+@pytest.mark.parametrize("name, status", [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 0), ("SIGKILL", -9)])
+def test_a_signal_ends_the_explorer_with_a_worker_that_is_busy(name, status, tmp_path):
+    script, started = tmp_path / "made_up.py", []
+    script.write_text(MADE_UP)
+    process = subprocess.Popen(
+        [sys.executable, script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    try:
+        host, token = re.fullmatch(r"http://(.*)/\?token=(.*)\n", process.stdout.readline()).groups()
+        connection = http.client.HTTPConnection(host, timeout=60)
+        connection.request("POST", "/model", json.dumps({**MODEL, "model": "busy"}), {"X-Token": token})
+        _eventually(lambda: any("sleep" in Path(f"/proc/{pid}/comm").read_text() for pid in descendants(process.pid)))
+        started = descendants(process.pid)
+        process.send_signal(getattr(signal, name))
+        assert process.communicate(timeout=20) == ("", "")
+        assert process.returncode == status
+        end = time.monotonic() + 3
+        while left := [pid for pid in started if is_running(pid)]:
+            assert time.monotonic() < end, left
+            time.sleep(0.05)
+    finally:
+        process.kill()
+        for pid in started:  # those that do not end would keep a core busy
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)

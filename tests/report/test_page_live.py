@@ -7,7 +7,7 @@ import pytest
 from jaxnets.report.page import page_html
 from jaxnets.show.formats import replace_nonfinite
 
-from .tabs import wait_for_step
+from .tabs import NARROW, WIDE, wait_for_step
 
 SETTINGS = {"model": "linear(3)", "input": "2", "batch": 4, "dtype": "float64", "seed": 0}
 LIVE = "http://127.0.0.1:9/"  # answered by the tests, no server listens there
@@ -18,6 +18,7 @@ class Server:
 
     def __init__(self, data, replay):
         self.data, self.replay, self.asked, self.refusal, self.step = data, replay, [], None, 0
+        self.waiting = None  # a list of requests that are not answered yet
 
     def __call__(self, route):
         request = route.request
@@ -26,25 +27,31 @@ class Server:
         path, body = request.url.removeprefix(LIVE), request.post_data_json
         assert request.headers["x-token"] == "secret" and request.headers["content-type"] == "application/json"
         self.asked.append((path, body))
+        if self.waiting is not None:
+            return self.waiting.append(route)
         if self.refusal == "silence":
             return route.abort()
         if self.refusal:
             return route.fulfill(status=400, body=json.dumps({"error": self.refusal}))
-        self.step += body.get("steps", 0)
+        self.step = body.get("steps", 0) + (self.step if body.get("action") == "step" else 0)
         frame = {**self.replay["frames"][0], "step": self.step}
         answers = {
             "model": {"content": {**self.data, "title": "another"}},
             "compare": {"comparisons": self.data["comparisons"]},
-            "train": {"frame": frame} if body.get("action") == "step" else {"replay": self.replay},
+            "train": {"frame": frame} if body.get("action") == "step" else {"replay": self.begun(frame)},
         }
         return route.fulfill(body=json.dumps(replace_nonfinite(answers[path], str)))
+
+    def begun(self, frame):
+        """The replay of a training that begins, up to a frame."""
+        return {**self.replay, "frames": [*self.replay["frames"], *([frame] if frame["step"] else [])]}
 
 
 @pytest.fixture
 def live(browser, data):
     """A page with a server behind it."""
     replay = {**data["replay"], "frames": data["replay"]["frames"][:1]}
-    server = Server({**data, "live": {"token": "secret", **SETTINGS}}, replay)
+    server = Server({**data, "live": {"token": "secret", **SETTINGS}, "comparisons": None}, replay)
     tab = browser.new_page()
     tab.set_default_timeout(5000)
     errors = []
@@ -56,26 +63,52 @@ def live(browser, data):
     assert not errors
 
 
-def test_another_model_is_shown_and_compared(live):
+def test_another_model_is_shown_and_compared_when_asked_for(live, data):
     tab, server = live
-    compared = server.data["comparisons"]
     for name, text in (("model", "linear(4) tanh"), ("input", "1x2"), ("batch", "3")):
         tab.fill(f"[name='{name}']", text)
     tab.select_option("[name='dtype']", "float32")
     tab.evaluate("one('#controls form').requestSubmit(); one('#controls form').requestSubmit()")  # the second is not sent
     tab.get_by_role("heading", name="The Jacobians of another").wait_for()
-    tab.locator("#comparison:not([aria-busy]) table").wait_for()
     settings = {"model": "linear(4) tanh", "input": "1x2", "batch": 3, "dtype": "float32", "seed": 0}
-    assert server.asked == [("model", settings), ("compare", settings)]
+    assert server.asked == [("model", settings)]  # nothing is compared by itself
+    assert tab.locator("#comparison table").count() == 0
 
-    server.data = {**server.data, "comparisons": None}
     server.refusal = "the time is up"
-    tab.reload()
+    tab.get_by_role("button", name="Compare").click()
     tab.locator("#comparison .alert", has_text="the time is up").wait_for()
-    server.refusal, server.data = None, {**server.data, "comparisons": compared}
+    server.refusal, server.data = None, {**server.data, "comparisons": data["comparisons"]}
     tab.get_by_role("button", name="Try again").click()
     tab.locator("#comparison table").wait_for()
-    assert server.asked[2:] == [("compare", SETTINGS)] * 2
+    assert tab.locator("#comparison .alert").count() == 0
+    assert server.asked[1:] == [("compare", settings)] * 2
+
+
+def test_while_it_computes_the_page_tells_the_time_and_the_rest_goes_on(live, data):
+    tab, server = live
+    tab.clock.install()
+    server.waiting, compare = [], tab.get_by_role("button", name="Compare")
+    compare.click()
+    assert tab.inner_text("#comparison [role='timer']") == "computing… 0 s"
+    tab.clock.run_for(12_000)
+    assert tab.inner_text("#comparison [role='timer']") == "computing… 12 s"
+    assert compare.is_disabled()
+    (held,), server.waiting = server.waiting, None
+
+    server.refusal = "model: unknown word 'tahn'"
+    tab.get_by_role("button", name="Show").click()
+    tab.get_by_role("alert").filter(has_text="unknown word 'tahn'").wait_for()
+    server.refusal = None
+    tab.get_by_role("button", name="Show").click()
+    tab.get_by_role("heading", name="The Jacobians of another").wait_for()
+    assert compare.is_enabled()  # the comparison of this model is another one
+    server.data = {**server.data, "comparisons": data["comparisons"]}
+    server(held)  # that of the model before comes now, and is dropped
+    tab.get_by_role("button", name="Train 1 step").click()
+    wait_for_step(tab, 1)
+    assert tab.locator("#comparison table, [role='timer']").count() == 0
+    compare.click()
+    tab.locator("#comparison table").wait_for()
 
 
 @pytest.mark.parametrize(
@@ -101,20 +134,35 @@ def test_a_refused_model_leaves_the_last_one(live, refusal, words, field):
     assert tab.locator("[aria-invalid='true']").count() == 0
 
 
-def test_a_model_is_trained_one_step_at_a_time(live):
+def test_a_training_begins_with_the_first_step(live):
     tab, server = live
     one, ten, start = (tab.locator(f"[data-live='{name}']") for name in ("1", "10", "reset"))
-    assert one.is_disabled()
-    start.click()
-    wait_for_step(tab, 0)
-    for do, steps, seen in ((one, 1, 1), (ten, 10, 11)):
-        do.click()
-        wait_for_step(tab, seen)
-        assert server.asked[-1] == ("train", {**SETTINGS, "action": "step", "steps": steps})
-    assert server.asked[0] == ("train", {**SETTINGS, "action": "reset"}) and len(server.asked) == 3
+    ten.click()
+    wait_for_step(tab, 10)
+    one.click()
+    wait_for_step(tab, 11)
+    assert [asked["action"] for _, asked in server.asked] == ["reset", "step"]
+    assert server.asked[-1] == ("train", {**SETTINGS, "action": "step", "steps": 1})
     tab.locator("[data-do='back']").click()
-    wait_for_step(tab, 1)
+    wait_for_step(tab, 10)
     server.refusal = "model 'linear(3)' does not fit the spiral"
     one.click()
     tab.locator("#training [role='alert']", has_text="does not fit the spiral").wait_for()
-    wait_for_step(tab, 1)
+    wait_for_step(tab, 10)
+    server.refusal = None
+    start.click()
+    wait_for_step(tab, 0)
+    assert server.asked[-1] == ("train", {**SETTINGS, "action": "reset"})
+
+
+@pytest.mark.parametrize("size", [WIDE, NARROW])
+def test_the_training_has_one_row_of_buttons_of_one_height(live, size):
+    tab, _ = live
+    tab.set_viewport_size({"width": size[0], "height": size[1]})
+    assert tab.locator("#training .row").count() == 1
+    boxes = [button.bounding_box() for button in tab.locator("#training button").all()]
+    assert len(boxes) == 7 and len({round(box["height"]) for box in boxes}) == 1
+    assert size == NARROW or len({round(box["y"]) for box in boxes}) == 1
+    fields = [field.bounding_box() for field in tab.locator("#controls input, #controls select, #controls button").all()]
+    assert len({round(box["height"]) for box in fields}) == 1
+    assert len({round(link.bounding_box()["height"]) for link in tab.locator("nav a").all()}) == 1

@@ -22,10 +22,12 @@ function comparison({ title, dtype, blocks, milliseconds }) {
   return h("div", body, note(`${agree} of ${blocks.length} Jacobians agree in ${dtype}.`), note(timed));
 }
 
-/** Shows the tables, or says why there are none. */
+/** Shows the tables, or a button that asks for them. */
 function renderComparison(refusal) {
   const { comparisons } = state.data;
-  const again = button("Try again", () => fillComparisons(settings()));
-  const words = refusal ? [h("p.alert", refusal), again] : [h("p", "computing…")];
+  const use = (found) => Object.assign(state.data, found);
+  const compare = () => request(row, "/compare", settings(), use, renderComparison);
+  const row = h("div.row.controls", button(refusal ? "Try again" : "Compare", compare, { class: "main" }));
+  const words = refusal ? [h("p.alert", { role: "alert" }, refusal), row] : [row];
   body("comparison").replaceChildren(...(comparisons ? comparisons.map(comparison) : words));
 }

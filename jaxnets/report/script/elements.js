@@ -16,8 +16,8 @@ const state = {
   frame: 0,
   timer: null,
   busy: new Set(),
-  trained: false, // whether the replay is one that the server goes on with
-  generation: 0, // counts the models that were shown, so that answers about an older one are dropped
+  trained: false, // whether the server goes on with the replay
+  generation: 0, // counts the models shown; answers about older ones are dropped
 };
 
 // Elements

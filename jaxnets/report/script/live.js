@@ -14,21 +14,40 @@ async function ask(path, question) {
   return answer;
 }
 
-/** Runs a task unless it is already running. Meanwhile `element` is busy and its buttons are disabled. */
+/** Runs a task unless it is already running. Meanwhile `element` tells the time, and its buttons are disabled. */
 async function once(name, element, task) {
   if (state.busy.has(name)) return;
   const buttons = [...element.querySelectorAll("button")];
   const were = buttons.map((other) => other.disabled);
+  const began = Date.now();
+  const time = h("span.note", { role: "timer" });
+  const tell = () => (time.textContent = `computing… ${Math.floor((Date.now() - began) / 1000)} s`);
+  const timer = setInterval(tell, 250);
+  tell();
+  element.append(time);
   state.busy.add(name);
   element.setAttribute("aria-busy", "true");
   buttons.forEach((other) => (other.disabled = true));
   try {
     await task();
   } finally {
+    clearInterval(timer);
+    time.remove();
     state.busy.delete(name);
     element.removeAttribute("aria-busy");
     buttons.forEach((other, i) => (other.disabled = were[i]));
   }
+}
+
+/** Asks once, takes the answer with `use` and shows it with `render(refusal)`, unless another model is shown by then. */
+function request(element, path, question, use, render) {
+  const { generation } = state;
+  return once(path + generation, element, async () => {
+    const answer = await ask(path, question).catch(({ message }) => ({ refusal: message }));
+    if (generation !== state.generation) return;
+    if (!answer.refusal) use(answer);
+    render(answer.refusal);
+  });
 }
 
 function settings() {
@@ -89,50 +108,28 @@ async function submit(form, alert) {
   state.data = { ...state.data, comparisons: null, replay: null, ...content, live: { ...state.data.live, ...question } };
   Object.assign(state, { trained: false, generation: state.generation + 1 });
   renderModel();
-  fillComparisons(question);
 }
 
-async function fillComparisons(question) {
-  const { generation } = state;
-  const element = one("#comparison");
-  element.setAttribute("aria-busy", "true");
-  renderComparison();
-  let refusal;
-  try {
-    const { comparisons } = await ask("/compare", question);
-    if (generation === state.generation) state.data.comparisons = comparisons;
-  } catch (error) {
-    refusal = error.message;
-  }
-  if (generation !== state.generation) return;
-  element.removeAttribute("aria-busy");
-  renderComparison(refusal);
-}
-
-/** The buttons that train the model on the server, by one or ten steps. */
+/** The buttons that train on the server. The first press begins. */
 function liveTraining() {
-  const train = async (action, steps) => {
-    const { generation } = state;
-    let refusal;
-    await once("train", one("#training"), async () => {
-      try {
-        const { replay, frame } = await ask("/train", { ...settings(), action, steps });
-        if (generation !== state.generation) return;
+  const train = (steps) =>
+    request(
+      one("#training .row"),
+      "/train",
+      { ...settings(), action: state.trained && steps ? "step" : "reset", steps },
+      ({ replay, frame }) => {
         if (replay) Object.assign(state, { trained: true, data: { ...state.data, replay } });
         else state.data.replay.frames.push(frame);
         state.frame = state.data.replay.frames.length - 1;
-      } catch (error) {
-        refusal = error.message;
-      }
-    });
-    if (generation !== state.generation) return;
-    renderTraining(refusal);
-    one(`[data-live="${steps ?? "reset"}"]`)?.focus();
-  };
-  const { trained } = state;
+      },
+      (refusal) => {
+        renderTraining(refusal);
+        one(`[data-live="${steps ?? "reset"}"]`).focus();
+      },
+    );
   return [
-    button("Train: one step", () => train("step", 1), { class: "main", "data-live": 1, disabled: !trained }),
-    button("ten steps", () => train("step", 10), { "data-live": 10, disabled: !trained }),
-    button(trained ? "start over" : "start", () => train("reset"), { "data-live": "reset" }),
+    button("Train 1 step", () => train(1), { class: "main", "data-live": 1 }),
+    button("Train 10 steps", () => train(10), { "data-live": 10 }),
+    button("Start over", () => train(), { "data-live": "reset" }),
   ];
 }

@@ -41,4 +41,3 @@ renderControls();
 renderModel();
 renderSaturation();
 renderSpeed();
-if (state.data.live && !state.data.comparisons) fillComparisons(settings());

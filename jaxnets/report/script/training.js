@@ -29,9 +29,9 @@ function renderTraining(refusal) {
   clearInterval(state.timer);
   state.timer = null;
   const { replay, live } = state.data;
-  const alert = h("p.alert", { role: "alert", hidden: !refusal }, refusal);
-  const bar = live ? [h("div.row.controls", liveTraining()), alert] : [];
-  if (!replay) return body("training").replaceChildren(...bar);
+  const row = h("div.row.controls", live ? liveTraining() : []);
+  body("training").replaceChildren(row, refusal ? h("p.alert", { role: "alert" }, refusal) : "");
+  if (!replay) return;
   const {
     frames,
     layers,
@@ -93,9 +93,9 @@ function renderTraining(refusal) {
     pause();
     show(i);
   };
-  const play = button("Play", playing, { class: "main", "data-do": "play" });
+  const play = button("Play", playing, { "data-do": "play" });
   const back = button("Back", () => go(state.frame - 1), { "data-do": "back" });
-  const ahead = button("Step", () => go(state.frame + 1), { "data-do": "step" });
+  const ahead = button("Forward", () => go(state.frame + 1), { "data-do": "step" });
   const slider = h("input", {
     type: "range",
     "aria-label": "Frame",
@@ -103,18 +103,9 @@ function renderTraining(refusal) {
     max: frames.length - 1,
     oninput: () => go(Number(slider.value)),
   });
-  const replaying = h(
-    "div.row.controls",
-    play,
-    back,
-    ahead,
-    button("Reset", () => go(0), { "data-do": "reset" }),
-    slider,
-  );
-  body("training").replaceChildren(
-    ...bar,
+  row.append(play, back, ahead, button("First", () => go(0), { "data-do": "reset" }), slider);
+  body("training").append(
     h("p.model", replay.model),
-    replaying,
     h(
       "div.columns",
       h("figure", map, h("figcaption", words, h("br"), replay.about)),
