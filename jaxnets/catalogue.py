@@ -17,6 +17,7 @@ from .layers.samples import Example, Labels, Mask, RandomKey, Real
 
 CLASSES = 6
 SIZES = {"i": 5, "j": 4, "o": 3, "k": CLASSES}  # of the axes with these names in annotations
+WIDE = 130  # columns of text from which every property of a layer has a column
 LEADING = (4, 5)  # sizes of the axes that `...` stands for
 
 
@@ -67,12 +68,21 @@ def kinds_from_annotations(
 
 @dataclasses.dataclass(frozen=True)
 class LayerEntry:
-    """A layer: what it computes, and the formula and the structure of each of its Jacobians."""
+    """A layer: what it computes, the formula and the structure of each of its Jacobians, and what their symbols mean."""
 
     name: str
     summary: str
     formulae: tuple[str, ...]
+    legend: dict[str, str]  # what symbols of the formulae stand for
     structures: tuple[str, ...]
+
+    def narrow_lines(self) -> list[str]:
+        """The formulae, each with its structure, and what their symbols mean."""
+        blocks = [f"{formula}  {word}" for formula, word in zip(self.formulae, self.structures, strict=True)]
+        return [f"\n  {line}" for line in (*blocks, *self.legend_lines())]
+
+    def legend_lines(self) -> list[str]:
+        return [f"  {symbol} = {meaning}" for symbol, meaning in self.legend.items()]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,16 +91,26 @@ class Catalogue:
 
     entries: tuple[LayerEntry, ...]
 
+    def __repr__(self):
+        return f"Catalogue({len(self.entries)} layers and losses)"
+
     def to_json(self) -> list:
         return [dataclasses.asdict(entry) for entry in self.entries]
 
     def __rich_console__(self, console, options):
-        table = Table()
-        for name in ("layer", "computes", "Jacobians", "structure"):
-            table.add_column(name)
+        wide = options.max_width >= WIDE
+        table = Table(show_lines=not wide)
+        for name in (
+            ("layer", "computes", "Jacobians", "structure") if wide else ("layer: what it computes, and its Jacobians",)
+        ):
+            table.add_column(name, overflow="fold")
         for entry in self.entries:
-            cells = [entry.name, entry.summary, "\n".join(entry.formulae), "\n".join(entry.structures)]
-            table.add_row(*map(Text, cells))
+            if wide:
+                formulae = [*entry.formulae, *entry.legend_lines()]
+                cells = [entry.name, entry.summary, "\n".join(formulae), "\n".join(entry.structures)]
+                table.add_row(*map(Text, cells))
+            else:
+                table.add_row(Text.assemble((entry.name, "bold"), f": {entry.summary}", *entry.narrow_lines()))
         yield table
 
 
@@ -109,5 +129,7 @@ def catalogue() -> Catalogue:
 
         jax.eval_shape(rules, *arguments)
         summary = " ".join((layer.__doc__ or "").split("\n\n")[0].split())
-        entries.append(LayerEntry(name, summary, tuple(j.formula for j in blocks), tuple(j.structure for j in blocks)))
+        formulae, structures = tuple(j.formula for j in blocks), tuple(j.structure for j in blocks)
+        legend = {symbol: meaning for j in blocks for symbol, meaning in j.legend.items()}
+        entries.append(LayerEntry(name, summary, formulae, legend, structures))
     return Catalogue(tuple(entries))

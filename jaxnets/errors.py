@@ -21,6 +21,10 @@ class OpaqueError(TypeError):
     """A primitive without a Jacobian rule was met under `on_opaque="error"`."""
 
 
+class MutableStateError(TypeError):
+    """A function changes an object outside of it while it is read, as the statistics of a Flax model in training."""
+
+
 class SpecError(ValueError):
     """The description of a model cannot be read.  The message names the word that does not fit."""
 

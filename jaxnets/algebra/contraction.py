@@ -20,6 +20,7 @@ from jax import lax
 from .factors import Factor, Label, Tensor, at_least_float32, distinct_labels, entries_over, tensor
 from .promotion import usual_promotion
 from .sharding import compatible, compatible_in_product, reshaped
+from .symbols import product_notes, sum_notes
 
 MOVE = 8  # the cost of reading and writing one entry, in multiplications of a matrix product
 
@@ -49,6 +50,11 @@ def planning():
         yield meter
     finally:
         _meter.reset(token)
+
+
+def is_planning() -> bool:
+    """Whether contractions compute shapes and counts alone."""
+    return _meter.get() is not None
 
 
 class Product(NamedTuple):
@@ -88,6 +94,7 @@ def _record_product(products: list[Product], a: Factor, b: Factor, keep):
 def contract(factors, keep, scale: float = 1.0) -> Tensor:
     """`scale` times the product of the factors, summed over every label outside `keep`."""
     factors, keep = list(factors), set(keep)
+    sources = list(factors)
     if not factors:
         return _planned_tensor((), ()) if _meter.get() else tensor(jnp.full((), scale), ())
     factors = _with_free_labels_summed(factors, keep)
@@ -106,7 +113,15 @@ def contract(factors, keep, scale: float = 1.0) -> Tensor:
         if (products := _recorded_products.get()) is not None and not _meter.get():
             _record_product(products, a, b, needed)
         factors.append(_product_of_factors(a, b, needed))
-    return scaled_tensor(factors[0], scale)
+    return scaled_tensor(_named_as_product(factors[0], sources), scale)
+
+
+def _named_as_product(a: Tensor, factors) -> Tensor:
+    """The product of these factors, with its name."""
+    if _meter.get() or (len(factors) == 1 and isinstance(factors[0], Tensor)):
+        return a
+    notes = product_notes((f.chain() for f in factors), (entry for f in factors for entry in f.legend_in_product()))
+    return dataclasses.replace(a, notes=notes)
 
 
 def _with_free_labels_summed(factors, keep):
@@ -124,7 +139,10 @@ def _with_free_labels_summed(factors, keep):
 
 def scaled_tensor(a: Tensor, scale: float) -> Tensor:
     """A stored array times a number, in float32 or wider."""
-    return a if scale == 1 or _meter.get() else dataclasses.replace(a, value=at_least_float32(a.value) * scale)
+    if scale == 1 or _meter.get():
+        return a
+    notes = product_notes([a.chain()], a.legend(), scale)
+    return dataclasses.replace(a, value=at_least_float32(a.value) * scale, notes=notes)
 
 
 @usual_promotion()
@@ -137,7 +155,8 @@ def sum_of_tensors(a: Tensor, b: Tensor) -> Tensor:
             meter.moves += entries_over(labels)
         return _planned_tensor(labels, labels)
     summands = compatible(*(at_least_float32(t.aligned_to(labels)) for t in (a, b)))
-    return tensor(operator.add(*summands), labels, "J")
+    notes = sum_notes(a.chain(), b.chain(), a.legend() + b.legend())
+    return dataclasses.replace(tensor(operator.add(*summands), labels), notes=notes)
 
 
 def with_fused_labels(a: Tensor, labels, whole: Label) -> Tensor:
@@ -146,7 +165,7 @@ def with_fused_labels(a: Tensor, labels, whole: Label) -> Tensor:
     if _meter.get():
         return _planned_tensor([*rest, whole], [*rest, whole])
     value = reshaped(a.broadcast_to([*rest, *labels]), [label.size for label in rest] + [whole.size])
-    return tensor(value, [*rest, whole], a.name)
+    return tensor(value, [*rest, whole]).named_as(a)
 
 
 @usual_promotion()
@@ -163,7 +182,8 @@ def with_deltas(a: Tensor, labels, repeats) -> Tensor:
 
     hit = functools.reduce(jnp.logical_and, [index(first) == index(second) for first, second in repeats])
     array = jnp.where(hit, a.aligned_to(labels), 0)
-    return Tensor(array, tuple((label,) if label.size == n else () for label, n in zip(labels, array.shape, strict=True)))
+    axes = tuple((label,) if label.size == n else () for label, n in zip(labels, array.shape, strict=True))
+    return Tensor(array, axes).named_as(a)
 
 
 EXHAUSTIVE = 5  # up to so many factors every order is tried
@@ -276,8 +296,6 @@ def _product_of_factors(a: Factor, b: Factor, keep) -> Tensor:
 
 def _product_of_tensors(a: Tensor, b: Tensor, keep) -> Tensor:
     """The product of two stored arrays, summed over the labels outside `keep`."""
-    name = f"({a.name}·{b.name})".replace("((", "(").replace("))", ")")
-    name = name if len(name) < 14 else "J"
     (x, x_labels), (y, y_labels) = a.array_and_labels(), b.array_and_labels()
     labels, swapped, _ = _product_layout(x_labels, y_labels, keep)
     if swapped:
@@ -285,13 +303,13 @@ def _product_of_tensors(a: Tensor, b: Tensor, keep) -> Tensor:
     shared = set(x_labels) & set(y_labels)
     if shared <= keep:
         arrays = [tensor(at_least_float32(v), own).aligned_to(labels) for v, own in ((x, x_labels), (y, y_labels))]
-        return tensor(operator.mul(*compatible(*arrays)), labels, name)
+        return tensor(operator.mul(*compatible(*arrays)), labels)
     batch = [label for label in x_labels if label in shared & keep]
     summed = [label for label in x_labels if label in shared - keep]
     if len(shared) == len(x_labels) == len(y_labels):  # no matrix product: XLA would transpose both for one
         places = tuple(map(x_labels.index, summed))
         factors = compatible(at_least_float32(x), at_least_float32(tensor(y, y_labels).aligned_to(x_labels)))
-        return tensor(jnp.sum(operator.mul(*factors), places), labels, name)
+        return tensor(jnp.sum(operator.mul(*factors), places), labels)
     numbers: Any = [[[own.index(label) for label in side] for own in (x_labels, y_labels)] for side in (summed, batch)]
     dtype = jnp.promote_types(x.dtype, y.dtype)
     summed_in = jnp.promote_types(dtype, jnp.float32)
@@ -299,4 +317,4 @@ def _product_of_tensors(a: Tensor, b: Tensor, keep) -> Tensor:
     product = lax.dot_general(
         x.astype(dtype), y.astype(dtype), numbers, preferred_element_type=summed_in, out_sharding=sharding
     )
-    return tensor(product, labels, name)
+    return tensor(product, labels)

@@ -17,6 +17,7 @@ from jax import lax
 
 from .sharding import diagonal, reshaped
 from .sizes import count_entries
+from .symbols import Notes, Symbol, product_text, written
 
 
 class Label(NamedTuple):
@@ -72,15 +73,48 @@ def pytree(*arrays: str):
     return wrap
 
 
-class Factor:
-    """What every factor has: `axes`, one group of labels for each, and the array that it stands for."""
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class _Noted:
+    """What has notes for formulae."""
+
+    notes: Notes = dataclasses.field(default=Notes(), kw_only=True)
+
+
+class Factor(_Noted):
+    """What every factor has: `axes`, one group of labels for each, and the array that it stands for.
+
+    `symbols` are the names that its formula uses, with what they mean.  In a product it is written as `symbol`, which stands
+    for `meaning`.
+    """
 
     axes: tuple[Group, ...]
     kind: ClassVar[str]
+    symbol: str
+    meaning: str = ""
+    symbols: dict[str, str]
 
     def formula(self, show) -> str:
         """The factor in index notation.  `show` writes the indices of some axes, as in "[b,i]"."""
         raise NotImplementedError
+
+    def written(self, name: str) -> str:
+        """One of its symbols with its index, as w₁."""
+        return written(name, self.notes.number)
+
+    def chain(self) -> tuple[Symbol, ...]:
+        """The symbols of the factors that were multiplied to make it, or its own."""
+        return self.notes.chain or (Symbol(self.written(self.symbol), self.notes.place),)
+
+    def legend(self) -> tuple[tuple[str, str], ...]:
+        """Its symbols as they are written, and what they stand for, where that is known."""
+        if self.notes.chain:
+            return self.notes.meanings
+        known = self.symbols | dict(self.notes.meanings)
+        return tuple((self.written(name), meaning) for name, meaning in known.items() if meaning)
+
+    def legend_in_product(self) -> tuple[tuple[str, str], ...]:
+        """The same for the symbols that a product of it shows."""
+        return ((self.written(self.symbol), self.meaning),) if self.meaning else ()
 
     def contract(self, x: "Tensor", keep) -> "Tensor | None":
         """The product with a stored array, summed over all labels outside `keep`; None if this needs `as_tensor()`."""
@@ -89,6 +123,10 @@ class Factor:
     def summed_over(self, labels) -> tuple[Group, Callable[[], jax.Array]] | None:
         """The sum over labels that nothing else has, where it is known without a product: its labels and its array."""
         return None
+
+    def __repr__(self):
+        sizes = ", ".join("·".join(str(label.size) for label in group) or "1" for group in self.axes)
+        return f"{type(self).__name__}({product_text(self.chain())}, [{sizes}])"
 
     @property
     def labels(self) -> set[Label]:
@@ -101,7 +139,7 @@ class Factor:
 
     def relabel(self, rename):
         """The same factor; `rename` gives every axis its new group of labels."""
-        return dataclasses.replace(self, axes=tuple(rename(group) for group in self.axes))  # type: ignore[type-var]
+        return dataclasses.replace(self, axes=tuple(rename(group) for group in self.axes))  # type: ignore[call-arg]
 
     def as_tensor(self) -> "Tensor":
         """The factor as a stored array."""
@@ -120,8 +158,29 @@ class Tensor(Factor):
     def as_tensor(self):
         return self
 
+    @property
+    def symbol(self) -> str:  # type: ignore[override]
+        return self.name
+
+    @property
+    def symbols(self) -> dict[str, str]:  # type: ignore[override]
+        return {self.name.removeprefix("−"): ""}
+
     def formula(self, show) -> str:
-        return self.name + show(self.axes)
+        chain = self.notes.chain
+        text = product_text(chain)
+        return (f"({text})" if len(chain) > 1 else text or self._signed_name()) + show(self.axes)
+
+    def _signed_name(self) -> str:
+        sign = "−" if self.name.startswith("−") else ""
+        return sign + self.written(self.name.removeprefix("−"))
+
+    def legend_in_product(self):
+        return self.legend()
+
+    def named_as(self, other: "Tensor") -> "Tensor":
+        """The same array with the name and the notes of another."""
+        return dataclasses.replace(self, name=other.name, notes=other.notes)
 
     def array_and_labels(self) -> tuple[jax.Array, list[Label]]:
         """The array with one axis for each label, and these labels.  Where a label repeats, its diagonal is taken."""
@@ -154,7 +213,7 @@ class Tensor(Factor):
             return self
         array, labels = self.array_and_labels()
         array = at_least_float32(array).sum(tuple(i for i, label in enumerate(labels) if label not in keep))
-        return tensor(array, [label for label in labels if label in keep], self.name)
+        return tensor(array, [label for label in labels if label in keep]).named_as(self)
 
 
 def tensor(array, labels, name="A") -> Tensor:
@@ -271,7 +330,15 @@ class Opaque(Operator):
         return self.name
 
     def formula(self, show) -> str:
-        return f"{self.name}{show(self.axes)}"
+        return f"{self.written(self.name)}{show(self.axes)}"
+
+    @property
+    def symbol(self) -> str:  # type: ignore[override]
+        return self.name
+
+    @property
+    def symbols(self) -> dict[str, str]:  # type: ignore[override]
+        return {self.name: ""}
 
     @property
     def dtype(self):

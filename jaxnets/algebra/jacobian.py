@@ -17,11 +17,11 @@ import numpy as np
 
 from ..errors import ShapeError
 from .factors import Label, Tensor, pytree
-from .notation import formula, structure
+from .notation import formula, legend, structure
 from .picture import Markup, code, figure, heat_map
 from .promotion import usual_promotion
-from .sizes import check_bytes, count_entries, show_bytes
-from .terms import Term, compose, diagonal_part, make_term, merged_terms, traced_out
+from .sizes import check_bytes, count_entries, nbytes_of, show_bytes
+from .terms import Term, compose, diagonal_part, make_term, merged_terms, traced_out, with_distinct_symbols
 
 SMALL_BYTES = 1 << 20  # of a dense Jacobian whose corner is cut out of the whole
 
@@ -62,7 +62,8 @@ class Jacobian:
             return replace(self @ column(v), dtype=jnp.result_type(v, self.dtype)).dense(limit=math.inf)
         if self.in_shape != other.out_shape:
             raise ShapeError(f"A @ B: the input of A has shape {self.in_shape}, the output of B {other.out_shape}")
-        terms = [compose(a, b) for a in self.terms for b in other.terms]
+        left, right = with_distinct_symbols(self.terms, other.terms)
+        terms = [compose(a, b) for a in left for b in right]
         return jacobian_of(terms, self.out_shape, other.in_shape, other.dtype, (self.names[0], other.names[1]))
 
     def __rmatmul__(self, other):
@@ -76,7 +77,8 @@ class Jacobian:
             return NotImplemented
         if (self.out_shape, self.in_shape) != (other.out_shape, other.in_shape):
             raise ShapeError(f"A + B: A maps {self.in_shape} to {self.out_shape}, B {other.in_shape} to {other.out_shape}")
-        return replace(self, terms=self.terms + other.terms, dtype=jnp.promote_types(self.dtype, other.dtype))
+        left, right = with_distinct_symbols(self.terms, other.terms)
+        return replace(self, terms=left + right, dtype=jnp.promote_types(self.dtype, other.dtype))
 
     def __radd__(self, other):
         return self if isinstance(other, int) and other == 0 else NotImplemented  # sum() starts from 0
@@ -286,8 +288,7 @@ class Jacobian:
     @property
     def nbytes(self) -> int:
         """The bytes that the structured form stores.  An array that is used twice counts once."""
-        leaves = {id(leaf): leaf for leaf in jax.tree.leaves(self.terms)}.values()
-        return sum(count_entries(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
+        return nbytes_of(self.terms)
 
     @property
     def dense_nbytes(self) -> int:
@@ -306,6 +307,18 @@ class Jacobian:
         """The Jacobian in index notation, as `∂y[b,o]/∂x[b,i] = w[o,i]`."""
         return formula(self.terms, self.names)
 
+    @property
+    def legend(self) -> dict[str, str]:
+        """What the symbols of the formula stand for, where that is known, as `{"h'": "1 − y²"}`.
+
+        >>> jn.jacobian(lambda w: jn.tanh(jn.linear(jnp.ones((4, 3)), w)))(jnp.ones((2, 3))).legend
+        {"h'": '1 − y² (tanh)', 'x': 'argument x of linear'}
+        """
+        return legend(self.terms, self.names)
+
+    def __str__(self):
+        return "\n".join([repr(self), *(f"  {symbol} = {meaning}" for symbol, meaning in self.legend.items())])
+
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         """The dense array for NumPy, within the limit of `dense()`."""
         if copy is False:
@@ -315,7 +328,8 @@ class Jacobian:
     def _repr_html_(self):
         words = f"{list(self.out_shape)}×{list(self.in_shape)}, {self.structure}"
         size = f"{show_bytes(self.nbytes)} of {show_bytes(self.dense_nbytes)}"
-        return figure([code(self.formula), f"{words}, {size}"], self.picture())
+        legend = [code(f"{symbol} = {meaning}") for symbol, meaning in self.legend.items()]
+        return figure([code(self.formula), *legend, f"{words}, {size}"], self.picture())
 
     def __repr__(self):
         return (

@@ -1,6 +1,10 @@
 """A Jacobian in words: the name of its structure, and its formula in index notation."""
 
-from .factors import Label, Tensor, labels_of
+import math
+import re
+
+from .factors import Label, Tensor, entries_over, labels_of
+from .symbols import scale_text
 from .terms import Term
 
 
@@ -33,6 +37,20 @@ def formula(terms, names) -> str:
     return _Namer(terms, names).formula()
 
 
+def legend(terms, names) -> dict[str, str]:
+    """What the symbols of the formula stand for, those near the output first."""
+    namer = _Namer(terms, names)
+    right = namer.formula().partition(" = ")[2]
+    factors = sorted((f for term in namer.terms for f in term.factors), key=lambda f: -f.notes.place)
+    found = {
+        symbol: meaning
+        for f in factors
+        for symbol, meaning in f.legend()
+        if meaning and re.search(rf"(?<!\w){re.escape(symbol)}(?![\w'])", right)
+    }
+    return found | ({"n": str(namer.averaged)} if namer.averaged else {})
+
+
 class _Namer:
     """Gives letters to the indices of a Jacobian, and writes its formula."""
 
@@ -43,6 +61,8 @@ class _Namer:
         self.unlike_terms = len(terms) - len(
             self.terms
         )  # terms that split their axes in another way, which the formula leaves out
+        self.averaged = 0  # how many numbers are averaged, where the formula says 1/n
+        self.n_is_taken = any(f.written(name) == "n" for t in terms for f in t.factors for name in f.symbols)
         self.letters: list[str] = []  # one for every label of the output, then of the input
 
     def formula(self) -> str:
@@ -88,9 +108,21 @@ class _Namer:
             texts = ["".join(names[label] for label in group) or "0" for group in groups]
             return f"[{','.join(texts)}]" if texts else ""
 
-        parts += [f.formula(show) for f in term.factors]
-        scale = "" if term.scale == 1 else "−" if term.scale == -1 else f"{term.scale:.4g}".replace("-", "−")
+        factors = [f.formula(show) for f in sorted(term.factors, key=lambda f: -f.notes.place)]
+        parts += [text.removeprefix("−") for text in factors]
+        sign = math.prod(-1 if text.startswith("−") else 1 for text in factors)
+        scale = self.scale_text(term, term.scale * sign)
         if not parts:
             return scale + "1" if scale in ("", "−") else scale
         total = f"Σ_{''.join(names[label] for label in dict.fromkeys(inner))} " if inner else ""
         return f"{total}{scale}{'·' if scale not in ('', '−') else ''}{'·'.join(parts)}"
+
+    def scale_text(self, term: Term, scale: float) -> str:
+        """A number in front of a product: nothing for 1, and 1/n where it averages over what the output has not."""
+        if abs(scale) == 1:
+            return "" if scale > 0 else "−"
+        n = entries_over(set(labels_of(term.inp)) - set(labels_of(term.out)))
+        if abs(abs(scale) * n - 1) < 1e-12 and self.averaged in (0, n) and not self.n_is_taken:
+            self.averaged = n
+            return "1/n" if scale > 0 else "−1/n"
+        return scale_text(scale)

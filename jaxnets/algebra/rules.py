@@ -13,6 +13,7 @@ from ..errors import ShapeError
 from .factors import Factor, Group, Label, Tensor, labels_of
 from .jacobian import Jacobian, jacobian_of
 from .selections import Slice
+from .symbols import Notes
 from .terms import Unifier, make_term
 
 Rule = Callable[[Any, Any], Jacobian]  # takes the output and one argument, as arrays or as shapes
@@ -33,8 +34,8 @@ def einsum(out: str, inp: str, *factors, scale: float = 1.0) -> Rule:
     """∂y[out]/∂x[inp] as a product of (array, indices) factors: `einsum("...o", "...i", (w, "oi"))`.
 
     Indices are letters; "..." stands for leading axes, aligned on the right, and axes of size 1 are repeated, as NumPy
-    broadcasts.  An index that y and x share is structure, and one that only factors have is summed.  The third entry of a
-    factor, which may be left out, is its name in formulae.
+    broadcasts.  An index that y and x share is structure, and one that only factors have is summed.  A factor may
+    have two more entries: its name in formulae, and what it stands for.
 
     >>> x, w = jnp.ones((4, 3)), jnp.ones((2, 3))
     >>> jn.rules.einsum("...o", "...i", (w, "oi", "w"))(x @ w.T, x).formula
@@ -66,10 +67,15 @@ def einsum(out: str, inp: str, *factors, scale: float = 1.0) -> Rule:
             return (known,)
 
         y_groups, x_groups = groups(y, out), groups(x, inp)
-        parts = [Tensor(array, groups(array, indices), *name) for array, indices, *name in factors]
+        parts = [named_tensor(array, groups(array, indices), *words) for array, indices, *words in factors]
         return jacobian_of([make_term(y_groups, x_groups, parts, scale)], y.shape, x.shape, x.dtype)
 
     return rule
+
+
+def named_tensor(array, axes, name: str = "A", meaning: str = "") -> Tensor:
+    """A stored array with its name in formulae, and what that stands for."""
+    return Tensor(array, tuple(axes), name, notes=Notes(meanings=((name.removeprefix("−"), meaning),) if meaning else ()))
 
 
 def identity(y, x) -> Jacobian:
@@ -82,14 +88,14 @@ def zero(y, x) -> Jacobian:
     return jacobian_of([], y.shape, x.shape, x.dtype)
 
 
-def diagonal(derivative, name="h'") -> Rule:
-    """∂y[...]/∂x[...] = h'[...]: every index is shared.
+def diagonal(derivative, name="h'", meaning="") -> Rule:
+    """∂y[...]/∂x[...] = h'[...]: every index is shared.  `meaning` is a formula for h', as "1 − y²", that is shown with it.
 
     >>> x = jnp.ones(3)
     >>> jn.rules.diagonal(2 * x)(x**2, x).diagonal()
     Array([2., 2., 2.], dtype=float32)
     """
-    return einsum("...", "...", (derivative, "...", name))
+    return einsum("...", "...", (derivative, "...", name, meaning))
 
 
 def scaled(scale: float) -> Rule:

@@ -33,6 +33,12 @@ class Selection(Factor):
     axes: tuple[Group, ...]
     name: str = "k"
     kind = "selection"
+    symbol = "δ"
+    meaning = "1 at selected entries, else 0"
+
+    @property
+    def symbols(self) -> dict[str, str]:  # type: ignore[override]
+        return {self.name: ""}
 
     @property
     def multiplies_per_vector(self):
@@ -44,7 +50,7 @@ class Selection(Factor):
         return size_of(self.axes[-1])
 
     def formula(self, show) -> str:
-        return f"δ({show(self.axes[-1:])[1:-1]}, {self.name}{show(self.axes[:-1])})"
+        return f"δ({show(self.axes[-1:])[1:-1]}, {self.written(self.name)}{show(self.axes[:-1])})"
 
     def as_tensor(self):
         hit = jnp.expand_dims(as_int32(self.index), -1) == jnp.arange(self.size)
@@ -102,6 +108,12 @@ class Slice(Factor):
     stride: int
     axes: tuple[Group, ...]
     kind = "selection"
+    symbol = "δ"
+    meaning = "1 at selected entries, else 0"
+
+    @property
+    def symbols(self) -> dict[str, str]:  # type: ignore[override]
+        return {}
 
     @property
     def multiplies_per_vector(self):

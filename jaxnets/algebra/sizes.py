@@ -70,3 +70,9 @@ def show_bytes(n: float) -> str:
         return "unlimited"
     unit = 0 if n < 1000 else min(int(math.log10(n)) // 3, 4)
     return f"{n / 1000**unit:.{0 if unit == 0 else 3}{'f' if unit == 0 else 'g'}} {('B', 'kB', 'MB', 'GB', 'TB')[unit]}"
+
+
+def nbytes_of(tree) -> int:
+    """The bytes of the arrays of a tree, known or traced.  An array that is used twice counts once."""
+    leaves = {id(leaf): leaf for leaf in jax.tree.leaves(tree) if hasattr(leaf, "dtype")}.values()
+    return sum(count_entries(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)

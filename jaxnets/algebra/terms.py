@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .contraction import contract, scaled_tensor, sum_of_tensors, with_deltas, with_fused_labels
+from .contraction import contract, is_planning, scaled_tensor, sum_of_tensors, with_deltas, with_fused_labels
 from .factors import (
     Factor,
     Group,
@@ -23,6 +23,7 @@ from .factors import (
 )
 from .selections import Selection, Slice
 from .sharding import reshaped
+from .symbols import scale_text
 
 
 @pytree("factors")
@@ -43,6 +44,10 @@ class Term:
     def label_pattern(self):
         """Equal for two terms whose output and input share labels in the same way, so that their arrays can be added."""
         return tuple(tuple((label.id, label.size) for label in group) for group in self.out + self.inp)
+
+    def __repr__(self):
+        out, inp = (list(shape_of(side)) for side in (self.out, self.inp))
+        return f"Term({out}×{inp}, {scale_text(self.scale)}, {list(self.factors)})"
 
     @property
     def is_stored(self) -> bool:
@@ -227,6 +232,44 @@ def _with_fused_axis(term: Term, axis: int) -> Term:
     whole = Label(next_id + 1, math.prod(label.size for label in own))
     factors = [f for f in factors if f not in touched] + [with_fused_labels(product, own, whole)]
     return replace(term, inp=(*term.inp[:axis], (whole,), *term.inp[axis + 1 :]), factors=tuple(factors))
+
+
+def with_distinct_symbols(left: tuple[Term, ...], right: tuple[Term, ...]) -> tuple[tuple[Term, ...], tuple[Term, ...]]:
+    """The terms, in which arrays of the same name that differ have different numbers, those on the right the lower ones.
+
+    Within one network they are numbered when it is read; this is for Jacobians that somebody composes.
+    """
+    if is_planning():  # nobody reads the formula of a plan
+        return left, right
+    ours, theirs = _arrays_by_name(left), _arrays_by_name(right)
+    names = {name for name in ours.keys() & theirs.keys() if _clash(ours[name], theirs[name])}
+    if not names:
+        return left, right
+    above = max(f.notes.number or 1 for term in right for f in term.factors if names & set(f.symbols))
+
+    def shifted(terms, by):
+        def renumbered(f):
+            if f.notes.chain or not names & set(f.symbols):
+                return f
+            return replace(f, notes=f.notes._replace(number=max(1, f.notes.number) + by))
+
+        return tuple(replace(term, factors=tuple(map(renumbered, term.factors))) for term in terms)
+
+    return shifted(left, above), shifted(right, 0)
+
+
+def _arrays_by_name(terms) -> dict[str, dict[int, set[tuple[int, ...]]]]:
+    """The arrays of every name and number in the formulae of these terms, but for those inside products."""
+    found: dict[str, dict[int, set[tuple[int, ...]]]] = {}
+    for f in (f for term in terms for f in term.factors if not f.notes.chain):
+        for name in f.symbols:
+            found.setdefault(name, {}).setdefault(f.notes.number, set()).add(tuple(map(id, jax.tree.leaves(f))))
+    return found
+
+
+def _clash(ours, theirs) -> bool:
+    """Whether a number stands for two arrays, or some arrays have numbers and others have none."""
+    return any(ours[n] != theirs[n] for n in ours.keys() & theirs.keys()) or (0 in ours) != (0 in theirs)
 
 
 def diagonal_part(term: Term, axes) -> Term:

@@ -2,8 +2,8 @@
 
 `graph` reads a function into the nodes and edges of `nodes`.  Their local Jacobians come from the rules of layers and, for
 JAX's own primitives, from `primitives`, which are filed by what they do; `opaque` is for those without a rule.  `plan` finds
-the cheapest order in which to multiply local Jacobians, `chunks` bounds the memory, and `eliminate` multiplies.
-`transforms` has the functions that people call.
+the cheapest order in which to multiply local Jacobians, `chunks` bounds the memory, and `eliminate` multiplies;
+`numbering` gives numbers to what a network has several times.  `transforms` has the functions that people call.
 """
 
 from .transforms import dense as dense

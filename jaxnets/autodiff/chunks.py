@@ -91,7 +91,7 @@ def _with_axis_per_label(jacobian: Jacobian) -> Jacobian:
     """The Jacobian with inner sums carried out; its arrays have one axis for each label."""
 
     def flat(factor):
-        return tensor(*factor.array_and_labels(), factor.name) if isinstance(factor, Tensor) else factor
+        return tensor(*factor.array_and_labels()).named_as(factor) if isinstance(factor, Tensor) else factor
 
     terms = tuple(replace(term, factors=tuple(map(flat, term.factors))) for term in jacobian.reduced().terms)
     return replace(jacobian, terms=terms)

@@ -9,6 +9,7 @@ from ..algebra.rules import fresh_groups, from_groups, zero
 from ..errors import OpaqueError
 from .chunks import remaining_edges_in_chunks
 from .nodes import Graph, Node, summed_by_parent
+from .numbering import with_numbered_symbols
 from .plan import Edges, choose_plan, remaining_edges
 
 
@@ -71,7 +72,7 @@ def local_jacobians(graph: Graph, on_opaque: str = "allow") -> tuple[Edges, list
         if node in reached:
             reached.update(edges.get(node, ()))
     edges = {node: row for node, row in edges.items() if node in reached}
-    return edges, [node for node in nodes if node in reached], sinks
+    return with_numbered_symbols(edges, [*nodes, *sinks]), [node for node in nodes if node in reached], sinks
 
 
 _warned: dict = {}  # where Python remembers which lines it has warned about

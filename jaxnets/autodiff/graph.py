@@ -6,6 +6,7 @@ look at values, and the graph is that of this call.  Only this file and marker.p
 
 import functools
 import os
+import re
 import sys
 from types import FrameType
 
@@ -14,10 +15,12 @@ import jax.numpy as jnp
 from jax import core
 from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import jaxprs_in_params, set_current_trace, take_current_trace
+from jax.extend.source_info_util import current_name_stack
 from jax.interpreters import ad
 
 from ..algebra.promotion import usual_promotion
 from ..algebra.rules import identity
+from ..errors import MutableStateError
 from ..layers.checks import is_floating
 from ..layers.marker import bind, layer_p, product_p, with_absent_arguments, with_rules
 from .nodes import Edge, Graph, LocalFunction, Node
@@ -25,6 +28,11 @@ from .opaque import BoundPrimitive, opaque_rules
 from .primitives import rules_for
 from .unmixed import AxisMap, Table, agreed, axis_map, composed, same_axes
 
+SPLIT_STATE = (
+    "The function changes a model of Flax outside of it, as BatchNorm and Dropout do in training.  State that changes "
+    "cannot be traced.  Split it off: graph, params, state = nnx.split(model, nnx.Param, ...), then differentiate "
+    "lambda params: nnx.merge(graph, params, state, copy=True)(x); or call model.eval() first."
+)
 INLINED = {"jit", "remat2", "eval_jaxpr"}  # calls of a jaxpr; before jax 0.12 some reach `process_call`
 WITHOUT_DERIVATIVE = {"pure_callback", "io_callback", "ffi_call"}  # JAX can only call these
 
@@ -40,6 +48,10 @@ def read_graph(function, values, names, on_node=None, second_order=False) -> Gra
         found = _traced_outputs(function, values, inputs, on_node, second_order)
     except _ComplexValueError:
         found = _opaque_outputs(function, values, inputs)
+    except Exception as error:
+        if type(error).__name__ == "TraceContextError":  # of Flax, which is not imported here
+            raise MutableStateError(f"{error}\n{SPLIT_STATE}") from error
+        raise
     weakly_typed = [jax.typeof(x).weak_type for x in values]
     return Graph(inputs, [node for _, node in found], [value for value, _ in found], weakly_typed)
 
@@ -357,7 +369,7 @@ class _GraphTrace(core.Trace):
     def make_nodes(self, name, parents, outputs, table, arguments=None, call=None, values=(), layer=None):
         """A tracer for every real output, with an edge to every tracked parent.  `call(*values)` gave the outputs."""
         arguments = arguments or [f"x{i + 1}" for i in range(len(parents))]
-        made, source = [], _user_line()
+        made, source, module = [], _user_line(), _current_scope()
         for o, y in enumerate(outputs):
             if jnp.iscomplexobj(y):
                 raise _ComplexValueError
@@ -370,7 +382,7 @@ class _GraphTrace(core.Trace):
                 if parent is not None
             ]
             local = _local_function(lambda *xs, o=o: call(*xs)[o], values, parents) if self.second_order and call else None
-            node = Node(name, y.shape, y.dtype, edges, source, local, layer)
+            node = Node(name, y.shape, y.dtype, edges, source, local, layer, module)
             if self.on_node:
                 self.on_node(node)
             made.append(_GraphTracer(self, y, node))
@@ -400,6 +412,14 @@ def _transposed(table: Table, outputs: int) -> Table:
 
 def _is_symbolic_zero(x) -> bool:
     return isinstance(x, (SymbolicZero, ad.Zero))
+
+
+def _current_scope() -> str:
+    """The names of the scopes around, as `Net/Dense_0`, without the transformations among them."""
+    scopes, before = str(current_name_stack()), ""
+    while scopes != before:
+        scopes, before = re.sub(r"\w+\(([^()]*)\)", r"\1", scopes), scopes
+    return "/".join(filter(None, scopes.split("/")))
 
 
 def _user_line() -> str:

@@ -17,6 +17,9 @@ class Edge:
     argument: str
     jacobian: Callable[[], Jacobian | None]
 
+    def __repr__(self):
+        return f"Edge({self.argument}: {self.parent.name})"
+
 
 @dataclass(eq=False, repr=False)
 class LocalFunction:
@@ -31,6 +34,9 @@ class LocalFunction:
     parents: list["Node"]
     point: list[jax.Array]
 
+    def __repr__(self):
+        return f"LocalFunction(of {[parent.name for parent in self.parents]})"
+
 
 @dataclass(eq=False, repr=False)
 class Node:
@@ -43,6 +49,10 @@ class Node:
     source: str = ""
     local: LocalFunction | None = None  # in graphs that are read with `second_order`
     layer: Layer | None = None  # None for a primitive of JAX
+    module: str = ""  # the scope in which it was made, which Flax, Equinox and Haiku name after their modules
+
+    def __repr__(self):
+        return f"Node({self.name}, {list(self.shape)}, of {[edge.parent.name for edge in self.edges]})"
 
 
 @dataclass(eq=False, repr=False)
@@ -56,6 +66,9 @@ class Graph:
     outputs: list[Node | None]
     values: list[jax.Array]
     weakly_typed: list[bool]
+
+    def __repr__(self):
+        return f"Graph({[node.name for node in self.inputs]} → {[node and node.name for node in self.outputs]})"
 
     def topological_nodes(self) -> list[Node]:
         """The nodes on paths to the outputs, every node after its parents."""

@@ -58,7 +58,9 @@ def _elementwise_rule(prim, params, arguments, i) -> Rule:
         def along(a):
             return prim.bind(*arguments[:i], a, *arguments[i + 1 :], **params)
 
-        return diagonal(jax.jvp(along, (x_i,), (jnp.ones_like(x_i),))[1], prim.name + "'")(y, x)
+        return diagonal(jax.jvp(along, (x_i,), (jnp.ones_like(x_i),))[1], prim.name + "'", f"the derivative of {prim.name}")(
+            y, x
+        )
 
     return rule
 
@@ -86,12 +88,12 @@ def _(y, a, b, **_):
 @primitive("tanh")
 def _(y, x, **_):
     q = jnp.exp(-2 * jnp.abs(x))  # as accurate as the layer's, unless q is subnormal
-    return (diagonal(4 * q / jnp.square(1 + q), "tanh'"),)
+    return (diagonal(4 * q / jnp.square(1 + q), "tanh'", "1 − y²"),)
 
 
 @primitive("logistic")
 def _(y, x, **_):
-    return (diagonal(sigmoid_derivative(x), "logistic'"),)
+    return (diagonal(sigmoid_derivative(x), "logistic'", "y (1 − y)"),)
 
 
 @primitive("select_n")

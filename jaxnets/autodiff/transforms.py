@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
 
 from ..algebra.jacobian import Jacobian
@@ -21,6 +22,7 @@ from .eliminate import eliminate
 from .graph import read_graph
 
 ON_OPAQUE = ("warn", "allow", "error")
+ON_NONFLOAT = ("skip", "error")
 
 
 def is_jacobian(x) -> bool:
@@ -39,29 +41,66 @@ def dense(tree, limit: float | None = None):
     return jax.tree.map(lambda j: j.dense(limit), tree, is_leaf=is_jacobian)
 
 
-def _prepare(name, function, argnums, args, kwargs):
-    """The function of the chosen leaves alone, these leaves, their names and their tree structure."""
+def _prepare(name, function, argnums, args, kwargs, on_nonfloat):
+    """The function of the floating leaves of the chosen arguments, these leaves, their names and their tree structure.
+
+    Other leaves, as integers and the activation functions in a model of Equinox, are passed through, and have None in their
+    places in the tree; without a floating leaf the first of them is an error.
+    """
+    if on_nonfloat not in ON_NONFLOAT:
+        raise ValueError(f"{name}: on_nonfloat must be one of {ON_NONFLOAT}, got {on_nonfloat!r}")
     if not callable(function):
         raise TypeError(f"{name}: function must be callable, got {type(function).__name__}")
     single, chosen = _chosen_arguments(name, argnums, len(args))
     tree = args[chosen[0]] if single else tuple(args[i] for i in chosen)
     paths, treedef = tree_flatten_with_path(tree)
     label = parameter_names(function, args, chosen)
-    leaves, names = [], []
-    for path, leaf in paths:
+    whole = [leaf for _, leaf in paths]
+    leaves, names, skipped = {}, [], []
+    for i, (path, leaf) in enumerate(paths):
         where = label[0] + keystr(path) if single else label[path[0].idx] + keystr(path[1:])
-        leaf = as_array(f"{name}: argument {where}", leaf)
-        if not jnp.issubdtype(leaf.dtype, jnp.floating):
-            raise DTypeError(f"{name}: argument {where} has dtype {leaf.dtype}; a derivative needs a real floating dtype")
-        leaves.append(leaf)
-        names.append(where)
+        try:
+            leaves[i] = _floating_array(f"{name}: argument {where}", leaf)
+            names.append(where)
+        except _NonFloatingLeaf as error:
+            skipped.append(error)
+    if skipped and (on_nonfloat == "error" or not leaves):
+        raise DTypeError(str(skipped[0]))
 
-    def call(leaves):
-        whole = tree_unflatten(treedef, leaves)
-        changed = dict(zip(chosen, (whole,) if single else whole, strict=True))
+    def call(new_leaves):
+        known = dict(zip(leaves, new_leaves, strict=True))
+        tree = tree_unflatten(treedef, [known.get(i, leaf) for i, leaf in enumerate(whole)])
+        changed = dict(zip(chosen, (tree,) if single else tree, strict=True))
         return function(*(changed.get(i, arg) for i, arg in enumerate(args)), **kwargs)
 
-    return call, leaves, names, treedef
+    floating = tree_unflatten(treedef, [leaves.get(i) for i in range(len(whole))]) if skipped else None
+    return call, list(leaves.values()), names, jax.tree.structure(floating) if skipped else treedef
+
+
+def by_floating_leaves(name, function, params) -> tuple[Callable, Any]:
+    """The function of the floating leaves of its argument alone, in their tree, and this tree, which has None for others."""
+    call, leaves, _, tree = _prepare(name, function, 0, (params,), {}, "skip")
+    return lambda floating: call(jax.tree.leaves(floating)), tree_unflatten(tree, leaves)
+
+
+class _NonFloatingLeaf(Exception):
+    """A leaf by which nothing is differentiated; the message says why."""
+
+
+def _floating_array(what: str, leaf) -> jax.Array:
+    """A real floating leaf as an array.  _NonFloatingLeaf for integers and for what is no array, DTypeError for complex
+    numbers, and for what claims to be an array and raises."""
+    claims = hasattr(leaf, "__array__") or hasattr(leaf, "__jax_array__")
+    try:
+        array = as_array(what, leaf)
+    except DTypeError as error:
+        if claims and not isinstance(leaf, (np.ndarray, np.generic)):
+            raise
+        raise _NonFloatingLeaf(str(error)) from error
+    if jnp.issubdtype(array.dtype, jnp.floating):
+        return array
+    text = f"{what} has dtype {array.dtype}; a derivative needs a real floating dtype"
+    raise DTypeError(text) if jnp.issubdtype(array.dtype, jnp.complexfloating) else _NonFloatingLeaf(text)
 
 
 def _as_gradient(jacobian, weak: bool):
@@ -96,9 +135,9 @@ def parameter_names(function, args, chosen) -> list[str]:
     return [names[i] if i < len(names) else f"arg{i}" for i in chosen]
 
 
-def trace_graph(name, function, argnums, args, kwargs, has_aux=False, second_order=False):
+def trace_graph(name, function, argnums, args, kwargs, has_aux=False, second_order=False, on_nonfloat="skip"):
     """The graph of a call of the function, the trees of inputs and outputs, the outputs' names and the auxiliary output."""
-    call, leaves, names, in_tree = _prepare(name, function, argnums, args, kwargs)
+    call, leaves, names, in_tree = _prepare(name, function, argnums, args, kwargs, on_nonfloat)
     out_tree: Any = None
     aux_tree: Any = None
     out_names: list[str] = []
@@ -125,7 +164,15 @@ def trace_graph(name, function, argnums, args, kwargs, has_aux=False, second_ord
 
 
 def _differentiate(
-    name, function, argnums, has_aux=False, on_opaque="allow", scalar=False, order="auto", chunk_size: int | None = None
+    name,
+    function,
+    argnums,
+    has_aux=False,
+    on_opaque="allow",
+    scalar=False,
+    order="auto",
+    chunk_size: int | None = None,
+    on_nonfloat="skip",
 ):
     """A function of the arguments that returns `(value, aux, jacobians)`, with gradients for Jacobians of a scalar."""
     if on_opaque not in ON_OPAQUE:
@@ -134,7 +181,9 @@ def _differentiate(
         raise ValueError(f"{name}: chunk_size must be a positive integer or None, got {chunk_size!r}")
 
     def run(*args, **kwargs):
-        graph, in_tree, out_tree, out_names, aux = trace_graph(name, function, argnums, args, kwargs, has_aux)
+        graph, in_tree, out_tree, out_names, aux = trace_graph(
+            name, function, argnums, args, kwargs, has_aux, on_nonfloat=on_nonfloat
+        )
         shapes = [y.shape for y in graph.values]
         if scalar and (shapes != [()] or out_tree != jax.tree.structure(0)):
             got = ", ".join(f"{where} of shape {shape}" for where, shape in zip(out_names, shapes, strict=True))
@@ -161,6 +210,7 @@ def value_and_jacobian(
     on_opaque: str = "warn",
     order: str = "auto",
     chunk_size: int | None = None,
+    on_nonfloat: str = "skip",
 ) -> Callable:
     """A function that returns `(function(...), jacobian(function)(...))` from one evaluation; see `jacobian`.
 
@@ -168,7 +218,16 @@ def value_and_jacobian(
     >>> y.shape, J.shape, J.structure
     ((4, 3), (4, 3, 4, 3), 'diagonal')
     """
-    run = _differentiate("value_and_jacobian", function, argnums, has_aux, on_opaque, order=order, chunk_size=chunk_size)
+    run = _differentiate(
+        "value_and_jacobian",
+        function,
+        argnums,
+        has_aux,
+        on_opaque,
+        order=order,
+        chunk_size=chunk_size,
+        on_nonfloat=on_nonfloat,
+    )
 
     return _returning(function, run, lambda value, aux, jacobians: ((value, aux) if has_aux else value, jacobians))
 
@@ -191,6 +250,7 @@ def jacobian(
     on_opaque: str = "warn",
     order: str = "auto",
     chunk_size: int | None = None,
+    on_nonfloat: str = "skip",
 ) -> Callable:
     """The structured Jacobian of any pure JAX function, multiplied in the cheapest order.
 
@@ -203,8 +263,11 @@ def jacobian(
     `on_opaque` says what to do at a primitive without a rule, whose derivative is right but has no structure: "warn",
     "allow" or "error" (OpaqueError).  `order` is "auto" for the cheapest order, which `explain_plan` shows, or "forward" or
     "reverse".  `chunk_size` bounds memory: intermediate products hold that many rows of the Jacobian at a time, at least 2,
-    along the longest output axis that examples do not share; in forward order they hold columns.  Raises DTypeError if an
-    argument or an output is not real floating, ValueError for an unknown option.
+    along the longest output axis that examples do not share; in forward order they hold columns.
+
+    Leaves of arguments that are not floating, as integers and the activation functions in a model of Equinox, are passed
+    through and have None in their places in the result; `on_nonfloat="error"` refuses them.  Raises DTypeError if no leaf of
+    the arguments is floating, if one is complex, or if an output is not real floating, ValueError for an unknown option.
 
     >>> J = jn.jacobian(jn.softmax)(jnp.ones((64, 10)))
     >>> J.formula, J.structure
@@ -212,20 +275,25 @@ def jacobian(
     >>> J.per_example().shape
     (64, 10, 10)
     """
-    run = _differentiate("jacobian", function, argnums, has_aux, on_opaque, order=order, chunk_size=chunk_size)
+    run = _differentiate(
+        "jacobian", function, argnums, has_aux, on_opaque, order=order, chunk_size=chunk_size, on_nonfloat=on_nonfloat
+    )
 
     return _returning(function, run, lambda _, aux, jacobians: (jacobians, aux) if has_aux else jacobians)
 
 
-def value_and_grad(function: Callable, argnums: int | tuple[int, ...] = 0, *, has_aux: bool = False) -> Callable:
+def value_and_grad(
+    function: Callable, argnums: int | tuple[int, ...] = 0, *, has_aux: bool = False, on_nonfloat: str = "skip"
+) -> Callable:
     """`(value, gradient)` of a scalar function, used as `jax.value_and_grad`, with hand-written rules.
 
-    The gradient is an array of the argument's shape.  Raises ShapeError if the output is not a scalar.
+    The gradient is an array of the argument's shape.  Leaves that are not floating have None, as in `jacobian`.  Raises
+    ShapeError if the output is not a scalar.
 
     >>> jn.value_and_grad(lambda x: jnp.sum(jn.relu(x)))(jnp.array([1.0, -2.0]))
     (Array(1., dtype=float32), Array([1., 0.], dtype=float32))
     """
-    run = _differentiate("value_and_grad", function, argnums, has_aux, scalar=True)
+    run = _differentiate("value_and_grad", function, argnums, has_aux, scalar=True, on_nonfloat=on_nonfloat)
 
     def select(value, aux, gradients):
         return ((value, aux) if has_aux else value), gradients
@@ -233,18 +301,22 @@ def value_and_grad(function: Callable, argnums: int | tuple[int, ...] = 0, *, ha
     return _returning(function, run, select)
 
 
-def grad(function: Callable, argnums: int | tuple[int, ...] = 0, *, has_aux: bool = False) -> Callable:
+def grad(
+    function: Callable, argnums: int | tuple[int, ...] = 0, *, has_aux: bool = False, on_nonfloat: str = "skip"
+) -> Callable:
     """The gradient of a scalar function, used as `jax.grad`, with hand-written rules; see `value_and_grad`.
 
     >>> jn.grad(lambda x: jnp.sum(jn.relu(x)))(jnp.array([1.0, -2.0]))
     Array([1., 0.], dtype=float32)
     """
-    run = _differentiate("grad", function, argnums, has_aux, scalar=True)
+    run = _differentiate("grad", function, argnums, has_aux, scalar=True, on_nonfloat=on_nonfloat)
 
     return _returning(function, run, lambda value, aux, gradients: (gradients, aux) if has_aux else gradients)
 
 
-def hessian(function: Callable, argnums: int | tuple[int, ...] = 0, *, on_opaque: str = "allow") -> Callable:
+def hessian(
+    function: Callable, argnums: int | tuple[int, ...] = 0, *, on_opaque: str = "allow", on_nonfloat: str = "skip"
+) -> Callable:
     """The Hessian, used as `jax.hessian`: `dense(hessian(f)(x))` is what `jax.hessian(f)(x)` gives.
 
     Every leaf is a `Jacobian` whose output is the first derivative, of shape `(*y, *x1)`, and whose input is x2.
@@ -252,10 +324,10 @@ def hessian(function: Callable, argnums: int | tuple[int, ...] = 0, *, on_opaque
     >>> jn.hessian(lambda x: jnp.sum(jn.squared_error(x, jnp.zeros(3))))(jnp.ones(3)).structure
     'scaled identity'
     """
-    first = _differentiate("hessian", function, argnums, False, on_opaque)
+    first = _differentiate("hessian", function, argnums, False, on_opaque, on_nonfloat=on_nonfloat)
 
     slopes = _returning(function, first, lambda value, aux, jacobians: dense(jacobians))
-    second = _differentiate("hessian", slopes, argnums, False, on_opaque)
+    second = _differentiate("hessian", slopes, argnums, False, on_opaque, on_nonfloat=on_nonfloat)
 
     return _returning(function, second, lambda value, aux, jacobians: jacobians)
 

@@ -17,7 +17,7 @@ class Train:
     """
 
     task: tyro.conf.Positional[str] = ""
-    """spiral, regression, digits or mnist."""
+    """spiral, regression, digits, digits_conv or mnist."""
     output: str | None = None
     """Folder to write to.  Default: runs/TASK, or the first of runs/TASK-2, runs/TASK-3, … that is free."""
     model: str | None = None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 
 from ..algebra.jacobian import Jacobian
-from ..autodiff.transforms import loss_hessian
+from ..autodiff.transforms import by_floating_leaves, loss_hessian
 from ..errors import RuleError
 from ..layers.marker import with_rules
 from .gauss_newton_matrix import GaussNewton
@@ -66,10 +66,10 @@ def ggn_vector_product(f: Callable, loss, *, scale: float = 1.0) -> Callable:
     >>> product(jnp.ones((1, 2)), jnp.ones((1, 2)), x, jnp.zeros((1, 1)))
     Array([[ 8., 24.]], dtype=float32)
     """
-    ruled = with_rules(f)
 
     def run(params, v, x, *targets):
-        outputs, push = jax.linearize(lambda p: ruled(p, x), params)
+        of_floats, params = by_floating_leaves("ggn_vector_product", lambda p: f(p, x), params)
+        outputs, push = jax.linearize(with_rules(of_floats), params)
         values, tree = jax.tree.flatten(outputs)
         pushed = jax.tree.leaves(push(v))
         pairs = _losses_with_targets("ggn_vector_product", loss, tree, targets)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from ..algebra.factors import pytree
-from ..algebra.sizes import check_bytes
+from ..algebra.sizes import check_bytes, nbytes_of, show_bytes
 from .rows import Rows, with_float32_results
 
 
@@ -27,6 +27,13 @@ class GaussNewton:
     left: Rows
     right: Rows
     symmetric: bool = True  # left and right are the same
+
+    def __repr__(self):
+        count = self.left.parameter_count
+        root = "" if self.symmetric else ", no root of H is known"
+        whole = show_bytes(count * count * self._dtype.itemsize)
+        stored = show_bytes(nbytes_of((self.left, self.right)))
+        return f"GaussNewton([{count:,}×{count:,}] through {self.left.output_count:,} outputs{root}, {stored} of {whole})"
 
     def __matmul__(self, v):
         return self.left.pull(self.right @ v)

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from ..algebra.jacobian import Jacobian
-from ..autodiff.transforms import grad, jacobian
+from ..autodiff.transforms import by_floating_leaves, grad, jacobian
 from ..layers.marker import with_rules
 from .rows import quantity
 
@@ -23,8 +23,9 @@ def hessian_diagonal(loss: Callable) -> Callable:
     """
 
     def run(params, *args):
+        of_floats, params = by_floating_leaves("hessian_diagonal", lambda p: loss(p, *args), params)
         tree: Any = jax.tree.structure(params)
-        rows = tree.flatten_up_to(jacobian(grad(loss), on_opaque="allow")(params, *args))
+        rows = tree.flatten_up_to(jacobian(grad(of_floats), on_opaque="allow")(params))
         blocks = [jax.tree.leaves(row, is_leaf=lambda j: isinstance(j, Jacobian))[i] for i, row in enumerate(rows)]
         return jax.tree.unflatten(tree, [block.diagonal() for block in blocks])
 
@@ -41,7 +42,8 @@ def hessian_vector_product(loss: Callable) -> Callable:
     """
 
     def run(params, v, *args):
-        gradient = jax.grad(with_rules(lambda p: loss(p, *args)))
+        of_floats, params = by_floating_leaves("hessian_vector_product", lambda p: loss(p, *args), params)
+        gradient = jax.grad(with_rules(of_floats))
         return jax.jvp(gradient, (params,), (v,))[1]
 
     return run

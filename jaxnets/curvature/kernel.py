@@ -16,6 +16,7 @@ from ..algebra.factors import Factor, Label, Tensor, labels_of
 from ..algebra.jacobian import Jacobian
 from ..algebra.sizes import check_bytes
 from ..algebra.terms import Term
+from ..autodiff.transforms import by_floating_leaves
 from ..errors import ShapeError
 from ..layers.marker import with_rules
 from .rows import Rows, outputs_and_rows, quantity, single_output, with_float32_results
@@ -160,14 +161,17 @@ def ntk_vector_product(f: Callable) -> Callable:
     >>> jn.ntk_vector_product(f)(jnp.ones((3, 2)), jnp.ones((4, 3)), jnp.ones((4, 2))).shape
     (4, 3)
     """
-    ruled = with_rules(f)
 
     def run(params, v, x1, x2=None):
-        y, push = jax.linearize(lambda p: ruled(p, x1), params)
+        def at(x):
+            return by_floating_leaves("ntk_vector_product", lambda p: f(p, x), params)
+
+        first, floating = at(x1)
+        y, push = jax.linearize(with_rules(first), floating)
         if x2 is None:
-            y2, pull = y, jax.linear_transpose(push, params)
+            y2, pull = y, jax.linear_transpose(push, floating)
         else:
-            y2, pull = jax.vjp(lambda p: ruled(p, x2), params)
+            y2, pull = jax.vjp(with_rules(at(x2)[0]), floating)
         v = jnp.asarray(v)
         if v.shape != y2.shape:
             raise ShapeError(f"ntk_vector_product: v has shape {v.shape}, the output of f {y2.shape}")

@@ -5,6 +5,7 @@ The block of G that belongs to w, `Σ_n (V Vᵀ) ⊗ (x xᵀ)`, is approximated 
 """
 
 import functools
+import math
 import operator
 from collections.abc import Callable
 from typing import NamedTuple
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 from ..algebra.factors import distinct_labels, labels_of, pytree, shape_of, size_of
 from ..algebra.jacobian import Jacobian
 from ..algebra.rules import from_groups
+from ..algebra.sizes import nbytes_of, show_bytes
 from ..algebra.terms import Term
 from .gauss_newton import CURVATURES, gauss_newton
 from .rows import quantity, with_float32_results
@@ -33,6 +35,11 @@ class Kronecker:
     first: jax.Array
     last: jax.Array
     shape: tuple[int, ...]
+
+    def __repr__(self):
+        first, last = (list(jnp.shape(factor)) for factor in (self.first, self.last))
+        whole = show_bytes(math.prod(self.shape) ** 2 * self.first.dtype.itemsize)
+        return f"Kronecker({first} ⊗ {last} for {list(self.shape)}, {show_bytes(nbytes_of(self))} of {whole})"
 
     def matrix(self, order: str = "row") -> jax.Array:
         """The block for w flattened by "row", as in JAX: `first ⊗ last`; or by "column", as in papers: `last ⊗ first`."""

@@ -14,7 +14,12 @@ LARGER, SMALLER = 4.0, 1 / 3  # the factors for the damping after a failure and 
 
 
 class NaturalGradientState(NamedTuple):
+    """What the optimizer remembers: the damping λ of its next step."""
+
     damping: Any
+
+    def __repr__(self):
+        return f"NaturalGradientState(damping of {jnp.result_type(self.damping)})"
 
 
 def natural_gradient(

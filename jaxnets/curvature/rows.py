@@ -29,6 +29,9 @@ class Rows:
     blocks: tuple[tuple[Jacobian, ...], ...]
     tree: Any
 
+    def __repr__(self):
+        return f"Rows([{self.output_count:,}×{self.parameter_count:,}], {[list(row) for row in self.blocks]})"
+
     def __matmul__(self, vector) -> list[jax.Array]:
         leaves = self.checked_leaves(vector)
         return [_sum_of(j @ v for j, v in zip(row, leaves, strict=True)) for row in self.blocks]

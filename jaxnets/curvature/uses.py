@@ -25,6 +25,9 @@ class Posterior:
     loss: jax.Array  # the sum over the examples
     prior_precision: Any
 
+    def __repr__(self):
+        return f"Posterior(normal, {self.matrix.left.parameter_count:,} parameters, precision {self.matrix} + prior)"
+
     def covariance(self, x) -> jax.Array:
         """The covariance `[*outputs, *outputs]` of f(params, x), for f made linear in the parameters around the mean."""
         values, tree, rows = outputs_and_rows("laplace", self.f, self.params, x)

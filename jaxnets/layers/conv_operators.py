@@ -124,6 +124,12 @@ class ConvolutionByInput(Operator):
     space: ConvAxes
     axes: tuple[Group, ...]
     kind = "convolution"
+    symbol = "w"
+    symbols = {"w": ""}
+
+    def legend_in_product(self):
+        return self.legend()
+
     shared_rank = 1
 
     @property
@@ -163,7 +169,7 @@ class ConvolutionByInput(Operator):
         channels = show([labels_of([*group, out[0]]), inp[0]])[1:-1]
         meet = zip(self.space, out[1:], inp[1:], strict=True)
         places = [axis.kernel_and_input_swapped.input_text(show([p])[1:-1], show([n])[1:-1]) for axis, p, n in meet]
-        return f"w[{','.join([channels, *places])}]"
+        return f"{self.written('w')}[{','.join([channels, *places])}]"
 
 
 @pytree("x")
@@ -178,6 +184,11 @@ class ConvolutionByKernel(Operator):
     space: ConvAxes
     axes: tuple[Group, ...]
     kind = "convolution"
+    symbol = "x"
+    symbols = {"x": ""}
+
+    def legend_in_product(self):
+        return self.legend()
 
     @property
     def output_rank(self):  # type: ignore[override]
@@ -223,7 +234,7 @@ class ConvolutionByKernel(Operator):
     def formula(self, show):
         (*batch, g), p, (i, *k) = self.axes_by_role()
         places = [axis.input_text(show([a])[1:-1], show([b])[1:-1]) for axis, a, b in zip(self.space, p, k, strict=True)]
-        return f"x[{','.join([show([*batch, g + i])[1:-1], *places])}]"
+        return f"{self.written('x')}[{','.join([show([*batch, g + i])[1:-1], *places])}]"
 
 
 def with_one_batch_axis(x, rank: int):

@@ -53,4 +53,4 @@ def _keep_mask(x, key, rate, train, shared):
 @dropout.jacobian
 def _(y, x, key, *, rate, train, shared):
     m = _keep_mask(x, key, rate, train, shared)
-    return (identity if m is None else diagonal(m.astype(y.dtype) / _divisor(rate))), None
+    return (identity if m is None else diagonal(m.astype(y.dtype) / _divisor(rate), "h'", "m / (1 − rate)")), None

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..algebra.rules import diagonal
+from ..algebra.rules import Rule, diagonal
 from ..algebra.rules import identity as identity_rule
 from . import accurate
 from .accurate import (
@@ -33,6 +33,11 @@ __all__ = [
 ]  # fmt: skip
 
 
+def _slope(derivative, meaning: str) -> Rule:
+    """The rule of a function of every number by itself, with the formula of its derivative."""
+    return diagonal(derivative, "h'", meaning)
+
+
 @layer
 def identity(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """The input itself  y[...] = x[...].
@@ -51,14 +56,16 @@ def _(y, x):
 def tanh(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """Hyperbolic tangent  y[...] = tanh(x[...]).
 
-    ∂y[b,i]/∂x[b,i] = h'[b,i],  h' = 4q / (1 + q)²  with  q = exp(−2|x|):  accurate where 1 − y² would round to 0.
+    ∂y[b,i]/∂x[b,i] = h'[b,i],  h' = 1 − y²
+
+    It is computed as 4q / (1 + q)² with q = exp(−2|x|), which is accurate where 1 − y² would round to 0.
     """
     return accurate.tanh(x)
 
 
 @tanh.jacobian
 def _(y, x):
-    return (diagonal(tanh_derivative(x)),)
+    return (_slope(tanh_derivative(x), "1 − y²"),)
 
 
 @layer
@@ -74,21 +81,23 @@ def tanh_shrink(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 @tanh_shrink.jacobian
 def _(y, x):
-    return (diagonal(tanh_squared(x)),)
+    return (_slope(tanh_squared(x), "tanh²(x)"),)
 
 
 @layer
 def sigmoid(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """Logistic function  y[...] = 1 / (1 + exp(−x[...])).
 
-    ∂y[b,i]/∂x[b,i] = h'[b,i],  h' = q / (1 + q)²  with  q = exp(−|x|):  accurate where y (1 − y) would round to 0.
+    ∂y[b,i]/∂x[b,i] = h'[b,i],  h' = y (1 − y)
+
+    It is computed as q / (1 + q)² with q = exp(−|x|), which is accurate where y (1 − y) would round to 0.
     """
     return jax.lax.logistic(x)
 
 
 @sigmoid.jacobian
 def _(y, x):
-    return (diagonal(sigmoid_derivative(x)),)
+    return (_slope(sigmoid_derivative(x), "y (1 − y)"),)
 
 
 @layer
@@ -107,7 +116,7 @@ def _log1p_exp_minus_abs(x):
 
 @log_sigmoid.jacobian
 def _(y, x):
-    return (diagonal(jax.lax.logistic(-x)),)
+    return (_slope(jax.lax.logistic(-x), "1 / (1 + exp(x))"),)
 
 
 @layer
@@ -130,7 +139,7 @@ def softplus(x: Float[Array, "..."], *, beta: float = 1.0, threshold: float | No
 def _(y, x, *, beta, threshold):
     z = beta * x
     h = jax.lax.logistic(z)
-    return (diagonal(h if threshold is None else jnp.where(z > threshold, 1, h)),)
+    return (_slope(h if threshold is None else jnp.where(z > threshold, 1, h), "1 / (1 + exp(−beta·x))"),)
 
 
 @layer
@@ -146,7 +155,7 @@ def softsign(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 @softsign.jacobian
 def _(y, x):
-    return (diagonal(1 / jnp.square(1 + jnp.abs(x))),)
+    return (_slope(1 / jnp.square(1 + jnp.abs(x)), "1 / (1 + |x|)²"),)
 
 
 @layer
@@ -164,14 +173,14 @@ def _exponential_linear(x, above, below, alpha=1.0):
     )  # the branch that is not taken may overflow
 
 
-def _exponential_linear_rule(x, above, below, alpha=1.0):
+def _exponential_linear_rule(x, meaning, above, below, alpha=1.0):
     e, m = split_exp(jnp.where(x > 0, 0, x) / alpha)
-    return diagonal(jnp.where(x > 0, above, below * e * m))
+    return _slope(jnp.where(x > 0, above, below * e * m), meaning)
 
 
 @elu.jacobian
 def _(y, x, *, alpha):
-    return (_exponential_linear_rule(x, 1.0, alpha),)
+    return (_exponential_linear_rule(x, "1 where x > 0, else alpha·exp(x)", 1.0, alpha),)
 
 
 SELU_SLOPES = 1.0507009873554805, 1.7580993408473768  # the slope above 0, and that times 1.6732632423543772
@@ -190,7 +199,7 @@ def selu(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 @selu.jacobian
 def _(y, x):
-    return (_exponential_linear_rule(x, *SELU_SLOPES),)
+    return (_exponential_linear_rule(x, "λ where x > 0, else λα·exp(x)", *SELU_SLOPES),)
 
 
 @layer
@@ -207,7 +216,7 @@ def celu(x: Float[Array, "..."], *, alpha: float = 1.0) -> Float[Array, "..."]:
 
 @celu.jacobian
 def _(y, x, *, alpha):
-    return (_exponential_linear_rule(x, 1.0, 1.0, alpha),)
+    return (_exponential_linear_rule(x, "1 where x > 0, else exp(x / alpha)", 1.0, 1.0, alpha),)
 
 
 @layer
@@ -222,7 +231,7 @@ def silu(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 @silu.jacobian
 def _(y, x):
-    return (diagonal(silu_derivative(x)),)
+    return (_slope(silu_derivative(x), "σ(x) (1 + x σ(−x))"),)
 
 
 swish = silu
@@ -240,7 +249,7 @@ def mish(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 @mish.jacobian
 def _(y, x):
-    return (diagonal(mish_derivative(x)),)
+    return (_slope(mish_derivative(x), "t + x σ(x) (1 − t²)  with  t = tanh(log(1 + exp(x)))"),)
 
 
 @layer
@@ -263,5 +272,6 @@ def gelu(x: Float[Array, "..."], *, approximate: bool | str = False) -> Float[Ar
 
 @gelu.jacobian
 def _(y, x, *, approximate):
-    exact = approximate in (False, "none")
-    return (diagonal(gelu_derivative(x) if exact else tanh_gelu_derivative(x)),)
+    if approximate in (False, "none"):
+        return (_slope(gelu_derivative(x), "Φ(x) + x exp(−x²/2) / √(2π)"),)
+    return (_slope(tanh_gelu_derivative(x), "σ(v) (1 + x v' σ(−v))"),)

@@ -34,7 +34,7 @@ def unit_vectors(x, axes, eps=0.0):
 def l2_norm(x: Float[Array, "..."], *, axis: Axis = None, keepdims: bool = False) -> Float[Array, "..."]:
     """Euclidean length  y = √Σ x²  along `axis`.
 
-    ∂y/∂x[b,i] = x/y[b,i],  0 at the zero vector
+    ∂y/∂x[b,i] = (x/y)[b,i],  0 at the zero vector
 
     x is divided by its largest entry before it is squared, so that the squares neither overflow nor vanish.
     """

@@ -29,6 +29,14 @@ class NormalizeOperator(RowOperator):
     axes: tuple[Group, ...]
     count: int
     centred: bool = True
+    symbol = "norm'"
+    meaning = "the derivative of a normalisation"
+
+    @property
+    def symbols(self) -> dict[str, str]:  # type: ignore[override]
+        n = {"n": str(self.hat.shape[-1])} if self.centred or self.count != 1 else {}
+        score = "(x − mean) · r" if self.centred else "x · r"
+        return {"r": "1 / standard deviation" if self.centred else "1 / size", "x̂": score} | n
 
     @property
     def kind(self):  # type: ignore[override]
@@ -55,9 +63,11 @@ class NormalizeOperator(RowOperator):
         if len(row) == len(column):  # show the indices in the order of the output's axes
             order = sorted(range(len(row)), key=row.__getitem__)
             row, column = (tuple(labels[k] for k in order) for labels in (row, column))
-        products = "·".join(f"x̂{show([(label,) for label in labels])}" for labels in (row, column))
+        products = "·".join(f"{self.written('x̂')}{show([(label,) for label in labels])}" for labels in (row, column))
         delta = f"δ({show([i])[1:-1]},{show([j])[1:-1]})"
-        return f"r{show(b)}·({delta}{' − 1/n' * self.centred} − {products}{'' if self.count == 1 else '/n'})"
+        n = self.written("n")
+        mean, count = f" − 1/{n}" * self.centred, "" if self.count == 1 else f"/{n}"
+        return f"{self.written('r')}{show(b)}·({delta}{mean} − {products}{count})"
 
 
 def deviations(x, axes):

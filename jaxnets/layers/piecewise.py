@@ -3,8 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..algebra.factors import Tensor
-from ..algebra.rules import axis_names, diagonal, fresh_groups, from_groups
+from ..algebra.rules import axis_names, diagonal, fresh_groups, from_groups, named_tensor
 from ..errors import ShapeError
 from .checks import check_axis, check_number
 from .layer import layer
@@ -22,11 +21,11 @@ def _clipped(x, low, high):
     return y if high is None else jnp.where(x >= high, high, y)
 
 
-def _clip_rule(x, low, high):
-    """The rule of `_limited`."""
+def _clip_rule(x, low, high, meaning):
+    """The rule of `_clipped`, with the formula of its derivative."""
     outside = jnp.zeros(x.shape, bool) if low is None else x <= low
     outside = outside if high is None else outside | (x >= high)
-    return diagonal((~outside).astype(x.dtype))
+    return diagonal((~outside).astype(x.dtype), "h'", meaning)
 
 
 @layer
@@ -40,7 +39,7 @@ def relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 @relu.jacobian
 def _(y, x):
-    return (_clip_rule(x, 0, None),)
+    return (_clip_rule(x, 0, None, "1 where x > 0, else 0"),)
 
 
 @layer
@@ -54,7 +53,7 @@ def relu6(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 @relu6.jacobian
 def _(y, x):
-    return (_clip_rule(x, 0, 6),)
+    return (_clip_rule(x, 0, 6, "1 where 0 < x < 6, else 0"),)
 
 
 @layer
@@ -79,7 +78,7 @@ def _check_limits(layer, optional=False, **limits):
 
 @hard_tanh.jacobian
 def _(y, x, *, min_val, max_val):
-    return (_clip_rule(x, min_val, max_val),)
+    return (_clip_rule(x, min_val, max_val, "1 where min_val < x < max_val, else 0"),)
 
 
 @layer
@@ -95,7 +94,7 @@ def clip(x: Float[Array, "..."], *, min: float | None = None, max: float | None 
 
 @clip.jacobian
 def _(y, x, *, min, max):
-    return (_clip_rule(x, min, max),)
+    return (_clip_rule(x, min, max, "1 where min < x < max, else 0"),)
 
 
 @layer
@@ -109,7 +108,7 @@ def leaky_relu(x: Float[Array, "..."], *, negative_slope: float = 0.01) -> Float
 
 @leaky_relu.jacobian
 def _(y, x, *, negative_slope):
-    return (diagonal(jnp.where(x > 0, 1, negative_slope).astype(x.dtype)),)
+    return (diagonal(jnp.where(x > 0, 1, negative_slope).astype(x.dtype), "h'", "1 where x > 0, else negative_slope"),)
 
 
 @layer(example=Example((4, 5), (5,)))
@@ -143,7 +142,8 @@ def _(y, x, w, *, axis):
     slope = jnp.where(x > 0, 1, _broadcastable_slopes(x, w, axis))
     groups = fresh_groups(x.shape, axis_names(x.ndim))
     channels = () if w.ndim == 0 else ((),) if w.shape == (1,) else (groups[axis],)
-    return diagonal(slope), from_groups(groups, channels, Tensor(jnp.where(x > 0, 0, x), groups, "x⁻"))
+    negative_part = named_tensor(jnp.where(x > 0, 0, x), groups, "x⁻", "min(x, 0)")
+    return diagonal(slope, "h'", "1 where x > 0, else w"), from_groups(groups, channels, negative_part)
 
 
 @layer
@@ -157,7 +157,7 @@ def hard_sigmoid(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 @hard_sigmoid.jacobian
 def _(y, x):
-    return (diagonal(jnp.where((x <= -3) | (x >= 3), 0, 1 / 6).astype(x.dtype)),)
+    return (diagonal(jnp.where((x <= -3) | (x >= 3), 0, 1 / 6).astype(x.dtype), "h'", "1/6 where −3 < x < 3, else 0"),)
 
 
 @layer
@@ -172,7 +172,8 @@ def hard_swish(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 @hard_swish.jacobian
 def _(y, x):
-    return (diagonal(jnp.where(x <= -3, 0, jnp.where(x >= 3, 1, (2 * x + 3) / 6))),)
+    slope = jnp.where(x <= -3, 0, jnp.where(x >= 3, 1, (2 * x + 3) / 6))
+    return (diagonal(slope, "h'", "0 where x ≤ −3, 1 where x ≥ 3, else (2x + 3) / 6"),)
 
 
 @layer
@@ -199,7 +200,7 @@ def _within(x, lambd):
 
 
 def _shrink_rule(x, lambd):
-    return diagonal((~_within(x, lambd)).astype(x.dtype))
+    return diagonal((~_within(x, lambd)).astype(x.dtype), "h'", "1 where |x| > lambd, else 0")
 
 
 @soft_shrink.jacobian
@@ -235,4 +236,4 @@ def threshold(x: Float[Array, "..."], *, threshold: float, value: float) -> Floa
 
 @threshold.jacobian
 def _(y, x, *, threshold, value):
-    return (_clip_rule(x, threshold, None),)
+    return (_clip_rule(x, threshold, None, "1 where x > threshold, else 0"),)

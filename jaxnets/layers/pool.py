@@ -205,7 +205,7 @@ def _(y, x, *, output_size):
 def global_avg_pool(x: Float[Array, "b c u ..."]) -> Float[Array, "b c"]:
     """Mean of each channel  y[b, c] = mean of x[b, c, u]  over all axes of space.
 
-    ∂y[b,c]/∂x[b,c,u,v] = 0.02083,  one over the number of entries
+    ∂y[b,c]/∂x[b,c,u,v] = 1/n,  one over the number n of entries
     """
     return jnp.mean(_with_one_space_axis("global_avg_pool", x), -1)
 

@@ -7,8 +7,7 @@ count, whatever they hold.
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ..algebra.factors import Tensor
-from ..algebra.rules import Rule, axis_names, fresh_groups, from_groups
+from ..algebra.rules import Rule, axis_names, fresh_groups, from_groups, named_tensor
 from ..errors import ShapeError
 from .checks import check_axes, check_broadcasts
 from .layer import layer
@@ -24,7 +23,7 @@ def weighted_sum_rule(x, axis, keepdims, *factors, scale=1.0) -> Rule:
     axes = check_axes("sum", x, axis)
     inp = fresh_groups(x.shape, axis_names(x.ndim))
     out = [() if i in axes else group for i, group in enumerate(inp) if keepdims or i not in axes]
-    return from_groups(out, inp, *(Tensor(value, tuple(inp), name) for value, name in factors), scale=scale)
+    return from_groups(out, inp, *(named_tensor(value, inp, *words) for value, *words in factors), scale=scale)
 
 
 def _full_mask(name, x, where):
@@ -54,7 +53,7 @@ def sum(  # noqa: A001
 
 @sum.jacobian
 def _(y, x, where, *, axis, keepdims):
-    mask = [] if where is None else [(_full_mask("sum", x, where).astype(x.dtype), "m")]
+    mask = [] if where is None else [(_full_mask("sum", x, where).astype(x.dtype), "m", "the mask")]
     return weighted_sum_rule(x, axis, keepdims, *mask), None
 
 
@@ -64,7 +63,7 @@ def mean(
 ) -> Float[Array, "..."]:
     """Average over `axis` (default: all axes): the average loss of a batch.
 
-    ∂y/∂x[b,i] = 1/n  with n the number of averaged entries;  m[b,i]/n with a mask m
+    ∂y/∂x[b,i] = 1/n  with n the number of averaged entries;  (m/n)[b,i] with a mask m
 
     If everything is masked the mean is 0, with Jacobian 0.
     """
@@ -81,7 +80,9 @@ def _(y, x, where, *, axis, keepdims):
         return weighted_sum_rule(x, axis, keepdims, scale=y.size / x.size if x.size else 1.0), None
     mask = _full_mask("mean", x, where).astype(x.dtype)
     count = jnp.sum(mask, check_axes("mean", x, axis), keepdims=True)
-    return weighted_sum_rule(x, axis, keepdims, (mask / jnp.maximum(count, 1), "m/n")), None
+    return weighted_sum_rule(
+        x, axis, keepdims, (mask / jnp.maximum(count, 1), "m/n", "the mask over the number of averaged entries")
+    ), None
 
 
 @layer
@@ -106,7 +107,9 @@ def _(y, x, where, *, axis, keepdims):
     mask = _full_mask("max", x, where)
     hit = x == (y if keepdims else jnp.expand_dims(y, axes))
     hit = (hit if mask is None else hit & mask).astype(x.dtype)
-    return weighted_sum_rule(x, axis, keepdims, (hit / jnp.maximum(jnp.sum(hit, axes, keepdims=True), 1), "m")), None
+    return weighted_sum_rule(
+        x, axis, keepdims, (hit / jnp.maximum(jnp.sum(hit, axes, keepdims=True), 1), "m", "1 at the largest entry, else 0")
+    ), None
 
 
 @layer
@@ -138,4 +141,4 @@ def _(y, x, where, *, axis, keepdims):
     rows, back = masked_rows("logsumexp", x, where, axis)
     _, e = _exponentials(rows)
     total = jnp.sum(e, -1, keepdims=True)
-    return weighted_sum_rule(x, axis, keepdims, (back(e / jnp.where(total > 0, total, 1)), "p")), None
+    return weighted_sum_rule(x, axis, keepdims, (back(e / jnp.where(total > 0, total, 1)), "p", "softmax(x)")), None

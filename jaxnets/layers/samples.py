@@ -117,3 +117,7 @@ class Example:
     def __init__(self, *arguments: Real | tuple[int, ...] | None, **config: Any):
         self.arguments = tuple(Real(a) if isinstance(a, tuple) else a for a in arguments)
         self.config = config
+
+    def __repr__(self):
+        config = "".join(f", {name}={value!r}" for name, value in self.config.items())
+        return f"Example({', '.join(map(str, self.arguments))}{config})"

@@ -45,6 +45,7 @@ class _SoftmaxKin(RowOperator):
     p: Any
     axes: tuple[Group, ...]
     kind = "rank-1 update"
+    symbols = {"p": "softmax(x)"}
 
     def complement(self):
         return complement(self.p, most_likely_mask(self.p))
@@ -57,6 +58,9 @@ class _SoftmaxKin(RowOperator):
 @pytree("p")
 class SoftmaxOperator(_SoftmaxKin):
     """∂y[i]/∂x[j] = p[i] (δ(i,j) − p[j]), symmetric."""
+
+    symbol = "softmax'"
+    meaning = "p[i]·(δ(i,j) − p[j]) with p = softmax(x)"
 
     @applied_to_rows
     def push(self, x):
@@ -73,12 +77,16 @@ class SoftmaxOperator(_SoftmaxKin):
 
     def formula(self, show):
         *b, i, j = self.axes
-        return f"p{show([*b, i])}·(δ({show([i])[1:-1]},{show([j])[1:-1]}) − p{show([*b, j])})"
+        p = self.written("p")
+        return f"{p}{show([*b, i])}·(δ({show([i])[1:-1]},{show([j])[1:-1]}) − {p}{show([*b, j])})"
 
 
 @pytree("p")
 class LogSoftmaxOperator(_SoftmaxKin):
     """∂y[i]/∂x[j] = δ(i,j) − p[j]."""
+
+    symbol = "log_softmax'"
+    meaning = "δ(i,j) − p[j] with p = softmax(x)"
 
     @applied_to_rows
     def push(self, x):
@@ -99,12 +107,14 @@ class LogSoftmaxOperator(_SoftmaxKin):
 
     def formula(self, show):
         *b, i, j = self.axes
-        return f"(δ({show([i])[1:-1]},{show([j])[1:-1]}) − p{show([*b, j])})"
+        return f"(δ({show([i])[1:-1]},{show([j])[1:-1]}) − {self.written('p')}{show([*b, j])})"
 
 
 @pytree("p")
 class SoftmaxRootOperator(_SoftmaxKin):
     """S[i,j] = √p[i] δ(i,j) − p[i] √p[j], a root of SoftmaxOperator: S Sᵀ = diag(p) − p pᵀ.  S √p = 0 and 1ᵀ S = 0."""
+
+    symbol = "S"
 
     def root(self):
         return jnp.where(self.p > 0, jnp.sqrt(jnp.where(self.p > 0, self.p, 1)), 0)
@@ -128,8 +138,8 @@ class SoftmaxRootOperator(_SoftmaxKin):
 
     def formula(self, show):
         *b, i, j = self.axes
-        own, other = show([i])[1:-1], show([j])[1:-1]
-        return f"(√p{show([*b, i])}·δ({own},{other}) − p{show([*b, i])}·√p{show([*b, j])})"
+        own, other, p = show([i])[1:-1], show([j])[1:-1], self.written("p")
+        return f"(√{p}{show([*b, i])}·δ({own},{other}) − {p}{show([*b, i])}·√{p}{show([*b, j])})"
 
 
 def row_rule(operator, p, axis, *factors, scale=1.0):

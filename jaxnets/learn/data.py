@@ -52,6 +52,10 @@ class Dataset:
         else:
             _check_labels(self.name, self.y, self.classes)
 
+    def __repr__(self):
+        targets = "numbers" if self.classes is None else f"labels of {self.classes} classes"
+        return f"Dataset({self.name}: x {list(self.x.shape)}, y {list(self.y.shape)}, {targets})"
+
     @property
     def size(self) -> int:
         """The number of examples."""

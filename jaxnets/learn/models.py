@@ -32,6 +32,9 @@ class Model:
     output_shape: Callable[[tuple[int, ...]], tuple[int, ...]]
     parts: tuple["Model", ...] = ()
 
+    def __repr__(self):
+        return f"Model({self.name})"
+
 
 # Parts
 

@@ -18,6 +18,8 @@ from .models import Model
 from .once import jit_once
 from .spec import WORDS, parse, unary_layers
 
+DIGITS = "linear(48) relu linear(24) relu linear(10) log_softmax"  # also the network of the task of this name
+
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
@@ -27,6 +29,9 @@ class Preset:
     data: Callable[[Any, int], tuple[Any, Any, str]]
     loss: Callable[[Any, Any], Any]  # of predictions and targets, per example
 
+    def __repr__(self):
+        return f"Preset({self.model}, {getattr(self.loss, 'name', self.loss)})"
+
 
 def presets() -> dict[str, Callable[[], Preset]]:
     nll, squared = LAYERS["nll"], LAYERS["squared_error"]
@@ -35,7 +40,7 @@ def presets() -> dict[str, Callable[[], Preset]]:
             parse("flatten linear(60) relu linear(40) relu linear(10) log_softmax"), noise_batch((3, 10, 20), 10), nll
         ),
         "spiral": lambda: Preset(models.mlp(100, 3), labelled_batch(data.spiral), nll),
-        "digits": lambda: Preset(models.mlp(48, 24, 10), labelled_batch(data.digits), nll),
+        "digits": lambda: Preset(parse(DIGITS), labelled_batch(data.digits), nll),
         "autoencoder": lambda: Preset(models.autoencoder(64, 32, 8), reconstruction_batch(data.digits), squared),
     }
 
@@ -53,7 +58,17 @@ def find_preset(text: str, input_shape: tuple[int, ...] | None) -> Preset:
         )
     model, shape = parse(text), input_shape or (8,)
     out = model.output_shape(shape)
+    if ends_in_log_softmax(model):
+        return Preset(model, noise_batch(shape, out[-1], out[:-1]), LAYERS["nll"])
     return Preset(model, noise_batch(shape, None, out), LAYERS["squared_error"])
+
+
+def ends_in_log_softmax(model: Model) -> bool:
+    """Whether a model is a classifier that gives the logarithms of probabilities."""
+    last = model
+    while last.parts:
+        last = last.parts[-1]
+    return last.name == "log_softmax"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +85,9 @@ class Problem:
     network: Callable[[Any, Any], Any]
     loss: Callable[[Any, Any], Any]
     source: str
+
+    def __repr__(self):
+        return f"Problem({self.model} on {list(self.x.shape)}, {self.source})"
 
 
 def make_problem(
@@ -134,7 +152,7 @@ def reconstruction_batch(load):
 
 
 def noise_batch(shape, classes=None, target_shape=()):
-    """Normal inputs [batch, *shape] with random labels, or with normal targets [batch, *target_shape] without `classes`."""
+    """Normal inputs [batch, *shape] with random labels, or without `classes` normal targets, [batch, *target_shape]."""
 
     def batch(key, size):
         if size < 1:
@@ -148,7 +166,7 @@ def noise_batch(shape, classes=None, target_shape=()):
             x, another = jax.random.normal(key, (size, *shape)), jax.random.fold_in(key, 1)
             if classes is None:
                 return x, jax.random.normal(another, (size, *target_shape))
-            return x, jax.random.randint(another, (size,), 0, classes)
+            return x, jax.random.randint(another, (size, *target_shape), 0, classes)
 
         return *draw(key), "normal noise"
 

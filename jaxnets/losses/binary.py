@@ -18,7 +18,7 @@ __all__ = ["binary_cross_entropy", "binary_cross_entropy_with_logits", "hinge", 
 def binary_cross_entropy(predictions: Float[Array, "..."], targets: Num[Array, "..."]) -> Float[Array, "..."]:
     """Cross-entropy of probabilities  y[...] = −t[...] log p[...] − (1 − t[...]) log(1 − p[...]),  p, t in [0, 1].
 
-    ∂y[b,i]/∂predictions[b,i] = h'[b,i],  h' = (p − t) / (p (1 − p))     ∂y[b,i]/∂targets[b,i] = −logit p[b,i]
+    ∂y[b,i]/∂predictions[b,i] = h'[b,i],  h' = (p − t) / (p (1 − p))     ∂y[b,i]/∂targets[b,i] = −(logit p)[b,i]
 
     p are the predictions, t the targets.  The logarithms are not clipped: y is ∞ if the probability is 0 and the target is
     not.  A probability of 0 or 1 that equals its target gives 0, with derivative 1 or −1.  Hessian
@@ -44,7 +44,8 @@ def _(y, predictions, targets):
     )  # there both of its derivatives by p are 1
     rare = jnp.where(p > 0.5, 1 - p, p)
     odds = jnp.log1p((1 - 2 * rare) / rare)
-    return diagonal(slope), rule_if_real(targets, diagonal(jnp.where(p > 0.5, -odds, odds), "−logit p"))
+    by_targets = diagonal(jnp.where(p > 0.5, -odds, odds), "−logit p", "log(p / (1 − p))")
+    return diagonal(slope, "h'", "(p − t) / (p (1 − p))"), rule_if_real(targets, by_targets)
 
 
 @binary_cross_entropy.hessian
@@ -92,13 +93,15 @@ def binary_cross_entropy_with_logits(
 def _(y, predictions, targets, pos_weight):
     x, t = predictions, as_real(targets, predictions)
     w = 1 if pos_weight is None else pos_weight
-    slope = (1 - t) * lax.logistic(x) - w * t * lax.logistic(-x)
+    slope = diagonal((1 - t) * lax.logistic(x) - w * t * lax.logistic(-x), "h'", "(1 − t) σ(x) − w t σ(−x)")
     if pos_weight is None:
-        return diagonal(slope), rule_if_real(targets, diagonal(-x, "d")), None
+        return slope, rule_if_real(targets, diagonal(-x, "d", "−x")), None
     above, below = _softplus_both(x)
     rest = jnp.where(x < 0, above, below)
     by_targets = times_or_zero(w, jnp.where(x < 0, -x, 0)) - jnp.where(x > 0, x, 0) + (w - 1) * rest
-    return diagonal(slope), rule_if_real(targets, diagonal(by_targets, "d")), diagonal(times_or_zero(t, below), "u")
+    by_weight = diagonal(times_or_zero(t, below), "u", "t log(1 + exp(−x))")
+    meaning = "w log(1 + exp(−x)) − log(1 + exp(x))"
+    return slope, rule_if_real(targets, diagonal(by_targets, "d", meaning)), by_weight
 
 
 @binary_cross_entropy_with_logits.hessian
@@ -141,7 +144,8 @@ def soft_margin(predictions: Float[Array, "..."], targets: Num[Array, "..."]) ->
 def _(y, predictions, targets):
     t = as_real(targets, predictions)
     s = lax.logistic(-t * predictions)
-    return diagonal(-t * s), rule_if_real(targets, diagonal(times_or_zero(s, -predictions), "d"))
+    by_targets = diagonal(times_or_zero(s, -predictions), "d", "−x σ(−t x)")
+    return diagonal(-t * s, "h'", "−t σ(−t x)"), rule_if_real(targets, by_targets)
 
 
 @soft_margin.hessian

@@ -132,7 +132,7 @@ def cross_entropy(
     `targets` are integer labels [...], so that t is one-hot, or probabilities [..., k].  Without `weight` all weights are 1.
 
     ∂y[b]/∂predictions[b,k] = (p−t)[b,k],  p = softmax(predictions), for Σ_k t = 1;  computed as −Σ_i t[i] (δ(i,k) − p[k]),
-    which is accurate even where p is nearly t     ∂y[b]/∂targets[b,k] = −log p[b,k]
+    which is accurate even where p is nearly t     ∂y[b]/∂targets[b,k] = −(log p)[b,k]
 
     `label_smoothing` s replaces t by (1 − s) t + s / K, with K classes.  ∂y/∂weight[k] = −t[k] log p[k].  The Hessian is
     Q (diag p − p pᵀ) with Q = Σ_k weight[k] t[k], its root √Q (diag √p − p √pᵀ).

@@ -43,11 +43,11 @@ def rule_if_real(targets, rule: Rule) -> Rule | None:
     return rule if is_floating(targets) else None
 
 
-def difference_rules(slope, name: str) -> tuple[Rule, Rule]:
-    """The rules of a loss of the difference of two arguments, entry by entry."""
-    return diagonal(slope, name), diagonal(-slope, f"−{name}")
+def difference_rules(slope, name: str, meaning: str) -> tuple[Rule, Rule]:
+    """The rules of a loss of the difference of two arguments, entry by entry, and what the name of the slope means."""
+    return diagonal(slope, name, meaning), diagonal(-slope, f"−{name}", meaning)
 
 
-def gradient_rule(slope, name: str, index: str = "k") -> Rule:
+def gradient_rule(slope, name: str, index: str = "k", meaning: str = "") -> Rule:
     """The rule ∂y[...]/∂x[..., k] = slope[..., k]."""
-    return einsum("...", f"...{index}", (slope, f"...{index}", name))
+    return einsum("...", f"...{index}", (slope, f"...{index}", name, meaning))

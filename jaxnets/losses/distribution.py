@@ -91,7 +91,9 @@ def _(y, predictions, targets, *, log_input, full, eps):
     if full:
         large = jnp.where(t > 1, t, 1)
         by_targets = by_targets + jnp.where(t > 1, jnp.log(large) + 0.5 / large, 0)
-    return diagonal(slope), rule_if_real(targets, diagonal(by_targets, "d"))
+    by_predictions = diagonal(slope, "h'", "exp(x) − t" if log_input else "1 − t / (x + eps)")
+    meaning = ("−x" if log_input else "−log(x + eps)") + " + log t + 1 / (2t) where t > 1" * full
+    return by_predictions, rule_if_real(targets, diagonal(by_targets, "d", meaning))
 
 
 @poisson_nll.hessian
@@ -116,7 +118,7 @@ def gaussian_nll(
 
     e = predictions − targets; `var` broadcasts to their shape.  `full` adds ½ log 2π.
 
-    ∂y[b,i]/∂predictions[b,i] = e/v[b,i]     ∂y[b,i]/∂targets[b,i] = −e/v[b,i]     ∂y[b,i]/∂var[b,i] = d[b,i],
+    ∂y[b,i]/∂predictions[b,i] = (e/v)[b,i]     ∂y[b,i]/∂targets[b,i] = −(e/v)[b,i]     ∂y[b,i]/∂var[b,i] = d[b,i],
     d = ½ (v − e²) / v²
 
     In place of a variance up to `eps` stands the constant `eps`, so its derivative is 0; a negative variance gives NaN.

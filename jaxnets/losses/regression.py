@@ -23,7 +23,7 @@ def _error(loss, predictions, targets):
 def squared_error(predictions: Float[Array, "..."], targets: Float[Array, "..."]) -> Float[Array, "..."]:
     """Squared difference of every entry  y[...] = (predictions[...] − targets[...])².  Unreduced; no broadcasting.
 
-    ∂y[b,i]/∂predictions[b,i] = 2e[b,i]     ∂y[b,i]/∂targets[b,i] = −2e[b,i],  e = predictions − targets
+    ∂y[b,i]/∂predictions[b,i] = (2e)[b,i]     ∂y[b,i]/∂targets[b,i] = −(2e)[b,i],  e = predictions − targets
 
     Hessian 2, root √2.
     """
@@ -32,7 +32,7 @@ def squared_error(predictions: Float[Array, "..."], targets: Float[Array, "..."]
 
 @squared_error.jacobian
 def _(y, predictions, targets):
-    return difference_rules(2 * (predictions - targets), "2e")
+    return difference_rules(2 * (predictions - targets), "2e", "2 (predictions − targets)")
 
 
 @squared_error.hessian
@@ -54,7 +54,7 @@ def absolute_error(predictions: Float[Array, "..."], targets: Float[Array, "..."
 
 @absolute_error.jacobian
 def _(y, predictions, targets):
-    return difference_rules(jnp.sign(predictions - targets), "s")
+    return difference_rules(jnp.sign(predictions - targets), "s", "the sign of predictions − targets")
 
 
 @layer
@@ -74,7 +74,9 @@ def huber(predictions: Float[Array, "..."], targets: Float[Array, "..."], *, del
 
 @huber.jacobian
 def _(y, predictions, targets, *, delta):
-    return difference_rules(jnp.clip(predictions - targets, -delta, delta), "q")
+    return difference_rules(
+        jnp.clip(predictions - targets, -delta, delta), "q", "min(max(predictions − targets, −delta), delta)"
+    )
 
 
 @huber.hessian
@@ -106,7 +108,9 @@ def _bounded_slope(error, beta):
 
 @smooth_l1.jacobian
 def _(y, predictions, targets, *, beta):
-    return difference_rules(_bounded_slope(predictions - targets, beta), "s")
+    return difference_rules(
+        _bounded_slope(predictions - targets, beta), "s", "min(max((predictions − targets) / beta, −1), 1)"
+    )
 
 
 @smooth_l1.hessian
@@ -120,7 +124,7 @@ def _(y, predictions, targets, *, beta):
 def log_cosh(predictions: Float[Array, "..."], targets: Float[Array, "..."]) -> Float[Array, "..."]:
     """Smooth distance  y[...] = log cosh(e[...]),  near 0 about ½e², far out about |e| − log 2;  e = predictions − targets.
 
-    ∂y[b,i]/∂predictions[b,i] = tanh e[b,i]     ∂y[b,i]/∂targets[b,i] = −tanh e[b,i]
+    ∂y[b,i]/∂predictions[b,i] = (tanh e)[b,i]     ∂y[b,i]/∂targets[b,i] = −(tanh e)[b,i]
 
     Hessian 1 − tanh² e, root 1/cosh e.
     """
@@ -134,7 +138,7 @@ def log_cosh(predictions: Float[Array, "..."], targets: Float[Array, "..."]) -> 
 
 @log_cosh.jacobian
 def _(y, predictions, targets):
-    return difference_rules(accurate.tanh(predictions - targets), "tanh e")
+    return difference_rules(accurate.tanh(predictions - targets), "tanh e", "tanh(predictions − targets)")
 
 
 @log_cosh.hessian

@@ -27,13 +27,14 @@ from .columns import (
     forward_columns,
     forward_columns_by,
 )
-from .formats import as_data, as_text
+from .formats import as_data, as_text, in_lines
 from .html import THUMBNAIL, error_bar, html_table
 from .local_jacobians import function_of_real_leaves
 
 # Largest error that passes, relative to the largest entry of a row: against autodiff, and against finite differences.
 TOLERANCE = {"float64": (1e-10, 1e-6), "float32": (5e-5, 1e-4), "bfloat16": (5e-2, 5e-2), "float16": (1e-2, 1e-2)}
 AUTODIFF = ("jacrev", "jacfwd", "grad")
+EXACT = (*AUTODIFF, "float64")  # methods that are right up to rounding errors, which are counted in ULP
 WIDE = 130  # columns of text from which every method has its own
 THREADS = 2  # that compile while the next method is traced
 
@@ -67,6 +68,21 @@ class BlockReport:
     def ok(self) -> bool:
         return self.verdict.startswith("ok")
 
+    def wide_cells(self, methods) -> list[str]:
+        """The Jacobian, its structure, its bytes, the error to each method, and the verdict."""
+        errors = ["\n".join(error_texts(m, self.errors[m])) if m in self.errors else "–" for m in methods]
+        stored, dense = show_bytes(self.stored), show_bytes(self.dense)
+        return [self._title(32), self.structure, f"{stored}\n{dense}", *errors, self.verdict]
+
+    def narrow_cells(self) -> list[str]:
+        """The Jacobian with structure and bytes below it, all errors, and the verdict."""
+        size = f"{self.structure}, {show_bytes(self.stored)} of {show_bytes(self.dense)}"
+        errors = "\n".join(f"{m} {', '.join(error_texts(m, e, 0))}" for m, e in self.errors.items())
+        return [f"{self._title(40)}\n{size}", errors, self.verdict]
+
+    def _title(self, width: int) -> str:
+        return f"{in_lines(self.name, width)}\n{list(self.output)}×{list(self.input)}"
+
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
@@ -84,6 +100,10 @@ class Comparison:
     def ok(self) -> bool:
         return all(block.ok for block in self.blocks)
 
+    def __repr__(self):
+        agreeing = sum(block.ok for block in self.blocks)
+        return f"Comparison({self.title}: {agreeing} of {len(self.blocks)} Jacobians agree in {self.dtype})"
+
     def to_json(self) -> dict:
         return {"ok": self.ok, **as_data(self)}
 
@@ -95,8 +115,8 @@ class Comparison:
                 lines(code(block.name), code(f"{list(block.output)}×{list(block.input)}")),
                 block.structure,
                 f"{show_bytes(block.stored)} of {show_bytes(block.dense)}",
-                "\n".join(f"{m} {e.absolute:.1e}, {e.ulp:.2g} ULP" for m, e in block.errors.items()),
-                lines(*(error_bar(error.ulp) for error in block.errors.values())),
+                "\n".join(f"{m} {', '.join(error_texts(m, e))}" for m, e in block.errors.items()),
+                lines(*(error_bar(error.ulp) for method, error in block.errors.items() if method in EXACT)),
                 block.verdict,
             ]
             for block in self.blocks
@@ -106,26 +126,16 @@ class Comparison:
     def __rich_console__(self, console, options):
         grid = Table(title=Text(self.title), title_justify="left")
         methods = list(dict.fromkeys(name for block in self.blocks for name in block.errors))
-        narrow = options.max_width < WIDE
-        grid.add_column("Jacobian", overflow="fold")
-        grid.add_column("structure" if narrow else "structure\n", overflow="fold")
-        if narrow:
-            grid.add_column("error", overflow="fold")
-        else:
+        wide = options.max_width >= WIDE
+        grid.add_column("Jacobian" if wide else "Jacobian, structure", overflow="fold")
+        if wide:
+            grid.add_column("structure\n", overflow="fold")
             grid.add_column("stored\ndense", justify="right", no_wrap=True)
-            for name in methods:
-                grid.add_column(f"error to\n{name}", justify="right", no_wrap=True)
+        for name in [f"error to\n{method}" for method in methods] if wide else ["error"]:
+            grid.add_column(name, justify="right" if wide else "left", no_wrap=True)
         grid.add_column("verdict", min_width=7, overflow="fold")
         for block in self.blocks:
-            cells = [f"{block.name}\n{list(block.output)}×{list(block.input)}", block.structure]
-            stored, dense = show_bytes(block.stored), show_bytes(block.dense)
-            if narrow:
-                cells[1] += f"\n{stored}\nof {dense}"
-                cells.append("\n".join(f"{m} {e.absolute:.0e}, {e.ulp:.2g} ULP" for m, e in block.errors.items()))
-            else:
-                cells.append(f"{stored}\n{dense}")
-                cells += [_show_error(block.errors.get(name)) for name in methods]
-            grid.add_row(*map(Text, [*cells, block.verdict]), end_section=narrow)
+            grid.add_row(*map(Text, block.wide_cells(methods) if wide else block.narrow_cells()), end_section=not wide)
         yield grid
         yield from map(Text, self._notes())
 
@@ -134,7 +144,8 @@ class Comparison:
         if all(block.verdict for block in self.blocks):
             yield (
                 f"{sum(block.ok for block in self.blocks)} of {count} Jacobians agree in {self.dtype}.  Errors: absolute, "
-                "and in ULP of the largest entry of the row."
+                "and to autodiff in ULP of the largest entry of the row; finite differences are no more exact than "
+                f"{TOLERANCE[self.dtype][1]:.0e} of it."
             )
         if self.milliseconds:
             times = ", ".join(f"{method} {_show_time(ms)} ms" for method, ms in self.milliseconds.items())
@@ -146,8 +157,9 @@ class Comparison:
         return as_text(self, 150)
 
 
-def _show_error(error: Error | None) -> str:
-    return "–" if error is None else f"{error.absolute:.1e}\n{error.ulp:.2g} ULP"
+def error_texts(method: str, error: Error, decimals: int = 1) -> list[str]:
+    """An error as text, in ULP only to a method that is right up to rounding errors: finite differences are not."""
+    return [f"{error.absolute:.{decimals}e}", *([f"{error.ulp:.2g} ULP"] if method in EXACT else [])]
 
 
 def _show_time(milliseconds: float) -> str:

@@ -4,11 +4,9 @@ import dataclasses
 import math
 from collections.abc import Callable
 
-import jax
-
 from ..autodiff.nodes import Node
 from .formats import as_data
-from .local_jacobians import Block, LocalJacobians, read_local_jacobians
+from .local_jacobians import Block, LocalJacobians, read_local_jacobians, run_on_shapes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +47,9 @@ class Diagram:
     arrows: tuple[Arrow, ...]
     note: str
 
+    def __repr__(self):
+        return f"Diagram({len(self.items)} blocks, {len(self.arrows)} arrows)"
+
     @property
     def rows(self) -> int:
         return 1 + max(item.row for item in self.items)
@@ -66,7 +67,7 @@ def diagram(function: Callable, *args, abstract: bool = True) -> Diagram:
         found.append(diagram_of(jacobians))
         return values
 
-    jax.eval_shape(run, *args) if abstract else run(*args)
+    run_on_shapes(run, *args) if abstract else run(*args)
     return found[0]
 
 
@@ -88,7 +89,8 @@ def diagram_of(jacobians: LocalJacobians) -> Diagram:
     last = max(row for _, row in places.values())
     for o, end in enumerate(jacobians.outputs):
         if end is not None:
-            label = "y" if len(jacobians.outputs) == 1 else f"y{o}"
+            alone = len(jacobians.outputs) == 1
+            label = ("y" if end.shape else "C") if alone else f"y{o}"  # gradients are those of C, or of a C that follows
             items.append(Item("output", label, end.shape, o, last + 1, None))
             arrows.append(Arrow(index[end], len(items) - 1, None, ""))
     return Diagram(tuple(items), tuple(arrows), jacobians.note)

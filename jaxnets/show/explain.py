@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Callable
 
-import jax
 from rich.table import Table
 from rich.text import Text
 
@@ -13,6 +12,7 @@ from ..autodiff.eliminate import local_jacobians
 from ..autodiff.plan import candidate_plans, choose_plan, measure_plan, peak_bytes, show_node
 from ..autodiff.transforms import trace_graph
 from .formats import as_text
+from .local_jacobians import run_on_shapes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +31,10 @@ class Explanation:
 
     costs: tuple[Cost, ...]
     order: tuple[str, ...]
+
+    def __repr__(self):
+        found = ", ".join(f"{cost.name} {cost.multiplies:,}{' (chosen)' * cost.chosen}" for cost in self.costs)
+        return f"Explanation(multiplications: {found})"
 
     def __str__(self):
         return as_text(self, 110)
@@ -58,6 +62,10 @@ class Contractions:
 
     name: str
     products: tuple[Product, ...]
+
+    def __repr__(self):
+        total = sum(product.multiplies for product in self.products)
+        return f"Contractions({self.name}: {len(self.products)} products, {total:,} multiplications)"
 
     def __str__(self):
         return as_text(self, 110)
@@ -93,7 +101,7 @@ def explain_plan(
     """
     if getattr(function, "is_quantity", False):
         with recording() as products:
-            jax.eval_shape(function, *args) if abstract else function(*args)
+            run_on_shapes(function, *args) if abstract else function(*args)
         return Contractions(function.__name__, tuple(products))
     found: list[Explanation] = []
 
@@ -109,5 +117,5 @@ def explain_plan(
         found.append(Explanation(tuple(costs), tuple(map(show_node, chosen.order))))
         return graph.values
 
-    jax.eval_shape(run, *args) if abstract else run(*args)
+    run_on_shapes(run, *args) if abstract else run(*args)
     return found[0]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 
 
 def as_text(table, width: int) -> str:
@@ -12,6 +13,16 @@ def as_text(table, width: int) -> str:
     with console.capture() as capture:
         console.print(table)
     return capture.get()
+
+
+def in_lines(name: str, width: int = 32) -> str:
+    """A long name with line breaks where it has parts: before [ and after / _ and a dot."""
+    lines = [""]
+    for part in re.findall(r"\[[^\]]*\]|[^\[/_.]+(?:_\d+)*[/_.]*|.", name):
+        if lines[-1] and len(lines[-1] + part) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def as_data(record):

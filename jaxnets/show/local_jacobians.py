@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -21,17 +22,22 @@ class Block:
     argument: str
     dims: str
     formula: str
+    legend: dict[str, str]  # what the symbols of the formula stand for
     structure: str
     stored: int
     dense: int
     outline: Jacobian = dataclasses.field(metadata={"picture": True}, repr=False)
+
+    def formula_lines(self) -> list[str]:
+        """The formula, and under it what its symbols stand for."""
+        return [self.formula, *(f"  {symbol} = {meaning}" for symbol, meaning in self.legend.items())]
 
 
 def function_of_real_leaves(function, args):
     """The function as one of the real leaves of its arguments, these leaves, their names, and the names of the weights."""
     names = parameter_names(function, args, range(len(args)))
     paths, tree = tree_flatten_with_path(args)
-    real = [i for i, (_, leaf) in enumerate(paths) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating)]
+    real = [i for i, (_, leaf) in enumerate(paths) if _is_real(leaf)]
     leaves = [jnp.asarray(paths[i][1]) for i in real]
     labels = [names[paths[i][0][0].idx] + keystr(paths[i][0][1:]) for i in real]
     weights = {label for i, label in zip(real, labels, strict=True) if len(args) > 1 and paths[i][0][0].idx == 0}
@@ -43,6 +49,34 @@ def function_of_real_leaves(function, args):
         return function(*jax.tree.unflatten(tree, flat))
 
     return call, leaves, labels, weights
+
+
+def parameter_count(function, args) -> int:
+    """How many numbers the weights hold, without the statistics of Flax, which no gradient changes."""
+    _, leaves, labels, weights = function_of_real_leaves(function, args)
+    pairs = zip(leaves, labels, strict=True)
+    return sum(leaf.size for leaf, label in pairs if label in weights and "['batch_stats']" not in label)
+
+
+def run_on_shapes(run, *args):
+    """Call `run(*args)` on shapes, so that nothing is computed; leaves that are no arrays stay as they are."""
+    leaves, tree = jax.tree.flatten(args)
+    places = [i for i, leaf in enumerate(leaves) if _holds_numbers(leaf)]
+
+    def run_on(arrays):
+        known = dict(zip(places, arrays, strict=True))
+        return run(*jax.tree.unflatten(tree, [known.get(i, leaf) for i, leaf in enumerate(leaves)]))
+
+    jax.eval_shape(run_on, [leaves[i] for i in places])
+
+
+def _holds_numbers(leaf) -> bool:
+    """Whether a leaf is an array, a shape or a number; a model of Equinox also has functions."""
+    return hasattr(leaf, "dtype") or isinstance(leaf, (bool, int, float, complex))
+
+
+def _is_real(leaf) -> bool:
+    return _holds_numbers(leaf) and jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
 
 
 def read_local_jacobians(function, args, on_node=None, second_order=False) -> tuple["LocalJacobians", list]:
@@ -82,10 +116,24 @@ class LocalJacobians:
         return [(edge, j) for edge, j in self.pairs[node] if self.is_weight(edge.parent) == weights]
 
     def block(self, edge: Edge, j: Jacobian) -> Block:
-        inp = _per_example(j.in_shape, self.batch_size) if j.batched else j.in_shape
+        of_examples = j.batched or (not j.out_shape and not self.is_weight(edge.parent))  # or their average
+        inp = _per_example(j.in_shape, self.batch_size) if of_examples else j.in_shape
         dims = f"[{show_sizes(_per_example(j.out_shape, self.batch_size))}×{show_sizes(inp)}]"
-        formula = dataclasses.replace(j, names=("y", edge.argument)).formula
-        return Block(edge.argument, dims, formula, j.structure, j.nbytes, j.dense_nbytes, j.outline())
+        named = dataclasses.replace(j, names=("y", edge.argument))
+        return Block(edge.argument, dims, named.formula, named.legend, j.structure, j.nbytes, j.dense_nbytes, j.outline())
+
+    def module_of(self, node: Node) -> str:
+        """What its library calls the module that made a node: from the scope, else from the place of its weights."""
+        weights = [self._input_of(edge.parent) for edge, _ in self.jacobians_by(node, weights=True)]
+        place = "" if node.layer or not weights else module_place(weights[0].name)
+        classes = node.module.count(".")  # Equinox names classes, of which there may be many
+        return f"{node.module}, {place}" if classes and place else node.module or place
+
+    def _input_of(self, node: Node) -> Node:
+        """The first input that a node of weights is made of."""
+        while node.edges:
+            node = node.edges[0].parent
+        return node
 
     @property
     def chain(self) -> str:
@@ -105,6 +153,14 @@ class LocalJacobians:
             f"axis 0 is batch, of size {self.batch_size}: example b depends on example b alone, so dims are per example; "
             "stored and dense are for the whole batch"
         )
+
+
+def module_place(name: str) -> str:
+    """The place of a module, from the name of one of its weights: Block_0/up of `params['params']['Block_0']['up']['w']`."""
+    found = re.findall(r"\.(\w+)|\['([^']*)'\]|\[(\d+)\]", name)
+    steps = [f"[{number}]" if number else attribute or key for attribute, key, number in found]
+    steps = [step.replace("/~", "") for step in steps if step not in ("params", "value")][:-1]
+    return "/".join(steps).replace("/[", "[")
 
 
 def _longest_path(states, outputs) -> list[Jacobian]:

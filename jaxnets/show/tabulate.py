@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Callable
 
-import jax
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -11,9 +10,16 @@ from rich.text import Text
 from ..algebra.picture import code, lines
 from ..algebra.sizes import show_bytes
 from ..autodiff.nodes import Node
-from .formats import as_data, as_text
+from .formats import as_data, as_text, in_lines
 from .html import THUMBNAIL, html_table
-from .local_jacobians import Block, LocalJacobians, function_of_real_leaves, read_local_jacobians
+from .local_jacobians import (
+    Block,
+    LocalJacobians,
+    function_of_real_leaves,
+    parameter_count,
+    read_local_jacobians,
+    run_on_shapes,
+)
 
 WIDE = 130  # columns of text; from this width on ∂y/∂x and ∂y/∂w stand side by side
 
@@ -23,9 +29,29 @@ class Row:
     """One layer: the shape of its output, and its Jacobians by states and by weights."""
 
     layer: str
+    module: str  # what Flax, Equinox or Haiku call the module that it belongs to
     output: tuple[int, ...]
     states: tuple[Block, ...]
     weights: tuple[Block, ...]
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        return self.states + self.weights
+
+    def wide_cells(self) -> list[str]:
+        """The name, the shape, the Jacobians by states, those by weights, and the structures."""
+        name = "\n".join(in_lines(text) for text in (self.layer, self.module) if text)
+        sides = ("\n".join(line for b in side for line in _block_lines(b)) for side in (self.states, self.weights))
+        return [name, self._output(), *sides, "\n".join(f"{b.argument}: {b.structure}" for b in self.blocks)]
+
+    def narrow_cell(self) -> str:
+        """All of it, one below the other."""
+        title = f"{self.layer} {self._output()}"
+        modules = in_lines(self.module, 44).splitlines()
+        return "\n".join([title, *modules, *(f"  {line}" for b in self.blocks for line in _block_lines(b, b.structure))])
+
+    def _output(self) -> str:
+        return f"[{', '.join(map(str, self.output))}]"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,29 +61,27 @@ class Tabulation:
     rows: tuple[Row, ...]
     chain: str
     batch: str
+    parameters: int = 0  # how many numbers the first of several arguments holds
 
     def __rich_console__(self, console, options):
         grid = Table(title="∂(output y of a layer) / ∂(its input x, its weights w)", title_justify="left")
-        narrow = options.max_width < WIDE
-        for name in ("layer", "∂y/∂x, ∂y/∂w") if narrow else ("layer", "output", "∂y/∂x", "∂y/∂w", "structure"):
-            grid.add_column(name, overflow="fold")
-        grid.add_column("stored", justify="right", no_wrap=True)
-        grid.add_column("dense", justify="right", no_wrap=True)
+        wide = options.max_width >= WIDE
+        for column in ("layer", "output", "∂y/∂x", "∂y/∂w", "structure") if wide else ("layer, its ∂y/∂x and ∂y/∂w",):
+            grid.add_column(column, overflow="fold")
+        for column in ("stored", "dense"):
+            grid.add_column(column, justify="right", no_wrap=True)
         for row in self.rows:
-            blocks = row.states + row.weights
-            output = f"[{', '.join(map(str, row.output))}]"
-            if narrow:
-                cells = [f"{row.layer}\n{output}", "\n".join(f"{b.dims} {b.structure}\n  {b.formula}" for b in blocks)]
-            else:
-                sides = ("\n".join(f"{b.dims}\n  {b.formula}" for b in side) for side in (row.states, row.weights))
-                cells = [row.layer, output, *sides, "\n".join(f"{b.argument}: {b.structure}" for b in blocks)]
-            cells += [show_bytes(sum(b.stored for b in blocks)), show_bytes(sum(b.dense for b in blocks))]
-            grid.add_row(*map(Text, cells))
+            sizes = (show_bytes(sum(b.stored for b in row.blocks)), show_bytes(sum(b.dense for b in row.blocks)))
+            grid.add_row(*map(Text, [*(row.wide_cells() if wide else [row.narrow_cell()]), *sizes]))
         yield grid
         yield from map(Text, self._notes())
 
     def _notes(self):
-        return [*([f"chain: {self.chain}"] if self.chain else []), *([self.batch] if self.batch else [])]
+        found = {"chain": self.chain, "parameters": f"{self.parameters:,}" if self.parameters else ""}
+        return [*(f"{name}: {text}" for name, text in found.items() if text), *([self.batch] if self.batch else [])]
+
+    def __repr__(self):
+        return f"Tabulation({len(self.rows)} layers, {self.chain or 'no chain'})"
 
     def __str__(self):
         return as_text(self, 140)
@@ -66,14 +90,14 @@ class Tabulation:
         columns = ("layer", "output", "Jacobian", "dimensions and formula", "structure", "stored", "dense")
         rows = [
             [
-                *((row.layer, list(row.output)) if i == 0 else ("", "")),
+                *((lines(row.layer, *filter(None, [row.module])), list(row.output)) if i == 0 else ("", "")),
                 block.outline.picture(*THUMBNAIL),
-                lines(code(block.dims), code(block.formula)),
+                lines(code(block.dims), *map(code, block.formula_lines())),
                 block.structure,
                 *map(show_bytes, (block.stored, block.dense)),
             ]
             for row in self.rows
-            for i, block in enumerate(row.states + row.weights)
+            for i, block in enumerate(row.blocks)
         ]
         return html_table("∂(output y of a layer) / ∂(its input x, its weights w)", columns, rows, self._notes())
 
@@ -98,17 +122,18 @@ def tabulate(function: Callable, *args, abstract: bool = True) -> Tabulation:
     found: list[Tabulation] = []
 
     def run(*args):
+        count = parameter_count(function, args)
         try:
             jacobians, values = read_local_jacobians(function, args, nodes_so_far.append)
         except Exception:
             *_, weights = function_of_real_leaves(function, args)
-            found.append(_tabulation(LocalJacobians(nodes_so_far, nodes_so_far, weights)))
+            found.append(_tabulation(LocalJacobians(nodes_so_far, nodes_so_far, weights), count))
             raise
-        found.append(_tabulation(jacobians))
+        found.append(_tabulation(jacobians, count))
         return values
 
     try:
-        jax.eval_shape(run, *args) if abstract else run(*args)
+        run_on_shapes(run, *args) if abstract else run(*args)
     except Exception:
         for table in found:
             Console().print(table)
@@ -116,9 +141,17 @@ def tabulate(function: Callable, *args, abstract: bool = True) -> Tabulation:
     return found[0]
 
 
-def _tabulation(jacobians: LocalJacobians) -> Tabulation:
+def _block_lines(block: Block, *more: str) -> list[str]:
+    """The dimensions of a Jacobian, and indented its formula with the legend."""
+    return [" ".join([block.dims, *more]), *(f"  {line}" for line in block.formula_lines())]
+
+
+def _tabulation(jacobians: LocalJacobians, parameters: int) -> Tabulation:
     def blocks(node, by_weights):
         return tuple(jacobians.block(*pair) for pair in jacobians.jacobians_by(node, weights=by_weights))
 
-    rows = (Row(node.name, node.shape, blocks(node, False), blocks(node, True)) for node in jacobians.modules)
-    return Tabulation(tuple(rows), jacobians.chain, jacobians.note)
+    rows = (
+        Row(node.name, jacobians.module_of(node), node.shape, blocks(node, False), blocks(node, True))
+        for node in jacobians.modules
+    )
+    return Tabulation(tuple(rows), jacobians.chain, jacobians.note, parameters)

@@ -6,6 +6,7 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import jaxnets
@@ -112,3 +113,115 @@ def test_package_imports_no_other_library():
         print({"flax", "equinox", "haiku", "torch"} & set(sys.modules))
         """
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+# --- leaves that are not floating ---------------------------------------------------------------------------------------
+
+
+def double_arrays(tree):
+    return jax.tree.map(lambda a: a.astype(jnp.float64) if isinstance(a, jax.Array) else a, tree)
+
+
+def squares(model, x):
+    return jnp.sum(jax.vmap(model)(x) ** 2, 1)
+
+
+@pytest.fixture(scope="module")
+def equinox_model():
+    eqx = library("equinox")
+    return eqx, double_arrays(eqx.nn.MLP(3, 2, 4, 1, key=jax.random.key(0))), normal(5, 3)
+
+
+def test_an_equinox_model_is_differentiated_as_it_is(equinox_model):
+    """Its activation functions are leaves of it; they have None in their places, as in `eqx.filter_grad`."""
+    eqx, model, x = equinox_model
+    expected = eqx.filter_grad(lambda model, x: squares(model, x).sum())(model, x)
+    assert_same(jaxnets.grad(lambda model, x: squares(model, x).sum())(model, x), expected)
+    by_model, by_x = jaxnets.jacobian(squares, (0, 1))(model, x)
+    assert by_model.activation is None and by_x.structure != "zero"
+    params, static = eqx.partition(model, eqx.is_inexact_array)
+    dense = jax.jacrev(lambda params: squares(eqx.combine(params, static), x))(params)
+    assert_same(jaxnets.dense(by_model), dense)
+    assert_same(jaxnets.per_example_grads(squares)(model, x), dense)
+    norms = jaxnets.per_example_grad_norms(squares)(model, x)
+    assert_same(norms, jnp.sqrt(sum(jnp.sum(g**2, range(1, g.ndim)) for g in jax.tree.leaves(dense))))
+    assert isinstance(jaxnets.clip_per_example(squares, 1.0)(model, x)[0], eqx.nn.MLP)
+    with pytest.raises(jaxnets.DTypeError, match="model.activation is no array"):
+        jaxnets.grad(squares, on_nonfloat="error")(model, x)
+
+
+def test_curvature_of_an_equinox_model(equinox_model):
+    """Vectors and results have the tree of `eqx.filter_grad`."""
+    eqx, model, x = equinox_model
+    params, static = eqx.partition(model, eqx.is_inexact_array)
+    y = jnp.zeros((5, 2))
+
+    def f(model, x):
+        return jax.vmap(model)(x)
+
+    def total(model):
+        return jnp.sum(f(model, x) ** 2)
+
+    def of_params(params, x):
+        return f(eqx.combine(params, static), x)
+
+    v = eqx.filter_grad(total)(model)
+    for maker in (jaxnets.hessian_vector_product, jaxnets.hessian_diagonal):
+        vector = (v,) if maker is jaxnets.hessian_vector_product else ()
+        assert_same(maker(total)(model, *vector), maker(lambda p: total(eqx.combine(p, static)))(params, *vector))
+    kernel = jaxnets.ntk_vector_product
+    assert_same(kernel(f)(model, y, x, 2 * x), kernel(of_params)(params, y, x, 2 * x))
+    product = jaxnets.ggn_vector_product
+    assert_same(
+        product(f, jaxnets.squared_error)(model, v, x, y), product(of_params, jaxnets.squared_error)(params, v, x, y)
+    )
+    assert_same(jaxnets.ggn(f, jaxnets.squared_error)(model, x, y) @ v, product(f, jaxnets.squared_error)(model, v, x, y))
+
+
+OTHER_LEAVES = [
+    3,
+    True,
+    jnp.arange(2),
+    np.uint8(1),
+    jax.random.key(0),
+    jax.random.PRNGKey(0),
+    "relu",
+    jnp.tanh,
+    np.array("a"),
+]
+
+
+@pytest.mark.parametrize("leaf", OTHER_LEAVES, ids=lambda leaf: type(leaf).__name__)
+def test_other_leaves_are_passed_through(leaf):
+    def f(tree, x):
+        assert tree["other"] is leaf
+        return jnp.sum(tree["w"] * x)
+
+    tree, x = {"w": jnp.ones(2), "other": leaf, "none": None}, jnp.arange(2.0)
+    value, gradient = jaxnets.value_and_grad(f)(tree, x)
+    assert gradient["other"] is None and gradient["none"] is None
+    assert_same(gradient["w"], x)
+    assert jaxnets.hessian(lambda tree: f(tree, tree["w"]))(tree)["w"]["w"].shape == (2, 2)
+    assert jaxnets.jacobian(f, (0, 1))(tree, x)[0]["other"] is None
+    for function in (jaxnets.grad, jaxnets.jacobian, jaxnets.value_and_grad, jaxnets.value_and_jacobian, jaxnets.hessian):
+        with pytest.raises(jaxnets.DTypeError, match="other"):
+            function(f, on_nonfloat="error")(tree, x)
+        with pytest.raises(ValueError, match="on_nonfloat"):
+            function(f, on_nonfloat="allow")(tree, x)
+
+
+def test_without_a_floating_leaf_there_is_nothing_to_differentiate_by():
+    for argument, words in ((3, "dtype int"), ({"a": jnp.tanh}, "no array"), ({"a": 1j, "b": 1.0}, "complex")):
+        with pytest.raises(jaxnets.DTypeError, match=words):
+            jaxnets.grad(lambda a: 1.0)(argument)
+
+
+def test_state_that_changes_outside_says_how_to_split_it_off():
+    nnx = library("flax.nnx")
+    model, x = double(nnx.BatchNorm(3, rngs=nnx.Rngs(0))), normal(4, 3)
+    with pytest.raises(jaxnets.MutableStateError, match=r"nnx.split[\s\S]*nnx.merge"):
+        jaxnets.jacobian(lambda x: model(x))(x)
+    graph, params, state = nnx.split(model, nnx.Param, ...)
+    assert jaxnets.grad(lambda params: nnx.merge(graph, params, state, copy=True)(x).sum())(params)
+    model.eval()
+    assert jaxnets.jacobian(lambda x: model(x))(x).structure == "diagonal"

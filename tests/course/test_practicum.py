@@ -151,7 +151,7 @@ def test_space_is_stretched(tmp_path):
 @pytest.mark.parametrize(
     "name, options, error, words",
     [
-        ("spirals", {}, ValueError, "unknown task 'spirals'; known: spiral, regression, digits, mnist"),
+        ("spirals", {}, ValueError, "unknown task 'spirals'; known: spiral, regression, digits, digits_conv, mnist"),
         ("spiral", {"epochs": 0}, ValueError, "epochs must be 1 to 2³¹, got 0"),
         ("spiral", {"seed": -1}, ValueError, "seed must be 0 to"),
         ("spiral", {"batch_size": -5}, ValueError, "batch_size must be 0 to"),

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.extend.source_info_util import current_name_stack
 
 from .contracts import inner_equations, relied_on_by, traced, watching, with_custom_jvp, with_custom_vjp
 
@@ -220,3 +221,12 @@ def test_a_value_that_is_traced_is_a_tracer():
     jax.jit(lambda x: kinds.append(isinstance(x, jax.core.Tracer)))(1.0)
     assert kinds == [True]
     assert not isinstance(jnp.ones(3), jax.core.Tracer)
+
+
+@relied_on_by("autodiff/graph.py: _current_scope")
+def test_the_scopes_around_a_primitive_have_names():
+    """`jax.extend.source_info_util.current_name_stack` has the names of all scopes, also inside of vmap and of a jaxpr."""
+    with jax.named_scope("net"), jax.named_scope("dense_0"):
+        assert str(current_name_stack()) == "net/dense_0"
+        jaxpr = traced(jax.vmap(jax.named_scope("inner")(jnp.sin)), jnp.ones(2))
+    assert [str(equation.source_info.name_stack) for equation in jaxpr.eqns][0].endswith("vmap(inner)")

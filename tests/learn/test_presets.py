@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxnets as jn
 from jaxnets import data
+from jaxnets.course.practicum import RECIPES
 from jaxnets.learn import presets
 
 
@@ -50,6 +52,25 @@ def test_noise_has_the_shapes_asked_for():
     x, y, _ = presets.noise_batch((2,), None, (3, 4))(jax.random.key(0), 5)
     assert y.shape == (5, 3, 4)
     assert (x.reshape(-1) != y.reshape(-1)[: x.size]).all()
+
+
+def test_a_described_classifier_has_labels_and_nll():
+    for words, shape in (("linear(3) log_softmax", ()), ("tanh log_softmax", (2,))):
+        preset = presets.find_preset(words, (*shape, 5))
+        x, labels, _ = preset.data(jax.random.key(0), 7)
+        assert preset.loss.name == "nll" and labels.shape == (7, *shape) and jnp.issubdtype(labels.dtype, jnp.integer)
+        assert preset.loss(jn.parse(words).apply(abstract_zeros(preset.model, x.shape[1:]), x), labels).shape == labels.shape
+    for words in ("linear(3)", "log_softmax linear(3)", "residual(linear(8) log_softmax)"):
+        assert presets.find_preset(words, None).loss.name == "squared_error"
+
+
+def abstract_zeros(model, shape):
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape), abstract(model, shape))
+
+
+def test_the_task_and_the_preset_of_a_name_are_one_network():
+    for name in ("digits", "spiral"):
+        assert RECIPES[name].model.removeprefix("flatten ") == presets.find_preset(name, None).model.name
 
 
 @pytest.mark.parametrize("size", [0, -1, 2000])

@@ -137,7 +137,7 @@ def helpers() -> dict[Callable, tuple[str, ...]]:
             for thing in reach(rule):
                 methods = vars(thing).values() if inspect.isclass(thing) else [thing]
                 for found in (inspect.unwrap(getattr(m, "fget", m)) for m in methods if callable(m) or hasattr(m, "fget")):
-                    if found.__name__ not in NAMING | {"formula"}:
+                    if found.__name__ not in NAMING | {"formula", "symbols", "legend_in_product"}:
                         known[found] = (*known.get(found, ()), name)
     return known
 

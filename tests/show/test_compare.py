@@ -33,6 +33,17 @@ def test_right_rules_agree_with_every_method():
     assert report.blocks[1].structure == "factored"
 
 
+def test_ulp_are_shown_for_methods_that_are_exact_up_to_rounding():
+    """To finite differences there are thousands of them beside "ok", which frightens."""
+    report = jn.compare(jn.softmax, jnp.array([[1.0, 2.0, 3.0]]), timed=False)
+    assert report.blocks[0].errors["differences"].ulp > 1
+    for width in (80, 150):
+        console = Console(width=width, color_system=None)
+        with console.capture() as capture:
+            console.print(report)
+        assert capture.get().split("Errors:")[0].count(" ULP") == 2
+
+
 def test_scalar_outputs_are_compared_with_grad():
     report = jn.compare(lambda x: jn.mean(jn.tanh(x)), jnp.arange(3.0))
     assert "grad" in report.blocks[0].errors

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 import jaxnets as jn
+from jaxnets.show.diagram import diagram
 
 PARAMS = [{"w": (60, 600), "b": (60,)}, {"w": (40, 60), "b": (40,)}, {"w": (10, 40), "b": (10,)}]
 
@@ -60,6 +61,8 @@ def test_average_loss_keeps_the_batch_axis_out_of_the_chain():
     image, labels = jax.ShapeDtypeStruct((4, 3, 10, 20), jnp.float32), jax.ShapeDtypeStruct((4,), jnp.int32)
     table = jn.tabulate(loss, shapes(PARAMS), image, labels)
     assert table.chain.startswith("[1×1]·[1×10]·[10×10]")
+    factors = [block.dims.replace("×3·10·20", "×600") for row in table.rows for block in row.states]
+    assert "·".join(reversed(factors)) == table.chain  # a row says what the chain says
     assert "axis 0 is batch, of size 4" in table.batch
 
 
@@ -123,3 +126,94 @@ def test_no_width_loses_text(width):
     assert "…" not in text
     for words in ("Kronecker", "rank-1", "154kB"):
         assert words in text
+
+
+# --- modules of other libraries -----------------------------------------------------------------------------------------
+
+
+def linen_model(x):
+    nn = pytest.importorskip("flax.linen")
+
+    class Block(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(2)(nn.relu(nn.Dense(4, name="up")(x)))
+
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(3)(nn.BatchNorm(use_running_average=True)(Block()(x)))
+
+    model = Net()
+    return model.apply, jax.eval_shape(model.init, jax.random.key(0), x)
+
+
+def nnx_model(x):
+    nnx = pytest.importorskip("flax.nnx")
+
+    class Net(nnx.Module):
+        def __init__(self, rngs):
+            self.first, self.layers = nnx.Linear(3, 4, rngs=rngs), nnx.List([nnx.Linear(4, 2, rngs=rngs)])
+
+        def __call__(self, x):
+            return self.layers[0](nnx.relu(self.first(x)))
+
+    return lambda net, x: net(x), Net(nnx.Rngs(0))
+
+
+def equinox_model(x):
+    eqx = pytest.importorskip("equinox")
+    return lambda model, x: jax.vmap(model)(x), eqx.nn.MLP(3, 2, 4, 1, key=jax.random.key(0))
+
+
+def haiku_model(x):
+    hk = pytest.importorskip("haiku")
+    model = hk.without_apply_rng(hk.transform(lambda x: hk.nets.MLP([4, 2])(x)))
+    return model.apply, jax.eval_shape(model.init, jax.random.key(0), x)
+
+
+LIBRARIES = {
+    linen_model: (
+        ["Net/Block_0/up", "Net/Block_0", "Net/Block_0/Dense_0", "Net/BatchNorm_0", "Net/Dense_0"],
+        3 * 4 + 4 + 4 * 2 + 2 + 2 + 2 + 2 * 3 + 3,
+    ),
+    nnx_model: (["first", "", "layers[0]"], 3 * 4 + 4 + 4 * 2 + 2),
+    equinox_model: (
+        ["eqx.nn.MLP/eqx.nn.Linear, layers[0]", "eqx.nn.MLP", "eqx.nn.MLP/eqx.nn.Linear, layers[1]"],
+        3 * 4 + 4 + 4 * 2 + 2,
+    ),
+    haiku_model: (["mlp/linear_0", "mlp", "mlp/linear_1"], 3 * 4 + 4 + 4 * 2 + 2),
+}
+
+
+@pytest.mark.parametrize("build", LIBRARIES, ids=lambda build: build.__name__)
+def test_modules_of_other_libraries_have_their_names_and_parameters_are_counted(build):
+    x = jnp.ones((5, 3), jnp.float32)
+    apply, params = build(x)
+    table = jn.tabulate(apply, params, x)
+    modules, count = LIBRARIES[build]
+    found = [row.module for row in table.rows]
+    assert [name for name in dict.fromkeys(found) if name in modules] == modules, found
+    assert table.parameters == count
+    assert f"parameters: {count}" in str(table) and f"parameters: {count}" in table._repr_html_()
+    assert all(name in str(table).replace("\n", "") for name in modules if len(name) < 25)
+    assert table.to_json()["rows"][0]["module"] == modules[0]
+
+
+def test_own_layers_have_the_name_of_their_scope():
+    def apply(params, x):
+        with jax.named_scope("block"):
+            return jn.tanh(jn.linear(x, params[0]["w"]))
+
+    table = jn.tabulate(apply, [{"w": jnp.ones((2, 3))}], jnp.ones((4, 3)))
+    assert [row.module for row in table.rows] == ["block", "block"] and table.parameters == 6
+    assert [row.module for row in lecture().rows] == [""] * 7 and lecture().parameters == 38_910
+    assert jn.tabulate(jn.tanh, jnp.ones(3)).parameters == 0
+
+
+def test_a_model_with_functions_in_it_is_shown_by_all_tables():
+    function, model = equinox_model(None)
+    x = jnp.ones((5, 3), jnp.float32)
+    assert jn.compare(function, model, x, timed=False).ok
+    assert jn.explain_plan(function, model, x).costs
+    assert diagram(function, model, x).items

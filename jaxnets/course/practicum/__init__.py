@@ -18,6 +18,7 @@ from ...learn.checkpoint import read_config
 from ...learn.evaluate import Evaluation
 from ...learn.evaluate import evaluate as evaluate_model
 from ...learn.models import Model
+from ...learn.presets import DIGITS
 from ...learn.progress import stage
 from ...learn.train import restore
 from ...show.formats import import_plots
@@ -42,7 +43,7 @@ def train(
     resume: bool = False,
     progress: bool = False,
 ) -> StudyResult:
-    """Train the networks of a task, `spiral`, `regression`, `digits` or `mnist`, and report what they learned.
+    """Train the networks of a task (spiral, regression, digits, digits_conv, mnist), and report what they learned.
 
     The recipe of the task gives what is left out, and `batch_size=0` means full-batch.  `model`, a model or its description,
     replaces the network of the recipe; the networks that it is compared with stay.  `output` is the folder for the log
@@ -126,6 +127,16 @@ RECIPES: dict[str, Recipe] = {
         study=regression.study,
     ),
     "digits": Recipe(
+        data=images.digits,
+        model=f"flatten {DIGITS}",
+        loss=LAYERS["nll"],
+        epochs=20,
+        batch_size=32,
+        learning_rate=3e-3,
+        optimizer=_decreasing(optax.adamw),
+        study=images.study,
+    ),
+    "digits_conv": Recipe(
         data=images.digits,
         model="conv(16) relu conv(16) relu max_pool(2) flatten dropout(0.3) linear(64) relu dropout(0.3) linear(10) "
         "log_softmax",

@@ -31,6 +31,9 @@ class RuleReport:
     def ok(self) -> bool:
         return all(finding.ok for finding in self.findings)
 
+    def __repr__(self):
+        return f"RuleReport({self.title}: {sum(f.ok for f in self.findings)} of {len(self.findings)} right)"
+
     def to_json(self) -> dict:
         """The findings as data; infinity and NaN, which JSON does not have, are texts."""
         return {"ok": self.ok, **replace_nonfinite(as_data(self), str)}

@@ -65,7 +65,8 @@ def _axis_label(name, indices, shape, shown, of_one_example) -> str:
 def graph(function: Callable, *args, abstract: bool = True, title: str = "") -> Figure:
     """The block diagram of `function(*args)` with the dimensions of every Jacobian, and beside it the graph of gradients.
 
-    Rounded blocks are functions, squares are costs, and circles are variables.  The arguments are those of `tabulate`: of
+    Rounded blocks are functions, squares are costs, and circles are variables; a scalar output is C, whose gradient starts
+    with 1.  The arguments are those of `tabulate`: of
     several arguments the first holds the weights, and `abstract=False` is for functions whose Python control flow depends
     on values.
     """
@@ -90,7 +91,8 @@ def _draw_block(axes, item, back):
     fill = {"cost": "#FBE3D2", "function": "#DCEBF7", "weight": "#F3F3F3"}.get(item.kind, "white")
     label = item.label if item.module is not None else _short_label(item.label)
     box = {"boxstyle": shape, "facecolor": fill, "edgecolor": "#444444"}
-    label = f"∂C/∂{label}" if back and item.module is None else label
+    if back and item.module is None:
+        label = f"∂C/∂{label} = 1" if (item.kind, item.label) == ("output", "C") else f"∂C/∂{label}"
     axes.text(item.column, item.row, label, ha="center", va="center", fontsize=9, bbox=box, zorder=3)
 
 
