@@ -23,6 +23,7 @@ from ..algebra.rules import identity
 from ..errors import MutableStateError
 from ..layers.checks import is_floating
 from ..layers.marker import bind, layer_p, product_p, with_absent_arguments, with_rules
+from .complex_parts import InRealParts, real_parts, unmixed_in_parts
 from .nodes import Edge, Graph, LocalFunction, Node
 from .opaque import BoundPrimitive, opaque_rules
 from .primitives import rules_for
@@ -62,7 +63,10 @@ def _traced_outputs(function, values, inputs, on_node, second_order):
         trace = _GraphTrace(parent, on_node, second_order)
         with set_current_trace(trace):
             outputs = function(*(_GraphTracer(trace, x, node) for x, node in zip(values, inputs, strict=True)))
-        return [trace.value_and_node(x) for x in outputs]
+        found = [trace.value_and_node(x) for x in outputs]
+        if any(node is not None and jnp.iscomplexobj(x) for x, node in found):
+            raise _ComplexValueError
+        return found
 
 
 def _opaque_outputs(function, values, inputs):
@@ -111,7 +115,7 @@ def unmixed_axes(function, operands) -> Table:
     The function, or jaxpr without constants, is read as any other, and the rules of what it calls are followed.
     """
     if not callable(function):
-        function = _JaxprFunction(getattr(function, "jaxpr", function), 0)
+        function = functools.partial(core.eval_jaxpr, *_body_and_constants(function))
     moving = [i for i, x in enumerate(operands) if is_floating(x)]
     table: Table = []
 
@@ -130,6 +134,11 @@ def unmixed_axes(function, operands) -> Table:
 
     jax.eval_shape(run, *operands)
     return table
+
+
+def _body_and_constants(inner):
+    """Of a jaxpr among the parameters of an equation, which may be closed."""
+    return (inner.jaxpr, inner.consts) if hasattr(inner, "consts") else (inner, ())
 
 
 class _JaxprFunction:
@@ -163,7 +172,7 @@ def _custom_jvp_push(rule, values, places, output):
 
 
 class _ComplexValueError(Exception):
-    """A complex value depends on the inputs."""
+    """A complex value depends on the inputs where it cannot be followed."""
 
 
 class _GraphTracer(core.Tracer):
@@ -202,9 +211,8 @@ class _GraphTrace(core.Trace):
                 return primitive.bind(*values, **params)
         inner = params.get("jaxpr", params.get("call_jaxpr"))
         if primitive.name in INLINED and inner is not None:
-            jaxpr, consts = (inner.jaxpr, inner.consts) if hasattr(inner, "consts") else (inner, ())
             with set_current_trace(self):
-                return core.eval_jaxpr(jaxpr, consts, *tracers)
+                return core.eval_jaxpr(*_body_and_constants(inner), *tracers)
         with set_current_trace(self.parent):
             out = primitive.bind(*values, **params)
         outputs = list(out) if primitive.multiple_results else [out]
@@ -216,6 +224,8 @@ class _GraphTrace(core.Trace):
             made = self.make_nodes(
                 primitive.name, nodes, outputs, lambda: [[j.T if params["pull"] else j]], None, call, values
             )
+        elif any(map(jnp.iscomplexobj, [*values, *outputs])):
+            made = self.nodes_of_parts(primitive, nodes, values, outputs, params)
         else:
             made = self.primitive_nodes(primitive, nodes, values, outputs, params)
         return made if primitive.multiple_results else made[0]
@@ -231,7 +241,8 @@ class _GraphTrace(core.Trace):
             return self.rebind(primitive, values, subfuns=(function, jvp), symbolic_zeros=symbolic_zeros)
 
         def tangent(value, node):
-            zero = jnp.zeros(jnp.shape(value), jax.dtypes.float0 if not is_floating(value) else jnp.result_type(value))
+            moves = jnp.issubdtype(jnp.result_type(value), jnp.inexact)
+            zero = jnp.zeros(jnp.shape(value), jnp.result_type(value) if moves else jax.dtypes.float0)
             return SymbolicZero(jax.typeof(value).to_tangent_aval()) if symbolic_zeros and node is None else zero
 
         places = [i for i, node in enumerate(nodes) if node is not None]
@@ -263,6 +274,8 @@ class _GraphTrace(core.Trace):
     def process_custom_vjp_call(self, primitive, function, fwd, bwd, tracers, /, *, out_trees, symbolic_zeros):
         """Only products with the author's pullback are known, so it becomes an opaque edge."""
         values, nodes = zip(*map(self.value_and_node, tracers), strict=True)
+        if any(map(jnp.iscomplexobj, values)):
+            raise _ComplexValueError
         if not any(nodes):
             subfuns = (function, fwd, bwd)
             return self.rebind(primitive, values, subfuns=subfuns, out_trees=out_trees, symbolic_zeros=symbolic_zeros)
@@ -359,6 +372,24 @@ class _GraphTrace(core.Trace):
 
         return self.make_nodes(primitive.name, nodes, outputs, table, call=BoundPrimitive(primitive, params), values=values)
 
+    def nodes_of_parts(self, primitive, nodes, values, outputs, params):
+        """What computes with complex values, as a function of their real parts."""
+        with set_current_trace(self.parent):
+            parts, made_of = ([real_parts(jnp.asarray(x)) for x in side] for side in (values, outputs))
+        call = InRealParts(BoundPrimitive(primitive, params), values)
+
+        @functools.cache
+        def table():
+            with usual_promotion():
+                axes = unmixed_in_parts(primitive, params, values, outputs)
+                rules = opaque_rules(primitive.name, call, parts, made_of, _one_way(params), axes)
+                return self.jacobians(rules, parts, made_of, nodes)
+
+        made = self.make_nodes(primitive.name, nodes, made_of, table, call=call, values=parts)
+        return [
+            _GraphTracer(self, y, m.node) if isinstance(m, _GraphTracer) else y for m, y in zip(made, outputs, strict=True)
+        ]
+
     def jacobians(self, rules, values, outputs, nodes):
         """∂output/∂value for every output and every tracked value."""
         return [
@@ -371,8 +402,6 @@ class _GraphTrace(core.Trace):
         arguments = arguments or [f"x{i + 1}" for i in range(len(parents))]
         made, source, module = [], _user_line(), _current_scope()
         for o, y in enumerate(outputs):
-            if jnp.iscomplexobj(y):
-                raise _ComplexValueError
             if not is_floating(y):
                 made.append(y)
                 continue
