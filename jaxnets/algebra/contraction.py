@@ -97,7 +97,7 @@ def contract(factors, keep, scale: float = 1.0) -> Tensor:
     sources = list(factors)
     if not factors:
         return _planned_tensor((), ()) if _meter.get() else tensor(jnp.full((), scale), ())
-    factors = _with_free_labels_summed(factors, keep)
+    factors = with_free_labels_summed(factors, keep)
     if len(factors) == 1 and not isinstance(factors[0], Tensor) and not factors[0].labels <= keep:
         factors.append(tensor(jnp.ones(()), ()))  # its sum is its product with ones: the map needs no array
     if len(factors) == 1:
@@ -124,7 +124,7 @@ def _named_as_product(a: Tensor, factors) -> Tensor:
     return dataclasses.replace(a, notes=notes)
 
 
-def _with_free_labels_summed(factors, keep):
+def with_free_labels_summed(factors, keep):
     """The factors, of which selections are summed over labels that no other factor has."""
     found = list(factors)
     for i, factor in enumerate(factors):

@@ -8,7 +8,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .contraction import contract, is_planning, scaled_tensor, sum_of_tensors, with_deltas, with_fused_labels
+from .contraction import (
+    contract,
+    is_planning,
+    scaled_tensor,
+    sum_of_tensors,
+    with_deltas,
+    with_free_labels_summed,
+    with_fused_labels,
+)
 from .factors import (
     Factor,
     Group,
@@ -65,7 +73,8 @@ class Term:
 
     def reduced(self, fully=False) -> "Term":
         """The term with internal labels summed; with `fully` the remaining factors are multiplied into one array, too."""
-        external, scale, factors = set(self.external_labels), self.scale, list(self.factors)
+        external, scale = set(self.external_labels), self.scale
+        factors = with_free_labels_summed(self.factors, external)
         stored = [f for f in factors if isinstance(f, Tensor)]
         if scale != 1 and stored:  # the smallest array takes the scale: that is cheapest
             smallest = min(stored, key=lambda f: entries_over(f.labels))

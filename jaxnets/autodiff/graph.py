@@ -27,6 +27,7 @@ from .complex_parts import InRealParts, real_parts, unmixed_in_parts
 from .nodes import Edge, Graph, LocalFunction, Node
 from .opaque import BoundPrimitive, opaque_rules
 from .primitives import rules_for
+from .ramps import Ramps, knowing
 from .unmixed import AxisMap, Table, agreed, axis_map, composed, same_axes
 
 SPLIT_STATE = (
@@ -194,6 +195,7 @@ class _GraphTrace(core.Trace):
     def __init__(self, parent, on_node, second_order):
         super().__init__()
         self.parent, self.on_node, self.second_order, self.requires_low = parent, on_node, second_order, False
+        self.ramps = Ramps()
         self.tracks_tangents = False  # inside the rule of a custom_jvp, which is a linear function of what is tracked there
 
     def value_and_node(self, x):
@@ -208,7 +210,9 @@ class _GraphTrace(core.Trace):
         values, nodes = [list(side) for side in zip(*map(self.value_and_node, tracers), strict=True)] or [[], []]
         if not any(nodes):
             with set_current_trace(self.parent):
-                return primitive.bind(*values, **params)
+                out = primitive.bind(*values, **params)
+            self.ramps.follow(primitive, values, out if primitive.multiple_results else [out], params)
+            return out
         inner = params.get("jaxpr", params.get("call_jaxpr"))
         if primitive.name in INLINED and inner is not None:
             with set_current_trace(self):
@@ -366,7 +370,7 @@ class _GraphTrace(core.Trace):
         @functools.cache
         def table():
             arrays = [jnp.asarray(value) for value in values]
-            with usual_promotion():
+            with usual_promotion(), knowing(self.ramps):
                 rules = rules_for(primitive, params, arrays, outputs, one_way, unmixed_axes)
                 return self.jacobians(rules, arrays, outputs, nodes)
 

@@ -10,6 +10,7 @@ from ..algebra.selections import Selection, Slice, as_int32
 from ..layers.combine import concatenate_rules, stack_rules
 from ..layers.reduce import weighted_sum_rule
 from .primitive_table import primitive
+from .ramps import counted_axis
 
 
 @primitive("reduce_sum", "psum")
@@ -135,6 +136,11 @@ def _(y, x, indices, *, dimension_numbers, slice_sizes, mode, **_):
     batch = fresh_groups(indices.shape[:-1], start=x.ndim)
     for a, b in zip(numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True):
         inp[a] = batch[b]
+    for a, i in dict(picked).items():
+        b = counted_axis(indices, i, x.shape[a])
+        if b is not None and batch[b] not in inp:
+            inp[a] = batch[b]
+            del picked[a]
     slices, places = iter(inp[a] for a in whole), iter(batch)
     out = [next(slices) if a in numbers.offset_dims else next(places) for a in range(y.ndim)]
     factors = []

@@ -8,6 +8,7 @@ from ..algebra.factors import Group, Label, Tensor
 from ..algebra.rules import Rule, axis_names, diagonal, fresh_groups, from_groups, identity
 from ..algebra.selections import Selection, as_int32
 from .primitive_table import primitive
+from .ramps import counted_axis
 
 NOWHERE = jnp.iinfo(jnp.int32).max  # an index that is out of range
 
@@ -75,8 +76,12 @@ def _written(x, indices, updates, weight, *, dimension_numbers, mode, **_) -> Ru
     batch = list(fresh_groups(indices.shape[:-1], start=2 * rank))
     for a, b in zip(numbers.operand_batching_dims, numbers.scatter_indices_batching_dims, strict=True):
         batch[b] = out[a]
-    absent = (*numbers.inserted_window_dims, *numbers.operand_batching_dims)
     picked = [int(a) for a in numbers.scatter_dims_to_operand_dims]
+    counted = {a: counted_axis(indices, i, x.shape[a]) for i, a in enumerate(picked) if a in numbers.inserted_window_dims}
+    for a, b in counted.items():
+        if b is not None and batch[b] not in out:
+            batch[b] = out[a]
+    absent = (*numbers.inserted_window_dims, *numbers.operand_batching_dims)
     windows, others = iter(a for a in range(rank) if a not in absent), iter(batch)
     inp: list[Group] = []
     window: dict[int, Group] = {}  # by axis of x
@@ -97,6 +102,8 @@ def _written(x, indices, updates, weight, *, dimension_numbers, mode, **_) -> Ru
         places[a] = start, size
     selections = []
     for a, (start, size) in places.items():
+        if out[a] in batch:  # the index counts along it
+            continue
         index, axes = jnp.where(inside, start, NOWHERE), tuple(batch)
         if a in window:
             index = jnp.where(inside[..., None], start[..., None] + jnp.arange(size), NOWHERE)

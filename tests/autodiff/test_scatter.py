@@ -25,6 +25,9 @@ WRITES = {
     "rows, the smallest wins": (lambda x, u: x.at[TWICE].min(u), X, r(3, 7)),
     "rows, multiplied": (lambda x, u: x.at[np.array([1, 2, 4])].multiply(u, unique_indices=True), X, r(3, 7)),
     "pairs of indices": (lambda x, u: x.at[ROWS, ROWS].set(u), X, COLUMN),
+    "one in each row, by a range": (lambda x, u: x.at[jnp.arange(5), np.array([0, 2, 2, 6, -1])].add(u), X, COLUMN),
+    "the last writer in a row": (lambda x, u: x.at[jnp.arange(5)[:, None], np.array([[0, 0]] * 5)].set(u), X, r(5, 2)),
+    "a diagonal": (lambda x, u: x.at[jnp.arange(5), jnp.arange(5)].set(u), X, COLUMN),
     "a block": (lambda x, u: x.at[1:3, 2:4].set(u), X, r(2, 2)),
     "rows of a block": (lambda x, u: x.at[np.array([[0], [1]]), 2:4].set(u), X, r(2, 1, 2)),
     "in the middle": (lambda x, u: x.at[:, TWICE].add(u), r(2, 5, 3), r(2, 3, 3)),
@@ -65,7 +68,36 @@ def test_what_is_written_has_a_rule(name):
     assert_same(*both(*args), 1e-12)
 
 
+READS = {
+    "one of each row": lambda x: x[jnp.arange(5), np.array([1, 0, 6, -1, 2])],
+    "two of each row": lambda x: x[jnp.arange(5)[:, None], np.array([[1, 2]] * 5)],
+    "two axes counted": lambda x: x.reshape(5, 7, 1)[jnp.arange(5)[:, None], jnp.arange(7)[None], np.zeros((5, 7), int)],
+    "from the second on": lambda x: x[jnp.arange(1, 5), np.array([1, 0, 6, -1])],
+    "in another order": lambda x: x[jnp.arange(5)[::-1], np.array([1, 0, 6, -1, 2])],
+    "fewer than there are": lambda x: x[jnp.arange(4), np.array([1, 0, 6, -1])],
+    "the diagonal": lambda x: x[jnp.arange(5), jnp.arange(5)],
+    "twice the same range": lambda x: (x @ x.T)[jnp.arange(5), jnp.arange(5)],
+}
+
+
+@pytest.mark.parametrize("name", READS)
+def test_what_is_read_by_a_range_is_right(name):
+    read = READS[name]
+    ours, theirs = jax.jit(lambda x: (jaxnets.jacobian(read, on_opaque="error")(x).dense(), jax.jacrev(read)(x)))(X)
+    assert_same(ours, theirs, 1e-12)
+    eager = jaxnets.jacobian(read)(X)
+    assert_same(eager.dense(), theirs, 1e-12)
+    assert eager.batched == (name in ("one of each row", "two of each row", "two axes counted", "the diagonal"))
+
+
 def test_examples_stay_apart_where_columns_are_written():
-    for name in ("a column", "columns, added", "dynamic_update_slice", "top_k"):
+    for name in (
+        "one in each row, by a range",
+        "the last writer in a row",
+        "a column",
+        "columns, added",
+        "dynamic_update_slice",
+        "top_k",
+    ):
         write, x, u = WRITES[name]
         assert jax.eval_shape(lambda x, f=write, u=u: jaxnets.jacobian(f)(x, u).per_example(), x).shape[0] == 5
