@@ -10,7 +10,6 @@ from ..algebra.selections import Selection, Slice, as_int32
 from ..layers.combine import concatenate_rules, stack_rules
 from ..layers.reduce import weighted_sum_rule
 from .primitive_table import primitive
-from .ramps import counted_axis
 
 
 @primitive("reduce_sum", "psum")
@@ -122,31 +121,3 @@ def _(y, x, *starts, slice_sizes, **_):
     rows = enumerate(zip(starts, slice_sizes, x.shape, strict=False))
     places = {a: jnp.clip(as_int32(i), 0, n - size) + jnp.arange(size) for a, (i, size, n) in rows if size != n}
     return _entries_rule(x, places), *[None] * len(starts)
-
-
-@primitive("gather")
-def _(y, x, indices, *, dimension_numbers, slice_sizes, mode, **_):
-    """Whole slices at given places: x[index], jnp.take, take_along_axis.  Other gathers are opaque."""
-    numbers = dimension_numbers
-    picked = dict(zip(numbers.start_index_map, range(indices.shape[-1]), strict=True))
-    whole = [a for a in range(x.ndim) if a not in (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)]
-    if set(picked) != set(numbers.collapsed_slice_dims) or any(slice_sizes[a] != x.shape[a] for a in whole):
-        return None
-    inp = list(fresh_groups(x.shape, axis_names(x.ndim)))
-    batch = fresh_groups(indices.shape[:-1], start=x.ndim)
-    for a, b in zip(numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True):
-        inp[a] = batch[b]
-    for a, i in dict(picked).items():
-        b = counted_axis(indices, i, x.shape[a])
-        if b is not None and batch[b] not in inp:
-            inp[a] = batch[b]
-            del picked[a]
-    slices, places = iter(inp[a] for a in whole), iter(batch)
-    out = [next(slices) if a in numbers.offset_dims else next(places) for a in range(y.ndim)]
-    factors = []
-    for a, i in picked.items():
-        index = as_int32(indices[..., i])
-        if mode == jax.lax.GatherScatterMode.CLIP:
-            index = jnp.clip(index, 0, x.shape[a] - 1)
-        factors.append(Selection(index, (*batch, inp[a]), "k"))
-    return from_groups(out, inp, *factors), None

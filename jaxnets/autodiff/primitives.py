@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from ..algebra.factors import Tensor
 from ..algebra.rules import Rule, diagonal, fresh_groups, from_groups, identity, scaled
 from ..layers.accurate import sigmoid_derivative
-from . import primitive_axes, primitive_scatter, primitive_windows  # noqa: F401  (they fill the table)
+from . import primitive_axes, primitive_places, primitive_windows  # noqa: F401  (they fill the table)
 from .opaque import UNMIXED_AXES, BoundPrimitive, opaque_rules
 from .primitive_table import RULES, primitive
 from .unmixed import TABLES

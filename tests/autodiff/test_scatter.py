@@ -69,6 +69,19 @@ def test_what_is_written_has_a_rule(name):
 
 
 READS = {
+    "parts of slices": lambda x: x[np.array([2, 0]), 1:],
+    "whole slices at places": lambda x: lax.gather(
+        x, np.array([[1, 0]]), lax.GatherDimensionNumbers((1,), (0,), (0, 1)), (1, 7)
+    ),
+    "starts of slices": lambda x: lax.gather(x, np.array([[1]]), lax.GatherDimensionNumbers((1,), (0,), (0,)), (1, 2)),
+    "windows, clipped": lambda x: lax.gather(
+        x, np.array([[1, 6], [9, 2]]), lax.GatherDimensionNumbers((1, 2), (), (0, 1)), (2, 3), mode="clip"
+    ),
+    "windows, one outside": lambda x: lax.gather(
+        x, np.array([[1, 6], [2, 2]]), lax.GatherDimensionNumbers((1, 2), (), (0, 1)), (2, 3), mode="fill", fill_value=0
+    ),
+    "one of each, by vmap": lambda x: jax.vmap(lambda v, i: v[i])(x, np.array([1, 0, 6, -1, 2])),
+    "two of each, by vmap": lambda x: jax.vmap(lambda v, i: lax.dynamic_slice(v, (i,), (2,)))(x, np.array([1, 0, 6, 4, 2])),
     "one of each row": lambda x: x[jnp.arange(5), np.array([1, 0, 6, -1, 2])],
     "two of each row": lambda x: x[jnp.arange(5)[:, None], np.array([[1, 2]] * 5)],
     "two axes counted": lambda x: x.reshape(5, 7, 1)[jnp.arange(5)[:, None], jnp.arange(7)[None], np.zeros((5, 7), int)],
@@ -87,7 +100,17 @@ def test_what_is_read_by_a_range_is_right(name):
     assert_same(ours, theirs, 1e-12)
     eager = jaxnets.jacobian(read)(X)
     assert_same(eager.dense(), theirs, 1e-12)
-    assert eager.batched == (name in ("one of each row", "two of each row", "two axes counted", "the diagonal"))
+    assert eager.batched == (
+        name
+        in (
+            "one of each row",
+            "two of each row",
+            "two axes counted",
+            "the diagonal",
+            "one of each, by vmap",
+            "two of each, by vmap",
+        )
+    )
 
 
 def test_examples_stay_apart_where_columns_are_written():

@@ -38,8 +38,6 @@ EQUIVALENT = {
     ("primitive unstack", "Slice(i, 1, ((), inp[axis])) → Slice(i, 0, ((), inp[axis]))"): "one entry has no stride",
     ("primitive tile", "x.ndim + i → x.ndim - i"): LABELS,
     ("primitive dynamic_slice", "jnp.clip(as_int32(i), 0, n - size) → jnp.clip(0, as_int32(i), n - size)"): CLIP,
-    ("primitive gather", "fresh_groups(indices.shape[:-1], start=x.ndim) → fresh_groups(indices.shape[:-1])"): LABELS,
-    ("primitive gather", "jnp.clip(index, 0, x.shape[a] - 1) → jnp.clip(0, index, x.shape[a] - 1)"): CLIP,
     ("row_rule", "at_least_float32(_as_rows(p, axes)) → _as_rows(p, axes)"): "a rule gets 16-bit arguments as float32",
     ("SoftmaxOperator.off_diagonal", "(..., :, None) → (..., None)"): "the same index",
     ("SoftmaxRootOperator.root", "jnp.where(self.p > 0, self.p, 1) → jnp.where(self.p > 0, self.p, 0)"): NOT_CHOSEN,

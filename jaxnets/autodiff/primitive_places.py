@@ -1,0 +1,132 @@
+"""Rules of JAX's primitives that read or write at places that are computed: their Jacobians are selections."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ..algebra.factors import Label, Tensor
+from ..algebra.rules import Rule, axis_names, diagonal, fresh_groups, from_groups, identity
+from ..algebra.selections import Selection, Slice, as_int32
+from .primitive_table import primitive
+from .ramps import counted_axis
+
+NOWHERE = jnp.iinfo(jnp.int32).max  # an index that is out of range
+
+
+@primitive("dynamic_update_slice")
+def _(y, x, update, *starts):
+    out = fresh_groups(y.shape, axis_names(y.ndim))
+    inp, selections = list(out), []
+    for a, (start, size, n) in enumerate(zip(starts, update.shape, x.shape, strict=True)):
+        if size != n:
+            inp[a] = (Label(y.ndim + a, size),)
+            place = jnp.clip(as_int32(start), 0, n - size) + jnp.arange(size)
+            selections.append(Selection(place, (inp[a], out[a]), "k"))
+
+    def write(x):
+        return lax.dynamic_update_slice(x, update, starts)
+
+    return _entry_by_entry(write, x), from_groups(out, inp, *selections), *[None] * len(starts)
+
+
+def _scatter_rule(scatter):
+    """An update changes one entry, with a weight: 0 where another one is written over it, or is larger."""
+
+    def rule(y, x, indices, updates, **params):
+        def by_updates(y, updates_):
+            weight = _weights(lambda u: scatter.bind(x, indices, u, **params), updates, y)
+            return _written(x, indices, updates, weight, **params)(y, updates_)
+
+        return _entry_by_entry(lambda x: scatter.bind(x, indices, updates, **params), x), None, by_updates
+
+    return rule
+
+
+for scatter in (lax.scatter_p, lax.scatter_mul_p, lax.scatter_min_p, lax.scatter_max_p):
+    primitive(scatter.name)(_scatter_rule(scatter))
+
+
+@primitive("scatter-add")
+def _(y, x, indices, updates, **params):
+    return identity, None, _written(x, indices, updates, None, **params)
+
+
+@primitive("top_k")
+def _(ys, x, *, axis, **_):
+    inp = fresh_groups(x.shape, axis_names(x.ndim))
+    out = [*inp[:axis], (Label(x.ndim, ys[0].shape[axis]),), *inp[axis + 1 :]]
+    places = Selection(jnp.moveaxis(ys[1], axis, -1), (*inp[:axis], *inp[axis + 1 :], out[axis], inp[axis]), "k")
+    return [from_groups(out, inp, places)], [None]
+
+
+def _weights(write, x, y):
+    """∂(the entry of y that an entry of x changes)/∂(this entry), from JAX's own derivative along the vector of ones."""
+    return jax.vjp(write, x)[1](jnp.ones(y.shape, y.dtype))[0]
+
+
+def _entry_by_entry(write, x) -> Rule:
+    """The rule of a function that changes each entry by itself."""
+    return lambda y, x_: diagonal(_weights(write, x, y), "m")(y, x_)
+
+
+def _written(x, indices, updates, weight, *, dimension_numbers, mode, **_) -> Rule:
+    """The rule by the updates, of which each is written to one entry of x or, as a whole window outside of it, nowhere."""
+    numbers = dimension_numbers
+    absent = (*numbers.inserted_window_dims, *numbers.operand_batching_dims)
+    windows = [a for a in range(x.ndim) if a not in absent]
+    sizes = dict(zip(windows, (updates.shape[k] for k in numbers.update_window_dims), strict=True))
+    batching = dict(zip(numbers.operand_batching_dims, numbers.scatter_indices_batching_dims, strict=True))
+    axes, batch, window, selections = _windows(x, indices, numbers.scatter_dims_to_operand_dims, sizes, batching, mode)
+    places, own = iter(batch), iter(windows)
+    inp = [window[next(own)] if k in numbers.update_window_dims else next(places) for k in range(updates.ndim)]
+    weights = [] if weight is None else [Tensor(weight, tuple(inp), "m")]
+    return from_groups(axes, inp, *selections, *weights)
+
+
+@primitive("gather")
+def _(y, x, indices, *, dimension_numbers, slice_sizes, mode, **_):
+    """Windows of x at given places: x[index], jnp.take, take_along_axis."""
+    numbers = dimension_numbers
+    absent = (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)
+    windows = [a for a in range(x.ndim) if a not in absent]
+    sizes = {a: slice_sizes[a] for a in windows}
+    batching = dict(zip(numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True))
+    axes, batch, window, selections = _windows(x, indices, numbers.start_index_map, sizes, batching, mode)
+    places, own = iter(batch), iter(windows)
+    out = [window[next(own)] if a in numbers.offset_dims else next(places) for a in range(y.ndim)]
+    return from_groups(out, axes, *selections), None
+
+
+def _windows(x, indices, picked, sizes, batching, mode):
+    """Labels of x, of the places, and by axis of x of the windows that are not one entry alone; and factors between them.
+
+    `picked` are the axes of x along which the columns of the indices tell where a window starts; `sizes` are those of its
+    other axes; `batching` says which axes of x are axes of the places.
+    """
+    axes = list(fresh_groups(x.shape, axis_names(x.ndim)))
+    batch = list(fresh_groups(indices.shape[:-1], start=2 * x.ndim))
+    for a, b in batching.items():
+        batch[b] = axes[a]
+    picked = [int(a) for a in picked]
+    for i, a in enumerate(picked):
+        b = counted_axis(indices, i, x.shape[a]) if a not in sizes else None
+        if b is not None and batch[b] not in axes:
+            batch[b] = axes[a]
+    window = {a: axes[a] if n == x.shape[a] and a not in picked else (Label(x.ndim + a, n),) for a, n in sizes.items()}
+    starts, inside = {}, jnp.ones(indices.shape[:-1], bool)
+    for i, a in enumerate(picked):
+        size, start = sizes.get(a, 1), as_int32(indices[..., i])
+        if mode == lax.GatherScatterMode.CLIP:
+            start = jnp.clip(start, 0, x.shape[a] - size)
+        inside &= (start >= 0) & (start <= x.shape[a] - size)
+        starts[a] = start
+    selections = [Slice(0, 1, (window[a], axes[a])) for a in window if a not in picked and window[a] != axes[a]]
+    for a, start in starts.items():
+        if axes[a] in batch:  # the index counts along it
+            continue
+        index, labels = jnp.where(inside, start, NOWHERE), tuple(batch)
+        if a in window:
+            index, labels = index[..., None] + jnp.arange(sizes[a]), (*labels, window[a])
+            index = jnp.where(inside[..., None], index, NOWHERE)
+        selections.append(Selection(index, (*labels, axes[a]), "k"))
+    return axes, batch, window, selections

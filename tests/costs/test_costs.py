@@ -1,0 +1,58 @@
+"""No cliffs: what we compute costs no more than the best of plain JAX, on programs as people write them.
+
+FLOPs and temporary bytes of compiled programs are counted, which is exact and the same on every run.
+"""
+
+import pytest
+
+from ..sweeps import swept
+from .counting import QUESTIONS, asked, compared
+from .programs import PROGRAMS
+
+pytestmark = [pytest.mark.optimized, pytest.mark.filterwarnings("ignore:.*derivative is opaque")]
+
+FLOPS = 1.1
+# Norms hold what every layer passes back until the end, where JAX takes the norm of a layer at once.
+BYTES = {"gradient": 1.25, "jacobian": 1.25, "norms": 2.1, "clipped": 2.1}
+SMALL_FLOPS, SMALL_BYTES = 2_000, 32_768  # differences that do not count
+
+# What is still dearer, with what it costs today: (FLOPs, bytes) in multiples of JAX's.  No line may grow.
+DEARER = {
+    ("rfft", "jacobian"): (1.1, 1.7),
+    ("map", "jacobian"): (1.1, 1.7),
+    ("contrastive", "gradient"): (1.1, 1.8),
+    ("transformer", "clipped"): (1.25, 2.1),
+    ("tied transformer", "clipped"): (1.25, 2.1),
+    ("head", "clipped"): (1.3, 2.1),
+    ("unrolled RNN", "gradient"): (1.1, 2.0),
+    ("unrolled RNN", "clipped"): (1.25, 2.1),
+    ("convnet", "norms"): (1.4, 2.7),
+    ("convnet", "clipped"): (1.4, 2.7),
+    ("convnet", "jacobian"): (1.8, 2.8),
+    ("resnet", "norms"): (1.15, 2.8),
+    ("resnet", "clipped"): (1.15, 2.9),
+    ("resnet", "jacobian"): (1.6, 4.1),
+    ("CTC", "gradient"): (3.5, 25),
+    ("CTC", "norms"): (3.5, 25),
+    ("CTC", "clipped"): (3.5, 25),
+}
+NAMED = {f"{question} of {program.name}": (program, question) for program in PROGRAMS for question in asked(program)}
+SHORT = [
+    "norms of labels by range", "norms of labels by vmap", "norms of a column set", "jacobian of top_k", "norms of scan",
+    "norms of rfft", "gradient of head", "gradient of graph network", "jacobian of custom_vjp", "gradient of PPO",
+    "clipped of mixture of experts",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", swept(NAMED, SHORT))
+def test_no_program_costs_more_than_in_plain_jax(name):
+    program, question = NAMED[name]
+    (flops, size), (least_flops, least_size) = compared(program, question)
+    flops_limit, bytes_limit = DEARER.get((program.name, question), (FLOPS, BYTES[question]))
+    assert flops <= flops_limit * least_flops + SMALL_FLOPS, f"{flops / least_flops:.2f} times the FLOPs"
+    assert size <= bytes_limit * least_size + SMALL_BYTES, f"{size / least_size:.2f} times the bytes"
+
+
+def test_the_exceptions_are_asked():
+    assert set(DEARER) <= {(program.name, question) for program, question in NAMED.values()}
+    assert set(SHORT) <= set(NAMED) and set(BYTES) == set(QUESTIONS)
