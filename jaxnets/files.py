@@ -34,6 +34,8 @@ def written_atomically(path: str | os.PathLike) -> Iterator[Path]:
             with open(part, "rb") as source, open(path, "wb") as target:
                 shutil.copyfileobj(source, target)
         return
+    with contextlib.suppress(FileNotFoundError):
+        os.stat(path)  # raises OSError for links in a circle
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:

@@ -31,6 +31,14 @@ def test_what_was_there_stays_if_writing_fails(tmp_path):
     assert path.read_text() == "new" and os.listdir(tmp_path) == ["file.txt"]
 
 
+def test_links_in_a_circle_stay(tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(link)
+    with pytest.raises(OSError, match="link"):
+        write(link)
+    assert link.is_symlink()
+
+
 @pytest.mark.parametrize("exists", [True, False])
 def test_links_are_followed(tmp_path, exists):
     link, target = tmp_path / "link", tmp_path / "elsewhere" / "file.txt"

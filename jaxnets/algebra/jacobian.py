@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..errors import ShapeError
+from ..errors import DTypeError, ShapeError
 from .factors import Label, Tensor, pytree
 from .notation import formula, legend, structure
 from .picture import Markup, code, figure, heat_map
@@ -93,6 +93,8 @@ class Jacobian:
         if isinstance(scale, (int, float)):
             return replace(self, terms=tuple(replace(t, scale=t.scale * scale) for t in self.terms))
         scale = _as_floating(scale)
+        if jnp.iscomplexobj(scale):
+            raise DTypeError(f"scale * J: scale has dtype {scale.dtype}, a real number was expected")
         if scale.shape != ():
             raise ShapeError(f"scale * J: scale has shape {scale.shape}, a scalar was expected")
         return replace(self, terms=tuple(replace(t, factors=(*t.factors, Tensor(scale, (), "c"))) for t in self.terms))

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ..algebra.factors import Label, Tensor
+from ..algebra.factors import Factor, Label, Tensor
 from ..algebra.rules import Rule, axis_names, diagonal, fresh_groups, from_groups, identity
 from ..algebra.selections import Selection, Slice, as_int32
 from .primitive_table import primitive
@@ -120,7 +120,9 @@ def _windows(x, indices, picked, sizes, batching, mode):
             start = jnp.clip(start, 0, x.shape[a] - size)
         inside &= (start >= 0) & (start <= x.shape[a] - size)
         starts[a] = start
-    selections = [Slice(0, 1, (window[a], axes[a])) for a in window if a not in picked and window[a] != axes[a]]
+    selections: list[Factor] = [
+        Slice(0, 1, (window[a], axes[a])) for a in window if a not in picked and window[a] != axes[a]
+    ]
     for a, start in starts.items():
         if axes[a] in batch:  # the index counts along it
             continue

@@ -38,7 +38,13 @@ def dense(tree, limit: float | None = None):
     Array([[1., 0.],
            [0., 0.]], dtype=float32)
     """
-    return jax.tree.map(lambda j: j.dense(limit), tree, is_leaf=is_jacobian)
+
+    def array(j):
+        if not is_jacobian(j):
+            raise TypeError(f"dense: the tree has a leaf of type {type(j).__name__}, expected a Jacobian")
+        return j.dense(limit)
+
+    return jax.tree.map(array, tree, is_leaf=is_jacobian)
 
 
 def _prepare(name, function, argnums, args, kwargs, on_nonfloat):

@@ -80,7 +80,11 @@ def print_tables(*tables):
     """Print tables as wide as the terminal, or 160 columns wide where there is no terminal."""
     from rich.console import Console
 
-    console = Console() if sys.stdout.isatty() else Console(width=160)
+    class Output(Console):
+        def on_broken_pipe(self):  # rich would end the process
+            raise BrokenPipeError
+
+    console = Output() if sys.stdout.isatty() else Output(width=160)
     for table in tables:
         console.print(table)
 

@@ -14,6 +14,7 @@ from .jacobians import Compare, Layers, Shapes
 from .learning import Evaluate, Space, Train, Tricks
 from .pages import Explore, Guide, Reference, Report
 
+LEAST_COLUMNS = 20
 ABOUT = "Neural-network layers and losses in JAX, each with a hand-written, structured Jacobian."
 
 Command = (
@@ -36,9 +37,16 @@ def main(arguments: list[str] | None = None) -> int:
 
     It is 0 for success, 1 for a failed comparison or training, 2 for bad input, and 130 after Ctrl-C.
     """
+    if sys.stdout is None:
+        print("jaxnets: the standard output is closed", file=sys.stderr)
+        return 2
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # where the output cannot show a letter
     try:
         command = _parse(sys.argv[1:] if arguments is None else arguments)
-        return command.run()
+        status = command.run()
+        sys.stdout.flush()
+        return status
     except (UsageError, MemoryError) as error:  # of memory: what was asked for is too large
         print(f"jaxnets: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -46,13 +54,19 @@ def main(arguments: list[str] | None = None) -> int:
         if str(stop):  # a training says where it saved its state
             print(f"jaxnets: {stop}", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # whoever read the output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except OSError as error:
+        with contextlib.suppress(io.UnsupportedOperation):  # what waits to be written is lost
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):  # whoever read the output has gone
+            return 0
+        print(f"jaxnets: {error}", file=sys.stderr)
+        return 2
 
 
 def _parse(arguments):
     said = io.StringIO()
+    if os.environ.get("COLUMNS", "").isdigit() and int(os.environ["COLUMNS"]) < LEAST_COLUMNS:
+        os.environ["COLUMNS"] = str(LEAST_COLUMNS)  # tyro's help never ends in fewer than 7
     try:
         with contextlib.redirect_stderr(said):
             return tyro.cli(Command, prog="jaxnets", args=arguments, description=ABOUT)

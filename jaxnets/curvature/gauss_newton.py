@@ -9,6 +9,7 @@ import jax
 from ..algebra.jacobian import Jacobian
 from ..autodiff.transforms import by_floating_leaves, loss_hessian
 from ..errors import RuleError
+from ..layers.checks import check_number
 from ..layers.marker import with_rules
 from .gauss_newton_matrix import GaussNewton
 from .likelihoods import fisher_information
@@ -68,6 +69,7 @@ def ggn_vector_product(f: Callable, loss, *, scale: float = 1.0) -> Callable:
     """
 
     def run(params, v, x, *targets):
+        _check_scale("ggn_vector_product", scale)
         of_floats, params = by_floating_leaves("ggn_vector_product", lambda p: f(p, x), params)
         outputs, push = jax.linearize(with_rules(of_floats), params)
         values, tree = jax.tree.flatten(outputs)
@@ -108,10 +110,15 @@ def fisher(f: Callable, loss, *, kind: str = "true", scale: float = 1.0) -> Call
 CURVATURES = ("ggn", "fisher", "empirical")
 
 
+def _check_scale(name: str, scale):
+    number = scale.item() if isinstance(scale, jax.Array) and scale.ndim == 0 else scale
+    if not check_number(name, "scale", number) > 0:
+        raise ValueError(f"{name}: scale must be positive, got {scale}")
+
+
 def gauss_newton(name, kind: str, f, loss, scale, params, x, targets, sum_where_smaller: bool = True) -> GaussNewton:
     """The matrix of this kind: "ggn", "fisher" or "empirical"; `sum_where_smaller` is that of `outputs_and_rows`."""
-    if not scale > 0:
-        raise ValueError(f"{name}: scale must be positive, got {scale}")
+    _check_scale(name, scale)
     if kind == "empirical":
         rows = loss_rows(name, lambda params: loss(f(params, x), *targets), params, sum_where_smaller=sum_where_smaller)
         rows = rows.map_blocks(lambda j: j * math.sqrt(scale))

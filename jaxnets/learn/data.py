@@ -15,6 +15,7 @@ import numpy as np
 
 from ..errors import DTypeError, ShapeError
 from ..files import written_atomically
+from ..layers.checks import check_not_negative
 from .progress import stage
 
 
@@ -95,6 +96,7 @@ def spiral(points: int = 1000, classes: int = 3, noise: float = 0.2, seed: int =
     ((150, 2), (150,), 3)
     """
     _check_counts("spiral", points=points, classes=classes)
+    check_not_negative("spiral", "noise", noise)
     rng = np.random.default_rng(seed)
     t = np.tile(np.linspace(0, 1, points), classes)
     k = np.repeat(np.arange(1, classes + 1), points)
@@ -110,6 +112,7 @@ def cubic(points: int = 100, noise: float = 0.3, seed: int = 0) -> Dataset:
     (100, 1)
     """
     _check_counts("cubic", points=points)
+    check_not_negative("cubic", "noise", noise)
     x = np.linspace(-1, 1, points)[:, None]
     return Dataset(x, x**3 + noise * np.random.default_rng(seed).random(x.shape), "x³ with noise")
 
