@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..errors import DTypeError, ShapeError
+from .contraction import is_planning
 from .factors import Label, Tensor, pytree
 from .notation import formula, legend, structure
 from .picture import Markup, code, figure, heat_map
@@ -121,7 +122,13 @@ class Jacobian:
         common = self.shared_axes()
         own = [b for b in range(len(self.in_shape)) if b not in common.values()]
         shape = self.out_shape + tuple(self.in_shape[b] for b in own)
-        array = self._summed([replace(t, inp=tuple(t.inp[b] for b in own)).dense() for t in self.terms], shape)
+        parts = [replace(t, inp=tuple(t.inp[b] for b in own)) for t in self.terms]
+        if is_planning():
+            array: Any = jax.ShapeDtypeStruct(shape, self.dtype)
+            for part in parts:
+                part.reduced(fully=True)  # counts its products
+        else:
+            array = self._summed([part.dense() for part in parts], shape)
         out = [(Label(a, n),) for a, n in enumerate(self.out_shape)]
         inp = [(Label(len(out) + b, n),) for b, n in enumerate(self.in_shape)]
         for a, b in common.items():

@@ -18,6 +18,7 @@ from ..algebra.factors import Opaque, entries_over, labels_of
 from ..algebra.jacobian import Jacobian
 from ..algebra.sizes import count_entries
 from .nodes import Node
+from .unmixed import agreed, axis_map, composed
 
 Edges = dict[Node, dict[Node, Jacobian]]  # edges[v][u] = ∂v/∂u
 ORDERS = ("auto", "forward", "reverse")
@@ -203,17 +204,12 @@ def _batch_size(edges: Edges, order: list[Node]) -> int:
     """The number of examples in every node: the size of the axes that all local Jacobians on the way share."""
     axes: dict[Node, dict[int, int]] = {}  # for every node its axes that are axes of the first input, and which ones
     for node in order:
-        known = [_axes_followed(j, axes[u]) for u, j in edges.get(node, {}).items() if axes.get(u) is not None]
-        if known:
-            axes[node] = {a: b for a, b in known[0].items() if all(other.get(a) == b for other in known)}
+        known = agreed(*(composed(axis_map(j), axes.get(u)) for u, j in edges.get(node, {}).items()))
+        if known is not None:
+            axes[node] = known
         elif not axes:
             axes[node] = {a: a for a in range(len(node.shape))}
     return count_entries(order[-1].shape[a] for a in axes.get(order[-1], {})) if order else 1
-
-
-def _axes_followed(jacobian: Jacobian, axes: dict[int, int]) -> dict[int, int]:
-    """The axes of the output that share their index with one of these axes of the input, and what that one is mapped to."""
-    return {a: axes[b] for a, b in jacobian.shared_axes().items() if b in axes}
 
 
 def _multiplies_per_vector(jacobian: Jacobian) -> int:

@@ -27,6 +27,12 @@ def both(ours, theirs):
     return jax.jit(lambda *args: (ours(*args), theirs(*args)))
 
 
+def check_that_examples_meet(f, x):
+    """The Jacobian does not claim that examples are independent, and is that of JAX."""
+    assert not jaxnets.jacobian(f)(x).batched
+    assert_same(*both(d(f), jax.jacrev(f))(x), 1e-9)
+
+
 def d(f):
     """The dense Jacobian of f by its first argument."""
     return lambda x: jaxnets.dense(jaxnets.jacobian(f)(x))

@@ -10,7 +10,7 @@ from jax import lax
 
 import jaxnets
 
-from .comparing import assert_same
+from .comparing import assert_same, check_that_examples_meet
 from .programs import r
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*derivative is opaque")
@@ -83,10 +83,7 @@ def test_examples_that_stay_apart_are_claimed_to(name):
 
 @pytest.mark.parametrize("name", EXAMPLES_MEET)
 def test_examples_that_meet_are_right(name):
-    f = EXAMPLES_MEET[name]
-    found = jaxnets.jacobian(f)(X)
-    assert not found.batched
-    assert_same(*jax.jit(lambda x: (jaxnets.jacobian(f)(x).dense(), jax.jacrev(f)(x)))(X), 1e-9)
+    check_that_examples_meet(EXAMPLES_MEET[name], X)
 
 
 def test_axes_that_the_elements_of_a_scan_have_are_shared_one_by_one():
@@ -103,6 +100,15 @@ def test_axes_that_the_elements_of_a_scan_have_are_shared_one_by_one():
     assert_same(
         *jax.jit(lambda *a: (jaxnets.dense(jaxnets.jacobian(f, (0, 1))(*a)), jax.jacrev(f, (0, 1))(*a)))(x, scale), 1e-9
     )
+
+
+@pytest.mark.parametrize("total", [False, True])
+def test_a_plan_through_a_backward_function_is_explained(total):
+    def f(x):
+        y = clipped_gradient(jnp.tanh(x)) @ W
+        return y.sum() if total else y
+
+    assert "reverse (chosen)" in str(jaxnets.explain_plan(f, X))
 
 
 def test_a_backward_function_that_is_not_linear_gets_what_jax_gives_it():

@@ -4,6 +4,7 @@
 classifier is, and `space` draws what layers do to the plane.
 """
 
+import dataclasses
 import functools
 import math
 from pathlib import Path
@@ -100,6 +101,16 @@ def _decreasing(optimizer):
     return lambda rate, steps: optimizer(optax.cosine_decay_schedule(rate, steps))
 
 
+_OF_DIGITS = Recipe(
+    data=images.digits,
+    model=f"flatten {DIGITS}",
+    loss=LAYERS["nll"],
+    epochs=20,
+    batch_size=32,
+    learning_rate=3e-3,
+    optimizer=_decreasing(optax.adamw),
+    study=images.study,
+)
 RECIPES: dict[str, Recipe] = {
     "spiral": Recipe(
         data=lambda seed: data.split(data.spiral(seed=seed), 0.2, seed),
@@ -126,26 +137,11 @@ RECIPES: dict[str, Recipe] = {
         optimizer=_decreasing(functools.partial(optax.adamw, weight_decay=1e-5)),
         study=regression.study,
     ),
-    "digits": Recipe(
-        data=images.digits,
-        model=f"flatten {DIGITS}",
-        loss=LAYERS["nll"],
-        epochs=20,
-        batch_size=32,
-        learning_rate=3e-3,
-        optimizer=_decreasing(optax.adamw),
-        study=images.study,
-    ),
-    "digits_conv": Recipe(
-        data=images.digits,
+    "digits": _OF_DIGITS,
+    "digits_conv": dataclasses.replace(
+        _OF_DIGITS,
         model="conv(16) relu conv(16) relu max_pool(2) flatten dropout(0.3) linear(64) relu dropout(0.3) linear(10) "
         "log_softmax",
-        loss=LAYERS["nll"],
-        epochs=20,
-        batch_size=32,
-        learning_rate=3e-3,
-        optimizer=_decreasing(optax.adamw),
-        study=images.study,
     ),
     "mnist": Recipe(
         data=images.mnist,
