@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import itertools
 import operator
+from collections.abc import Callable
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
@@ -27,11 +28,12 @@ MOVE = 8  # the cost of reading and writing one entry, in multiplications of a m
 
 @dataclasses.dataclass(eq=False)
 class Meter:
-    """Counts the multiplications of planned contractions, and the entries that they would read and write besides, to
-    transpose an array or to multiply entry by entry."""
+    """Counts the multiplications of planned contractions, the entries that they would read and write besides, to transpose
+    an array or to multiply entry by entry, and those of the largest array."""
 
     multiplies: int = 0
     moves: int = 0
+    largest: int = 0  # the entries of the largest array that is made
 
     @property
     def cost(self) -> int:
@@ -55,6 +57,21 @@ def planning():
 def is_planning() -> bool:
     """Whether contractions compute shapes and counts alone."""
     return _meter.get() is not None
+
+
+def cheapest(*ways: Callable[[], Any]) -> int:
+    """Which way of computing something costs least, by what its contractions count: its place, from 0."""
+    costs = []
+    for way in ways:
+        with planning() as meter:
+            way()
+        costs.append(meter.cost)
+    return costs.index(min(costs))
+
+
+def planned_array(shape) -> Any:
+    """The shape that stands for an array while contractions are planned."""
+    return jax.ShapeDtypeStruct(tuple(shape), jnp.float32)
 
 
 class Product(NamedTuple):
@@ -202,14 +219,14 @@ def _contraction_path(factors, keep):
 
 
 class _Outline(NamedTuple):
-    """What planning needs of a factor: its labels in order, and the cost of a product if it is a map without an array."""
+    """What planning needs of a factor: its labels in order, and the factor itself if it is a map without an array."""
 
     labels: list[Label]
-    multiplies_per_vector: int | None = None
+    map: Factor | None = None
 
 
 def _outline_of(factor: Factor) -> _Outline:
-    return _Outline(distinct_labels(factor.axes), None if isinstance(factor, Tensor) else factor.multiplies_per_vector)
+    return _Outline(distinct_labels(factor.axes), None if isinstance(factor, Tensor) else factor)
 
 
 def _cheapest_path(outlines, keep):
@@ -232,17 +249,15 @@ def _planned_product(a: _Outline, b: _Outline, keep) -> tuple[list[Label], Meter
     """The labels of a product, summed over those outside `keep`, and its cost."""
     labels, _, meter = _product_layout(a.labels, b.labels, keep)
     labels = [label for label in labels if label in keep]
-    if a.multiplies_per_vector is None and b.multiplies_per_vector is None:
+    if a.map is None and b.map is None:
         return labels, meter
-    other, applied = sorted(
-        (a, b), key=lambda outline: (outline.multiplies_per_vector is not None, entries_over(outline.labels))
-    )
-    stored = 0 if other.multiplies_per_vector is None else entries_over(other.labels)  # of two maps one becomes an array
-    if (
-        applied.multiplies_per_vector is None or set(applied.labels) <= keep
-    ):  # nothing is summed, so it becomes an array as well
+    other, applied = sorted((a, b), key=lambda outline: (outline.map is not None, entries_over(outline.labels)))
+    assert applied.map is not None
+    stored = 0 if other.map is None else entries_over(other.labels)  # of two maps one becomes an array
+    left = set(other.labels) & (keep | set(applied.labels))
+    if set(applied.labels) <= keep or not applied.map.applies_to(left, keep):  # it becomes an array as well
         return labels, Meter(stored + entries_over(applied.labels) + meter.multiplies, meter.moves)
-    return labels, Meter(stored + applied.multiplies_per_vector * entries_over(set(other.labels) - set(applied.labels)))
+    return labels, Meter(stored + applied.map.multiplies_per_vector * entries_over(left - set(applied.labels)))
 
 
 def _product_layout(x, y, keep) -> tuple[list[Label], bool, Meter]:
@@ -276,7 +291,8 @@ def _planned_tensor(labels, keep, spent: Meter | None = None, name="A") -> Tenso
     meter, kept = _meter.get() or Meter(), [label for label in labels if label in keep]
     meter.multiplies += spent.multiplies if spent else entries_over(labels)
     meter.moves += spent.moves if spent else 0
-    return tensor(jax.ShapeDtypeStruct([label.size for label in kept], jnp.float32), kept, name)
+    meter.largest = max(meter.largest, entries_over(kept))
+    return tensor(planned_array(label.size for label in kept), kept, name)
 
 
 def _product_of_factors(a: Factor, b: Factor, keep) -> Tensor:
@@ -287,9 +303,9 @@ def _product_of_factors(a: Factor, b: Factor, keep) -> Tensor:
         a, b = (a.as_tensor(), b) if entries_over(a.labels) <= entries_over(b.labels) else (b.as_tensor(), a)
     for applied, other in ((a, b), (b, a)):
         if isinstance(other, Tensor) and not isinstance(applied, Tensor):
-            product = applied.contract(other.summed_except(keep | applied.labels), keep)
-            if product is not None:
-                return product.summed_except(keep)
+            summed = other.summed_except(keep | applied.labels)
+            if applied.applies_to(summed.labels, keep):
+                return applied.contract(summed, keep).summed_except(keep)
     left, right = a.as_tensor().summed_except(keep | b.labels), b.as_tensor().summed_except(keep | a.labels)
     return _product_of_tensors(left, right, keep)
 

@@ -116,9 +116,16 @@ class Factor(_Noted):
         """The same for the symbols that a product of it shows."""
         return ((self.written(self.symbol), self.meaning),) if self.meaning else ()
 
-    def contract(self, x: "Tensor", keep) -> "Tensor | None":
-        """The product with a stored array, summed over all labels outside `keep`; None if this needs `as_tensor()`."""
-        return None
+    def applies_to(self, labels: set[Label], keep: set[Label]) -> bool:
+        """Whether it can be multiplied by an array with these labels, summed over those outside `keep`, by `contract`.
+
+        Otherwise the product needs `as_tensor()`.
+        """
+        return False
+
+    def contract(self, x: "Tensor", keep: set[Label]) -> "Tensor":
+        """The product with a stored array to which it applies, summed over all labels outside `keep`."""
+        raise NotImplementedError
 
     def summed_over(self, labels) -> tuple[Group, Callable[[], jax.Array]] | None:
         """The sum over labels that nothing else has, where it is known without a product: its labels and its array."""
@@ -249,19 +256,26 @@ class Operator(Factor):
         stop = self.shared_rank + self.output_rank
         return self.axes[: self.shared_rank], self.axes[self.shared_rank : stop], self.axes[stop:]
 
-    def contract(self, x, keep):
-        shared = self.axes_by_role()[0]
+    def _direction(self, labels, keep):
+        """The one in which it multiplies an array with these labels, which is constant along those it lacks, if any."""
         if len(labels_of(self.axes)) != len(self.labels):
             return None
         for source, target, apply in self.directions():
-            own, new = set(labels_of(source)), set(labels_of(target))
-            if not own & set(keep) and not new & x.labels:  # along a label that it lacks x is constant
-                extra = [label for label in distinct_labels(x.axes) if label not in self.labels]
-                array = x.broadcast_to([*extra, *labels_of(shared), *labels_of(source)])
-                array = apply(reshaped(array, [size_of(extra), *shape_of(shared), *shape_of(source)]))
-                labels = [*extra, *labels_of(shared), *labels_of(target)]
-                return tensor(reshaped(array, [label.size for label in labels]), labels)
+            if keep.isdisjoint(labels_of(source)) and labels.isdisjoint(labels_of(target)):
+                return source, target, apply
         return None
+
+    def applies_to(self, labels, keep):
+        return self._direction(labels, keep) is not None
+
+    def contract(self, x, keep):
+        source, target, apply = self._direction(x.labels, keep)
+        shared = self.axes_by_role()[0]
+        extra = [label for label in distinct_labels(x.axes) if label not in self.labels]
+        array = x.broadcast_to([*extra, *labels_of(shared), *labels_of(source)])
+        array = apply(reshaped(array, [size_of(extra), *shape_of(shared), *shape_of(source)]))
+        labels = [*extra, *labels_of(shared), *labels_of(target)]
+        return tensor(reshaped(array, [label.size for label in labels]), labels)
 
     def directions(self):
         """The products that are possible: from which axes, to which axes, and by which function."""

@@ -16,13 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..errors import DTypeError, ShapeError
-from .contraction import is_planning
+from .contraction import is_planning, planned_array
 from .factors import Label, Tensor, pytree
 from .notation import formula, legend, structure
 from .picture import Markup, code, figure, heat_map
 from .promotion import usual_promotion
 from .sizes import check_bytes, count_entries, nbytes_of, show_bytes
-from .terms import Term, compose, diagonal_part, make_term, merged_terms, traced_out, with_distinct_symbols
+from .terms import Term, compose, diagonal_part, in_cheapest_sum, make_term, merged_terms, traced_out, with_distinct_symbols
 
 SMALL_BYTES = 1 << 20  # of a dense Jacobian whose corner is cut out of the whole
 
@@ -112,8 +112,17 @@ class Jacobian:
         return Jacobian(terms, self.in_shape, self.out_shape, self.dtype, self.names[::-1])
 
     def reduced(self) -> "Jacobian":
-        """The same Jacobian with internal labels summed, and with terms of equal structure added."""
-        return replace(self, terms=tuple(merged_terms(self.terms)))
+        """The same Jacobian with internal labels summed, and with terms of equal structure added.
+
+        Its arrays are no wider than its dtype (or float32), as cotangents in JAX: float64 labels do not make them float64.
+        """
+        widest = jnp.promote_types(self.dtype, jnp.float32)
+
+        def narrowed(leaf):
+            wider = jnp.issubdtype(leaf.dtype, jnp.floating) and jnp.promote_types(leaf.dtype, widest) != widest
+            return leaf.astype(widest) if wider else leaf
+
+        return replace(self, terms=jax.tree.map(narrowed, tuple(merged_terms(self.terms))))
 
     def as_one_array(self) -> "Jacobian":
         """The same Jacobian as one stored array, in which only axes are shared that every term shares."""
@@ -123,12 +132,7 @@ class Jacobian:
         own = [b for b in range(len(self.in_shape)) if b not in common.values()]
         shape = self.out_shape + tuple(self.in_shape[b] for b in own)
         parts = [replace(t, inp=tuple(t.inp[b] for b in own)) for t in self.terms]
-        if is_planning():
-            array: Any = jax.ShapeDtypeStruct(shape, self.dtype)
-            for part in parts:
-                part.reduced(fully=True)  # counts its products
-        else:
-            array = self._summed([part.dense() for part in parts], shape)
+        array = self._sum_of(parts, shape)
         out = [(Label(a, n),) for a, n in enumerate(self.out_shape)]
         inp = [(Label(len(out) + b, n),) for b, n in enumerate(self.in_shape)]
         for a, b in common.items():
@@ -148,7 +152,7 @@ class Jacobian:
         free now; `math.inf` for no limit).
         """
         self._check_size(self.shape, limit)
-        return self._summed([term.dense() for term in self.terms], self.shape)
+        return self._sum_of(self.terms, self.shape)
 
     def matrix(self, limit: float | None = None) -> jax.Array:
         """`dense()` with the output and the input flattened to one axis each."""
@@ -174,7 +178,7 @@ class Jacobian:
             )
         shape = self.out_shape + self.in_shape[1:]
         self._check_size(shape, limit)
-        return self._summed([replace(t, inp=t.inp[1:]).dense() for t in self.terms], shape)
+        return self._sum_of([replace(t, inp=t.inp[1:]) for t in self.terms], shape)
 
     def diagonal(self, axes: tuple[int, ...] | None = None) -> jax.Array:
         """∂y[i]/∂x[i] for every index i of these axes (default: of all), `[*other outputs, *other inputs, *axes]`.
@@ -183,7 +187,7 @@ class Jacobian:
         """
         axes = self._checked_pairs("diagonal", axes)
         shape = (*self._shape_without(axes), *(self.out_shape[a] for a in axes))
-        return self._summed([diagonal_part(term, axes).dense() for term in self.terms], shape)
+        return self._sum_of([diagonal_part(term, axes) for term in self.terms], shape)
 
     def trace(self, axes: tuple[int, ...] | None = None) -> jax.Array:
         """Σ_i ∂y[i]/∂x[i] over the indices of these axes (default: of all), `[*other outputs, *other inputs]`.
@@ -191,7 +195,7 @@ class Jacobian:
         Raises ShapeError where output and input differ along them.
         """
         axes = self._checked_pairs("trace", axes)
-        return self._summed([traced_out(term, axes).dense() for term in self.terms], self._shape_without(axes))
+        return self._sum_of([traced_out(term, axes) for term in self.terms], self._shape_without(axes))
 
     def sparsity(self, limit: float | None = None) -> jax.Array:
         """Which entries of `dense()` may differ from zero: False where the structure alone makes the entry zero.
@@ -285,7 +289,11 @@ class Jacobian:
         return tuple(n for side in (self.out_shape, self.in_shape) for a, n in enumerate(side) if a not in axes)
 
     @usual_promotion()
-    def _summed(self, arrays, shape):
+    def _sum_of(self, terms, shape):
+        """The array that is the sum of these terms, those with common factors as one where that is cheaper."""
+        arrays = [term.dense() for term in in_cheapest_sum(terms)]
+        if is_planning():
+            return planned_array(shape)
         total = reduce(jnp.add, arrays) if arrays else jnp.zeros(shape)
         return total.astype(self.dtype)
 

@@ -67,21 +67,29 @@ class Selection(Factor):
 
         return labels_of(kept.axes), selects
 
+    def applies_to(self, labels, keep):
+        target = self.axes[-1]
+        if len(labels_of(self.axes)) != len(self.labels):
+            return False
+        return self._gathers(labels, keep) or labels.isdisjoint(target)
+
+    def _gathers(self, labels, keep) -> bool:
+        """Whether a product with these labels is summed over the index along the last axis; otherwise it scatters."""
+        target = self.axes[-1]
+        return labels.issuperset(target) and keep.isdisjoint(target)
+
     def contract(self, x, keep):
-        index = Tensor(self.index, self.axes[:-1])
-        target, keep = self.axes[-1], set(keep)
-        if set(target) & index.labels or len(labels_of(self.axes)) != len(self.labels):
-            return None
+        index, target = Tensor(self.index, self.axes[:-1]), self.axes[-1]
         extra = [label for label in distinct_labels(x.axes) if label not in self.labels]
         common = [label for label in labels_of(index.axes) if label in x.labels]
-        if set(target) <= x.labels and not set(target) & keep:  # gather
+        if self._gathers(x.labels, keep):
             own = [label for label in labels_of(index.axes) if label not in common]
             array = x.broadcast_to([*common, *target, *extra])
             array = reshaped(array, [size_of(common), self.size, size_of(extra)])
             ids = reshaped(index.broadcast_to([*common, *own]), [size_of(common), size_of(own)])
             array = jax.vmap(lambda a, i: a.at[i].get(mode="fill", fill_value=0))(array, _negatives_out_of_range(ids))
             labels = [*common, *own, *extra]
-        elif not set(target) & x.labels:  # scatter
+        else:
             dropped = [label for label in labels_of(index.axes) if label not in keep]
             kept = [label for label in labels_of(index.axes) if label in keep]
             array = x.broadcast_to([*kept, *dropped, *extra])
@@ -90,8 +98,6 @@ class Selection(Factor):
             zeros = jnp.zeros((self.size, size_of(extra)), array.dtype)
             array = jax.vmap(lambda a, i: zeros.at[i].add(a, mode="drop"))(array, _negatives_out_of_range(ids))
             labels = [*kept, *target, *extra]
-        else:
-            return None
         return tensor(reshaped(array, [label.size for label in labels]), labels)
 
 
@@ -146,18 +152,24 @@ class Slice(Factor):
         inside = (rest == 0) & (steps >= 0) & (steps < size_of(small))
         return inside.astype(jnp.float32).reshape([label.size for label in big])
 
+    def applies_to(self, labels, keep):
+        return any(self._leads(source, target, labels, keep) for source, target in (self.axes, self.axes[::-1]))
+
+    @staticmethod
+    def _leads(source, target, labels, keep) -> bool:
+        return labels.issuperset(source) and keep.isdisjoint(source) and labels.isdisjoint(target)
+
     def contract(self, x, keep):
         small, big = self.axes
-        for source, target in ((big, small), (small, big)):
-            if set(source) <= x.labels and not set(source) & set(keep) and not set(target) & x.labels:
-                extra = [label for label in distinct_labels(x.axes) if label not in source]
-                array = reshaped(x.broadcast_to([*extra, *source]), [size_of(extra), size_of(source)])
-                stop = self.start + self.stride * (size_of(small) - 1) + 1
-                if source is big:
-                    array = lax.slice(array, (0, self.start), (array.shape[0], stop), (1, self.stride))
-                else:
-                    edges = (self.start, size_of(big) - stop, self.stride - 1)
-                    array = lax.pad(array, jnp.zeros((), array.dtype), ((0, 0, 0), edges))
-                labels = [*extra, *target]
-                return tensor(reshaped(array, [label.size for label in labels]), labels)
-        return None
+        slices = self._leads(big, small, x.labels, keep)
+        source, target = (big, small) if slices else (small, big)
+        extra = [label for label in distinct_labels(x.axes) if label not in source]
+        array = reshaped(x.broadcast_to([*extra, *source]), [size_of(extra), size_of(source)])
+        stop = self.start + self.stride * (size_of(small) - 1) + 1
+        if slices:
+            array = lax.slice(array, (0, self.start), (array.shape[0], stop), (1, self.stride))
+        else:
+            edges = (self.start, size_of(big) - stop, self.stride - 1)
+            array = lax.pad(array, jnp.zeros((), array.dtype), ((0, 0, 0), edges))
+        labels = [*extra, *target]
+        return tensor(reshaped(array, [label.size for label in labels]), labels)

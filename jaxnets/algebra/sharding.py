@@ -42,13 +42,13 @@ def resharded(x, mesh, spec):
     return x if wanted == spread(x) else reshard(x, NamedSharding(mesh, PartitionSpec(*wanted)))
 
 
-def compatible(x, y):
-    """Two arrays whose axes are aligned, so spread that they can be added and multiplied entry by entry."""
-    mesh = explicit_mesh(x, y)
+def compatible(*arrays):
+    """Arrays whose axes are aligned, so spread that they can be added, multiplied entry by entry, and stacked."""
+    mesh = explicit_mesh(*arrays)
     if mesh is None:
-        return x, y
-    spec = usable(own or other for own, other in zip(spread(x), spread(y), strict=True))
-    return resharded(x, mesh, spec), resharded(y, mesh, spec)
+        return arrays
+    spec = usable(next(filter(None, axes), None) for axes in zip(*map(spread, arrays), strict=True))
+    return [resharded(x, mesh, spec) for x in arrays]
 
 
 def compatible_in_product(x, y, summed, batch):

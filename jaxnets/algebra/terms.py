@@ -1,5 +1,6 @@
 """Terms: products of factors with labels for the output and the input, and how terms are composed and added."""
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,8 +10,11 @@ import jax
 import jax.numpy as jnp
 
 from .contraction import (
+    cheapest,
     contract,
     is_planning,
+    planned_array,
+    planning,
     scaled_tensor,
     sum_of_tensors,
     with_deltas,
@@ -30,7 +34,7 @@ from .factors import (
     tensor,
 )
 from .selections import Selection, Slice
-from .sharding import reshaped
+from .sharding import compatible, reshaped
 from .symbols import scale_text
 
 
@@ -51,7 +55,7 @@ class Term:
     @property
     def label_pattern(self):
         """Equal for two terms whose output and input share labels in the same way, so that their arrays can be added."""
-        return tuple(tuple((label.id, label.size) for label in group) for group in self.out + self.inp)
+        return _pattern(self.out + self.inp)
 
     def __repr__(self):
         out, inp = (list(shape_of(side)) for side in (self.out, self.inp))
@@ -110,13 +114,15 @@ class Term:
         return with_deltas(value, list(source), repeats)
 
     def dense(self) -> jax.Array:
-        """The array of shape [*output, *input]."""
+        """The array of shape [*output, *input]; its shape alone where products are planned."""
         labels = iter([label._replace(id=i) for i, label in enumerate(labels_of(self.out) + labels_of(self.inp))])
         out, inp = ([tuple(next(labels) for _ in group) for group in side] for side in (self.out, self.inp))
         value = self.with_labels(out, inp)
         assert value is not None  # labels that are all different share least
-        array = value.broadcast_to(labels_of(out) + labels_of(inp))
-        return reshaped(array, shape_of(self.out) + shape_of(self.inp))
+        shape = shape_of(self.out) + shape_of(self.inp)
+        if is_planning():
+            return planned_array(shape)
+        return reshaped(value.broadcast_to(labels_of(out) + labels_of(inp)), shape)
 
 
 def _absorbable_pair(factors):
@@ -315,6 +321,102 @@ def _sum_of_terms(a: Term, b: Term) -> Term:
     same = dict(zip(b.external_labels, a.external_labels, strict=True))  # equal but for the names
     b = replace(a, factors=tuple(f.relabel(lambda g: tuple(same[x] for x in g)) for f in b.factors), scale=b.scale)
     return replace(a, factors=(sum_of_tensors(a.as_tensor(), b.as_tensor()),), scale=1.0)
+
+
+def with_common_factors(terms: Sequence[Term]) -> list[Term]:
+    """The terms, of which those that share stored factors are one: a·c + b·c = (a + b)·c.
+
+    The sum inside is carried out, so this is for terms of which somebody asks numbers, where it takes fewer products.
+    """
+    shared: dict[Any, dict[int, int]] = {}  # for every factor the terms that have it, and its place in them
+    for i, term in enumerate(terms):
+        if term.is_stored:
+            for place, factor in enumerate(term.factors):
+                shared.setdefault((term.label_pattern, _identity(factor, term)), {})[i] = place
+    places = max(shared.values(), key=len, default={})
+    if len(places) < 2:
+        return list(terms)
+    rest = [term for i, term in enumerate(terms) if i not in places]
+    return with_common_factors([*rest, _with_common_factor([(terms[i], place) for i, place in places.items()])])
+
+
+def in_cheapest_sum(terms: Sequence[Term]) -> list[Term]:
+    """The terms as they are or with common factors, whichever can be summed with fewer multiplications."""
+    with planning():
+        fewer = len(with_common_factors(terms)) < len(terms)
+    if not fewer or cheapest(lambda: _dense_of(terms), lambda: _dense_of(with_common_factors(terms))) == 0:
+        return list(terms)
+    return with_common_factors(terms)
+
+
+def _dense_of(terms: Sequence[Term]):
+    return [term.dense() for term in terms]
+
+
+def _identity(factor: Factor, term: Term):
+    """Equal for factors of two terms of one label pattern that are the same array along the same labels."""
+    external = {label.id for label in term.external_labels}
+    inner: dict[int, int] = {}
+    for label in labels_of(factor.axes):
+        if label.id not in external:
+            inner.setdefault(label.id, -1 - len(inner))
+    axes = tuple(tuple((inner.get(label.id, label.id), label.size) for label in group) for group in factor.axes)
+    return id(factor.as_tensor().value), axes
+
+
+def _with_common_factor(terms: list[tuple[Term, int]]) -> Term:
+    """The sum of terms that share a factor, of which the place in each is given."""
+    first, place = terms[0]
+    common = first.factors[place]
+    kept = distinct_labels([*first.out, *first.inp, *common.axes])
+    above = max(_highest_id(term) for term, _ in terms) + 1
+    parts = []
+    for term, i in terms:
+        own = _with_shifted_ids(term, above)  # so that no label of this term is taken for one of the first
+        labels = distinct_labels([*own.out, *own.inp, *own.factors[i].axes])
+        same = dict(zip(labels, kept, strict=True))
+        rest = [f for j, f in enumerate(own.factors) if j != i]
+        factors = tuple(f.relabel(lambda group, same=same: tuple(same.get(x, x) for x in group)) for f in rest)
+        parts.append(Term(tuple((label,) for label in kept), (), factors, own.scale))
+    parts = with_common_factors(parts)
+    if len(parts) == 1:
+        return replace(first, factors=(*parts[0].factors, common), scale=parts[0].scale)
+    return replace(first, factors=(functools.reduce(sum_of_tensors, (p.as_tensor() for p in parts)), common), scale=1.0)
+
+
+def stacked_terms(terms: Sequence[Term]) -> list[Term]:
+    """The terms, of which those of the same form are one: Σ_k a_k·b_k is a product of two arrays with one more index, k.
+
+    A weight that is used at several places, as at the times of a sequence, gives such terms.
+    """
+    alike: dict[Any, list[Term]] = {}
+    for i, term in enumerate(terms):
+        alike.setdefault(_form(term) or i, []).append(term)
+    return [_stack(group) if len(group) > 1 else group[0] for group in alike.values()]
+
+
+def _form(term: Term):
+    """Equal for two products of stored arrays that differ in their numbers alone; None for other terms."""
+    stored = [f for f in term.factors if isinstance(f, Tensor)]
+    if not 1 < len(stored) == len(term.factors):
+        return None
+    return term.label_pattern, tuple((f.value.shape, f.value.dtype, _pattern(f.axes)) for f in stored)
+
+
+def _pattern(groups):
+    return tuple(tuple((label.id, label.size) for label in group) for group in groups)
+
+
+def _stack(terms: list[Term]) -> Term:
+    """The sum of terms of the same form as one term, with one more label."""
+    place = (Label(_highest_id(terms[0]) + 1, len(terms)),)
+    columns = [[f.as_tensor() for f in column] for column in zip(*(term.factors for term in terms), strict=True)]
+    columns[0] = [scaled_tensor(f, term.scale) for f, term in zip(columns[0], terms, strict=True)]
+    factors = [
+        Tensor(jnp.stack(compatible(*(f.value for f in column))), (place, *column[0].axes), column[0].name)
+        for column in columns
+    ]
+    return replace(terms[0], factors=tuple(factors), scale=1.0)
 
 
 MAX_FACTORED_TERMS = 8  # of more terms each is multiplied into one array, so that they can be added

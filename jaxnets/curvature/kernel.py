@@ -4,6 +4,7 @@ For weights that are used once J is a product `∂y[b,c]/∂w[o,i] = G[b,c,o]·x
 kernels, `Σ_o G G' · Σ_i x x'`.  The order in which labels are summed finds this for every layer.
 """
 
+import functools
 import operator
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +20,7 @@ from ..algebra.terms import Term
 from ..autodiff.transforms import by_floating_leaves
 from ..errors import ShapeError
 from ..layers.marker import with_rules
-from .rows import Rows, outputs_and_rows, quantity, single_output, with_float32_results
+from .rows import Rows, in_cheapest_form, outputs_and_rows, quantity, single_output, with_float32_results
 
 OUTPUTS = ("full", "trace", "diagonal")
 
@@ -56,8 +57,14 @@ def ntk(
         return rows.map_blocks(_with_joined_factors) if outputs == "full" else rows
 
     def kernel(ours: Rows, theirs: Rows):
-        ((block,),) = ours.gram(theirs)
-        block = with_float32_results(block)
+        pairs = zip(ours.blocks[0], theirs.blocks[0], strict=True)
+        return of_products(*(a @ b.T for pair in pairs for a, b in [in_cheapest_form(of_rows, *pair)]))
+
+    def of_rows(a: Jacobian, b: Jacobian):
+        return of_products(a @ b.T)
+
+    def of_products(*parts: Jacobian):
+        block = with_float32_results(functools.reduce(operator.add, parts))
         axes = tuple(range(1, len(block.out_shape)))
         if outputs == "trace":
             return block.trace(axes)

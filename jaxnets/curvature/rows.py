@@ -11,8 +11,11 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import tree_flatten, tree_unflatten
 
+from ..algebra.contraction import planning
 from ..algebra.factors import pytree
 from ..algebra.jacobian import Jacobian
+from ..algebra.sizes import count_entries
+from ..algebra.terms import stacked_terms
 from ..autodiff.eliminate import eliminate
 from ..autodiff.nodes import Edge, Node
 from ..autodiff.transforms import trace_graph
@@ -96,6 +99,7 @@ def _sum_of(parts):
 
 
 MAX_ROW_TERMS = 4  # more terms are added before rows are multiplied with rows
+MOST_GROWTH = 2  # how much more memory rows may take than their factors
 
 
 def outputs_and_rows(
@@ -131,8 +135,12 @@ def _edge(parent: Node, j: Jacobian) -> Edge:
 
 def _with_few_terms(j: Jacobian) -> Jacobian:
     """The Jacobian with few terms: a product of two Jacobians multiplies every term of one with every term of the other."""
-    if len(j.terms) <= MAX_ROW_TERMS:
-        return j
+    j = replace(j, terms=tuple(stacked_terms(j.terms)))
+    return j if len(j.terms) <= MAX_ROW_TERMS else _carried_out(j)
+
+
+def _carried_out(j: Jacobian) -> Jacobian:
+    """The Jacobian with every term multiplied into one array, and those added that fit together."""
     return replace(j, terms=tuple(term.reduced(fully=True) for term in j.terms)).reduced()
 
 
@@ -143,7 +151,35 @@ def with_float32_results(j: Jacobian) -> Jacobian:
 
 def squared_row_norms(j: Jacobian) -> jax.Array:
     """The squared norms of the rows of J, in the shape of its output."""
-    return jnp.maximum(with_float32_results(j @ j.T).diagonal(), 0)
+    (j,) = in_cheapest_form(squares, j)
+    return jnp.maximum(squares(j), 0)
+
+
+def squares(j: Jacobian):
+    return with_float32_results(j @ j.T).diagonal()
+
+
+def in_cheapest_form(use: Callable, *rows: Jacobian) -> tuple[Jacobian, ...]:
+    """Rows as products of factors, or carried out, whichever `use(*rows)` takes fewer multiplications for.
+
+    Where a weight is used at many places, as by convolutions and at the times of a sequence, this is often the rows
+    themselves.  They are not carried out where they would take more than `MOST_GROWTH` times the memory of their factors,
+    and of what is made of these.
+    """
+    with planning() as factored:
+        use(*rows)
+    with planning() as carried_out:
+        whole = list(map(_carried_out, rows))
+        use(*whole)
+    room = MOST_GROWTH * max(_stored_entries(rows), factored.largest)
+    if factored.cost <= carried_out.cost or _stored_entries(whole) > room:
+        return rows
+    return tuple(map(_carried_out, rows))
+
+
+def _stored_entries(rows) -> int:
+    """How many numbers Jacobians hold.  An array that is used twice counts once."""
+    return sum(count_entries(leaf.shape) for leaf in {id(leaf): leaf for leaf in jax.tree.leaves(rows)}.values())
 
 
 def single_output(name: str, what: str, values, out_tree) -> jax.Array:

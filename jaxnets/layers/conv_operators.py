@@ -109,10 +109,11 @@ def transposed_kernel(w, groups: int):
 
 
 def _take_tables(x, tables):
-    """x[..., table] along each of the last axes, which become two each; 0 where a table is out of range."""
+    """x[..., table] along each of the last axes, which become two each; 0 where a table holds the size of the axis."""
     first = x.ndim - len(tables)
+    x = jnp.pad(x, [(0, 0)] * first + [(0, 1)] * len(tables))
     for a, table in enumerate(tables):
-        x = jnp.take(x, table, first + 2 * a, mode="fill", fill_value=0)
+        x = jnp.take(x, table, first + 2 * a, mode="clip")
     return x.transpose(*range(first), *range(first, x.ndim, 2), *range(first + 1, x.ndim, 2))
 
 
@@ -206,22 +207,34 @@ class ConvolutionByKernel(Operator):
         """x with its leading axes merged into one."""
         return with_one_batch_axis(self.x, len(self.space))
 
+    def applies_to(self, labels, keep):
+        if len(labels_of(self.axes)) != len(self.labels):
+            return False
+        _, out, inp = map(labels_of, self.axes_by_role())
+        by_outputs = labels.issuperset(out) and keep.isdisjoint([*self._examples, *out]) and labels.isdisjoint(inp)
+        return self._pushes(labels, keep) or by_outputs
+
+    @property
+    def _examples(self) -> Group:
+        return labels_of(self.axes_by_role()[0][:-1])
+
+    def _pushes(self, labels, keep) -> bool:
+        """Whether a product with these labels is one with kernels; otherwise it is one with outputs."""
+        _, out, inp = map(labels_of, self.axes_by_role())
+        return labels.issuperset(inp) and keep.isdisjoint(inp) and labels.isdisjoint([*self._examples, *out])
+
     def contract(self, x, keep):
         (*batch, g), p, (i, *k) = self.axes_by_role()
         examples, out, inp = labels_of(batch), labels_of(p), labels_of([i, *k])
-        if len(labels_of(self.axes)) != len(self.labels):
-            return None
         extra = [label for label in distinct_labels(x.axes) if label not in self.labels]
-        if set(inp) <= x.labels and not set(inp) & set(keep) and not {*examples, *out} & x.labels:
+        if self._pushes(x.labels, keep):
             w = x.broadcast_to([*g, *extra, *inp]).reshape(-1, *shape_of([i, *k]))
             array = correlate(self.with_one_batch_axis(), w, self.space, shape_of(p), feature_group_count=size_of(g))
             labels = [*examples, *g, *extra, *out]
-        elif set(out) <= x.labels and not {*examples, *out} & set(keep) and not set(inp) & x.labels:
+        else:
             u = x.broadcast_to([*examples, *g, *extra, *out]).reshape(size_of(examples), -1, *shape_of(p))
             array = kernel_gradient(self.with_one_batch_axis(), u, self.space, shape_of(k), size_of(g))
             labels = [*g, *extra, *inp]
-        else:
-            return None
         return tensor(array.reshape([label.size for label in labels]), labels)
 
     def array(self, forward=None):

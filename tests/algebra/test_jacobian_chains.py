@@ -2,6 +2,7 @@
 
 import functools
 import math
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +10,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jax import lax
 
 import jaxnets
 from jaxnets.algebra.contraction import recording
+from jaxnets.algebra.factors import Tensor
+from jaxnets.algebra.jacobian import jacobian_of
+from jaxnets.algebra.rules import fresh_groups
+from jaxnets.algebra.terms import make_term, stacked_terms, with_common_factors
 from tests.autodiff.programs import r
 
 from .maps import close
@@ -127,6 +133,82 @@ def test_misaligned_reshapes(name):
 def test_diagonal_across_misaligned_groups():
     j = jaxnets.jacobian(lambda x: (2 * x).reshape(6, 4).T.reshape(4, 6), on_opaque="allow")(jnp.asarray(r(4, 6)))
     close(j.diagonal(), np.diag(np.asarray(j.matrix())).reshape(4, 6))
+
+
+def test_terms_of_the_same_form_are_one_product():
+    """Σ_k c_k·a_k[b,o]·x_k[b,i] is one term with an index k; a term of other labels and one that is no product remain."""
+    b, o, i = fresh_groups((5, 2, 3), "boi")
+    arrays = [(c, r(5, 2), r(5, 3)) for c in (1.0, -2.0, 0.5)]
+    total, w, v = r(5, 2, 3), r(5), r(2, 3)
+
+    def term(factors, scale=1.0):
+        return make_term((b,), (o, i), [Tensor(jnp.asarray(value), axes) for value, axes in factors], scale)
+
+    alike = [term([(a, (b, o)), (x, (b, i))], c) for c, a, x in arrays]
+    whole, apart = term([(total, (b, o, i))]), term([(w, (b,)), (v, (o, i))])
+    found = stacked_terms([alike[0], whole, alike[1], apart, alike[2]])
+    assert [len(term.factors) for term in found] == [2, 1, 2]
+    assert [label.size for label in found[0].factors[0].labels - set(found[0].external_labels)] == [3]
+    expected = sum(c * np.einsum("bo,bi->boi", a, x) for c, a, x in arrays)
+    close(found[0].dense(), expected)
+    close(sum(term.dense() for term in found), expected + total + np.einsum("b,oi->boi", w, v))
+
+
+def test_common_factors_are_summed_before_they_are_multiplied():
+    """Σ_n a[n,i]·c[n,k] + 2·Σ_n d[n]·c[n,k]·e[i] − Σ_n a[n,i]·c[n,k]·d[n] is one product with c of a sum over [n,i]."""
+    i, k, n, m = fresh_groups((4, 6, 5, 5), "iknm")
+    a, c, d, e = r(5, 4), r(5, 6), r(5), r(4)
+    value = {name: jnp.asarray(x) for name, x in zip("acde", (a, c, d, e), strict=True)}
+
+    def term(scale, **axes):
+        return make_term((i,), (k,), [Tensor(value[name], own) for name, own in axes.items()], scale)
+
+    terms = [term(1.0, a=(n, i), c=(n, k)), term(2.0, d=(n,), c=(n, k), e=(i,)), term(-1.0, d=(m,), a=(m, i), c=(m, k))]
+    other = make_term((i,), (k,), [Tensor(jnp.asarray(r(4, 6)), (i, k))])
+    found = with_common_factors([*terms, other])
+    assert len(found) == 2
+    expected = a.T @ c + 2 * np.outer(e, d @ c) - (a * d[:, None]).T @ c
+    close(sum(t.dense() for t in found if t is not other), expected)
+    j = jacobian_of([*terms, other], (4,), (6,), "float64")
+    close(j.dense(), expected + other.dense())
+
+
+def test_a_factor_that_stands_twice_in_a_product_is_common_once():
+    """(1 + a)ᵀ H (1 + a) of scalars has no indices outside: a stands at either side of H, or at both."""
+    n, m = fresh_groups((5, 5), "nm")
+    a, h = r(5), r(5, 5)
+    left, middle, right = (Tensor(jnp.asarray(x), axes) for x, axes in ((a, (n,)), (h, (n, m)), (a, (m,))))
+    right = replace(right, value=left.value)
+    terms = [make_term((), (), factors) for factors in ([left, middle, right], [left, middle], [middle, right], [middle])]
+    (found,) = with_common_factors(terms)
+    close(found.dense(), (1 + a) @ h @ (1 + a))
+
+
+def test_a_hessian_by_weights_is_one_product():
+    """∂²ℓ/∂w[o,i]∂w[p,j] = Σ_b H[b,o,p]·x[b,i]·x[b,j], whatever the number of terms that H has."""
+    x, w = r(20, 12), r(3, 12)
+
+    def loss(w):
+        return jnp.mean(jax.nn.logsumexp(x @ w.T, 1) ** 2)
+
+    with recording() as products:
+        found = jaxnets.hessian(loss)(w).dense()
+    assert sum(p.multiplies for p in products if math.prod(p.result) == 36 * 36) == 20 * 36 * 36
+    close(found, jax.hessian(loss)(w))
+
+
+def test_a_convolution_is_applied_to_what_it_sums():
+    """Σ_kp w[c,k]·m[b,k,p]·A[k,p,i,n]: with m alone A would have to be an array [k,p,i,n], since w needs the index k."""
+    kernel, w = r(8, 4, 3, 3), r(5, 8)
+
+    def model(x):
+        return jnp.maximum(lax.conv_general_dilated(x, kernel, (1, 1), "SAME"), 0).sum((2, 3)) @ w.T
+
+    x = r(2, 4, 6, 6)
+    with recording() as products:
+        found = jaxnets.jacobian(model)(x).per_example()
+    assert max(math.prod(product.result) for product in products) == 2 * 5 * 8 * 36  # w·m
+    close(found, jax.vmap(jax.jacrev(lambda x: model(x[None])[0]))(x))
 
 
 def test_products_are_recorded_only_inside_a_recording():

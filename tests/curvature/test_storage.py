@@ -42,6 +42,41 @@ def test_no_gradient_of_an_example_is_stored():
         assert largest(quantity, params, x) <= 50 * 64  # the values of the widest layer
 
 
+def test_gradients_of_examples_are_carried_out_where_that_is_cheaper_and_small():
+    """A weight [o, i] used at t places: by products of rows t²·(o + i) multiplications an example, by gradients t·o·i."""
+
+    def losses(w, x):
+        return jnp.sum(jnp.tanh(x @ w.T), (1, 2))
+
+    def multiplies(quantity, t, o, i):
+        return sum(p.multiplies for p in jn.explain_plan(quantity, abstract(o, i), abstract(7, t, i)).products)
+
+    norms, clipped = jn.per_example_grad_norms(losses), jn.clip_per_example(losses, 1.0)
+    assert multiplies(norms, 20, 8, 6) == 7 * (20 * 8 * 6 + 8 * 6)
+    assert multiplies(clipped, 20, 8, 6) == 7 * (20 * 8 * 6 + 8 * 6 + 8 * 6)
+    for quantity in (norms, clipped):
+        assert multiplies(quantity, 2, 80, 60) < 7 * 3 * 80 * 60
+        assert largest(quantity, abstract(80, 60), abstract(7, 2, 60)) == 80 * 60  # gradients of examples have 7 · 80 · 60
+
+
+def test_a_weight_that_is_used_twenty_times_costs_one_product():
+    def losses(w, x):
+        h = jnp.zeros(x.shape[:1] + w.shape[:1])
+        for t in range(x.shape[1]):
+            h = jnp.tanh(x[:, t] + h @ w.T)
+        return h.sum(1)
+
+    def products(steps):
+        norms = jn.per_example_grad_norms(losses)
+        return len(jn.explain_plan(norms, abstract(4, 4), abstract(3, steps, 4)).products)
+
+    assert products(20) - products(10) == 2 * 10  # what is passed back to a time: by w and by the slope of tanh
+    assert products(20) - 2 * 20 <= 3
+    w, x = r(4, 4), r(3, 6, 4)
+    expected = jax.vmap(jax.grad(lambda w, x: losses(w, x[None])[0]), (None, 0))(w, x)
+    same(jn.per_example_grad_norms(losses)(w, x), np.sqrt(np.square(expected).sum((1, 2))))
+
+
 def test_no_jacobian_of_the_outputs_is_stored():
     """1000 outputs of 3 examples by 9,000 parameters would be 27 million entries."""
     params, x = [(abstract(8, 4), abstract(8)), (abstract(1000, 8), abstract(1000))], abstract(3, 4)
