@@ -29,6 +29,7 @@ QUESTIONS = (
     "kfac",
     "laplacian",
     "compile",
+    "programs",
     "scaling",
     "roofline",
     "accuracy",

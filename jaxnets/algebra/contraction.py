@@ -277,7 +277,14 @@ def _product_layout(x, y, keep) -> tuple[list[Label], bool, Meter]:
         inner = [label in shared and label not in keep for label in own[len(batch) :]]
         if own[: len(batch)] != batch or inner not in (sorted(inner), sorted(inner, reverse=True)):
             meter.moves += entries_over(own)
+    if _is_summed_entry_by_entry(x, y, meter):
+        return [label for label in x if label not in shared or label in keep], swapped, meter
     return batch + [label for label in [*x, *y] if label not in shared], swapped, meter
+
+
+def _is_summed_entry_by_entry(x, y, meter: Meter) -> bool:
+    """Whether a product with a sum is no matrix product: for one with a single row XLA would have to transpose x."""
+    return set(y) <= set(x) and (meter.moves > 0 or set(x) <= set(y))
 
 
 _NO_LABEL = Label(-1, 0)
@@ -313,7 +320,7 @@ def _product_of_factors(a: Factor, b: Factor, keep) -> Tensor:
 def _product_of_tensors(a: Tensor, b: Tensor, keep) -> Tensor:
     """The product of two stored arrays, summed over the labels outside `keep`."""
     (x, x_labels), (y, y_labels) = a.array_and_labels(), b.array_and_labels()
-    labels, swapped, _ = _product_layout(x_labels, y_labels, keep)
+    labels, swapped, meter = _product_layout(x_labels, y_labels, keep)
     if swapped:
         x, x_labels, y, y_labels = y, y_labels, x, x_labels
     shared = set(x_labels) & set(y_labels)
@@ -322,7 +329,7 @@ def _product_of_tensors(a: Tensor, b: Tensor, keep) -> Tensor:
         return tensor(operator.mul(*compatible(*arrays)), labels)
     batch = [label for label in x_labels if label in shared & keep]
     summed = [label for label in x_labels if label in shared - keep]
-    if len(shared) == len(x_labels) == len(y_labels):  # no matrix product: XLA would transpose both for one
+    if _is_summed_entry_by_entry(x_labels, y_labels, meter):
         places = tuple(map(x_labels.index, summed))
         factors = compatible(at_least_float32(x), at_least_float32(tensor(y, y_labels).aligned_to(x_labels)))
         return tensor(jnp.sum(operator.mul(*factors), places), labels)

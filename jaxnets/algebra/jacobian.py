@@ -111,6 +111,7 @@ class Jacobian:
         terms = tuple(make_term(t.inp, t.out, t.factors, t.scale) for t in self.terms)
         return Jacobian(terms, self.in_shape, self.out_shape, self.dtype, self.names[::-1])
 
+    @usual_promotion()
     def reduced(self) -> "Jacobian":
         """The same Jacobian with internal labels summed, and with terms of equal structure added.
 
