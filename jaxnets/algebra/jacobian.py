@@ -125,6 +125,10 @@ class Jacobian:
 
         return replace(self, terms=jax.tree.map(narrowed, tuple(merged_terms(self.terms))))
 
+    def carried_out(self) -> "Jacobian":
+        """The same Jacobian with every term multiplied into one array, and those added that fit together."""
+        return replace(self, terms=tuple(term.reduced(fully=True) for term in self.terms)).reduced()
+
     def as_one_array(self) -> "Jacobian":
         """The same Jacobian as one stored array, in which only axes are shared that every term shares."""
         if not self.terms:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import jax
 
-from ..algebra.contraction import planning
+from ..algebra.contraction import cheapest, planning
 from ..algebra.factors import Opaque, entries_over, labels_of
 from ..algebra.jacobian import Jacobian
 from ..algebra.sizes import count_entries
@@ -93,7 +93,7 @@ def elimination_steps(edges: Edges, order: list[Node]) -> Iterator[Edges]:
         for w, left in outgoing.items():
             for u, right in incoming.items():
                 products.add((w, u))
-                product = left @ right
+                product = _cheapest_product(left, right)
                 if _is_only_pulled(right):
                     product = dataclasses.replace(product, terms=tuple(t.reduced(fully=True) for t in product.terms))
                 if u in edges[w]:
@@ -110,6 +110,16 @@ def remaining_edges(edges: Edges, order: list[Node]) -> Edges:
     """The edges that remain when the nodes have been eliminated in this order."""
     *_, left = elimination_steps(edges, order)
     return left
+
+
+def _cheapest_product(left: Jacobian, right: Jacobian) -> Jacobian:
+    """left · right.  The terms of one are added first where that is cheaper: (a + b)·c takes one product with c."""
+    ways = [lambda: left @ right]
+    if len(left.terms) > 1 and _has_factors(right):
+        ways.append(lambda: left.carried_out() @ right)
+    if len(right.terms) > 1 and _has_factors(left):
+        ways.append(lambda: left @ right.carried_out())
+    return ways[cheapest(*(lambda way=way: way().reduced() for way in ways)) if len(ways) > 1 else 0]()
 
 
 def _has_factors(jacobian: Jacobian) -> bool:

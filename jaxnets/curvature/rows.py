@@ -136,12 +136,7 @@ def _edge(parent: Node, j: Jacobian) -> Edge:
 def _with_few_terms(j: Jacobian) -> Jacobian:
     """The Jacobian with few terms: a product of two Jacobians multiplies every term of one with every term of the other."""
     j = replace(j, terms=tuple(stacked_terms(j.terms)))
-    return j if len(j.terms) <= MAX_ROW_TERMS else _carried_out(j)
-
-
-def _carried_out(j: Jacobian) -> Jacobian:
-    """The Jacobian with every term multiplied into one array, and those added that fit together."""
-    return replace(j, terms=tuple(term.reduced(fully=True) for term in j.terms)).reduced()
+    return j if len(j.terms) <= MAX_ROW_TERMS else j.carried_out()
 
 
 def with_float32_results(j: Jacobian) -> Jacobian:
@@ -169,12 +164,12 @@ def in_cheapest_form(use: Callable, *rows: Jacobian) -> tuple[Jacobian, ...]:
     with planning() as factored:
         use(*rows)
     with planning() as carried_out:
-        whole = list(map(_carried_out, rows))
+        whole = [j.carried_out() for j in rows]
         use(*whole)
     room = MOST_GROWTH * max(_stored_entries(rows), factored.largest)
     if factored.cost <= carried_out.cost or _stored_entries(whole) > room:
         return rows
-    return tuple(map(_carried_out, rows))
+    return tuple(j.carried_out() for j in rows)
 
 
 def _stored_entries(rows) -> int:
