@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from tests.costs.architectures import ARCHITECTURES
 from tests.costs.counting import QUESTIONS, asked
 from tests.costs.programs import PROGRAMS
 
@@ -17,7 +18,7 @@ COUNTS = {"FLOPs": "flops", "temporary bytes": "temporary_bytes", "time": "milli
 
 
 def run(quick: bool, scale: int) -> Iterator[Result]:
-    for program in PROGRAMS:
+    for program in [*PROGRAMS, *ARCHITECTURES]:
         if quick and program.name not in QUICK:
             continue
         for question in asked(program):

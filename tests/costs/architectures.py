@@ -134,7 +134,7 @@ def hidden_markov(p, x, y):
 def fourier_layer(p, x):
     """A spectral convolution: eight low modes are multiplied by complex weights."""
     modes = jnp.fft.rfft(x)[:, :8] * (p["re"] + 1j * p["im"])
-    return jnp.fft.irfft(modes, n=x.shape[-1]) + x @ p["w"].T
+    return jax.nn.gelu(jnp.fft.irfft(modes, n=x.shape[-1]) + x @ p["w"].T) @ p["out"].T
 
 
 def deep_o_net(p, x):
@@ -215,7 +215,7 @@ ARCHITECTURES = [
     ),
     classifier("Hopfield", hopfield, {"patterns": r(20, D), "out": r(C, D)}, X),
     Program("hidden Markov model", hidden_markov, {"a": r(5, 5), "b": r(5, 7)}, labels(7, 16, 8)),
-    classifier("Fourier layer", fourier_layer, {"re": r(8), "im": r(8), "w": r(D, D)}, X),
+    classifier("Fourier layer", fourier_layer, {"re": r(8), "im": r(8), "w": r(D, D), "out": r(C, D)}, X),
     classifier("DeepONet", deep_o_net, {"branch": r(H, D), "trunk": r(H, 1)}, X),
     Program("physics-informed", physics_informed, {"w1": r(H, scale=1.0), "w2": r(H, H), "w3": r(H)}, r(B, scale=1.0)),
     Program("determinants", determinants, {"w1": r(16, 3), "w2": r(4, 16)}, r(B, 4, 3, scale=1.0)),

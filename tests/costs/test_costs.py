@@ -6,6 +6,7 @@ FLOPs and temporary bytes of compiled programs are counted, which is exact and t
 import pytest
 
 from ..sweeps import swept
+from .architectures import ARCHITECTURES
 from .counting import QUESTIONS, asked, compared
 from .programs import PROGRAMS
 
@@ -21,22 +22,24 @@ DEARER = {
     ("rfft", "jacobian"): (1.1, 1.7),
     ("map", "jacobian"): (1.1, 1.7),
     ("contrastive", "gradient"): (1.1, 1.8),
-    ("transformer", "clipped"): (1.25, 2.1),
-    ("tied transformer", "clipped"): (1.25, 2.1),
-    ("head", "clipped"): (1.3, 2.1),
     ("unrolled RNN", "gradient"): (1.1, 2.0),
-    ("unrolled RNN", "clipped"): (1.25, 2.1),
-    ("convnet", "norms"): (1.4, 2.7),
-    ("convnet", "clipped"): (1.4, 2.7),
-    ("convnet", "jacobian"): (1.8, 2.8),
-    ("resnet", "norms"): (1.15, 2.8),
-    ("resnet", "clipped"): (1.15, 2.9),
-    ("resnet", "jacobian"): (1.6, 4.1),
+    ("resnet", "norms"): (1.1, 2.8),
+    ("resnet", "clipped"): (1.1, 2.9),
+    ("U-Net", "norms"): (1.45, 2.8),
+    ("U-Net", "clipped"): (1.45, 2.8),
+    ("Flax convolutions", "gradient"): (1.3, 1.25),
+    ("Flax convolutions", "jacobian"): (1.5, 1.45),
+    ("sparse layer", "norms"): (110, 310),
+    ("sparse layer", "clipped"): (80, 210),
     ("CTC", "gradient"): (3.5, 25),
     ("CTC", "norms"): (3.5, 25),
     ("CTC", "clipped"): (3.5, 25),
 }
-NAMED = {f"{question} of {program.name}": (program, question) for program in PROGRAMS for question in asked(program)}
+NAMED = {
+    f"{question} of {program.name}": (program, question)
+    for program in [*PROGRAMS, *ARCHITECTURES]
+    for question in asked(program)
+}
 SHORT = [
     "norms of labels by range", "norms of labels by vmap", "norms of a column set", "jacobian of top_k", "norms of scan",
     "norms of rfft", "gradient of head", "gradient of graph network", "jacobian of custom_vjp", "gradient of PPO",
