@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..checks import checked
 from ..errors import DTypeError, ShapeError
 from .contraction import is_planning
 from .factors import Label, Tensor, pytree
@@ -141,6 +142,7 @@ class Jacobian:
         pairs = [{a: b for b, g in enumerate(t.inp) for a, own in enumerate(t.out) if g and g == own} for t in self.terms]
         return {a: b for a, b in pairs[0].items() if all(other.get(a) == b for other in pairs)} if pairs else {}
 
+    @checked
     def dense(self, limit: float | None = None) -> jax.Array:
         """The whole array, of shape `(*out, *in)`.
 
@@ -150,6 +152,7 @@ class Jacobian:
         self._check_size(self.shape, limit)
         return self._summed([term.dense() for term in self.terms], self.shape)
 
+    @checked
     def matrix(self, limit: float | None = None) -> jax.Array:
         """`dense()` with the output and the input flattened to one axis each."""
         return self.dense(limit).reshape(math.prod(self.out_shape), math.prod(self.in_shape))
@@ -160,6 +163,7 @@ class Jacobian:
         same = self.out_shape[:1] == self.in_shape[:1] and self.out_shape != ()
         return same and all(t.out[0] == t.inp[0] for t in self.terms)
 
+    @checked
     def per_example(self, limit: float | None = None) -> jax.Array:
         """`[B, *out, *in]`: one block for each example, the first axis, for a Jacobian that does not couple examples.
 
@@ -176,6 +180,7 @@ class Jacobian:
         self._check_size(shape, limit)
         return self._summed([replace(t, inp=t.inp[1:]).dense() for t in self.terms], shape)
 
+    @checked
     def diagonal(self, axes: tuple[int, ...] | None = None) -> jax.Array:
         """∂y[i]/∂x[i] for every index i of these axes (default: of all), `[*other outputs, *other inputs, *axes]`.
 
@@ -185,6 +190,7 @@ class Jacobian:
         shape = (*self._shape_without(axes), *(self.out_shape[a] for a in axes))
         return self._summed([diagonal_part(term, axes).dense() for term in self.terms], shape)
 
+    @checked
     def trace(self, axes: tuple[int, ...] | None = None) -> jax.Array:
         """Σ_i ∂y[i]/∂x[i] over the indices of these axes (default: of all), `[*other outputs, *other inputs]`.
 
@@ -193,6 +199,7 @@ class Jacobian:
         axes = self._checked_pairs("trace", axes)
         return self._summed([traced_out(term, axes).dense() for term in self.terms], self._shape_without(axes))
 
+    @checked
     def sparsity(self, limit: float | None = None) -> jax.Array:
         """Which entries of `dense()` may differ from zero: False where the structure alone makes the entry zero.
 
@@ -215,6 +222,7 @@ class Jacobian:
 
         return replace(self, terms=jax.tree.map(other, self.terms))
 
+    @checked
     def corner(self, rows: int = 32, columns: int = 32) -> jax.Array:
         """The first `rows` × `columns` of `matrix()`, or of the first example's block if examples are independent.
 
@@ -228,6 +236,7 @@ class Jacobian:
     def _column(self, i) -> jax.Array:
         return (self @ unit_array(self.in_shape, i, self.dtype)).reshape(-1)
 
+    @checked
     def possible(self, rows: int = 32, columns: int = 32) -> jax.Array:
         """The part of `sparsity()` that belongs to `corner`."""
         return self._with_arbitrary_numbers().corner(rows, columns) != 0
@@ -254,6 +263,7 @@ class Jacobian:
 
         return replace(self, terms=jax.tree.map(shape, self.terms))
 
+    @checked
     def picture(self, rows: int = 32, columns: int = 32, width: int = 260) -> Markup:
         """An SVG of `corner`: numbers are blue (negative) to orange; entries that are zero by structure are hatched.
 

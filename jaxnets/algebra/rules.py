@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..checks import checked
 from ..errors import ShapeError
 from .factors import Factor, Group, Label, Tensor, labels_of
 from .jacobian import Jacobian, jacobian_of
@@ -25,11 +26,13 @@ def fresh_groups(shape, names=(), start=0) -> tuple[Group, ...]:
     return tuple((Label(start + i, n, names[i]),) for i, n in enumerate(shape))
 
 
+@checked
 def axis_names(count: int, last: str = "i") -> list[str]:
     """Letters for the axes of an array, the batch first."""
     return [*"btsrq"[: count - 1], *"a" * max(0, count - 6), last] if count else []
 
 
+@checked
 def einsum(out: str, inp: str, *factors, scale: float = 1.0) -> Rule:
     """∂y[out]/∂x[inp] as a product of (array, indices) factors: `einsum("...o", "...i", (w, "oi"))`.
 
@@ -73,6 +76,7 @@ def einsum(out: str, inp: str, *factors, scale: float = 1.0) -> Rule:
     return rule
 
 
+@checked
 def named_tensor(array, axes, name: str = "A", meaning: str = "") -> Tensor:
     """A stored array with its name in formulae, and what that stands for."""
     return Tensor(array, tuple(axes), name, notes=Notes(meanings=((name.removeprefix("−"), meaning),) if meaning else ()))
@@ -88,6 +92,7 @@ def zero(y, x) -> Jacobian:
     return jacobian_of([], y.shape, x.shape, x.dtype)
 
 
+@checked
 def diagonal(derivative, name="h'", meaning="") -> Rule:
     """∂y[...]/∂x[...] = h'[...]: every index is shared.  `meaning` is a formula for h', as "1 − y²", that is shown with it.
 
@@ -98,6 +103,7 @@ def diagonal(derivative, name="h'", meaning="") -> Rule:
     return einsum("...", "...", (derivative, "...", name, meaning))
 
 
+@checked
 def scaled(scale: float) -> Rule:
     """∂y/∂x = scale, where every index is shared."""
     return einsum("...", "...", scale=scale)
@@ -126,6 +132,7 @@ def transposed(order) -> Rule:
     return rule
 
 
+@checked
 def rearranged(rule: Rule, out, inp) -> Rule:
     """`rule` with the axes in another order: axis a of its output is axis out[a] of y, and of its input axis inp[a] of x."""
 
@@ -136,6 +143,7 @@ def rearranged(rule: Rule, out, inp) -> Rule:
     return arranged
 
 
+@checked
 def total(*rules: Rule) -> Rule:
     """The sum of several rules."""
     return lambda y, x: reduce(operator.add, (rule(y, x) for rule in rules))
@@ -168,6 +176,7 @@ def placed(starts) -> Rule:
     return lambda y, x: replace(window(x, y, starts).T, dtype=x.dtype)
 
 
+@checked
 def from_groups(out, inp, *factors: Factor, scale: float = 1.0) -> Rule:
     """A rule from groups of labels, for maps that `einsum` cannot describe: reshapes, slices, operators."""
     return lambda y, x: jacobian_of([make_term(out, inp, factors, scale)], y.shape, x.shape, x.dtype)

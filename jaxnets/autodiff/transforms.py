@@ -14,8 +14,8 @@ import numpy as np
 from jax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
 
 from ..algebra.jacobian import Jacobian
+from ..checks import as_array, checked
 from ..errors import DTypeError, RuleError, ShapeError
-from ..layers.checks import as_array
 from ..layers.layer import Layer, args_at_least_float32, sixteen_bit_dtype
 from ..layers.marker import with_weak_type
 from .eliminate import eliminate
@@ -29,6 +29,7 @@ def is_jacobian(x) -> bool:
     return isinstance(x, Jacobian)
 
 
+@checked
 def dense(tree, limit: float | None = None):
     """Every `Jacobian` of a pytree as an array: `dense(jacobian(f)(x))` is what `jax.jacrev(f)(x)` gives.
 
@@ -208,6 +209,7 @@ def _differentiate(
     return run
 
 
+@checked
 def value_and_jacobian(
     function: Callable,
     argnums: int | tuple[int, ...] = 0,
@@ -248,6 +250,7 @@ def _returning(function, run, select) -> Callable:
     return wrapped
 
 
+@checked
 def jacobian(
     function: Callable,
     argnums: int | tuple[int, ...] = 0,
@@ -288,6 +291,7 @@ def jacobian(
     return _returning(function, run, lambda _, aux, jacobians: (jacobians, aux) if has_aux else jacobians)
 
 
+@checked
 def value_and_grad(
     function: Callable, argnums: int | tuple[int, ...] = 0, *, has_aux: bool = False, on_nonfloat: str = "skip"
 ) -> Callable:
@@ -307,6 +311,7 @@ def value_and_grad(
     return _returning(function, run, select)
 
 
+@checked
 def grad(
     function: Callable, argnums: int | tuple[int, ...] = 0, *, has_aux: bool = False, on_nonfloat: str = "skip"
 ) -> Callable:
@@ -320,6 +325,7 @@ def grad(
     return _returning(function, run, lambda value, aux, gradients: (gradients, aux) if has_aux else gradients)
 
 
+@checked
 def hessian(
     function: Callable, argnums: int | tuple[int, ...] = 0, *, on_opaque: str = "allow", on_nonfloat: str = "skip"
 ) -> Callable:
@@ -346,6 +352,7 @@ def without_partial(function: Callable) -> tuple[Callable, dict]:
     return function, {}
 
 
+@checked
 def loss_hessian(loss: Callable, predictions, *others, root: bool = False, **config) -> Jacobian:
     """The Hessian of the sum of all losses by the predictions, block diagonal over the examples.
 

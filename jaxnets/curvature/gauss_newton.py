@@ -8,8 +8,8 @@ import jax
 
 from ..algebra.jacobian import Jacobian
 from ..autodiff.transforms import by_floating_leaves, loss_hessian
+from ..checks import check_number, checked
 from ..errors import RuleError
-from ..layers.checks import check_number
 from ..layers.marker import with_rules
 from .gauss_newton_matrix import GaussNewton
 from .likelihoods import fisher_information
@@ -58,6 +58,7 @@ def ggn_diagonal(f: Callable, loss, *, scale: float = 1.0) -> Callable:
     return run
 
 
+@checked
 def ggn_vector_product(f: Callable, loss, *, scale: float = 1.0) -> Callable:
     """A function of `(params, v, x, *targets)` that returns the Gauss-Newton matrix times v, a tree like the parameters.
 

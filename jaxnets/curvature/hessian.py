@@ -7,6 +7,7 @@ import jax
 
 from ..algebra.jacobian import Jacobian
 from ..autodiff.transforms import by_floating_leaves, grad, jacobian
+from ..checks import checked
 from ..layers.marker import with_rules
 from .rows import quantity
 
@@ -32,6 +33,7 @@ def hessian_diagonal(loss: Callable) -> Callable:
     return run
 
 
+@checked
 def hessian_vector_product(loss: Callable) -> Callable:
     """A function of `(params, v, *args)` that returns ∂²ℓ/∂θ² v of a scalar loss; v and the result are like the parameters.
 

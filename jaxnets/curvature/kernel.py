@@ -17,6 +17,7 @@ from ..algebra.jacobian import Jacobian
 from ..algebra.sizes import check_bytes
 from ..algebra.terms import Term
 from ..autodiff.transforms import by_floating_leaves
+from ..checks import checked
 from ..errors import ShapeError
 from ..layers.marker import with_rules
 from .rows import Rows, outputs_and_rows, quantity, single_output, with_float32_results
@@ -152,6 +153,7 @@ def _block_at(blocks, i):
     return jax.tree.map(lambda a: a[i], blocks)
 
 
+@checked
 def ntk_vector_product(f: Callable) -> Callable:
     """A function of `(params, v, x1, x2=None)` that returns Θ(x1, x2) v for v of the shape of f(params, x2).
 

@@ -18,6 +18,7 @@ from ..algebra.jacobian import Jacobian
 from ..algebra.rules import from_groups
 from ..algebra.sizes import nbytes_of, show_bytes
 from ..algebra.terms import Term
+from ..checks import checked
 from .gauss_newton import CURVATURES, gauss_newton
 from .rows import quantity, with_float32_results
 
@@ -41,6 +42,7 @@ class Kronecker:
         whole = show_bytes(math.prod(self.shape) ** 2 * self.first.dtype.itemsize)
         return f"Kronecker({first} ⊗ {last} for {list(self.shape)}, {show_bytes(nbytes_of(self))} of {whole})"
 
+    @checked
     def matrix(self, order: str = "row") -> jax.Array:
         """The block for w flattened by "row", as in JAX: `first ⊗ last`; or by "column", as in papers: `last ⊗ first`."""
         if order not in ("row", "column"):
@@ -50,6 +52,7 @@ class Kronecker:
     def __matmul__(self, v):
         return (self.first @ self._as_matrix(v) @ self.last.T).reshape(v.shape)
 
+    @checked
     def solve(self, v, damping: float | jax.Array = 0.0):
         """(first ⊗ last + damping·I)⁻¹ v for v of the array's shape, from the eigenvalues of both factors."""
         (a, p), (b, q) = jnp.linalg.eigh(self.first), jnp.linalg.eigh(self.last)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ..checks import checked
 from .gauss_newton import CURVATURES, gauss_newton
 
 TRIES = 8  # of one step, at most
@@ -22,6 +23,7 @@ class NaturalGradientState(NamedTuple):
         return f"NaturalGradientState(damping of {jnp.result_type(self.damping)})"
 
 
+@checked
 def natural_gradient(
     f: Callable, loss: Callable, *, learning_rate: float = 1.0, damping: float = 1.0, curvature: str = "ggn"
 ) -> optax.GradientTransformationExtraArgs:

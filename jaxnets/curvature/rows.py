@@ -16,6 +16,7 @@ from ..algebra.jacobian import Jacobian
 from ..autodiff.eliminate import eliminate
 from ..autodiff.nodes import Edge, Node
 from ..autodiff.transforms import trace_graph
+from ..checks import checked
 from ..errors import ShapeError
 
 
@@ -169,6 +170,8 @@ def loss_rows(name: str, loss: Callable, params, *args, sum_where_smaller: bool 
 
 def quantity(maker: Callable) -> Callable:
     """Decorator of functions that return a function: `explain_plan` shows the products that the returned one computes."""
+
+    maker = checked(maker)
 
     @functools.wraps(maker)
     def made(*args, **options):

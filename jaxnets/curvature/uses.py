@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from ..algebra.factors import pytree
 from ..autodiff.transforms import grad
+from ..checks import checked
 from ..errors import ShapeError
 from .gauss_newton import gauss_newton
 from .gauss_newton_matrix import GaussNewton
@@ -47,6 +48,7 @@ class Posterior:
         return -self.loss - t * squares / 2 + count / 2 * jnp.log(t) - self.matrix.logdet(t) / 2
 
 
+@checked
 def laplace(f: Callable, loss: Callable, *, prior_precision: float, scale: float = 1.0) -> Callable:
     """A function of `(params, x, *targets)` that returns the Laplace posterior around trained parameters, a `Posterior`.
 
@@ -98,6 +100,7 @@ def influence(f: Callable, loss: Callable, *, damping: float) -> Callable:
     return run
 
 
+@checked
 def saliency(f: Callable, output: int | None = None) -> Callable:
     """A function of `(x, *args)` that returns |∂f(x)[b, k]/∂x[b]|, in x's shape: how much each input changes one output.
 

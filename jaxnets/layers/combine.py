@@ -10,8 +10,8 @@ from jaxtyping import Array, Float
 from ..algebra.factors import Label
 from ..algebra.rules import axis_names, diagonal, fresh_groups, from_groups, identity, placed, regroup, scaled, sliced
 from ..algebra.selections import Slice
+from ..checks import check_axis
 from ..errors import ShapeError
-from .checks import check_axis
 from .layer import layer
 from .samples import Example
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from ..algebra.rules import diagonal, identity
+from ..checks import check_axes, check_share
 from ..errors import DTypeError
-from .checks import check_axes, check_share
 from .layer import layer
 from .samples import Example, RandomKey
 

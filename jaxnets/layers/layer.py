@@ -16,8 +16,8 @@ import numpy as np
 from ..algebra.factors import at_least_float32
 from ..algebra.jacobian import Jacobian
 from ..algebra.promotion import usual_promotion
+from ..checks import as_array, checked, is_floating
 from ..errors import DTypeError, RuleError, ShapeError
-from .checks import as_array, is_floating
 from .marker import bind
 from .samples import Example
 
@@ -33,6 +33,7 @@ DTYPE_KINDS = {
 DTYPE_WORDS = {jnp.floating: "floating", jnp.bool_: "bool", jax.dtypes.prng_key: "a key of jax.random"}
 
 
+@checked
 class Layer(Generic[P, R]):
     """A forward function with its Jacobian rule.  It is called as the function; `rule` is None until `.jacobian` sets it."""
 
@@ -225,6 +226,7 @@ class Layer(Generic[P, R]):
 def layer(forward: Callable[P, R]) -> Layer[P, R]: ...
 @overload
 def layer(*, plain: bool = False, example: Example | None = None) -> Callable[[Callable[P, R]], Layer[P, R]]: ...
+@checked
 def layer(forward: Callable | None = None, *, plain: bool = False, example: Example | None = None):
     """Make a layer of a pure function of arrays (positional) and static configuration (keyword-only).
 

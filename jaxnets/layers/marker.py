@@ -19,6 +19,8 @@ from jax.interpreters import ad, batching, mlir
 layer_p = Primitive("layer")
 layer_p.multiple_results = True
 
+from ..checks import checked
+
 
 def with_absent_arguments(arrays, present) -> list:
     """The arguments with None where one was not given."""
@@ -119,6 +121,7 @@ mlir.register_lowering(product_p, mlir.lower_fun(_product, multiple_results=Fals
 _rules_in_jax = jax.make_user_context(False)
 
 
+@checked
 def with_rules(function: Callable) -> Callable:
     """The same function, in which JAX's own transformations use the layers' hand-written Jacobians.
 

@@ -3,8 +3,8 @@
 from jaxtyping import Array, Float
 
 from ..algebra.rules import axis_names
+from ..checks import check_axes, check_not_negative
 from ..errors import ShapeError
-from .checks import check_axes, check_not_negative
 from .layer import layer
 from .normalize_common import (
     channel_axis_names,

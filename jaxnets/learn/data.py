@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..checks import check_not_negative, checked
 from ..errors import DTypeError, ShapeError
 from ..files import written_atomically
-from ..layers.checks import check_not_negative
 from .progress import stage
 
 
@@ -67,6 +67,7 @@ class Dataset:
         """The shape of one input."""
         return self.x.shape[1:]
 
+    @checked
     def take(self, places, name: str | None = None) -> "Dataset":
         """The examples at these indices, as a data set."""
         return dataclasses.replace(self, x=self.x[places], y=self.y[places], name=name or self.name)
@@ -84,6 +85,7 @@ def _check_labels(name, labels, classes):
 # Data sets
 
 
+@checked
 def spiral(points: int = 1000, classes: int = 3, noise: float = 0.2, seed: int = 0) -> Dataset:
     """Points [classes · points, 2] on the arms of a spiral and their labels (NYU Deep Learning, week 2, equation 1).
 
@@ -105,6 +107,7 @@ def spiral(points: int = 1000, classes: int = 3, noise: float = 0.2, seed: int =
     return Dataset(x, k - 1, f"a spiral with {classes} arms", classes)
 
 
+@checked
 def cubic(points: int = 100, noise: float = 0.3, seed: int = 0) -> Dataset:
     """y = x³ + ε at evenly spaced x [points, 1] from −1 to 1, with ε uniform from 0 to `noise`, as in the course's notebook.
 
@@ -132,6 +135,7 @@ def digits() -> Dataset:
 TABLES = ("iris", "wine", "breast_cancer")
 
 
+@checked
 def table(name: str) -> Dataset:
     """A table of scikit-learn: `iris` [150, 4], `wine` [178, 13] or `breast_cancer` [569, 30].  Needs the extra `data`.
 
@@ -144,6 +148,7 @@ def table(name: str) -> Dataset:
     return Dataset(found.data, found.target, f"scikit-learn's {name.replace('_', ' ')} data", len(found.target_names))
 
 
+@checked
 def mnist(seed: int = 0) -> Dataset:
     """5,000 images of MNIST, 500 per digit, shuffled: [5000, 1, 28, 28] with entries from 0 to 1.  Needs the extra `data`.
 
@@ -159,6 +164,7 @@ def mnist(seed: int = 0) -> Dataset:
 UNREADABLE = (OSError, EOFError, AttributeError, TypeError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
+@checked
 def load(path: str | os.PathLike, classes: int | None = None) -> Dataset:
     """The arrays `x` and `y` of a NumPy file `.npz`.
 
@@ -230,6 +236,7 @@ def _from_cache(name, make):
 # Preparation
 
 
+@checked
 def split(dataset: Dataset, held_out: int | float, seed: int = 0) -> tuple[Dataset, Dataset]:
     """Two parts, drawn at random: the examples to train on, and the `held_out` ones, a number or a fraction of them.
 
@@ -252,6 +259,7 @@ def split(dataset: Dataset, held_out: int | float, seed: int = 0) -> tuple[Datas
     return dataset.take(order[count:], f"{dataset.name}, training"), dataset.take(order[:count], f"{dataset.name}, held out")
 
 
+@checked
 def one_hot(labels, classes: int):
     """An array [..., classes] with 1 at the label and 0 elsewhere.
 
@@ -278,6 +286,7 @@ class Statistics(NamedTuple):
         x = np.asarray(x, np.float64)
         return cls(x.mean(0), x.std(0))
 
+    @checked
     def standardize(self, dataset: Dataset, eps: float = 1e-8) -> Dataset:
         """The data set with (x − μ) / max(σ, eps) for x.
 
@@ -295,11 +304,13 @@ class Statistics(NamedTuple):
         return dataclasses.replace(dataset, x=x.astype(jnp.result_type(float)))
 
 
+@checked
 def order(key, epoch: int, examples: int):
     """The order of the examples in an epoch: a permutation that depends only on the key and the epoch."""
     return jax.random.permutation(jax.random.fold_in(key, epoch), examples)
 
 
+@checked
 def batches(key, epoch: int, examples: int, batch_size: int):
     """The indices of the examples in every mini-batch of an epoch, shuffled: [examples // batch_size, batch_size].
 

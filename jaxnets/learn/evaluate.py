@@ -10,11 +10,13 @@ import numpy as np
 from rich.console import Group
 from rich.table import Table
 
+from ..checks import checked
 from ..errors import ShapeError
 from .data import Dataset
 from .models import Model
 
 
+@checked
 def predict(model: Model, params, x, batch_size: int = 1024) -> np.ndarray:
     """The predictions [example, ...] for inputs [example, ...], computed `batch_size` at a time and without dropout.
 
@@ -99,6 +101,7 @@ class Evaluation:
         return getattr(self, name.replace(" ", "_")) is not None
 
 
+@checked
 def evaluate(model: Model, params, data: Dataset, loss=None, bins: int = 10) -> Evaluation:
     """The average loss, the accuracy, the confusion matrix and the calibration of a model on a data set.
 

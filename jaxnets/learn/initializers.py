@@ -14,7 +14,10 @@ FIXED_GAINS = {
 }  # fmt: skip
 MODES = ("fan_in", "fan_out", "fan_avg")
 
+from ..checks import checked
 
+
+@checked
 def gain(nonlinearity: str, slope: float = 0.01) -> float:
     """The factor on the standard deviation of weights with which a signal keeps its size through this non-linearity.
 
@@ -30,6 +33,7 @@ def gain(nonlinearity: str, slope: float = 0.01) -> float:
     return FIXED_GAINS[nonlinearity]
 
 
+@checked
 def kaiming_normal(nonlinearity: str = "relu", *, slope: float = 0.01, mode: str = "fan_in") -> Callable:
     """w ~ N(0, gain² / fan): He et al. 2015, arXiv:1502.01852.
 
@@ -40,16 +44,19 @@ def kaiming_normal(nonlinearity: str = "relu", *, slope: float = 0.01, mode: str
     return _scaled("kaiming_normal", gain(nonlinearity, slope), mode, "normal")
 
 
+@checked
 def kaiming_uniform(nonlinearity: str = "relu", *, slope: float = 0.01, mode: str = "fan_in") -> Callable:
     """w ~ U(−a, a) with a = gain √(3 / fan): He et al. 2015, arXiv:1502.01852."""
     return _scaled("kaiming_uniform", gain(nonlinearity, slope), mode, "uniform")
 
 
+@checked
 def xavier_normal(scale: float = 1.0) -> Callable:
     """w ~ N(0, 2 scale² / (fan_in + fan_out)): Glorot and Bengio 2010."""
     return _scaled("xavier_normal", scale, "fan_avg", "normal")
 
 
+@checked
 def xavier_uniform(scale: float = 1.0) -> Callable:
     """w ~ U(−a, a) with a = scale √(6 / (fan_in + fan_out)): Glorot and Bengio 2010.
 

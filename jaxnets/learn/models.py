@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ..catalogue import LAYERS
+from ..checks import checked
 from ..errors import ShapeError
 from .initializers import kaiming_normal
 
@@ -39,6 +40,7 @@ class Model:
 # Parts
 
 
+@checked
 def linear(features: int, *, bias: bool = True, weights: Callable | None = None) -> Model:
     """An affine layer with `w[o, i]` and `b[o]`.
 
@@ -63,6 +65,7 @@ def linear(features: int, *, bias: bool = True, weights: Callable | None = None)
     return Model(f"linear({features})", init, apply, lambda shape: (features,))
 
 
+@checked
 def conv(channels: int, size: int = 3) -> Model:
     """A convolution with kernels of `size`×`size` that keeps the height and width of images `[channels, height, width]`.
 
@@ -87,16 +90,19 @@ def conv(channels: int, size: int = 3) -> Model:
     return Model(f"conv({channels}, {size})", init, apply, lambda shape: (channels, *shape[1:]))
 
 
+@checked
 def plain(name: str) -> Model:
     """A layer without parameters, by name."""
     return _without_parameters(name, lambda x: LAYERS[name](x))
 
 
+@checked
 def max_pool(size: int) -> Model:
     """The largest entry of every window of `size`×`size`.  The windows do not overlap."""
     return _without_parameters(f"max_pool({size})", lambda x: LAYERS["max_pool"](x, kernel_size=(size, size)))
 
 
+@checked
 def dropout(rate: float) -> Model:
     """Drops entries at random in training (`train=True`, with a `key`), and does nothing otherwise."""
 
@@ -119,6 +125,7 @@ def _without_parameters(name, function) -> Model:
 # Compositions
 
 
+@checked
 def serial(*models: Model) -> Model:
     """One model after the other.
 
@@ -146,6 +153,7 @@ def serial(*models: Model) -> Model:
     return Model(" ".join(model.name for model in models), init, apply, output_shape, models)
 
 
+@checked
 def residual(*models: Model) -> Model:
     """x + f(x), where f is the models one after the other.
 
@@ -169,6 +177,7 @@ def residual(*models: Model) -> Model:
 # Whole networks
 
 
+@checked
 def mlp(
     *features: int, activation: str = "relu", last: str | None = "log_softmax", weights: Callable | None = None
 ) -> Model:
@@ -183,6 +192,7 @@ def mlp(
     return serial(*parts[:-1], *([plain(last)] if last else []))
 
 
+@checked
 def convnet(channels: tuple[int, ...] = (16, 32), hidden: int = 128, classes: int = 10, rate: float = 0.0) -> Model:
     """A network for images: convolutions, each followed by ReLU and max-pooling of 2×2, then a hidden layer and
     log-probabilities.  `rate` is the rate of the dropout before the last layer.
@@ -197,6 +207,7 @@ def convnet(channels: tuple[int, ...] = (16, 32), hidden: int = 128, classes: in
     return serial(*parts, linear(classes), plain("log_softmax"))
 
 
+@checked
 def autoencoder(features: int, *hidden: int, activation: str = "tanh", last: str | None = "sigmoid") -> Model:
     """A network through narrower layers and back: `autoencoder(64, 32, 8)` has the widths 64-32-8-32-64.
 
@@ -206,6 +217,7 @@ def autoencoder(features: int, *hidden: int, activation: str = "tanh", last: str
     return mlp(*hidden, *hidden[-2::-1], features, activation=activation, last=last)
 
 
+@checked
 def residual_mlp(width: int, depth: int, features: int, activation: str = "relu", last: str | None = "log_softmax") -> Model:
     """A linear layer, `depth` blocks x + f(x) of `width`, and another linear layer; f is linear, non-linear, linear.
 
@@ -216,6 +228,7 @@ def residual_mlp(width: int, depth: int, features: int, activation: str = "relu"
     return serial(linear(width), *blocks, linear(features), *([plain(last)] if last else []))
 
 
+@checked
 def nearest_neighbour(count: int) -> Model:
     """k[b] = argmin_k ‖x[b] − w[k]‖²: the index of the nearest of `count` stored examples w, the smallest index at a tie.
 

@@ -15,6 +15,7 @@ import optax
 from jax.sharding import Mesh
 from jax.tree_util import keystr
 
+from ..checks import checked
 from ..errors import CheckpointError, NonFiniteError, ShapeError, SpecError, TrainingInterrupted
 from . import checkpoint as checkpoints
 from .data import Dataset, order
@@ -42,6 +43,7 @@ class Result:
     seconds: float
 
 
+@checked
 def fit(
     model: Model,
     loss: Callable,

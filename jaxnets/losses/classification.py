@@ -8,9 +8,9 @@ from jaxtyping import Array, Float, Int, Num
 from ..algebra.factors import Label, Tensor
 from ..algebra.rules import axis_names, einsum, fresh_groups, from_groups
 from ..algebra.selections import Selection, as_int32
+from ..checks import check_number, check_range, check_share, is_floating
 from ..errors import DTypeError, ShapeError
 from ..layers import accurate
-from ..layers.checks import check_number, check_range, check_share, is_floating
 from ..layers.layer import layer
 from ..layers.samples import Example, Labels
 from ..layers.softmax import LogSoftmaxOperator, SoftmaxOperator, SoftmaxRootOperator, log_softmax, sum_of_others

@@ -11,6 +11,7 @@ from ..algebra.sizes import show_bytes
 from ..autodiff.eliminate import local_jacobians
 from ..autodiff.plan import candidate_plans, choose_plan, measure_plan, peak_bytes, show_node
 from ..autodiff.transforms import trace_graph
+from ..checks import checked
 from .formats import as_text
 from .local_jacobians import run_on_shapes
 
@@ -84,6 +85,7 @@ class Contractions:
         yield table
 
 
+@checked
 def explain_plan(
     function: Callable, *args, argnums: int | tuple[int, ...] = 0, order: str = "auto", abstract: bool = True
 ) -> Explanation | Contractions:
