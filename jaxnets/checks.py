@@ -7,9 +7,10 @@ import math
 import numbers
 import operator
 import os
+import sys
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import jax
@@ -17,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from .errors import DTypeError, ShapeError
+
+MAX_INTEGER = 2**31 - 1  # of sizes and places, which XLA counts in 32 bits
 
 
 def is_floating(x) -> bool:
@@ -35,13 +38,13 @@ def check_axis(layer: str, x, axis, name: str = "axis") -> int:
     return number % x.ndim
 
 
-def check_axes(layer: str, x, axis) -> tuple[int, ...]:
+def check_axes(layer: str, x, axis, name: str = "axis") -> tuple[int, ...]:
     """The axes that `axis` stands for: one axis, a tuple of axes, or None for all."""
     if axis is None:
         return tuple(range(x.ndim))
-    axes = [check_axis(layer, x, a) for a in (axis if isinstance(axis, tuple) else (axis,))]
+    axes = [check_axis(layer, x, a, name) for a in (axis if isinstance(axis, tuple) else (axis,))]
     if len(set(axes)) < len(axes):
-        raise ShapeError(f"{layer}: axis {axis} names an axis of an array of shape {x.shape} twice")
+        raise ShapeError(f"{layer}: {name} {axis} names an axis of an array of shape {x.shape} twice")
     return tuple(axes)
 
 
@@ -82,14 +85,16 @@ def check_nonzero(layer: str, name: str, value) -> float:
     return value
 
 
-def check_integer(layer: str, name: str, value, least: int) -> int:
-    """An integer; ValueError if it is below `least`."""
+def check_integer(layer: str, name: str, value, least: int, most: float = MAX_INTEGER) -> int:
+    """An integer; ValueError if it is below `least` or above `most`."""
     try:
         found = operator.index(value)
     except TypeError:
-        raise TypeError(f"{layer}: {name} must be an integer, got {value!r}") from None
+        raise TypeError(f"{layer}: {name} must be an integer, got {show_value(value)}") from None
     if found < least:
         raise ValueError(f"{layer}: {name} must be at least {least}, got {value}")
+    if found > most:
+        raise ValueError(f"{layer}: {name} must be at most {most}, got {value}")
     return found
 
 
@@ -155,23 +160,52 @@ def checked(function: F) -> F:
 
 def _checked(function: Callable, name: str) -> Callable:
     signature = inspect.signature(function)
-    found = {parameter.name: _kind(parameter.annotation) for parameter in signature.parameters.values()}
-    kinds = {argument: kind for argument, kind in found.items() if kind}
-    many = next((p.name for p in signature.parameters.values() if p.kind is p.VAR_POSITIONAL), None)
+    check = annotation_check(name, signature.parameters.values())
 
     @functools.wraps(function)
     def call(*args, **kwargs):
         try:
-            given = signature.bind(*args, **kwargs).arguments
+            given = signature.bind(*args, **kwargs)
         except TypeError as error:
             raise TypeError(f"{name}: {error}") from None
-        for argument, value in given.items():
-            if argument in kinds:
-                for i, one in enumerate(value) if argument == many else [(None, value)]:
-                    _check_kind(name, argument if i is None else f"{argument}[{i}]", one, kinds[argument])
-        return function(*args, **kwargs)
+        check(given.arguments)
+        return function(*given.args, **given.kwargs)
 
     return call
+
+
+def annotation_check(name: str, parameters: Iterable[inspect.Parameter]) -> Callable[[dict[str, Any]], None]:
+    """A function that checks arguments in place: TypeError for one that does not fit the annotation of its parameter.
+
+    An integer where a number is asked for becomes a float, since it may not fit into the integers of JAX, and an integer of
+    NumPy or JAX where a count is asked for becomes Python's.
+    """
+    parameters = list(parameters)
+    kinds = [(p.name, p.kind is p.VAR_POSITIONAL, kind) for p in parameters if (kind := _kind(p.annotation))]
+    floats, integers = ([p.name for p in parameters if _kinds_of_number(p.annotation) == {kind}] for kind in (float, int))
+
+    def check(given):
+        for argument, many, kind in kinds:
+            if argument in given and many:
+                for i, value in enumerate(given[argument]):
+                    _check_kind(name, f"{argument}[{i}]", value, kind)
+            elif argument in given:
+                _check_kind(name, argument, given[argument], kind)
+        for argument in floats:
+            if isinstance(given.get(argument), int):
+                given[argument] = float(given[argument])
+        for argument in integers:
+            if argument in given and is_integer(given[argument]):
+                given[argument] = operator.index(given[argument])
+
+    return check
+
+
+def _kinds_of_number(annotation) -> set[type]:
+    """Whether an annotation, or a part of it if it is a union, is `int` or `float`."""
+    is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    parts = typing.get_args(annotation) if is_union else (annotation,)
+    return {kind for kind in (int, float) if kind in parts}
 
 
 def _check_kind(name: str, argument: str, value, kind: Kind):
@@ -180,20 +214,6 @@ def _check_kind(name: str, argument: str, value, kind: Kind):
         raise TypeError(f"{name}: {argument} must be {words}, got {show_value(value)}")
     if isinstance(value, (str, os.PathLike)) and "\0" in str(value):
         raise ValueError(f"{name}: {argument} must be without the character NUL, got {str(value)!r}")
-
-
-def check_fields(name: str, value, **kinds):
-    """TypeError if a field of an object does not fit its annotation, given by the name of the field."""
-    for field, annotation in kinds.items():
-        kind = _kind(annotation)
-        if kind:
-            _check_kind(name, field, getattr(value, field), kind)
-
-
-def check_argument(name: str, argument: str, value, annotation):
-    """TypeError if an argument does not fit an annotation, as `checked` reads it."""
-    if kind := _kind(annotation):
-        _check_kind(name, argument, value, kind)
 
 
 def show_value(value) -> str:
@@ -219,6 +239,8 @@ def _kind(annotation) -> Kind | None:
         return " or ".join(map(repr, parts)), lambda value: isinstance(value, str) and value in parts
     if origin is tuple:
         return _kind_of_tuple(parts)
+    if origin is dict:
+        return _kind_of_dict(*parts)
     known = origin or annotation
     if not isinstance(known, type) or known in (inspect.Parameter.empty, object) or hasattr(known, "dim_str"):
         return None
@@ -233,7 +255,7 @@ def _kind(annotation) -> Kind | None:
 def _kind_of_tuple(parts) -> Kind:
     if len(parts) == 2 and parts[1] is ...:
         kind = _kind(parts[0])
-        words = f"a tuple of which each entry is {kind[0]}" if kind else "a tuple"
+        words = f"a tuple ({kind[0]}, …)" if kind else "a tuple"
         return words, lambda value: isinstance(value, (tuple, list)) and all(kind is None or kind[1](v) for v in value)
     kinds = [_kind(part) for part in parts]
 
@@ -242,6 +264,15 @@ def _kind_of_tuple(parts) -> Kind:
         return pairs is not None and all(kind is None or kind[1](v) for v, kind in pairs)
 
     return f"a tuple of {len(kinds)}", fits
+
+
+def _kind_of_dict(key, value) -> Kind:
+    (key_words, fits_key), (value_words, fits_value) = _kind(key) or ANYTHING, _kind(value) or ANYTHING
+
+    def fits(found):
+        return isinstance(found, dict) and all(fits_key(k) and fits_value(v) for k, v in found.items())
+
+    return f"a dict of {key_words}: {value_words}", fits
 
 
 def _with_article(name: str) -> str:
@@ -254,13 +285,48 @@ def is_integer(value) -> bool:
         operator.index(value)
     except TypeError:
         return False
-    return not isinstance(value, (bool, np.bool_)) and getattr(value, "dtype", None) != bool
+    return not isinstance(value, (bool, np.bool_)) and getattr(value, "dtype", np.dtype(int)).kind in "iu"
 
 
 def _is_number(value) -> bool:
     if isinstance(value, (jax.Array, np.ndarray, np.generic)):
         return value.ndim == 0 and (jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer))
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    return isinstance(value, numbers.Real)
+
+
+def check_scalar(name: str, argument: str, value):
+    """ShapeError if a number is an array with axes."""
+    if jnp.shape(value):
+        raise ShapeError(f"{name}: {argument} must be one number, got {show_value(value)}")
+
+
+def check_shaped(name: str, argument: str, value):
+    """TypeError if it has no shape and dtype, as arrays have and what stands for them."""
+    if not (isinstance(getattr(value, "shape", None), tuple) and hasattr(value, "dtype")):
+        raise TypeError(f"{name}: {argument} must be an array, got {show_value(value)}")
+
+
+def as_tree_like(name: str, argument: str, tree, like):
+    """A tree with arrays for leaves; ShapeError if its structure or its shapes are not those of `like`."""
+    (leaves, found), (others, expected) = jax.tree.flatten(tree), jax.tree.flatten(like)
+    shapes = [jnp.shape(other) for other in others]
+    try:
+        arrays = [as_array(f"{name}: {argument}", leaf) for leaf in leaves]
+    except DTypeError:
+        if found == expected:
+            raise
+        arrays = []
+    if found != expected or [a.shape for a in arrays] != shapes:
+        got = f"{found} of shapes {[a.shape for a in arrays]}"
+        raise ShapeError(f"{name}: {argument} must be like params, {expected} of shapes {shapes}, got {got}")
+    return jax.tree.unflatten(found, arrays)
+
+
+def as_tangent(name: str, argument: str, tree, like):
+    """What `as_tree_like` returns, in the dtypes of the arrays in `like`."""
+    return jax.tree.map(lambda a, b: a.astype(b.dtype), as_tree_like(name, argument, tree, like), like)
 
 
 def check_key(name: str, argument: str, key):
@@ -271,11 +337,22 @@ def check_key(name: str, argument: str, key):
         raise TypeError(f"{name}: {argument} must be a key of jax.random, got {show_value(key)}")
 
 
+def check_floating_dtype(name: str, argument: str, dtype):
+    """DTypeError if it is no real floating dtype."""
+    try:
+        fits = jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+    except TypeError:
+        fits = False
+    if not fits or dtype is None:
+        raise DTypeError(f"{name}: {argument} must be a floating dtype, got {show_value(dtype)}")
+
+
 def check_seed(name: str, seed):
     """A seed of NumPy's random numbers; TypeError or ValueError unless it is an integer of at least 0."""
-    return check_integer(name, "seed", seed, 0)
+    return check_integer(name, "seed", seed, 0, math.inf)
 
 
+ANYTHING: Kind = ("anything", lambda value: True)
 KINDS: dict[Any, Kind | None] = {
     None: ("None", lambda value: value is None),
     type(None): ("None", lambda value: value is None),

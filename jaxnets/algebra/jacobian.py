@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..checks import checked
+from ..checks import as_array, check_integer, checked
 from ..errors import DTypeError, ShapeError
 from .contraction import is_planning
 from .factors import Label, Tensor, pytree
@@ -58,7 +58,7 @@ class Jacobian:
 
     def __matmul__(self, other):
         if not isinstance(other, Jacobian):
-            v = _as_floating(other)
+            v = _as_floating("J @ v: v", other)
             if v.shape != self.in_shape:
                 raise ShapeError(f"J @ v: v has shape {v.shape}, the input of J has shape {self.in_shape}")
             return replace(self @ column(v), dtype=jnp.result_type(v, self.dtype)).dense(limit=math.inf)
@@ -69,7 +69,7 @@ class Jacobian:
         return jacobian_of(terms, self.out_shape, other.in_shape, other.dtype, (self.names[0], other.names[1]))
 
     def __rmatmul__(self, other):
-        u = _as_floating(other)
+        u = _as_floating("u @ J: u", other)
         if u.shape != self.out_shape:
             raise ShapeError(f"u @ J: u has shape {u.shape}, the output of J has shape {self.out_shape}")
         return self.T @ u
@@ -94,7 +94,7 @@ class Jacobian:
     def __mul__(self, scale):
         if isinstance(scale, (int, float)):
             return replace(self, terms=tuple(replace(t, scale=t.scale * scale) for t in self.terms))
-        scale = _as_floating(scale)
+        scale = _as_floating("scale * J: scale", scale)
         if jnp.iscomplexobj(scale):
             raise DTypeError(f"scale * J: scale has dtype {scale.dtype}, a real number was expected")
         if scale.shape != ():
@@ -228,6 +228,8 @@ class Jacobian:
 
         It serves to look at Jacobians of any size: a large one is multiplied by unit vectors of the corner's shorter side.
         """
+        for name, count in (("rows", rows), ("columns", columns)):
+            check_integer("corner", name, count, 1)
         return _corner(self, rows, columns, cut_out=self.dense_nbytes <= SMALL_BYTES)
 
     def _row(self, i) -> jax.Array:
@@ -364,8 +366,8 @@ def jacobian_of(terms, out_shape, in_shape, dtype, names=("y", "x")) -> Jacobian
     return Jacobian(terms, tuple(out_shape), tuple(in_shape), jnp.dtype(dtype), names)
 
 
-def _as_floating(x) -> jax.Array:
-    x = jnp.asarray(x)
+def _as_floating(what: str, x) -> jax.Array:
+    x = as_array(what, x)
     return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.result_type(float))
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ..algebra.factors import pytree
-from ..autodiff.transforms import grad
+from ..autodiff.transforms import gradient_for
 from ..checks import checked
 from ..errors import ShapeError
 from .gauss_newton import gauss_newton
@@ -120,6 +120,6 @@ def saliency(f: Callable, output: int | None = None) -> Callable:
             k = jnp.argmax(y, 1) if output is None else jnp.full(len(y), output % y.shape[1])
             return jnp.sum(jnp.take_along_axis(y, k[:, None], 1))
 
-        return jnp.abs(grad(chosen)(x))
+        return jnp.abs(gradient_for("saliency", chosen)(x))
 
     return run

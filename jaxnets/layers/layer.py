@@ -16,7 +16,7 @@ import numpy as np
 from ..algebra.factors import at_least_float32
 from ..algebra.jacobian import Jacobian
 from ..algebra.promotion import usual_promotion
-from ..checks import as_array, checked, is_floating
+from ..checks import annotation_check, as_array, checked, is_floating
 from ..errors import DTypeError, RuleError, ShapeError
 from .marker import bind
 from .samples import Example
@@ -47,6 +47,8 @@ class Layer(Generic[P, R]):
             self.signature = inspect.signature(forward, eval_str=True)
         except NameError:  # an annotation has a name that does not exist, so nothing can be checked
             self.signature = inspect.signature(forward)
+        config = (p for p in self.signature.parameters.values() if p.kind is p.KEYWORD_ONLY)
+        self._check_config = annotation_check(self.name, config)
         self.many_outputs = typing.get_origin(self.signature.return_annotation) is tuple
         known = LAYERS.get(self.name)
         if known and (known.forward.__module__, known.forward.__qualname__) != (forward.__module__, forward.__qualname__):
@@ -89,6 +91,7 @@ class Layer(Generic[P, R]):
             bound = self.signature.bind(*args, **kwargs)
         except TypeError as error:
             raise TypeError(f"{self.name}: {error}") from None
+        self._check_config(bound.arguments)
         bound.apply_defaults()
         names = self.argument_names(len(bound.args))
         arrays = [None if a is None else self._as_array(n, a) for n, a in zip(names, bound.args, strict=True)]

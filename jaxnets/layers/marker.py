@@ -16,10 +16,10 @@ from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from ..checks import checked
+
 layer_p = Primitive("layer")
 layer_p.multiple_results = True
-
-from ..checks import checked
 
 
 def with_absent_arguments(arrays, present) -> list:

@@ -47,7 +47,7 @@ def _(y, x, scale, bias, *, axes, eps):
 
 
 def _sorted_axes(name, x, axes) -> tuple[int, ...]:
-    return tuple(sorted(check_axes(name, x, axes)))
+    return tuple(sorted(check_axes(name, x, axes, "axes")))
 
 
 @layer(example=Example((4, 5), (5,)))

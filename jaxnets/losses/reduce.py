@@ -57,7 +57,7 @@ def _zero_where_masked(array, where):
 def _as_array(name, value, kind):
     try:
         array = jnp.asarray(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise DTypeError(f"reduce: argument '{name}' is no array: {type(value).__name__}") from None
     if not jnp.issubdtype(array.dtype, kind):
         raise DTypeError(f"reduce: argument '{name}' has dtype {array.dtype}, expected {getattr(kind, '__name__', kind)}")

@@ -208,6 +208,8 @@ def comparing(function: Callable, *args, title: str | None = None, timed: bool =
         for i in every
         for o, row in enumerate(structured)
     ]
+    if not structured:
+        raise TypeError("compare: function returns no array")
     name = title or str(getattr(function, "__name__", "function"))
 
     def so_far(**milliseconds):
