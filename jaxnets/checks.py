@@ -58,6 +58,17 @@ def as_array(what: str, value) -> jax.Array:
         raise DTypeError(f"{what} is no array: {type(value).__name__}") from error
 
 
+def as_numpy(name, argument, value):
+    """An array of NumPy; DTypeError if the value makes none of numbers."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise DTypeError(f"{name}: {argument} is no array: {error}") from None
+    if array.dtype == object:
+        raise DTypeError(f"{name}: {argument} is no array of numbers, got {show_value(value)}")
+    return array
+
+
 def check_range(layer: str, name: str, indices, size: int, ignored: int | None = None):
     """ValueError if an index is not from 0 to below `size`; values that are traced are not checked."""
     if isinstance(indices, jax.core.Tracer):

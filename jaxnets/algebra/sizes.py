@@ -64,6 +64,13 @@ def show_sizes(shape) -> str:
     return "·".join(map(str, shape)) or "1"
 
 
+def show_tree(tree) -> str:
+    """The arrays of a tree as text: the shapes of a few, or how many there are, and how many numbers they hold."""
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(tree) if hasattr(leaf, "shape")]
+    listed = " ".join(str(list(shape)) for shape in shapes) if len(shapes) <= 4 else f"of {len(shapes)} arrays"
+    return f"{listed or 'of no array'} with {sum(map(count_entries, shapes)):,} numbers"
+
+
 def show_bytes(n: float) -> str:
     """A number of bytes as text: 31.4 kB."""
     if n == math.inf:

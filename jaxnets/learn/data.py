@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..algebra.sizes import check_fits
-from ..checks import check_integer, check_key, check_not_negative, check_positive, check_seed, checked, show_value
+from ..checks import as_numpy, check_integer, check_key, check_not_negative, check_positive, check_seed, checked
 from ..errors import DTypeError, ShapeError
 from ..files import written_atomically
 from .progress import stage
@@ -75,17 +75,6 @@ class Dataset:
     def take(self, places, name: str | None = None) -> "Dataset":
         """The examples at these indices, as a data set."""
         return dataclasses.replace(self, x=self.x[places], y=self.y[places], name=name or self.name)
-
-
-def as_numpy(name, argument, value):
-    """An array of NumPy; DTypeError if the value makes none of numbers."""
-    try:
-        array = np.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise DTypeError(f"{name}: {argument} is no array: {error}") from None
-    if array.dtype == object:
-        raise DTypeError(f"{name}: {argument} is no array of numbers, got {show_value(value)}")
-    return array
 
 
 def _check_labels(name, labels, classes):

@@ -12,9 +12,9 @@ import numpy as np
 from rich.console import Group
 from rich.table import Table
 
-from ..checks import check_integer, checked, show_value
+from ..checks import as_numpy, check_integer, checked, show_value
 from ..errors import ShapeError
-from .data import Dataset, as_numpy
+from .data import Dataset
 from .models import Model
 
 

@@ -15,6 +15,7 @@ import optax
 from jax.sharding import Mesh
 from jax.tree_util import keystr
 
+from ..algebra.sizes import show_tree
 from ..checks import check_key, checked, show_value
 from ..errors import CheckpointError, NonFiniteError, ShapeError, SpecError, TrainingInterrupted
 from . import checkpoint as checkpoints
@@ -41,6 +42,12 @@ class Result:
     step: int
     stopped: str
     seconds: float
+
+    def __repr__(self):
+        return (
+            f"Result(params {show_tree(self.params)}, {len(self.history)} epochs, step {self.step}, stopped by "
+            f"{self.stopped}, {self.seconds:.3g} s)"
+        )
 
 
 @checked
