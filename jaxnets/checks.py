@@ -1,4 +1,7 @@
-"""Checks of arguments and configuration, with the errors that layers and losses raise."""
+"""Checks of arguments and configuration, with the errors that public functions, layers and losses raise.
+
+`checked` is for public functions: it reads their annotations.  The others are for what an annotation cannot say.
+"""
 
 import collections.abc
 import functools
@@ -250,6 +253,8 @@ def _kind(annotation) -> Kind | None:
         return " or ".join(map(repr, parts)), lambda value: isinstance(value, str) and value in parts
     if origin is tuple:
         return _kind_of_tuple(parts)
+    if origin is collections.abc.Sequence:
+        return _kind_of_sequence(*parts)
     if origin is dict:
         return _kind_of_dict(*parts)
     known = origin or annotation
@@ -275,6 +280,12 @@ def _kind_of_tuple(parts) -> Kind:
         return pairs is not None and all(kind is None or kind[1](v) for v, kind in pairs)
 
     return f"a tuple of {len(kinds)}", fits
+
+
+def _kind_of_sequence(part) -> Kind:
+    words, fits = _kind(part) or ANYTHING
+    kinds = (collections.abc.Sequence, np.ndarray)
+    return f"a sequence ({words}, …)", lambda value: isinstance(value, kinds) and all(map(fits, value))
 
 
 def _kind_of_dict(key, value) -> Kind:
@@ -321,6 +332,8 @@ def check_shaped(name: str, argument: str, value):
 
 def as_tree_like(name: str, argument: str, tree, like):
     """A tree with arrays for leaves; ShapeError if its structure or its shapes are not those of `like`."""
+    found: Any
+    expected: Any
     (leaves, found), (others, expected) = jax.tree.flatten(tree), jax.tree.flatten(like)
     shapes = [jnp.shape(other) for other in others]
     try:

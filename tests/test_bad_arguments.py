@@ -144,15 +144,38 @@ def blaming(other, case):
 
 def run(name, function, parameters, *options):
     """The function that a public one makes, with the names of its own arguments."""
-    return Case(name, lambda **arguments: getattr(jn, name)(function, *options)(*arguments.values()), parameters, ("loss", "f", "params", "w", "v"))
+    return Case(
+        name,
+        lambda **arguments: getattr(jn, name)(function, *options)(*arguments.values()),
+        parameters,
+        ("loss", "f", "params", "w", "v"),
+    )
 
 
 FIT = {
-    "model": MODEL, "loss": jn.nll, "data": DATA, "optimizer": optax.sgd(0.1), "epochs": 0, "batch_size": None, "validation": None,
-    "key": None, "params": None, "gradient": "autodiff", "penalty": None, "shuffle": True, "patience": None, "log": None,
-    "progress": False, "checkpoint": None, "save_every": None, "keep": 3, "resume": False, "mesh": None, "config": None,
+    "model": MODEL,
+    "loss": jn.nll,
+    "data": DATA,
+    "optimizer": optax.sgd(0.1),
+    "epochs": 0,
+    "batch_size": None,
+    "validation": None,
+    "key": None,
+    "params": None,
+    "gradient": "autodiff",
+    "penalty": None,
+    "shuffle": True,
+    "patience": None,
+    "log": None,
+    "progress": False,
+    "checkpoint": None,
+    "save_every": None,
+    "keep": 3,
+    "resume": False,
+    "mesh": None,
+    "config": None,
     "after_epoch": None,
-}  # fmt: skip
+}
 LIKE = {"argnums": 0, "has_aux": False}
 JACOBIAN = {"argnums": 0, "has_aux": False, "on_opaque": "allow", "order": "auto", "chunk_size": None, "on_nonfloat": "skip"}
 HISTORY = [{"epoch": 1, "loss": 1.0, "accuracy": 0.5}]
@@ -165,7 +188,13 @@ CASES = [
     transformed("hessian", scalar, argnums=0, on_opaque="allow", on_nonfloat="skip"),
     transformed("with_rules", scalar),
     made("dense", jn.dense, tree=DENSE_J, limit=None),
-    made("loss_hessian", lambda predictions, **given: jn.loss_hessian(given.pop("loss"), predictions, Y, **given), loss=squared_error, predictions=Y, root=False),
+    made(
+        "loss_hessian",
+        lambda predictions, **given: jn.loss_hessian(given.pop("loss"), predictions, Y, **given),
+        loss=squared_error,
+        predictions=Y,
+        root=False,
+    ),
     # curvature
     quantity("clip_per_example", loss, W, X, max_norm=1.0),
     quantity("divergence", scaled, X),
@@ -207,14 +236,22 @@ CASES = [
     made(
         "natural_gradient",
         lambda **given: jn.natural_gradient(**given).init(W),
-        f=network, loss=squared_error, learning_rate=1.0, damping=1.0, curvature="ggn",
+        f=network,
+        loss=squared_error,
+        learning_rate=1.0,
+        damping=1.0,
+        curvature="ggn",
     ),
     made(
         "natural_gradient",
         lambda gradient, state, params, x, targets: jn.natural_gradient(network, squared_error).update(
             gradient, state, params, x=x, targets=targets
         ),
-        gradient=W, state=jn.natural_gradient(network, jn.squared_error).init(W), params=W, x=X, targets=Y,
+        gradient=W,
+        state=jn.natural_gradient(network, jn.squared_error).init(W),
+        params=W,
+        x=X,
+        targets=Y,
     ),
     made("Kronecker", jn.Kronecker, first=jnp.eye(2), last=jnp.eye(3), shape=(2, 3)),
     made("matrix", BLOCK.matrix, order="row"),
@@ -232,11 +269,24 @@ CASES = [
     made("per_example", J.per_example, limit=None),
     made("diagonal", DENSE_J.diagonal, axes=None),
     made("trace", DENSE_J.trace, axes=None),
-    made("rules.einsum", lambda out, inp, factors, scale: jn.rules.einsum(out, inp, factors, scale=scale)(B, A), out="o", inp="i", factors=(SQUARE, "oi"), scale=1.0),
+    made(
+        "rules.einsum",
+        lambda out, inp, factors, scale: jn.rules.einsum(out, inp, factors, scale=scale)(B, A),
+        out="o",
+        inp="i",
+        factors=(SQUARE, "oi"),
+        scale=1.0,
+    ),
     made("rules.identity", jn.rules.identity, y=A, x=B),
     made("rules.zero", jn.rules.zero, y=A, x=B),
     made("rules.regroup", jn.rules.regroup, y=A, x=B),
-    made("rules.diagonal", lambda **given: jn.rules.diagonal(**given)(A, B), derivative=np.ones(3, np.float32), name="h'", meaning=""),
+    made(
+        "rules.diagonal",
+        lambda **given: jn.rules.diagonal(**given)(A, B),
+        derivative=np.ones(3, np.float32),
+        name="h'",
+        meaning="",
+    ),
     made("rules.scaled", lambda **given: jn.rules.scaled(**given)(A, B), scale=1.0),
     made("rules.transposed", lambda **given: jn.rules.transposed(**given)(A, B), order=(0,)),
     made("rules.rearranged", lambda **given: jn.rules.rearranged(**given)(A, B), rule=jn.rules.identity, out=(0,), inp=(0,)),
@@ -270,12 +320,24 @@ CASES = [
     made("data.split", jn.data.split, dataset=DATA, held_out=3, seed=0),
     made("data.table", jn.data.table, name="iris"),
     made("initializers.gain", jn.initializers.gain, nonlinearity="leaky_relu", slope=0.01),
-    made("initializers.kaiming_normal", jn.initializers.kaiming_normal, nonlinearity="leaky_relu", slope=0.01, mode="fan_in"),
-    made("initializers.kaiming_uniform", jn.initializers.kaiming_uniform, nonlinearity="leaky_relu", slope=0.01, mode="fan_in"),
+    made(
+        "initializers.kaiming_normal", jn.initializers.kaiming_normal, nonlinearity="leaky_relu", slope=0.01, mode="fan_in"
+    ),
+    made(
+        "initializers.kaiming_uniform", jn.initializers.kaiming_uniform, nonlinearity="leaky_relu", slope=0.01, mode="fan_in"
+    ),
     made("initializers.xavier_normal", jn.initializers.xavier_normal, scale=1.0),
     made("initializers.xavier_uniform", jn.initializers.xavier_uniform, scale=1.0),
     made("initializers.kaiming_normal", jn.initializers.kaiming_normal(), key=jax.random.key(0), shape=(2, 3), dtype=float),
-    made("models.Model", jn.models.Model, name="m", init=MODEL.init, apply=MODEL.apply, output_shape=MODEL.output_shape, parts=()),
+    made(
+        "models.Model",
+        jn.models.Model,
+        name="m",
+        init=MODEL.init,
+        apply=MODEL.apply,
+        output_shape=MODEL.output_shape,
+        parts=(),
+    ),
     made("models.linear", jn.models.linear, features=3, bias=True, weights=None),
     made("models.conv", jn.models.conv, channels=3, size=3),
     made("models.plain", jn.models.plain, name="relu"),
@@ -283,9 +345,23 @@ CASES = [
     made("models.dropout", jn.models.dropout, rate=0.5),
     made("models.serial", lambda models: jn.models.serial(models), models=MODEL),
     made("models.residual", lambda models: jn.models.residual(models), models=MODEL),
-    made("models.mlp", lambda features, **given: jn.models.mlp(2, features, **given), features=3, activation="relu", last=None, weights=None),
+    made(
+        "models.mlp",
+        lambda features, **given: jn.models.mlp(2, features, **given),
+        features=3,
+        activation="relu",
+        last=None,
+        weights=None,
+    ),
     made("models.convnet", jn.models.convnet, channels=(2,), hidden=3, classes=2, rate=0.0),
-    made("models.autoencoder", lambda features, hidden, **given: jn.models.autoencoder(features, hidden, **given), features=3, hidden=2, activation="tanh", last=None),
+    made(
+        "models.autoencoder",
+        lambda features, hidden, **given: jn.models.autoencoder(features, hidden, **given),
+        features=3,
+        hidden=2,
+        activation="tanh",
+        last=None,
+    ),
     made("models.residual_mlp", jn.models.residual_mlp, width=2, depth=1, features=2, activation="relu", last=None),
     made("models.nearest_neighbour", jn.models.nearest_neighbour, count=3),
     made("init", jn.models.plain("relu").init, key=jax.random.key(0), input_shape=(2,), dtype=float),
@@ -293,10 +369,22 @@ CASES = [
     made("regularizers.l2", jn.regularizers.l2, params=W),
     # show
     made("compare", lambda function, **given: jn.compare(function, X, **given), function=squares, title=None, timed=False),
-    made("check_rule", lambda my_layer, jacobian: jn.check_rule(my_layer, np.ones(2), jacobian=jacobian), my_layer=jnp.tanh, jacobian=lambda x: jnp.diag(1 - jnp.tanh(x) ** 2)),
-    made("explain_plan", lambda function, **given: jn.explain_plan(function, X, **given), function=squares, argnums=0, order="auto", abstract=True),
+    made(
+        "check_rule",
+        lambda my_layer, jacobian: jn.check_rule(my_layer, np.ones(2), jacobian=jacobian),
+        my_layer=jnp.tanh,
+        jacobian=lambda x: jnp.diag(1 - jnp.tanh(x) ** 2),
+    ),
+    made(
+        "explain_plan",
+        lambda function, **given: jn.explain_plan(function, X, **given),
+        function=squares,
+        argnums=0,
+        order="auto",
+        abstract=True,
+    ),
     made("tabulate", lambda function, **given: jn.tabulate(function, X, **given), function=squares, abstract=True),
-]  # fmt: skip
+]
 
 
 def layer_case(name) -> Case:

@@ -36,7 +36,7 @@ def _named(name: str) -> Callable[[Rule], Rule]:
 
 
 @checked
-def fresh_groups(shape: tuple[int, ...], names: Sequence[str] = (), start: int = 0) -> tuple[Group, ...]:
+def fresh_groups(shape: Sequence[int], names: str | Sequence[str] = (), start: int = 0) -> tuple[Group, ...]:
     """One new label for each axis."""
     names = [*names, *[""] * (len(shape) - len(names))]
     return tuple((Label(start + i, n, names[i]),) for i, n in enumerate(shape))
@@ -154,7 +154,7 @@ def regroup(y, x) -> Jacobian | None:
 
 
 @checked
-def transposed(order: tuple[int, ...]) -> Rule:
+def transposed(order: Sequence[int]) -> Rule:
     """∂y/∂x of a transpose: axis a of y is axis order[a] of x."""
 
     @_named("transposed")
@@ -167,7 +167,7 @@ def transposed(order: tuple[int, ...]) -> Rule:
 
 
 @checked
-def rearranged(rule: Rule, out: tuple[int, ...], inp: tuple[int, ...]) -> Rule:
+def rearranged(rule: Rule, out: Sequence[int], inp: Sequence[int]) -> Rule:
     """`rule` with the axes in another order: axis a of its output is axis out[a] of y, and of its input axis inp[a] of x."""
 
     @_named("rearranged")

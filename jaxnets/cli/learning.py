@@ -47,8 +47,9 @@ class Train:
         from ..errors import NonFiniteError
         from ..learn.records import WITH_CHANGES
 
-        if not self.task:
-            raise UsageError(f"train: which TASK?  {', '.join(practicum.RECIPES)}")
+        if self.task not in practicum.RECIPES:
+            wrong = f"unknown task '{self.task}'; known:" if self.task else "which TASK? "
+            raise UsageError(f"train: {wrong} {', '.join(practicum.RECIPES)}")
         if self.resume and self.output is None:
             raise UsageError("train: --resume goes on in a folder; name it with --output")
         if self.allow_changes and not self.resume:

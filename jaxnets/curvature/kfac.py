@@ -77,7 +77,7 @@ class Kronecker:
 
     def _check_factors(self, name: str):
         """ShapeError unless the factors are square matrices for an array of this shape."""
-        first, last = getattr(self.first, "shape", ()), getattr(self.last, "shape", ())
+        first, last = tuple(getattr(self.first, "shape", ())), tuple(getattr(self.last, "shape", ()))
         sizes = [first[0] if len(first) == 2 else 0, last[0] if len(last) == 2 else 0]
         if (first, last) != tuple((n, n) for n in sizes) or math.prod(sizes) != math.prod(self.shape):
             raise ShapeError(

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -59,8 +60,8 @@ def parameters_explained(name: str, model: Model, params, shape):
     try:
         yield
     except Exception as error:
-        expected = jax.tree.structure(jax.eval_shape(lambda: model.init(jax.random.key(0), tuple(shape))))
-        found = jax.tree.structure(params)
+        expected: Any = jax.tree.structure(jax.eval_shape(lambda: model.init(jax.random.key(0), tuple(shape))))
+        found: Any = jax.tree.structure(params)
         arrays = all(hasattr(leaf, "dtype") for leaf in jax.tree.leaves(params))
         if found == expected and arrays:
             raise

@@ -1,10 +1,7 @@
 // Comparison
 
-/** An error in ULP, with a bar for its digits, at most ten. */
-const digits = (ulp) => [
-  h("small", `${short(ulp, 2)} ULP`),
-  track(Number.isFinite(number(ulp)) ? Math.min(1, Math.log10(1 + number(ulp)) / 10) : 1),
-];
+/** An error in ULP, with a bar for its digits, at most ten: all of it for NaN. */
+const digits = (ulp) => [h("small", `${short(ulp, 2)} ULP`), track(Math.min(1, Math.log10(1 + number(ulp)) / 10))];
 
 function comparison({ title, dtype, blocks, milliseconds }) {
   const methods = [...new Set(blocks.flatMap(({ errors }) => Object.keys(errors)))];
