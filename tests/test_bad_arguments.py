@@ -22,9 +22,18 @@ from jaxnets.catalogue import example_arguments
 
 HERE = Path(__file__)
 VALUES = {
-    "3": 3, "None": None, "'x'": "x", "object()": object(), "[]": [], "{}": {}, "ones(3)": np.ones(3, np.float32), "True": True,
-    "10**30": 10**30, "-1": -1, "print": print,
-}  # fmt: skip
+    "3": 3,
+    "None": None,
+    "'x'": "x",
+    "object()": object(),
+    "[]": [],
+    "{}": {},
+    "ones(3)": np.ones(3, np.float32),
+    "True": True,
+    "10**30": 10**30,
+    "-1": -1,
+    "print": print,
+}
 TYPED = (TypeError, ValueError, MemoryError, FloatingPointError, OSError, ModuleNotFoundError)
 ENOUGH = (jn.JacobianTooLarge, FileNotFoundError, jn.SpecError)  # their messages name the limit, the path or the word
 UNTYPED = (UnicodeError, OverflowError)  # ValueErrors and the like that say nothing about an argument
