@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..algebra.sizes import check_fits
+from ..algebra.sizes import check_fits, host_memory
 from ..checks import as_numpy, check_integer, check_key, check_not_negative, check_positive, check_seed, checked
 from ..errors import DTypeError, ShapeError
 from ..files import written_atomically
@@ -104,7 +104,7 @@ def spiral(points: int = 1000, classes: int = 3, noise: float = 0.2, seed: int =
     _check_counts("spiral", points=points, classes=classes)
     check_not_negative("spiral", "noise", noise)
     check_seed("spiral", seed)
-    check_fits(f"spiral: {points} points of {classes} classes", jax.ShapeDtypeStruct((points * classes, 2), np.float32))
+    _check_memory(f"spiral: {points} points of {classes} classes", points * classes)
     rng = np.random.default_rng(seed)
     t = np.tile(np.linspace(0, 1, points), classes)
     k = np.repeat(np.arange(1, classes + 1), points)
@@ -123,7 +123,7 @@ def cubic(points: int = 100, noise: float = 0.3, seed: int = 0) -> Dataset:
     _check_counts("cubic", points=points)
     check_not_negative("cubic", "noise", noise)
     check_seed("cubic", seed)
-    check_fits(f"cubic: {points} points", jax.ShapeDtypeStruct((points,), np.float32))
+    _check_memory(f"cubic: {points} points", points)
     x = np.linspace(-1, 1, points)[:, None]
     return Dataset(x, x**3 + noise * np.random.default_rng(seed).random(x.shape), "x³ with noise")
 
@@ -199,6 +199,11 @@ def load(path: str | os.PathLike, classes: int | None = None) -> Dataset:
 def _check_counts(name, **counts):
     for argument, count in counts.items():
         check_integer(name, argument, count, 1)
+
+
+def _check_memory(what: str, points: int):
+    """MemoryError if so many points do not fit; it does not wake JAX, which may have to be told of other processes first."""
+    check_fits(what, jax.ShapeDtypeStruct((points, 4), np.float64), host_memory)
 
 
 def _table_of_digits():
