@@ -36,7 +36,7 @@ def _named(name: str) -> Callable[[Rule], Rule]:
 
 
 @checked
-def fresh_groups(shape: Sequence[int], names: str | Sequence[str] = (), start: int = 0) -> tuple[Group, ...]:
+def fresh_groups(shape: Sequence[Any], names: str | Sequence[str] = (), start: int = 0) -> tuple[Group, ...]:
     """One new label for each axis."""
     names = [*names, *[""] * (len(shape) - len(names))]
     return tuple((Label(start + i, n, names[i]),) for i, n in enumerate(shape))
