@@ -37,10 +37,15 @@ def written_atomically(path: str | os.PathLike) -> Iterator[Path]:
     with contextlib.suppress(FileNotFoundError):
         os.stat(path)  # raises OSError for links in a circle
     path = Path(os.path.realpath(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
         yield Path(folder, path.name)
         os.replace(Path(folder, path.name), path)
+
+
+def make_folder(path: str | os.PathLike):
+    """Make a folder and those that it is in, where they are missing.  A link to a folder that is missing is followed."""
+    os.makedirs(os.path.realpath(path), exist_ok=True)
 
 
 @contextmanager
@@ -51,7 +56,7 @@ def locked(path: str | os.PathLike) -> Iterator[None]:
     left behind locks nothing.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     handle = _locked_file(path)
     try:
         yield

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from jaxnets.cli.main import main
-from jaxnets.files import written_atomically
+from jaxnets.files import make_folder, written_atomically
 
 
 def write(path, text="new"):
@@ -48,6 +48,16 @@ def test_links_are_followed(tmp_path, exists):
     write(link)
     assert link.is_symlink() and target.read_text() == "new"
     assert os.listdir(target.parent) == ["file.txt"]
+
+
+def test_a_link_to_a_folder_that_is_missing_is_followed(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "missing")
+    make_folder(tmp_path / "link")
+    make_folder(tmp_path / "link" / "inner")
+    assert (tmp_path / "missing" / "inner").is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError):
+        make_folder(tmp_path / "file")
 
 
 def test_a_pipe_gets_the_bytes_and_stays_a_pipe(tmp_path):

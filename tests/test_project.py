@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "jaxnets"
 FLOORS = [  # wings and single files: one may import only from itself and from those on lower floors
     {"errors", "files", "guide"},
+    {"checks"},
     {"algebra"},
     {"layers"},
     {"losses"},

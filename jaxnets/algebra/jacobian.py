@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..checks import as_array, check_integer, checked
 from ..errors import DTypeError, ShapeError
 from .contraction import is_planning, planned_array
 from .factors import Label, Tensor, pytree
@@ -57,7 +58,7 @@ class Jacobian:
 
     def __matmul__(self, other):
         if not isinstance(other, Jacobian):
-            v = _as_floating(other)
+            v = _as_floating("J @ v: v", other)
             if v.shape != self.in_shape:
                 raise ShapeError(f"J @ v: v has shape {v.shape}, the input of J has shape {self.in_shape}")
             return replace(self @ column(v), dtype=jnp.result_type(v, self.dtype)).dense(limit=math.inf)
@@ -68,7 +69,7 @@ class Jacobian:
         return jacobian_of(terms, self.out_shape, other.in_shape, other.dtype, (self.names[0], other.names[1]))
 
     def __rmatmul__(self, other):
-        u = _as_floating(other)
+        u = _as_floating("u @ J: u", other)
         if u.shape != self.out_shape:
             raise ShapeError(f"u @ J: u has shape {u.shape}, the output of J has shape {self.out_shape}")
         return self.T @ u
@@ -93,7 +94,7 @@ class Jacobian:
     def __mul__(self, scale):
         if isinstance(scale, (int, float)):
             return replace(self, terms=tuple(replace(t, scale=t.scale * scale) for t in self.terms))
-        scale = _as_floating(scale)
+        scale = _as_floating("scale * J: scale", scale)
         if jnp.iscomplexobj(scale):
             raise DTypeError(f"scale * J: scale has dtype {scale.dtype}, a real number was expected")
         if scale.shape != ():
@@ -150,6 +151,7 @@ class Jacobian:
         pairs = [{a: b for b, g in enumerate(t.inp) for a, own in enumerate(t.out) if g and g == own} for t in self.terms]
         return {a: b for a, b in pairs[0].items() if all(other.get(a) == b for other in pairs)} if pairs else {}
 
+    @checked
     def dense(self, limit: float | None = None) -> jax.Array:
         """The whole array, of shape `(*out, *in)`.
 
@@ -159,6 +161,7 @@ class Jacobian:
         self._check_size(self.shape, limit)
         return self._sum_of(self.terms, self.shape)
 
+    @checked
     def matrix(self, limit: float | None = None) -> jax.Array:
         """`dense()` with the output and the input flattened to one axis each."""
         return self.dense(limit).reshape(math.prod(self.out_shape), math.prod(self.in_shape))
@@ -169,6 +172,7 @@ class Jacobian:
         same = self.out_shape[:1] == self.in_shape[:1] and self.out_shape != ()
         return same and all(t.out[0] == t.inp[0] for t in self.terms)
 
+    @checked
     def per_example(self, limit: float | None = None) -> jax.Array:
         """`[B, *out, *in]`: one block for each example, the first axis, for a Jacobian that does not couple examples.
 
@@ -185,6 +189,7 @@ class Jacobian:
         self._check_size(shape, limit)
         return self._sum_of([replace(t, inp=t.inp[1:]) for t in self.terms], shape)
 
+    @checked
     def diagonal(self, axes: tuple[int, ...] | None = None) -> jax.Array:
         """∂y[i]/∂x[i] for every index i of these axes (default: of all), `[*other outputs, *other inputs, *axes]`.
 
@@ -194,6 +199,7 @@ class Jacobian:
         shape = (*self._shape_without(axes), *(self.out_shape[a] for a in axes))
         return self._sum_of([diagonal_part(term, axes) for term in self.terms], shape)
 
+    @checked
     def trace(self, axes: tuple[int, ...] | None = None) -> jax.Array:
         """Σ_i ∂y[i]/∂x[i] over the indices of these axes (default: of all), `[*other outputs, *other inputs]`.
 
@@ -202,6 +208,7 @@ class Jacobian:
         axes = self._checked_pairs("trace", axes)
         return self._sum_of([traced_out(term, axes) for term in self.terms], self._shape_without(axes))
 
+    @checked
     def sparsity(self, limit: float | None = None) -> jax.Array:
         """Which entries of `dense()` may differ from zero: False where the structure alone makes the entry zero.
 
@@ -224,11 +231,14 @@ class Jacobian:
 
         return replace(self, terms=jax.tree.map(other, self.terms))
 
+    @checked
     def corner(self, rows: int = 32, columns: int = 32) -> jax.Array:
         """The first `rows` × `columns` of `matrix()`, or of the first example's block if examples are independent.
 
         It serves to look at Jacobians of any size: a large one is multiplied by unit vectors of the corner's shorter side.
         """
+        for name, count in (("rows", rows), ("columns", columns)):
+            check_integer("corner", name, count, 1)
         return _corner(self, rows, columns, cut_out=self.dense_nbytes <= SMALL_BYTES)
 
     def _row(self, i) -> jax.Array:
@@ -237,6 +247,7 @@ class Jacobian:
     def _column(self, i) -> jax.Array:
         return (self @ unit_array(self.in_shape, i, self.dtype)).reshape(-1)
 
+    @checked
     def possible(self, rows: int = 32, columns: int = 32) -> jax.Array:
         """The part of `sparsity()` that belongs to `corner`."""
         return self._with_arbitrary_numbers().corner(rows, columns) != 0
@@ -263,6 +274,7 @@ class Jacobian:
 
         return replace(self, terms=jax.tree.map(shape, self.terms))
 
+    @checked
     def picture(self, rows: int = 32, columns: int = 32, width: int = 260) -> Markup:
         """An SVG of `corner`: numbers are blue (negative) to orange; entries that are zero by structure are hatched.
 
@@ -367,8 +379,8 @@ def jacobian_of(terms, out_shape, in_shape, dtype, names=("y", "x")) -> Jacobian
     return Jacobian(terms, tuple(out_shape), tuple(in_shape), jnp.dtype(dtype), names)
 
 
-def _as_floating(x) -> jax.Array:
-    x = jnp.asarray(x)
+def _as_floating(what: str, x) -> jax.Array:
+    x = as_array(what, x)
     return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.result_type(float))
 
 

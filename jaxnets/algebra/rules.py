@@ -1,7 +1,7 @@
 """What one needs to write the rule of a layer: functions that take the output and one argument and return a `Jacobian`."""
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import reduce
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..checks import check_integer, check_shaped, checked, show_value
 from ..errors import ShapeError
 from .factors import Factor, Group, Label, Tensor, labels_of
 from .jacobian import Jacobian, jacobian_of
@@ -16,20 +17,39 @@ from .selections import Slice
 from .symbols import Notes
 from .terms import Unifier, make_term
 
+MAX_AXES = 1000  # of an array, many more than JAX allows
 Rule = Callable[[Any, Any], Jacobian]  # takes the output and one argument, as arrays or as shapes
 
 
-def fresh_groups(shape, names=(), start=0) -> tuple[Group, ...]:
+def _named(name: str) -> Callable[[Rule], Rule]:
+    """Decorator of rules: TypeError, under the name of the function that made the rule, if y or x is no array or shape."""
+
+    def named(rule: Rule) -> Rule:
+        def checked_rule(y, x) -> Jacobian:
+            check_shaped(name, "y", y)
+            check_shaped(name, "x", x)
+            return rule(y, x)
+
+        return checked_rule
+
+    return named
+
+
+@checked
+def fresh_groups(shape: Sequence[Any], names: str | Sequence[str] = (), start: int = 0) -> tuple[Group, ...]:
     """One new label for each axis."""
     names = [*names, *[""] * (len(shape) - len(names))]
     return tuple((Label(start + i, n, names[i]),) for i, n in enumerate(shape))
 
 
+@checked
 def axis_names(count: int, last: str = "i") -> list[str]:
     """Letters for the axes of an array, the batch first."""
+    check_integer("axis_names", "count", count, 0, MAX_AXES)
     return [*"btsrq"[: count - 1], *"a" * max(0, count - 6), last] if count else []
 
 
+@checked
 def einsum(out: str, inp: str, *factors, scale: float = 1.0) -> Rule:
     """∂y[out]/∂x[inp] as a product of (array, indices) factors: `einsum("...o", "...i", (w, "oi"))`.
 
@@ -42,6 +62,12 @@ def einsum(out: str, inp: str, *factors, scale: float = 1.0) -> Rule:
     '∂y[b,o]/∂x[b,i] = w[o,i]'
     """
 
+    for factor in factors:
+        if not isinstance(factor, tuple) or len(factor) < 2 or not isinstance(factor[1], str):
+            raise TypeError(f"einsum: factors must be tuples (array, indices), got {show_value(factor)}")
+        check_shaped("einsum", "factors", factor[0])
+
+    @_named("einsum")
     def rule(y, x) -> Jacobian:
         labels: dict[str, Label] = {}
         whole = len(y.shape) - len(out.replace("...", ""))
@@ -73,6 +99,7 @@ def einsum(out: str, inp: str, *factors, scale: float = 1.0) -> Rule:
     return rule
 
 
+@checked
 def named_tensor(array, axes, name: str = "A", meaning: str = "") -> Tensor:
     """A stored array with its name in formulae, and what that stands for."""
     return Tensor(array, tuple(axes), name, notes=Notes(meanings=((name.removeprefix("−"), meaning),) if meaning else ()))
@@ -80,31 +107,41 @@ def named_tensor(array, axes, name: str = "A", meaning: str = "") -> Tensor:
 
 def identity(y, x) -> Jacobian:
     """∂y/∂x = 1, where every index is shared; x may be broadcast."""
-    return einsum("...", "...")(y, x)
+    return _broadcast_rule("identity")(y, x)
+
+
+def _broadcast_rule(name: str, *factors, scale: float = 1.0) -> Rule:
+    """The rule of this name that shares every index, as "..." does."""
+    return _named(name)(einsum("...", "...", *factors, scale=scale))
 
 
 def zero(y, x) -> Jacobian:
     """∂y/∂x = 0: y does not depend on x."""
-    return jacobian_of([], y.shape, x.shape, x.dtype)
+    return _named("zero")(lambda y, x: jacobian_of([], y.shape, x.shape, x.dtype))(y, x)
 
 
-def diagonal(derivative, name="h'", meaning="") -> Rule:
+@checked
+def diagonal(derivative, name: str = "h'", meaning: str = "") -> Rule:
     """∂y[...]/∂x[...] = h'[...]: every index is shared.  `meaning` is a formula for h', as "1 − y²", that is shown with it.
 
     >>> x = jnp.ones(3)
     >>> jn.rules.diagonal(2 * x)(x**2, x).diagonal()
     Array([2., 2., 2.], dtype=float32)
     """
-    return einsum("...", "...", (derivative, "...", name, meaning))
+    check_shaped("diagonal", "derivative", derivative)
+    return _broadcast_rule("diagonal", (derivative, "...", name, meaning))
 
 
+@checked
 def scaled(scale: float) -> Rule:
     """∂y/∂x = scale, where every index is shared."""
-    return einsum("...", "...", scale=scale)
+    return _broadcast_rule("scaled", scale=scale)
 
 
 def regroup(y, x) -> Jacobian | None:
     """∂y/∂x of a reshape, which renames indices.  None if the shapes have no common refinement, as (3, 4) and (2, 6)."""
+    check_shaped("regroup", "y", y)
+    check_shaped("regroup", "x", x)
     if 0 in x.shape:
         return zero(y, x)
     names = axis_names(len(x.shape)) if len(x.shape) <= 3 else [*"bchw"][: len(x.shape)]
@@ -116,39 +153,73 @@ def regroup(y, x) -> Jacobian | None:
     return jacobian_of([make_term(map(unifier.resolve, out), map(unifier.resolve, inp), ())], y.shape, x.shape, x.dtype)
 
 
-def transposed(order) -> Rule:
+@checked
+def transposed(order: Sequence[int]) -> Rule:
     """∂y/∂x of a transpose: axis a of y is axis order[a] of x."""
 
+    @_named("transposed")
     def rule(y, x) -> Jacobian:
+        _check_order("transposed", "order", order, x)
         inp = fresh_groups(x.shape, axis_names(len(x.shape)))
         return from_groups([inp[a] for a in order], inp)(y, x)
 
     return rule
 
 
-def rearranged(rule: Rule, out, inp) -> Rule:
+@checked
+def rearranged(rule: Rule, out: Sequence[int], inp: Sequence[int]) -> Rule:
     """`rule` with the axes in another order: axis a of its output is axis out[a] of y, and of its input axis inp[a] of x."""
 
+    @_named("rearranged")
     def arranged(y, x) -> Jacobian:
+        _check_order("rearranged", "out", out, y)
+        _check_order("rearranged", "inp", inp, x)
         inner_y, inner_x = (jax.ShapeDtypeStruct([v.shape[a] for a in order], v.dtype) for v, order in ((y, out), (x, inp)))
-        return transposed(out)(inner_y, y).T @ rule(inner_y, inner_x) @ transposed(inp)(inner_x, x)
+        return (
+            transposed(out)(inner_y, y).T
+            @ _jacobian_by("rearranged", "rule", rule, inner_y, inner_x)
+            @ transposed(inp)(inner_x, x)
+        )
 
     return arranged
 
 
+def _jacobian_by(name: str, argument: str, rule: Rule, y, x) -> Jacobian:
+    """What a rule returns; TypeError if it is no Jacobian."""
+    j = rule(y, x)
+    if not isinstance(j, Jacobian):
+        raise TypeError(f"{name}: {argument} must return a Jacobian, got {show_value(j)}")
+    return j
+
+
+def _check_order(name: str, argument: str, order, x):
+    """ShapeError unless an order names every axis once."""
+    if sorted(order) != list(range(len(x.shape))):
+        raise ShapeError(f"{name}: {argument} {tuple(order)} is no order of the axes of an array of shape {tuple(x.shape)}")
+
+
+@checked
 def total(*rules: Rule) -> Rule:
     """The sum of several rules."""
-    return lambda y, x: reduce(operator.add, (rule(y, x) for rule in rules))
+    if not rules:
+        raise TypeError("total: rules must hold one rule at least")
+    return lambda y, x: reduce(operator.add, (_jacobian_by("total", "rules", rule, y, x) for rule in rules))
 
 
 def first_largest(x):
     """The index of the first largest entry along the last axis, or of the first NaN.  XLA's argmax is slower on a CPU."""
+    check_shaped("first_largest", "x", x)
     hit = (x == jnp.max(x, -1, keepdims=True, initial=-jnp.inf)) | jnp.isnan(x)
     return jnp.min(jnp.where(hit, jnp.arange(x.shape[-1], dtype=jnp.int32), x.shape[-1]), -1, initial=x.shape[-1])
 
 
-def window(y, x, starts) -> Jacobian:
+@checked
+def window(y, x, starts: dict[int, tuple[Any, Any]]) -> Jacobian:
     """∂y/∂x if y is a part of x: along each axis of `starts`, `{axis: (start, stride)}`, y[o] = x[start + stride·o]."""
+    check_shaped("window", "y", y)
+    check_shaped("window", "x", x)
+    if len(y.shape) != len(x.shape) or not all(0 <= axis < len(x.shape) for axis in starts):
+        raise ShapeError(f"window: starts {starts} do not make y of shape {y.shape} a part of x of shape {x.shape}")
     inp = fresh_groups(x.shape, axis_names(len(x.shape)))
     out, factors = list(inp), []
     for axis, (start, stride) in starts.items():
@@ -158,16 +229,19 @@ def window(y, x, starts) -> Jacobian:
     return from_groups(out, inp, *factors)(y, x)
 
 
-def sliced(starts) -> Rule:
+@checked
+def sliced(starts: dict[int, tuple[Any, Any]]) -> Rule:
     """The rule if y is a part of x, as in `window`: slices and pieces."""
-    return lambda y, x: window(y, x, starts)
+    return _named("sliced")(lambda y, x: window(y, x, starts))
 
 
-def placed(starts) -> Rule:
+@checked
+def placed(starts: dict[int, tuple[Any, Any]]) -> Rule:
     """The rule if x is a part of y, and the rest of y does not depend on x: concatenation and padding."""
-    return lambda y, x: replace(window(x, y, starts).T, dtype=x.dtype)
+    return _named("placed")(lambda y, x: replace(window(x, y, starts).T, dtype=x.dtype))
 
 
+@checked
 def from_groups(out, inp, *factors: Factor, scale: float = 1.0) -> Rule:
     """A rule from groups of labels, for maps that `einsum` cannot describe: reshapes, slices, operators."""
-    return lambda y, x: jacobian_of([make_term(out, inp, factors, scale)], y.shape, x.shape, x.dtype)
+    return _named("from_groups")(lambda y, x: jacobian_of([make_term(out, inp, factors, scale)], y.shape, x.shape, x.dtype))

@@ -3,6 +3,7 @@
 import math
 import os
 import re
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -31,10 +32,13 @@ def check_bytes(what: str, shape, dtype, limit: float | None, advice: str):
         raise JacobianTooLarge(f"{what} {size}; {advice}")
 
 
-def check_fits(what: str, tree):
-    """Raise MemoryError if the arrays of these shapes and dtypes need more than half of the memory that is free now."""
+def check_fits(what: str, tree, memory: Callable[[], float] | None = None):
+    """Raise MemoryError if the arrays of these shapes and dtypes need more than half of the memory that is free now.
+
+    It is that of the default device, or what `memory` tells.
+    """
     need = sum(count_entries(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-    if need > (limit := available_memory() / 2):
+    if need > (limit := (memory or available_memory)() / 2):
         raise MemoryError(f"{what} need {show_bytes(need)}, the limit is {show_bytes(limit)}, half of the free memory")
 
 
@@ -43,6 +47,11 @@ def available_memory() -> float:
     stats = jax.devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats["bytes_in_use"]
+    return host_memory()
+
+
+def host_memory() -> float:
+    """Free bytes on this machine or in its control group; no device is touched."""
     free = 1024 * _number_in_file("/proc/meminfo", r"MemAvailable:\s*(\d+)")
     if free == math.inf and hasattr(os, "sysconf"):
         free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -62,6 +71,13 @@ def _number_in_file(path: str, pattern: str) -> float:
 def show_sizes(shape) -> str:
     """A shape as text: 48·64."""
     return "·".join(map(str, shape)) or "1"
+
+
+def show_tree(tree) -> str:
+    """The arrays of a tree as text: the shapes of a few, or how many there are, and how many numbers they hold."""
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(tree) if hasattr(leaf, "shape")]
+    listed = " ".join(str(list(shape)) for shape in shapes) if len(shapes) <= 4 else f"of {len(shapes)} arrays"
+    return f"{listed or 'of no array'} with {sum(map(count_entries, shapes)):,} numbers"
 
 
 def show_bytes(n: float) -> str:

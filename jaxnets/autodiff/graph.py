@@ -20,8 +20,8 @@ from jax.interpreters import ad
 
 from ..algebra.promotion import usual_promotion
 from ..algebra.rules import identity
+from ..checks import is_floating
 from ..errors import MutableStateError
-from ..layers.checks import is_floating
 from ..layers.marker import bind, layer_p, product_p, with_absent_arguments, with_rules
 from .complex_parts import InRealParts, real_parts, unmixed_in_parts
 from .nodes import Edge, Graph, LocalFunction, Node

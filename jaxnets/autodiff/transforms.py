@@ -14,12 +14,13 @@ import numpy as np
 from jax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
 
 from ..algebra.jacobian import Jacobian
+from ..checks import as_array, checked, show_value
 from ..errors import DTypeError, RuleError, ShapeError
-from ..layers.checks import as_array
 from ..layers.layer import Layer, args_at_least_float32, sixteen_bit_dtype
 from ..layers.marker import with_weak_type
 from .eliminate import eliminate
 from .graph import read_graph
+from .plan import ORDERS
 
 ON_OPAQUE = ("warn", "allow", "error")
 ON_NONFLOAT = ("skip", "error")
@@ -29,6 +30,7 @@ def is_jacobian(x) -> bool:
     return isinstance(x, Jacobian)
 
 
+@checked
 def dense(tree, limit: float | None = None):
     """Every `Jacobian` of a pytree as an array: `dense(jacobian(f)(x))` is what `jax.jacrev(f)(x)` gives.
 
@@ -85,7 +87,7 @@ def _prepare(name, function, argnums, args, kwargs, on_nonfloat):
 
 def by_floating_leaves(name, function, params) -> tuple[Callable, Any]:
     """The function of the floating leaves of its argument alone, in their tree, and this tree, which has None for others."""
-    call, leaves, _, tree = _prepare(name, function, 0, (params,), {}, "skip")
+    call, leaves, _, tree = _prepare(name, lambda params: function(params), 0, (params,), {}, "skip")
     return lambda floating: call(jax.tree.leaves(floating)), tree_unflatten(tree, leaves)
 
 
@@ -150,7 +152,7 @@ def trace_graph(name, function, argnums, args, kwargs, has_aux=False, second_ord
 
     def flat(*leaves):
         nonlocal out_tree, aux_tree, out_names
-        out, aux = call(leaves) if has_aux else (call(leaves), None)
+        out, aux = _output_and_aux(name, call(leaves)) if has_aux else (call(leaves), None)
         paths, out_tree = tree_flatten_with_path(out)
         out_names = ["y" + keystr(path) for path, _ in paths]
         aux, aux_tree = tree_flatten(aux)
@@ -169,6 +171,12 @@ def trace_graph(name, function, argnums, args, kwargs, has_aux=False, second_ord
     return graph, in_tree, out_tree, out_names, aux
 
 
+def _output_and_aux(name: str, returned) -> tuple:
+    if not isinstance(returned, (tuple, list)) or len(returned) != 2:
+        raise TypeError(f"{name}: with has_aux the function must return (output, aux), got {show_value(returned)}")
+    return tuple(returned)
+
+
 def _differentiate(
     name,
     function,
@@ -183,6 +191,8 @@ def _differentiate(
     """A function of the arguments that returns `(value, aux, jacobians)`, with gradients for Jacobians of a scalar."""
     if on_opaque not in ON_OPAQUE:
         raise ValueError(f"{name}: on_opaque must be one of {ON_OPAQUE}, got {on_opaque!r}")
+    if order not in ORDERS:
+        raise ValueError(f"{name}: order must be one of {ORDERS}, got {order!r}")
     if chunk_size is not None and (not isinstance(chunk_size, int) or isinstance(chunk_size, bool) or chunk_size < 1):
         raise ValueError(f"{name}: chunk_size must be a positive integer or None, got {chunk_size!r}")
 
@@ -193,7 +203,9 @@ def _differentiate(
         shapes = [y.shape for y in graph.values]
         if scalar and (shapes != [()] or out_tree != jax.tree.structure(0)):
             got = ", ".join(f"{where} of shape {shape}" for where, shape in zip(out_names, shapes, strict=True))
-            raise ShapeError(f"{name}: the function must return one scalar, got {got}; use jacobian, or take a mean")
+            raise ShapeError(
+                f"{name}: the function must return one scalar, got {got or 'no array'}; use jacobian, or take a mean"
+            )
         rows = [
             tree_unflatten(in_tree, [replace(j, names=(y, x.name)) for j, x in zip(row, graph.inputs, strict=True)])
             for row, y in zip(eliminate(graph, on_opaque, order, chunk_size), out_names, strict=True)
@@ -208,6 +220,7 @@ def _differentiate(
     return run
 
 
+@checked
 def value_and_jacobian(
     function: Callable,
     argnums: int | tuple[int, ...] = 0,
@@ -248,6 +261,7 @@ def _returning(function, run, select) -> Callable:
     return wrapped
 
 
+@checked
 def jacobian(
     function: Callable,
     argnums: int | tuple[int, ...] = 0,
@@ -288,6 +302,19 @@ def jacobian(
     return _returning(function, run, lambda _, aux, jacobians: (jacobians, aux) if has_aux else jacobians)
 
 
+def jacobian_for(name: str, function: Callable) -> Callable:
+    """`jacobian(function, on_opaque="allow")`, whose errors begin with the name of the function that needs it."""
+    run = _differentiate(name, function, 0)
+    return _returning(function, run, lambda _, aux, jacobians: jacobians)
+
+
+def gradient_for(name: str, function: Callable) -> Callable:
+    """`grad(function)`, whose errors begin with the name of the function that needs it."""
+    run = _differentiate(name, function, 0, scalar=True)
+    return _returning(function, run, lambda value, aux, gradients: gradients)
+
+
+@checked
 def value_and_grad(
     function: Callable, argnums: int | tuple[int, ...] = 0, *, has_aux: bool = False, on_nonfloat: str = "skip"
 ) -> Callable:
@@ -307,6 +334,7 @@ def value_and_grad(
     return _returning(function, run, select)
 
 
+@checked
 def grad(
     function: Callable, argnums: int | tuple[int, ...] = 0, *, has_aux: bool = False, on_nonfloat: str = "skip"
 ) -> Callable:
@@ -320,6 +348,7 @@ def grad(
     return _returning(function, run, lambda value, aux, gradients: (gradients, aux) if has_aux else gradients)
 
 
+@checked
 def hessian(
     function: Callable, argnums: int | tuple[int, ...] = 0, *, on_opaque: str = "allow", on_nonfloat: str = "skip"
 ) -> Callable:
@@ -346,6 +375,7 @@ def without_partial(function: Callable) -> tuple[Callable, dict]:
     return function, {}
 
 
+@checked
 def loss_hessian(loss: Callable, predictions, *others, root: bool = False, **config) -> Jacobian:
     """The Hessian of the sum of all losses by the predictions, block diagonal over the examples.
 
@@ -359,10 +389,15 @@ def loss_hessian(loss: Callable, predictions, *others, root: bool = False, **con
     >>> H.per_example().shape
     (2, 3, 3)
     """
+    return hessian_of_loss("loss_hessian", loss, predictions, *others, root=root, **config)
+
+
+def hessian_of_loss(name: str, loss: Callable, predictions, *others, root: bool = False, **config) -> Jacobian:
+    """`loss_hessian`, whose errors begin with the name of the function that needs it."""
     loss, known = without_partial(loss)
     config = known | config
-    predictions = jnp.asarray(predictions)
-    name = parameter_names(loss, (predictions, *others), [0])[0]
+    predictions = as_array(f"{name}: predictions", predictions)
+    argument = parameter_names(loss, (predictions, *others), [0])[0]
     if isinstance(loss, Layer) and loss.hessian_rule is not None:
         y = loss(predictions, *others, **config)
         args, whole = loss.arguments(predictions, *others, **config)
@@ -372,10 +407,13 @@ def loss_hessian(loss: Callable, predictions, *others, root: bool = False, **con
                 y = loss.forward(*args, **dict(whole))
             rule = loss.hessian_rule(y, *args, **dict(whole))[root]
         if rule is not None:
-            return replace(rule(predictions, predictions), names=("g", "r" if root else name))
+            return replace(rule(predictions, predictions), names=("g", "r" if root else argument))
     else:
-        gradient = grad(lambda x: jnp.sum(loss(x, *others, **config)))
-        found = replace(jacobian(gradient, on_opaque="allow")(predictions), names=("g", name))
+
+        def total(predictions):
+            return jnp.sum(as_array(f"{name}: the value of loss", loss(predictions, *others, **config)))
+
+        found = replace(jacobian_for(name, gradient_for(name, total))(predictions), names=("g", argument))
         if not root or not found.terms:  # 0 is its own root
             return found
-    raise RuleError(f"loss_hessian: no root of the Hessian of '{getattr(loss, '__name__', loss)}' is known")
+    raise RuleError(f"{name}: no root of the Hessian of '{getattr(loss, '__name__', loss)}' is known")

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -71,7 +72,7 @@ def shape_of(text: str | None) -> tuple[int, ...] | None:
     """The shape that a text like 3x10x20 means."""
     if text is None:
         return None
-    if not re.fullmatch(r"\d{1,6}(x\d{1,6})*", text) or "0" in text.split("x"):
+    if not re.fullmatch(r"[0-9]{1,6}(x[0-9]{1,6})*", text) or "0" in text.split("x"):
         raise UsageError(f"--input {text!r}: write a shape of positive sizes, such as 3x10x20")
     return tuple(int(n) for n in text.split("x"))
 
@@ -104,14 +105,34 @@ def print_result(found, as_json: bool) -> int:
     return 0
 
 
-def free_folder(output: str | None, name: str) -> Path:
-    """The folder to write to: the one that was asked for, or else the first free one, so that nothing is overwritten."""
+@contextlib.contextmanager
+def output_folder(output: str | None, name: str):
+    """The folder to write to: the one that was asked for, or else the first free one, so that nothing is overwritten.
+
+    A free one is made at once, so that no other process takes it, too; it is removed if nothing was written to it.
+    """
     if output is not None:
-        if not output:
-            raise UsageError("--output must name a folder to write to, got ''")
-        return Path(output)
-    names = (f"{name}-{i}" if i > 1 else name for i in itertools.count(1))
-    return next(path for path in (Path("runs", name) for name in names) if not path.exists())
+        if not output or Path(output).exists() and not Path(output).is_dir():
+            raise UsageError(f"--output must name a folder to write to, got {output!r}")
+        yield Path(output)
+        return
+    os.makedirs("runs", exist_ok=True)
+    folder = next(path for i in itertools.count(1) if _is_made(path := Path("runs", f"{name}-{i}" if i > 1 else name)))
+    try:
+        yield folder
+    finally:
+        for path in (folder, folder.parent):
+            with contextlib.suppress(OSError):  # it is not empty
+                path.rmdir()
+
+
+def _is_made(folder: Path) -> bool:
+    """Make a folder; False if there is something of its name."""
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    return True
 
 
 def check_file(path: Path):

@@ -1,12 +1,13 @@
 """Commands about learning: `train`, `evaluate`, `space`, `tricks`."""
 
+import contextlib
 import dataclasses
 import sys
 from typing import Literal
 
 import tyro
 
-from .common import UsageError, free_folder, print_json, print_result, print_tables, usage_errors, working
+from .common import UsageError, output_folder, print_json, print_result, print_tables, usage_errors, working
 
 
 @dataclasses.dataclass
@@ -46,8 +47,9 @@ class Train:
         from ..errors import NonFiniteError
         from ..learn.records import WITH_CHANGES
 
-        if not self.task:
-            raise UsageError(f"train: which TASK?  {', '.join(practicum.RECIPES)}")
+        if self.task not in practicum.RECIPES:
+            wrong = f"unknown task '{self.task}'; known:" if self.task else "which TASK? "
+            raise UsageError(f"train: {wrong} {', '.join(practicum.RECIPES)}")
         if self.resume and self.output is None:
             raise UsageError("train: --resume goes on in a folder; name it with --output")
         if self.allow_changes and not self.resume:
@@ -58,8 +60,7 @@ class Train:
         if self.allow_changes:
             options["resume"] = WITH_CHANGES
         try:
-            with usage_errors(), working(f"train {self.task}"):
-                folder = free_folder(self.output, self.task)
+            with usage_errors(), working(f"train {self.task}"), output_folder(self.output, self.task) as folder:
                 report = practicum.train(self.task, output=folder, **options)
         except NonFiniteError as error:
             print(f"jaxnets: {error}", file=sys.stderr)
@@ -102,8 +103,8 @@ class Space:
     def run(self) -> int:
         from ..course import practicum
 
-        with usage_errors(), working("space"):
-            folder = free_folder(self.output, "space") if self.pictures else None
+        made = output_folder(self.output, "space") if self.pictures else contextlib.nullcontext()
+        with usage_errors(), working("space"), made as folder:
             found = practicum.space(folder, seed=self.seed)
         return print_result(found, self.json)
 
@@ -126,12 +127,15 @@ class Tricks:
     """Print JSON instead of tables."""
 
     def run(self) -> int:
+        if self.seeds < 2:
+            raise UsageError(f"--seeds must be at least 2, for a spread between them, got {self.seeds}")
         collected = []
-        with usage_errors(), working("tricks" if self.name == "all" else f"trick {self.name}") as told:
+        title = "tricks" if self.name == "all" else f"trick {self.name}"
+        made = output_folder(self.output, "tricks") if self.pictures else contextlib.nullcontext()
+        with usage_errors(), working(title) as told, made as folder:
             from ..course.tricks import TRICKS, measure_trick
             from ..learn.progress import paused
 
-            folder = free_folder(self.output, "tricks") if self.pictures else None
             if self.name == "all":
                 told.total, told.unit = len(TRICKS), "trick"
             for name in TRICKS if self.name == "all" else [self.name]:

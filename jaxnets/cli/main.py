@@ -75,6 +75,6 @@ def _parse(arguments):
             sys.exit(0)
         words = re.sub(r"[│╭╮╰╯─]+|\x1b\[[\d;]*m", " ", said.getvalue()).split()
         text = re.split(r" For full helptext| Argument helptext| Got errors", " ".join(words))[0]
-        for start in ("Parsing error ", "Value error ", "Error parsing ", "Unrecognized options "):
+        for start in ("Parsing error ", "Value error ", "Error parsing ", "Invalid choice ", "Unrecognized options "):
             text = text.removeprefix(start)
         raise UsageError(text) from None

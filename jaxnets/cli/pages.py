@@ -44,6 +44,8 @@ class Explore:
     """Open the page in a browser."""
 
     def run(self) -> int:
+        if not 0 <= self.port < 2**16:
+            raise UsageError(f"--port must be 0 to 65535, got {self.port}")
         with usage_errors():
             with working(f"explore {self.model}"):
                 from ..learn.presets import make_problem

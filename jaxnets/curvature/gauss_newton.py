@@ -1,15 +1,16 @@
 """Gauss-Newton and Fisher matrices of a model and a loss, their diagonals, and their products with vectors."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 
 import jax
 
 from ..algebra.jacobian import Jacobian
-from ..autodiff.transforms import by_floating_leaves, loss_hessian
+from ..autodiff.transforms import by_floating_leaves, hessian_of_loss
+from ..checks import as_tangent, check_number, checked, show_value
 from ..errors import RuleError
-from ..layers.checks import check_number
 from ..layers.marker import with_rules
 from .gauss_newton_matrix import GaussNewton
 from .likelihoods import fisher_information
@@ -58,6 +59,7 @@ def ggn_diagonal(f: Callable, loss, *, scale: float = 1.0) -> Callable:
     return run
 
 
+@checked
 def ggn_vector_product(f: Callable, loss, *, scale: float = 1.0) -> Callable:
     """A function of `(params, v, x, *targets)` that returns the Gauss-Newton matrix times v, a tree like the parameters.
 
@@ -73,10 +75,10 @@ def ggn_vector_product(f: Callable, loss, *, scale: float = 1.0) -> Callable:
         of_floats, params = by_floating_leaves("ggn_vector_product", lambda p: f(p, x), params)
         outputs, push = jax.linearize(with_rules(of_floats), params)
         values, tree = jax.tree.flatten(outputs)
-        pushed = jax.tree.leaves(push(v))
+        pushed = jax.tree.leaves(push(as_tangent("ggn_vector_product", "v", v, params)))
         pairs = _losses_with_targets("ggn_vector_product", loss, tree, targets)
         curved = [
-            (loss_hessian(own, y, *target) @ t * scale).astype(y.dtype)
+            (hessian_of_loss("ggn_vector_product", own, y, *target) @ t * scale).astype(y.dtype)
             for y, t, (own, target) in zip(values, pushed, pairs, strict=True)
         ]
         return jax.linear_transpose(push, params)(jax.tree.unflatten(tree, curved))[0]
@@ -120,10 +122,12 @@ def gauss_newton(name, kind: str, f, loss, scale, params, x, targets, sum_where_
     """The matrix of this kind: "ggn", "fisher" or "empirical"; `sum_where_smaller` is that of `outputs_and_rows`."""
     _check_scale(name, scale)
     if kind == "empirical":
+        if not callable(loss):
+            raise TypeError(f"{name}: loss must be callable, got {show_value(loss)}")
         rows = loss_rows(name, lambda params: loss(f(params, x), *targets), params, sum_where_smaller=sum_where_smaller)
         rows = rows.map_blocks(lambda j: j * math.sqrt(scale))
         return GaussNewton(rows, rows)
-    hessian = loss_hessian if kind == "ggn" else fisher_information
+    hessian = functools.partial(hessian_of_loss, name) if kind == "ggn" else fisher_information
     others: dict[int, Jacobian] = {}  # Hessians without a known root
 
     def output_maps(values, tree):
@@ -147,7 +151,7 @@ def _losses_with_targets(name, loss, tree, targets) -> list[tuple[Callable, tupl
     """For every output its loss, and the loss's further arguments."""
     if tree == jax.tree.structure(0):
         if not callable(loss):
-            raise TypeError(f"{name}: loss must be callable, got {type(loss).__name__}")
+            raise TypeError(f"{name}: loss must be callable, got {show_value(loss)}")
         return [(loss, targets)]
     losses, losses_tree = jax.tree.flatten(loss)
     if losses_tree != tree or len(targets) not in (0, 1) or not all(map(callable, losses)):

@@ -13,6 +13,7 @@ from jax.flatten_util import ravel_pytree
 
 from ..algebra.factors import pytree
 from ..algebra.sizes import check_bytes, nbytes_of, show_bytes
+from ..checks import check_scalar, checked
 from .rows import Rows, with_float32_results
 
 
@@ -50,6 +51,7 @@ class GaussNewton:
         """Σ_p G[p,p]."""
         return jnp.sum(jnp.stack([jnp.sum(leaf) for leaf in jax.tree.leaves(self.diagonal())]))
 
+    @checked
     def matrix(self, limit: float | None = None) -> jax.Array:
         """The whole matrix `[P, P]`, parameters in the order of `jax.flatten_util.ravel_pytree`.
 
@@ -68,23 +70,28 @@ class GaussNewton:
                     table[i][j] = sum((a[i].T @ b[j] for a, b in pairs)).matrix(math.inf)
         return jnp.block(table)
 
+    @checked
     def solve(self, v, damping: float | jax.Array = 0.0):
         """(G + damping·I)⁻¹ v for a tree like the parameters, by a solve in the smaller of parameter and output space.
 
         With fewer outputs than parameters it uses Woodbury's identity, `(v − Lᵀ (λ + R Lᵀ)⁻¹ R v)/λ`, which needs
         damping > 0.  Raises ValueError if the damping is known not to be.
         """
+        check_scalar("solve", "damping", damping)
+        v = jax.tree.unflatten(self.left.tree, self.left.checked_leaves("solve", v))
         if self._through_outputs:
             self._check_damping(damping)
             inner = self.right @ v
             solved = self._solve_outputs(_concatenated(inner)[:, None], damping)[:, 0]
             back = self.left.pull(_split_like(solved, inner))
             return jax.tree.map(lambda a, b: (a - b) / damping, v, back)
-        flat, unravel = ravel_pytree(jax.tree.unflatten(self.left.tree, self.left.checked_leaves(v)))
+        flat, unravel = ravel_pytree(v)
         return unravel(self._solve_parameters(flat[:, None], damping)[:, 0].astype(flat.dtype))
 
+    @checked
     def logdet(self, damping: float | jax.Array = 0.0) -> jax.Array:
         """log det(G + damping·I), computed in the smaller of parameter and output space; raises what `solve` raises."""
+        check_scalar("logdet", "damping", damping)
         if self._through_outputs:
             self._check_damping(damping)
             kernel, count = self.right.gram_matrix(self.left), self.left.parameter_count

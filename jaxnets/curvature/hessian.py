@@ -6,7 +6,9 @@ from typing import Any
 import jax
 
 from ..algebra.jacobian import Jacobian
-from ..autodiff.transforms import by_floating_leaves, grad, jacobian
+from ..autodiff.transforms import by_floating_leaves, gradient_for, jacobian_for
+from ..checks import as_tangent, checked
+from ..errors import ShapeError
 from ..layers.marker import with_rules
 from .rows import quantity
 
@@ -25,13 +27,14 @@ def hessian_diagonal(loss: Callable) -> Callable:
     def run(params, *args):
         of_floats, params = by_floating_leaves("hessian_diagonal", lambda p: loss(p, *args), params)
         tree: Any = jax.tree.structure(params)
-        rows = tree.flatten_up_to(jacobian(grad(of_floats), on_opaque="allow")(params))
+        rows = tree.flatten_up_to(jacobian_for("hessian_diagonal", gradient_for("hessian_diagonal", of_floats))(params))
         blocks = [jax.tree.leaves(row, is_leaf=lambda j: isinstance(j, Jacobian))[i] for i, row in enumerate(rows)]
         return jax.tree.unflatten(tree, [block.diagonal() for block in blocks])
 
     return run
 
 
+@checked
 def hessian_vector_product(loss: Callable) -> Callable:
     """A function of `(params, v, *args)` that returns ∂²ℓ/∂θ² v of a scalar loss; v and the result are like the parameters.
 
@@ -43,7 +46,10 @@ def hessian_vector_product(loss: Callable) -> Callable:
 
     def run(params, v, *args):
         of_floats, params = by_floating_leaves("hessian_vector_product", lambda p: loss(p, *args), params)
+        value = jax.eval_shape(of_floats, params)
+        if getattr(value, "shape", None) != ():
+            raise ShapeError(f"hessian_vector_product: loss must return one scalar, got {value}")
         gradient = jax.grad(with_rules(of_floats))
-        return jax.jvp(gradient, (params,), (v,))[1]
+        return jax.jvp(gradient, (params,), (as_tangent("hessian_vector_product", "v", v, params),))[1]
 
     return run

@@ -18,6 +18,7 @@ from ..algebra.jacobian import Jacobian
 from ..algebra.sizes import check_bytes
 from ..algebra.terms import Term
 from ..autodiff.transforms import by_floating_leaves
+from ..checks import as_array, check_integer, checked, show_value
 from ..errors import ShapeError
 from ..layers.marker import with_rules
 from .rows import Rows, in_cheapest_form, outputs_and_rows, quantity, single_output, with_float32_results
@@ -48,8 +49,8 @@ def ntk(
     """
     if isinstance(outputs, str) and outputs not in OUTPUTS:
         raise ValueError(f"ntk: outputs must be one of {OUTPUTS} or an index, got {outputs!r}")
-    if block_size is not None and (not isinstance(block_size, int) or block_size < 1):
-        raise ValueError(f"ntk: block_size must be a positive integer or None, got {block_size!r}")
+    if block_size is not None:
+        check_integer("ntk", "block_size", block_size, 1)
 
     def rows(params, x) -> Rows:
         values, tree, rows = outputs_and_rows("ntk", _selected_output(f, outputs), params, x)
@@ -125,6 +126,7 @@ def _in_blocks(kernel: Callable, x1, x2, size: int, second: int, limit):
     `second` is the axis of the kernel that belongs to x2.
     """
     symmetric = x2 is None
+    size = min(size, *(jax.tree.leaves(x)[0].shape[0] for x in (x1, x1 if symmetric else x2)))
     (count1, ours), (count2, theirs) = (_blocks(x, size) for x in (x1, x1 if symmetric else x2))
     one = jax.eval_shape(lambda: kernel(_block_at(ours, 0), _block_at(theirs, 0)))
     n1, n2 = -(-count1 // size), -(-count2 // size)
@@ -159,6 +161,7 @@ def _block_at(blocks, i):
     return jax.tree.map(lambda a: a[i], blocks)
 
 
+@checked
 def ntk_vector_product(f: Callable) -> Callable:
     """A function of `(params, v, x1, x2=None)` that returns Θ(x1, x2) v for v of the shape of f(params, x2).
 
@@ -179,7 +182,9 @@ def ntk_vector_product(f: Callable) -> Callable:
             y2, pull = y, jax.linear_transpose(push, floating)
         else:
             y2, pull = jax.vjp(with_rules(at(x2)[0]), floating)
-        v = jnp.asarray(v)
+        if not isinstance(y, jax.Array):
+            raise ShapeError(f"ntk_vector_product: f must return one array, got {show_value(y)}")
+        v = as_array("ntk_vector_product: v", v)
         if v.shape != y2.shape:
             raise ShapeError(f"ntk_vector_product: v has shape {v.shape}, the output of f {y2.shape}")
         return push(*pull(v.astype(y2.dtype)))

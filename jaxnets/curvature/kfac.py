@@ -18,6 +18,8 @@ from ..algebra.jacobian import Jacobian
 from ..algebra.rules import from_groups
 from ..algebra.sizes import nbytes_of, show_bytes
 from ..algebra.terms import Term
+from ..checks import as_array, check_scalar, checked, is_integer, show_value
+from ..errors import ShapeError
 from .gauss_newton import CURVATURES, gauss_newton
 from .rows import quantity, with_float32_results
 
@@ -36,28 +38,51 @@ class Kronecker:
     last: jax.Array
     shape: tuple[int, ...]
 
+    def __post_init__(self):  # the factors may be anything: JAX makes such trees of its own markers, too
+        if not isinstance(self.shape, tuple) or not all(map(is_integer, self.shape)):
+            raise TypeError(f"Kronecker: shape must be a tuple of integers, got {show_value(self.shape)}")
+
     def __repr__(self):
         first, last = (list(jnp.shape(factor)) for factor in (self.first, self.last))
         whole = show_bytes(math.prod(self.shape) ** 2 * self.first.dtype.itemsize)
         return f"Kronecker({first} ⊗ {last} for {list(self.shape)}, {show_bytes(nbytes_of(self))} of {whole})"
 
+    @checked
     def matrix(self, order: str = "row") -> jax.Array:
         """The block for w flattened by "row", as in JAX: `first ⊗ last`; or by "column", as in papers: `last ⊗ first`."""
         if order not in ("row", "column"):
             raise ValueError(f"matrix: order must be 'row' or 'column', got {order!r}")
+        self._check_factors("matrix")
         return jnp.kron(self.first, self.last) if order == "row" else jnp.kron(self.last, self.first)
 
     def __matmul__(self, v):
-        return (self.first @ self._as_matrix(v) @ self.last.T).reshape(v.shape)
+        matrix = self._as_matrix("K @ v", v)
+        return (self.first @ matrix @ self.last.T).reshape(self.shape)
 
+    @checked
     def solve(self, v, damping: float | jax.Array = 0.0):
         """(first ⊗ last + damping·I)⁻¹ v for v of the array's shape, from the eigenvalues of both factors."""
+        check_scalar("solve", "damping", damping)
+        matrix = self._as_matrix("solve", v)
         (a, p), (b, q) = jnp.linalg.eigh(self.first), jnp.linalg.eigh(self.last)
-        inner = p.T @ self._as_matrix(v) @ q / (a[:, None] * b + damping)
-        return (p @ inner @ q.T).reshape(v.shape)
+        inner = p.T @ matrix @ q / (a[:, None] * b + damping)
+        return (p @ inner @ q.T).reshape(self.shape)
 
-    def _as_matrix(self, v):
+    def _as_matrix(self, name: str, v):
+        self._check_factors(name)
+        v = as_array(f"{name}: v", v)
+        if v.shape != self.shape:
+            raise ShapeError(f"{name}: v has shape {v.shape}, expected {self.shape}")
         return v.reshape(len(self.first), len(self.last))
+
+    def _check_factors(self, name: str):
+        """ShapeError unless the factors are square matrices for an array of this shape."""
+        first, last = tuple(getattr(self.first, "shape", ())), tuple(getattr(self.last, "shape", ()))
+        sizes = [first[0] if len(first) == 2 else 0, last[0] if len(last) == 2 else 0]
+        if (first, last) != tuple((n, n) for n in sizes) or math.prod(sizes) != math.prod(self.shape):
+            raise ShapeError(
+                f"{name}: first {first} and last {last} are no square factors for an array of shape {self.shape}"
+            )
 
 
 @quantity

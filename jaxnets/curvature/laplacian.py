@@ -18,7 +18,7 @@ from ..algebra.factors import Opaque
 from ..algebra.jacobian import Jacobian
 from ..algebra.rules import diagonal, identity
 from ..autodiff.nodes import LocalFunction, Node, summed_by_parent
-from ..autodiff.transforms import jacobian, trace_graph
+from ..autodiff.transforms import jacobian_for, trace_graph
 from ..errors import ShapeError
 from .rows import quantity
 
@@ -165,7 +165,7 @@ def divergence(f: Callable) -> Callable:
     """
 
     def run(x, *args):
-        j = jacobian(f, on_opaque="allow")(x, *args)
+        j = jacobian_for("divergence", f)(x, *args)
         if not isinstance(j, Jacobian) or j.out_shape != j.in_shape or not j.out_shape:
             shapes = (j.in_shape, j.out_shape) if isinstance(j, Jacobian) else "a tree"
             raise ShapeError(f"divergence: f must take [..., n] to the same shape, got {shapes}")

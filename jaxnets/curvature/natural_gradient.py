@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ..checks import as_tree_like, checked, show_value
+from ..errors import ShapeError
 from .gauss_newton import CURVATURES, gauss_newton
 
 TRIES = 8  # of one step, at most
@@ -22,6 +24,7 @@ class NaturalGradientState(NamedTuple):
         return f"NaturalGradientState(damping of {jnp.result_type(self.damping)})"
 
 
+@checked
 def natural_gradient(
     f: Callable, loss: Callable, *, learning_rate: float = 1.0, damping: float = 1.0, curvature: str = "ggn"
 ) -> optax.GradientTransformationExtraArgs:
@@ -52,8 +55,11 @@ def natural_gradient(
     def update(gradient, state, params=None, *, x=None, targets=None, **_):
         if params is None or x is None or targets is None:
             raise TypeError("natural_gradient: update needs params, x= and targets=")
+        if not isinstance(state, NaturalGradientState):
+            raise TypeError(f"natural_gradient: state must be what init(params) returns, got {show_value(state)}")
+        gradient = as_tree_like("natural_gradient", "gradient", gradient, params)
         targets = targets if isinstance(targets, tuple) else (targets,)
-        count = jax.tree.leaves(x)[0].shape[0]
+        count = _example_count(x)
         matrix = gauss_newton("natural_gradient", curvature, f, loss, 1 / count, params, x, targets)
 
         def average(updates):
@@ -80,3 +86,10 @@ def natural_gradient(
         return updates, NaturalGradientState(jnp.where(fell, found * SMALLER, found))
 
     return optax.GradientTransformationExtraArgs(start, update)
+
+
+def _example_count(x) -> int:
+    leaves = jax.tree.leaves(x)
+    if not leaves or not jnp.shape(leaves[0]):
+        raise ShapeError(f"natural_gradient: x must hold arrays whose first axis are examples, got {show_value(x)}")
+    return jnp.shape(leaves[0])[0]

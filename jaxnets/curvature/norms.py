@@ -9,7 +9,8 @@ import jax.numpy as jnp
 
 from ..algebra.jacobian import Jacobian
 from ..autodiff.eliminate import local_jacobians
-from ..autodiff.transforms import jacobian, trace_graph
+from ..autodiff.transforms import jacobian_for, trace_graph
+from ..checks import check_integer
 from .rows import quantity, squared_row_norms, with_float32_results
 
 NORMS = ("frobenius", "spectral")
@@ -31,11 +32,14 @@ def jacobian_norm(f: Callable, kind: str = "frobenius", *, layers: bool = False,
     """
     if kind not in NORMS:
         raise ValueError(f"jacobian_norm: kind must be one of {NORMS}, got {kind!r}")
+    check_integer("jacobian_norm", "iterations", iterations, 1)
     measure = _frobenius if kind == "frobenius" else functools.partial(_spectral, iterations=iterations)
 
     def run(x, *args):
         if not layers:
-            return jax.tree.map(measure, jacobian(f, on_opaque="allow")(x, *args), is_leaf=lambda j: isinstance(j, Jacobian))
+            return jax.tree.map(
+                measure, jacobian_for("jacobian_norm", f)(x, *args), is_leaf=lambda j: isinstance(j, Jacobian)
+            )
         graph, *_ = trace_graph("jacobian_norm", f, 0, (x, *args), {})
         edges, nodes, _ = local_jacobians(graph)
         found: OrderedDict[str, jax.Array] = OrderedDict()

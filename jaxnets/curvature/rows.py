@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import tree_flatten, tree_unflatten
+from jax.tree_util import tree_unflatten
 
 from ..algebra.contraction import planning
 from ..algebra.factors import pytree
@@ -19,6 +19,7 @@ from ..algebra.terms import stacked_terms
 from ..autodiff.eliminate import eliminate
 from ..autodiff.nodes import Edge, Node
 from ..autodiff.transforms import trace_graph
+from ..checks import as_tree_like, checked
 from ..errors import ShapeError
 
 
@@ -36,7 +37,7 @@ class Rows:
         return f"Rows([{self.output_count:,}×{self.parameter_count:,}], {[list(row) for row in self.blocks]})"
 
     def __matmul__(self, vector) -> list[jax.Array]:
-        leaves = self.checked_leaves(vector)
+        leaves = self.checked_leaves("J @ v", vector)
         return [_sum_of(j @ v for j, v in zip(row, leaves, strict=True)) for row in self.blocks]
 
     def pull(self, cotangents: Sequence[jax.Array]):
@@ -74,14 +75,10 @@ class Rows:
         """The rows with `function` applied to every block."""
         return replace(self, blocks=tuple(tuple(map(function, row)) for row in self.blocks))
 
-    def checked_leaves(self, vector) -> list[jax.Array]:
-        """The leaves of a tree like the parameters.  Raises ShapeError if its structure or its shapes differ."""
-        leaves, tree = tree_flatten(vector)
-        expected = [j.in_shape for j in self.blocks[0]]
-        if tree != self.tree or [jnp.shape(leaf) for leaf in leaves] != expected:
-            found = [jnp.shape(leaf) for leaf in leaves]
-            raise ShapeError(f"expected a vector like the parameters, {self.tree} of shapes {expected}, got {tree}, {found}")
-        return [jnp.asarray(leaf) for leaf in leaves]
+    def checked_leaves(self, name: str, vector) -> list[jax.Array]:
+        """The leaves of a tree v like the parameters.  Raises ShapeError if its structure or its shapes differ."""
+        like = self.map_leaves(lambda *column: jax.ShapeDtypeStruct(column[0].in_shape, column[0].dtype))
+        return jax.tree.leaves(as_tree_like(name, "v", vector, like))
 
     @property
     def output_count(self) -> int:
@@ -200,6 +197,8 @@ def loss_rows(name: str, loss: Callable, params, *args, sum_where_smaller: bool 
 
 def quantity(maker: Callable) -> Callable:
     """Decorator of functions that return a function: `explain_plan` shows the products that the returned one computes."""
+
+    maker = checked(maker)
 
     @functools.wraps(maker)
     def made(*args, **options):

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from ..algebra.factors import pytree
-from ..autodiff.transforms import grad
+from ..autodiff.transforms import gradient_for
+from ..checks import checked
 from ..errors import ShapeError
 from .gauss_newton import gauss_newton
 from .gauss_newton_matrix import GaussNewton
@@ -47,6 +48,7 @@ class Posterior:
         return -self.loss - t * squares / 2 + count / 2 * jnp.log(t) - self.matrix.logdet(t) / 2
 
 
+@checked
 def laplace(f: Callable, loss: Callable, *, prior_precision: float, scale: float = 1.0) -> Callable:
     """A function of `(params, x, *targets)` that returns the Laplace posterior around trained parameters, a `Posterior`.
 
@@ -98,6 +100,7 @@ def influence(f: Callable, loss: Callable, *, damping: float) -> Callable:
     return run
 
 
+@checked
 def saliency(f: Callable, output: int | None = None) -> Callable:
     """A function of `(x, *args)` that returns |∂f(x)[b, k]/∂x[b]|, in x's shape: how much each input changes one output.
 
@@ -117,6 +120,6 @@ def saliency(f: Callable, output: int | None = None) -> Callable:
             k = jnp.argmax(y, 1) if output is None else jnp.full(len(y), output % y.shape[1])
             return jnp.sum(jnp.take_along_axis(y, k[:, None], 1))
 
-        return jnp.abs(grad(chosen)(x))
+        return jnp.abs(gradient_for("saliency", chosen)(x))
 
     return run

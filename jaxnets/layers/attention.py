@@ -7,8 +7,8 @@ from jaxtyping import Array, Bool, Float
 
 from ..algebra.factors import Tensor
 from ..algebra.rules import fresh_groups, from_groups, zero
+from ..checks import check_broadcasts, check_number
 from ..errors import ShapeError
-from .checks import check_broadcasts, check_number
 from .layer import layer
 from .linear import linear
 from .samples import Example

@@ -7,8 +7,8 @@ from jaxtyping import Array, Float
 
 from ..algebra.factors import Tensor, at_least_float32
 from ..algebra.rules import axis_names, diagonal, einsum, fresh_groups, from_groups, identity, scaled, zero
+from ..checks import check_axes, check_broadcasts, check_not_negative, check_share
 from ..errors import DTypeError
-from .checks import check_axes, check_broadcasts, check_not_negative, check_share
 from .layer import layer
 from .normalize_common import (
     along_axes,

@@ -10,12 +10,15 @@ from jaxtyping import Array, Float
 from ..algebra.factors import Label
 from ..algebra.rules import axis_names, diagonal, fresh_groups, from_groups, identity, placed, regroup, scaled, sliced
 from ..algebra.selections import Slice
+from ..checks import check_axis, check_integer
 from ..errors import ShapeError
-from .checks import check_axis
 from .layer import layer
 from .samples import Example
 
 __all__ = ["duplicate", "add", "subtract", "multiply", "maximum", "minimum", "concatenate", "stack", "split", "flatten"]
+
+
+MAX_COPIES = 10_000
 
 
 @layer(plain=True)
@@ -24,10 +27,7 @@ def duplicate(x: Float[Array, "..."], *, n: int = 2) -> tuple[Float[Array, "..."
 
     ∂y[b,i]/∂x[b,i] = 1  for every copy
     """
-    if not isinstance(n, int):
-        raise TypeError(f"duplicate: n must be an integer, got {n!r}")
-    if n < 1:
-        raise ValueError(f"duplicate: n must be positive, got {n}")
+    check_integer("duplicate", "n", n, 1, MAX_COPIES)
     return (x,) * n
 
 

@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ..checks import check_integer, check_per_axis
 from ..errors import ShapeError
-from .checks import check_integer, check_per_axis
 from .conv_operators import ConvAxes, ConvAxis, convolution_rules, correlate, transposed_kernel, with_one_batch_axis
 from .layer import Layer, layer
 from .samples import Example

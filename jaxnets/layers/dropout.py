@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from ..algebra.rules import diagonal, identity
+from ..checks import check_axes, check_share
 from ..errors import DTypeError
-from .checks import check_axes, check_share
 from .layer import layer
 from .samples import Example, RandomKey
 
@@ -41,7 +41,7 @@ def _divisor(rate) -> float:
 def _keep_mask(x, key, rate, train, shared):
     """Where x is kept; None if it is kept everywhere."""
     rate = check_share("dropout", "rate", rate)
-    axes = check_axes("dropout", x, shared)
+    axes = check_axes("dropout", x, shared, "shared")
     if rate == 0 or not train:
         return None
     if key is None:

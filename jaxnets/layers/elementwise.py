@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from ..algebra.rules import Rule, diagonal
 from ..algebra.rules import identity as identity_rule
+from ..checks import check_nonzero, check_number
 from . import accurate
 from .accurate import (
     expm1,
@@ -24,7 +25,6 @@ from .accurate import (
     tanh_squared,
     times_sigmoid,
 )
-from .checks import check_nonzero, check_number
 from .layer import layer
 
 __all__ = [

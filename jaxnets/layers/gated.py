@@ -7,9 +7,9 @@ from jaxtyping import Array, Float
 from ..algebra.factors import Label, Tensor
 from ..algebra.rules import Rule, axis_names, fresh_groups, from_groups, total
 from ..algebra.selections import Slice
+from ..checks import check_axis
 from ..errors import ShapeError
 from .accurate import sigmoid_derivative, silu_derivative, times_sigmoid
-from .checks import check_axis
 from .elementwise import silu
 from .layer import layer
 from .samples import Example

@@ -16,8 +16,8 @@ import numpy as np
 from ..algebra.factors import at_least_float32
 from ..algebra.jacobian import Jacobian
 from ..algebra.promotion import usual_promotion
+from ..checks import annotation_check, as_array, checked, is_floating
 from ..errors import DTypeError, RuleError, ShapeError
-from .checks import as_array, is_floating
 from .marker import bind
 from .samples import Example
 
@@ -33,6 +33,7 @@ DTYPE_KINDS = {
 DTYPE_WORDS = {jnp.floating: "floating", jnp.bool_: "bool", jax.dtypes.prng_key: "a key of jax.random"}
 
 
+@checked
 class Layer(Generic[P, R]):
     """A forward function with its Jacobian rule.  It is called as the function; `rule` is None until `.jacobian` sets it."""
 
@@ -46,6 +47,8 @@ class Layer(Generic[P, R]):
             self.signature = inspect.signature(forward, eval_str=True)
         except NameError:  # an annotation has a name that does not exist, so nothing can be checked
             self.signature = inspect.signature(forward)
+        config = (p for p in self.signature.parameters.values() if p.kind is p.KEYWORD_ONLY)
+        self._check_config = annotation_check(self.name, config)
         self.many_outputs = typing.get_origin(self.signature.return_annotation) is tuple
         known = LAYERS.get(self.name)
         if known and (known.forward.__module__, known.forward.__qualname__) != (forward.__module__, forward.__qualname__):
@@ -88,6 +91,7 @@ class Layer(Generic[P, R]):
             bound = self.signature.bind(*args, **kwargs)
         except TypeError as error:
             raise TypeError(f"{self.name}: {error}") from None
+        self._check_config(bound.arguments)
         bound.apply_defaults()
         names = self.argument_names(len(bound.args))
         arrays = [None if a is None else self._as_array(n, a) for n, a in zip(names, bound.args, strict=True)]
@@ -225,6 +229,7 @@ class Layer(Generic[P, R]):
 def layer(forward: Callable[P, R]) -> Layer[P, R]: ...
 @overload
 def layer(*, plain: bool = False, example: Example | None = None) -> Callable[[Callable[P, R]], Layer[P, R]]: ...
+@checked
 def layer(forward: Callable | None = None, *, plain: bool = False, example: Example | None = None):
     """Make a layer of a pure function of arrays (positional) and static configuration (keyword-only).
 

@@ -6,8 +6,8 @@ from jaxtyping import Array, Float
 
 from ..algebra.factors import at_least_float32
 from ..algebra.rules import axis_names
+from ..checks import check_axes, check_not_negative
 from ..errors import ShapeError
-from .checks import check_axes, check_not_negative
 from .layer import layer
 from .normalize_common import normalization_rules, quotient_and_inverse, safe_sqrt
 from .reduce import Axis, weighted_sum_rule

@@ -11,8 +11,8 @@ from ..algebra.factors import Label, Tensor
 from ..algebra.rules import axis_names, fresh_groups, from_groups
 from ..algebra.rules import einsum as einsum_rule
 from ..algebra.selections import Selection, as_int32
+from ..checks import check_range
 from ..errors import ShapeError
-from .checks import check_range
 from .layer import Layer, layer
 from .samples import Example
 

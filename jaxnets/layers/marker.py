@@ -16,6 +16,8 @@ from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from ..checks import checked
+
 layer_p = Primitive("layer")
 layer_p.multiple_results = True
 
@@ -119,6 +121,7 @@ mlir.register_lowering(product_p, mlir.lower_fun(_product, multiple_results=Fals
 _rules_in_jax = jax.make_user_context(False)
 
 
+@checked
 def with_rules(function: Callable) -> Callable:
     """The same function, in which JAX's own transformations use the layers' hand-written Jacobians.
 

@@ -3,8 +3,8 @@
 from jaxtyping import Array, Float
 
 from ..algebra.rules import axis_names
+from ..checks import check_axes, check_not_negative
 from ..errors import ShapeError
-from .checks import check_axes, check_not_negative
 from .layer import layer
 from .normalize_common import (
     channel_axis_names,
@@ -47,7 +47,7 @@ def _(y, x, scale, bias, *, axes, eps):
 
 
 def _sorted_axes(name, x, axes) -> tuple[int, ...]:
-    return tuple(sorted(check_axes(name, x, axes)))
+    return tuple(sorted(check_axes(name, x, axes, "axes")))
 
 
 @layer(example=Example((4, 5), (5,)))

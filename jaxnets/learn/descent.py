@@ -13,6 +13,7 @@ from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jax.tree_util import keystr, tree_leaves_with_path
 
+from ..algebra.sizes import show_tree
 from ..autodiff.transforms import value_and_grad
 from ..catalogue import LAYERS
 from .models import Model
@@ -30,6 +31,9 @@ class State(NamedTuple):
     loss: Any  # the sum of the losses of the steps since the epoch began
     correct: Any  # the number of right predictions since the epoch began
     best: Any = None  # the parameters of the best epoch, where `patience` was given
+
+    def __repr__(self):
+        return f"State(params {show_tree(self.params)}, optimizer {show_tree(self.optimizer)})"
 
 
 class Epoch(NamedTuple):

@@ -1,8 +1,11 @@
 """The predictions of a trained model, and how good they are."""
 
+import contextlib
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +13,13 @@ import numpy as np
 from rich.console import Group
 from rich.table import Table
 
+from ..checks import as_numpy, check_integer, checked, show_value
 from ..errors import ShapeError
 from .data import Dataset
 from .models import Model
 
 
+@checked
 def predict(model: Model, params, x, batch_size: int = 1024) -> np.ndarray:
     """The predictions [example, ...] for inputs [example, ...], computed `batch_size` at a time and without dropout.
 
@@ -25,15 +30,45 @@ def predict(model: Model, params, x, batch_size: int = 1024) -> np.ndarray:
     >>> jn.predict(model, params, jnp.ones((50, 2))).shape
     (50, 3)
     """
-    x = np.asarray(x)
+    return _predict("predict", model, params, x, batch_size)
+
+
+def _predict(name, model, params, x, batch_size=1024):
+    x = as_numpy(name, "x", x)
     if x.ndim < 2:
-        raise ShapeError(f"predict: argument 'x' has shape {x.shape}, expected (examples, ...)")
+        raise ShapeError(f"{name}: argument 'x' has shape {x.shape}, expected (examples, ...)")
+    check_integer(name, "batch_size", batch_size, 1)
+    with parameters_explained(name, model, params, x.shape[1:]):
+        return _batched_predictions(model, params, x, batch_size)
+
+
+def _batched_predictions(model, params, x, batch_size):
     parts = [np.asarray(_predictions(model, params, part))[:count] for part, count in _padded_parts(x, batch_size)]
     if not parts:
         one = jax.ShapeDtypeStruct((1, *x.shape[1:]), floating_dtype(params))
         found = jax.eval_shape(model.apply, params, one)
         return np.zeros((0, *found.shape[1:]), found.dtype)
     return np.concatenate(parts)
+
+
+@contextlib.contextmanager
+def parameters_explained(name: str, model: Model, params, shape):
+    """ShapeError in place of an error inside if the parameters are another tree than the model makes for such inputs.
+
+    A model may work with other trees, so only an error tells that this one does not fit.
+    """
+    try:
+        yield
+    except Exception as error:
+        expected: Any = jax.tree.structure(jax.eval_shape(lambda: model.init(jax.random.key(0), tuple(shape))))
+        found: Any = jax.tree.structure(params)
+        arrays = all(hasattr(leaf, "dtype") for leaf in jax.tree.leaves(params))
+        if found == expected and arrays:
+            raise
+        got = show_value(params) if not arrays or found.num_leaves < 2 else found
+        raise ShapeError(
+            f"{name}: params must be a tree {expected} of arrays, as {model}.init makes it, got {got}"
+        ) from error
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -52,12 +87,13 @@ def _padded_parts(x, batch_size):
 
     Since all parts have one size, the model is compiled once.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     size = math.ceil(len(x) / math.ceil(len(x) / batch_size)) if len(x) else 1
     for i in range(0, len(x), size):
         part = x[i : i + size]
         yield np.concatenate([part, np.repeat(part[:1], size - len(part), 0)]), len(part)
+
+
+MAX_BINS = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +135,8 @@ class Evaluation:
         return getattr(self, name.replace(" ", "_")) is not None
 
 
-def evaluate(model: Model, params, data: Dataset, loss=None, bins: int = 10) -> Evaluation:
+@checked
+def evaluate(model: Model, params, data: Dataset, loss: Callable | None = None, bins: int = 10) -> Evaluation:
     """The average loss, the accuracy, the confusion matrix and the calibration of a model on a data set.
 
     `loss(predictions, targets)` is per example.  Predictions [example, class] may be logits or log-probabilities: their
@@ -110,9 +147,8 @@ def evaluate(model: Model, params, data: Dataset, loss=None, bins: int = 10) -> 
     >>> found.examples, found.confusion.shape
     (150, (3, 3))
     """
-    if bins < 1:
-        raise ValueError(f"evaluate: bins must be at least 1, got {bins}")
-    predictions = predict(model, params, data.x)
+    check_integer("evaluate", "bins", bins, 1, MAX_BINS)
+    predictions = _predict("evaluate", model, params, data.x)
     average = None if loss is None else float(np.mean(np.asarray(loss(predictions, data.y), np.float64)))
     if data.classes is None:
         return Evaluation(data.size, average)

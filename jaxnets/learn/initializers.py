@@ -9,12 +9,16 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jax.nn.initializers import variance_scaling
 
+from ..checks import check_floating_dtype, check_key, check_positive, checked, is_integer, show_value
+from ..errors import ShapeError
+
 FIXED_GAINS = {
     "linear": 1.0, "identity": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": math.sqrt(2), "selu": 3 / 4,
 }  # fmt: skip
 MODES = ("fan_in", "fan_out", "fan_avg")
 
 
+@checked
 def gain(nonlinearity: str, slope: float = 0.01) -> float:
     """The factor on the standard deviation of weights with which a signal keeps its size through this non-linearity.
 
@@ -23,13 +27,18 @@ def gain(nonlinearity: str, slope: float = 0.01) -> float:
     >>> round(jn.initializers.gain("relu") ** 2, 6)
     2.0
     """
+    return _gain("gain", nonlinearity, slope)
+
+
+def _gain(name: str, nonlinearity: str, slope: float) -> float:
     if nonlinearity == "leaky_relu":
         return math.sqrt(2 / (1 + slope**2))
     if nonlinearity not in FIXED_GAINS:
-        raise ValueError(f"gain: unknown nonlinearity {nonlinearity!r}; known: {', '.join(FIXED_GAINS)}, leaky_relu")
+        raise ValueError(f"{name}: unknown nonlinearity {nonlinearity!r}; known: {', '.join(FIXED_GAINS)}, leaky_relu")
     return FIXED_GAINS[nonlinearity]
 
 
+@checked
 def kaiming_normal(nonlinearity: str = "relu", *, slope: float = 0.01, mode: str = "fan_in") -> Callable:
     """w ~ N(0, gain² / fan): He et al. 2015, arXiv:1502.01852.
 
@@ -37,19 +46,22 @@ def kaiming_normal(nonlinearity: str = "relu", *, slope: float = 0.01, mode: str
     >>> w.shape, bool(abs(w.std() - (2 / 200) ** 0.5) < 1e-3)
     ((500, 200), True)
     """
-    return _scaled("kaiming_normal", gain(nonlinearity, slope), mode, "normal")
+    return _scaled("kaiming_normal", _gain("kaiming_normal", nonlinearity, slope), mode, "normal")
 
 
+@checked
 def kaiming_uniform(nonlinearity: str = "relu", *, slope: float = 0.01, mode: str = "fan_in") -> Callable:
     """w ~ U(−a, a) with a = gain √(3 / fan): He et al. 2015, arXiv:1502.01852."""
-    return _scaled("kaiming_uniform", gain(nonlinearity, slope), mode, "uniform")
+    return _scaled("kaiming_uniform", _gain("kaiming_uniform", nonlinearity, slope), mode, "uniform")
 
 
+@checked
 def xavier_normal(scale: float = 1.0) -> Callable:
     """w ~ N(0, 2 scale² / (fan_in + fan_out)): Glorot and Bengio 2010."""
     return _scaled("xavier_normal", scale, "fan_avg", "normal")
 
 
+@checked
 def xavier_uniform(scale: float = 1.0) -> Callable:
     """w ~ U(−a, a) with a = scale √(6 / (fan_in + fan_out)): Glorot and Bengio 2010.
 
@@ -63,11 +75,14 @@ def xavier_uniform(scale: float = 1.0) -> Callable:
 def _scaled(name, scale, mode, distribution):
     if mode not in MODES:
         raise ValueError(f"{name}: mode must be one of {', '.join(MODES)}, got {mode!r}")
-    if not scale > 0:
-        raise ValueError(f"{name}: the gain must be positive, got {scale}")
+    check_positive(name, "scale", scale)
     draw = variance_scaling(scale**2, mode, distribution, in_axis=1, out_axis=0)
 
     def init(key, shape, dtype=float):
+        check_key(name, "key", key)
+        if not isinstance(shape, (tuple, list)) or len(shape) < 2 or not all(is_integer(n) and n >= 0 for n in shape):
+            raise ShapeError(f"{name}: shape must be the sizes of two axes or more, [out, in, ...], got {show_value(shape)}")
+        check_floating_dtype(name, "dtype", dtype)
         return jnp.zeros(shape, dtype) if 0 in shape else draw(key, shape, dtype)  # nothing has no variance
 
     return init

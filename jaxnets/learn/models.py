@@ -1,6 +1,7 @@
 """Models as pairs of pure functions."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -8,10 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from ..catalogue import LAYERS
+from ..checks import check_floating_dtype, check_integer, check_key, check_share, checked, is_integer, show_value
 from ..errors import ShapeError
 from .initializers import kaiming_normal
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class Model:
     """A parametrised function ȳ = G(x, w).  `init(key, input_shape)` makes w for inputs `[batch, *input_shape]`, and
@@ -36,9 +39,43 @@ class Model:
         return f"Model({self.name})"
 
 
+MAX_BLOCKS = 10_000  # of a residual network
+
+
+def _checked_init(init: Callable) -> Callable:
+    """An `init` whose arguments are checked."""
+
+    @functools.wraps(init)
+    def call(key, input_shape, dtype=jnp.float32):
+        check_key("init", "key", key)
+        if not isinstance(input_shape, (tuple, list)) or not all(is_integer(n) and n >= 0 for n in input_shape):
+            raise ShapeError(f"init: input_shape must be the sizes of the axes of one input, got {show_value(input_shape)}")
+        check_floating_dtype("init", "dtype", dtype)
+        return init(key, input_shape, dtype)
+
+    return call
+
+
+def _check_sizes(model: str, **sizes: int):
+    for name, size in sizes.items():
+        check_integer(model, name, size, 1)
+
+
+def _check_layers(model: str, **layers: str | None):
+    for name, layer in layers.items():
+        if layer is not None:
+            _check_layer(model, name, layer)
+
+
+def _check_layer(model: str, name: str, layer: str):
+    if layer not in LAYERS:
+        raise ValueError(f"{model}: {name} must be the name of a layer, got {show_value(layer)}")
+
+
 # Parts
 
 
+@checked
 def linear(features: int, *, bias: bool = True, weights: Callable | None = None) -> Model:
     """An affine layer with `w[o, i]` and `b[o]`.
 
@@ -47,8 +84,10 @@ def linear(features: int, *, bias: bool = True, weights: Callable | None = None)
     >>> jax.tree.map(jnp.shape, jn.models.linear(3).init(jax.random.key(0), (2,)))
     {'b': (3,), 'w': (3, 2)}
     """
+    _check_sizes("linear", features=features)
     weights = weights or kaiming_normal()
 
+    @_checked_init
     def init(key, input_shape, dtype=jnp.float32):
         if len(input_shape) != 1:
             raise ShapeError(
@@ -63,6 +102,7 @@ def linear(features: int, *, bias: bool = True, weights: Callable | None = None)
     return Model(f"linear({features})", init, apply, lambda shape: (features,))
 
 
+@checked
 def conv(channels: int, size: int = 3) -> Model:
     """A convolution with kernels of `size`×`size` that keeps the height and width of images `[channels, height, width]`.
 
@@ -71,9 +111,11 @@ def conv(channels: int, size: int = 3) -> Model:
     >>> jn.models.conv(8).output_shape((1, 28, 28))
     (8, 28, 28)
     """
+    _check_sizes("conv", channels=channels, size=size)
     if size % 2 == 0:
         raise ShapeError(f"conv({channels}, {size}): the size of the kernel must be odd to keep the size of an image")
 
+    @_checked_init
     def init(key, input_shape, dtype=jnp.float32):
         if len(input_shape) != 3:
             raise ShapeError(
@@ -87,29 +129,40 @@ def conv(channels: int, size: int = 3) -> Model:
     return Model(f"conv({channels}, {size})", init, apply, lambda shape: (channels, *shape[1:]))
 
 
+@checked
 def plain(name: str) -> Model:
     """A layer without parameters, by name."""
+    _check_layer("plain", "name", name)
     return _without_parameters(name, lambda x: LAYERS[name](x))
 
 
+@checked
 def max_pool(size: int) -> Model:
     """The largest entry of every window of `size`×`size`.  The windows do not overlap."""
+    _check_sizes("max_pool", size=size)
     return _without_parameters(f"max_pool({size})", lambda x: LAYERS["max_pool"](x, kernel_size=(size, size)))
 
 
+@checked
 def dropout(rate: float) -> Model:
     """Drops entries at random in training (`train=True`, with a `key`), and does nothing otherwise."""
+    check_share("dropout", "rate", rate)
 
     def apply(params, x, *, key=None, train=False):
         return LAYERS["dropout"](x, key, rate=rate, train=train)
 
-    return Model(f"dropout({rate})", lambda key, input_shape, dtype=jnp.float32: {}, apply, lambda shape: shape)
+    @_checked_init
+    def init(key, input_shape, dtype=jnp.float32):
+        return {}
+
+    return Model(f"dropout({rate})", init, apply, lambda shape: shape)
 
 
 def _without_parameters(name, function) -> Model:
     def output_shape(shape):
         return jax.eval_shape(function, jax.ShapeDtypeStruct((1, *shape), jnp.float32)).shape[1:]
 
+    @_checked_init
     def init(key, input_shape, dtype=jnp.float32):
         return {}
 
@@ -119,6 +172,7 @@ def _without_parameters(name, function) -> Model:
 # Compositions
 
 
+@checked
 def serial(*models: Model) -> Model:
     """One model after the other.
 
@@ -126,6 +180,7 @@ def serial(*models: Model) -> Model:
     'linear(3) relu'
     """
 
+    @_checked_init
     def init(key, input_shape, dtype=jnp.float32):
         params = []
         for i, model in enumerate(models):
@@ -146,6 +201,7 @@ def serial(*models: Model) -> Model:
     return Model(" ".join(model.name for model in models), init, apply, output_shape, models)
 
 
+@checked
 def residual(*models: Model) -> Model:
     """x + f(x), where f is the models one after the other.
 
@@ -154,6 +210,7 @@ def residual(*models: Model) -> Model:
     """
     body = serial(*models)
 
+    @_checked_init
     def init(key, input_shape, dtype=jnp.float32):
         out = body.output_shape(input_shape)
         if tuple(out) != tuple(input_shape):
@@ -169,6 +226,7 @@ def residual(*models: Model) -> Model:
 # Whole networks
 
 
+@checked
 def mlp(
     *features: int, activation: str = "relu", last: str | None = "log_softmax", weights: Callable | None = None
 ) -> Model:
@@ -177,12 +235,15 @@ def mlp(
     >>> jn.models.mlp(60, 40, 10).name
     'linear(60) relu linear(40) relu linear(10) log_softmax'
     """
+    _check_layers("mlp", activation=activation, last=last)
     parts: list[Model] = []
     for n in features:
+        _check_sizes("mlp", features=n)
         parts += [linear(n, weights=weights), plain(activation)]
     return serial(*parts[:-1], *([plain(last)] if last else []))
 
 
+@checked
 def convnet(channels: tuple[int, ...] = (16, 32), hidden: int = 128, classes: int = 10, rate: float = 0.0) -> Model:
     """A network for images: convolutions, each followed by ReLU and max-pooling of 2×2, then a hidden layer and
     log-probabilities.  `rate` is the rate of the dropout before the last layer.
@@ -190,39 +251,54 @@ def convnet(channels: tuple[int, ...] = (16, 32), hidden: int = 128, classes: in
     >>> jn.models.convnet((16, 32), hidden=128).name
     'conv(16, 3) relu max_pool(2) conv(32, 3) relu max_pool(2) flatten linear(128) relu linear(10) log_softmax'
     """
+    check_share("convnet", "rate", rate)
+    _check_sizes("convnet", hidden=hidden, classes=classes)
     parts: list[Model] = []
     for c in channels:
+        _check_sizes("convnet", channels=c)
         parts += [conv(c), plain("relu"), max_pool(2)]
     parts += [plain("flatten"), linear(hidden), plain("relu"), *([dropout(rate)] if rate else [])]
     return serial(*parts, linear(classes), plain("log_softmax"))
 
 
+@checked
 def autoencoder(features: int, *hidden: int, activation: str = "tanh", last: str | None = "sigmoid") -> Model:
     """A network through narrower layers and back: `autoencoder(64, 32, 8)` has the widths 64-32-8-32-64.
 
     >>> jn.models.autoencoder(64, 32, 8).name
     'linear(32) tanh linear(8) tanh linear(32) tanh linear(64) sigmoid'
     """
+    for n in hidden:
+        _check_sizes("autoencoder", hidden=n)
+    _check_sizes("autoencoder", features=features)
+    _check_layers("autoencoder", activation=activation, last=last)
     return mlp(*hidden, *hidden[-2::-1], features, activation=activation, last=last)
 
 
+@checked
 def residual_mlp(width: int, depth: int, features: int, activation: str = "relu", last: str | None = "log_softmax") -> Model:
     """A linear layer, `depth` blocks x + f(x) of `width`, and another linear layer; f is linear, non-linear, linear.
 
     >>> jn.models.residual_mlp(32, depth=1, features=10).name
     'linear(32) residual(linear(32) relu linear(32)) linear(10) log_softmax'
     """
+    _check_sizes("residual_mlp", width=width, features=features)
+    check_integer("residual_mlp", "depth", depth, 0, MAX_BLOCKS)
+    _check_layers("residual_mlp", activation=activation, last=last)
     blocks = [residual(linear(width), plain(activation), linear(width)) for _ in range(depth)]
     return serial(linear(width), *blocks, linear(features), *([plain(last)] if last else []))
 
 
+@checked
 def nearest_neighbour(count: int) -> Model:
     """k[b] = argmin_k ‖x[b] − w[k]‖²: the index of the nearest of `count` stored examples w, the smallest index at a tie.
 
     This model is for prediction only: an integer has no gradient, and `parse` has no word for it.  `init` draws w from a
     normal distribution.  To classify, use `{"w": inputs}` with the inputs of a data set, and take the label at k.
     """
+    _check_sizes("nearest_neighbour", count=count)
 
+    @_checked_init
     def init(key, input_shape, dtype=jnp.float32):
         return {"w": jax.random.normal(key, (count, *input_shape), dtype)}
 

@@ -64,6 +64,8 @@ class Records:
             self._went_on_from = found[-1]
             history = self._checked_history(found[-1], changes=resume == WITH_CHANGES)
             state = checkpoint.load(found[-1], state).tree
+            if found[-1].name != checkpoint.FOLDER_NAME.format(int(state.step)):
+                raise CheckpointError(f"{found[-1]}: corrupt: its arrays are of step {int(state.step)}")
         if self.log is not None and _writes():
             with written_atomically(self.log) as part:
                 part.write_text("".join(_line(metrics) for metrics in history))

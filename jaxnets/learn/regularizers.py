@@ -37,10 +37,10 @@ def _floating_leaves(name, params):
     for path, leaf in tree_leaves_with_path(params):
         try:
             leaf = jnp.asarray(leaf)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise DTypeError(f"{name}: parameter {keystr(path) or 'params'} is no array: {type(leaf).__name__}") from None
         if jnp.issubdtype(leaf.dtype, jnp.floating):
             found.append(at_least_float32(leaf))
     if not found:
-        raise ValueError(f"{name}: no floating array among the parameters")
+        raise ValueError(f"{name}: params has no floating array")
     return found

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from difflib import get_close_matches
 
 from ..catalogue import LAYERS
+from ..checks import checked
 from ..errors import ShapeError, SpecError
 from . import models
 from .models import Model
@@ -32,6 +33,7 @@ WORDS: dict[str, tuple[Callable[..., Model], str, tuple[Callable, ...]]] = {  # 
 _TOKEN = re.compile(r"\s*([A-Za-z_]\w*|\d+(?:\.\d+)?(?:e-?\d+)?|[(),])", re.ASCII)
 
 
+@checked
 def parse(text: str) -> Model:
     """A model from words: `"conv(8) relu max_pool(2) flatten residual(linear(60) tanh) linear(10) log_softmax"`.
 

@@ -15,12 +15,14 @@ import optax
 from jax.sharding import Mesh
 from jax.tree_util import keystr
 
+from ..algebra.sizes import show_tree
+from ..checks import check_key, checked, show_value
 from ..errors import CheckpointError, NonFiniteError, ShapeError, SpecError, TrainingInterrupted
 from . import checkpoint as checkpoints
 from .data import Dataset, order
 from .descent import GRADIENTS, Descent, Devices, Epoch, State, copy_tree
 from .description import checked_description, run_description
-from .evaluate import floating_dtype, validation_metrics
+from .evaluate import floating_dtype, parameters_explained, validation_metrics
 from .models import Model
 from .records import WITH_CHANGES, Records, exhausted, interrupts, since_best, training_progress
 from .settings import settings_texts
@@ -41,7 +43,14 @@ class Result:
     stopped: str
     seconds: float
 
+    def __repr__(self):
+        return (
+            f"Result(params {show_tree(self.params)}, {len(self.history)} epochs, step {self.step}, stopped by "
+            f"{self.stopped}, {self.seconds:.3g} s)"
+        )
 
+
+@checked
 def fit(
     model: Model,
     loss: Callable,
@@ -101,13 +110,16 @@ def fit(
     (6, True)
     """
     batch = data.size if batch_size is None else batch_size
+    if key is not None:
+        check_key("fit", "key", key)
     _check_arguments(data, validation, epochs, batch, gradient, patience, save_every, keep, mesh, resume, checkpoint)
     devices = Devices(mesh)
     key = jax.random.key(0) if key is None else key
     make, shuffling, dropping = jax.random.split(key, 3)
     params = model.init(make, data.shape, jnp.result_type(float)) if params is None else params
-    x, y = _training_arrays(data, floating_dtype(params))
-    _check_model(model, loss, params, x, y, data)
+    with parameters_explained("fit", model, params, data.shape):
+        x, y = _training_arrays(data, floating_dtype(params))
+        _check_model(model, loss, params, x, y, data)
     records = Records(
         Path(log) if log else None,
         Path(checkpoint) if checkpoint else None,
@@ -241,5 +253,6 @@ def _check_model(model, loss, params, x, y, data):
             f"(batch, {data.classes}) for the classes of {data.name}"
         )
     values = jax.eval_shape(loss, predictions, some[1])
-    if values.shape[:1] != (2,):
-        raise ShapeError(f"fit: loss has shape {values.shape} for 2 examples, expected one or several numbers per example")
+    if getattr(values, "shape", ())[:1] != (2,):
+        got = f"has shape {values.shape}" if hasattr(values, "shape") else f"returns {show_value(values)}"
+        raise ShapeError(f"fit: loss {got} for 2 examples, expected one or several numbers per example")

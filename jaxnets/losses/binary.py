@@ -5,8 +5,8 @@ from jax import lax
 from jaxtyping import Array, Float, Num
 
 from ..algebra.rules import diagonal
+from ..checks import check_broadcasts
 from ..layers.accurate import minus_abs, sigmoid_derivative
-from ..layers.checks import check_broadcasts
 from ..layers.layer import layer
 from ..layers.samples import Example, Positive, Signs, Unit
 from .common import as_real, real_targets, rule_if_real, times_or_zero

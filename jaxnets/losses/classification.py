@@ -1,16 +1,14 @@
 """Losses for class labels and class probabilities: one number for each example."""
 
-import operator
-
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
 from ..algebra.factors import Label, Tensor
 from ..algebra.rules import axis_names, einsum, fresh_groups, from_groups
 from ..algebra.selections import Selection, as_int32
+from ..checks import MAX_INTEGER, check_integer, check_number, check_range, check_share, is_floating
 from ..errors import DTypeError, ShapeError
 from ..layers import accurate
-from ..layers.checks import check_number, check_range, check_share, is_floating
 from ..layers.layer import layer
 from ..layers.samples import Example, Labels
 from ..layers.softmax import LogSoftmaxOperator, SoftmaxOperator, SoftmaxRootOperator, log_softmax, sum_of_others
@@ -23,10 +21,7 @@ def _labels_and_ignored(loss, scores, labels, ignore_index=None):
     """The labels as int32 and where they are ignored; a label that is ignored or no class becomes the number of classes."""
     count = scores.shape[-1]
     if ignore_index is not None:
-        try:
-            ignore_index = operator.index(ignore_index)
-        except TypeError:
-            raise TypeError(f"{loss}: ignore_index must be an integer or None, got {ignore_index!r}") from None
+        ignore_index = check_integer(loss, "ignore_index", ignore_index, -MAX_INTEGER)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise DTypeError(f"{loss}: argument 'targets' has dtype {labels.dtype}, expected integer labels")
     if labels.shape != scores.shape[:-1]:

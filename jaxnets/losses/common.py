@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 
 from ..algebra.rules import Rule, diagonal, einsum
+from ..checks import is_floating
 from ..errors import DTypeError, ShapeError
-from ..layers.checks import is_floating
 
 
 def check_same_shape(loss: str, **arrays):

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from ..algebra.rules import diagonal
+from ..checks import check_broadcasts, check_not_negative
 from ..layers import accurate
-from ..layers.checks import check_broadcasts, check_not_negative
 from ..layers.layer import layer
 from ..layers.samples import Example, Positive, Probabilities
 from .common import as_real, check_same_shape, gradient_rule, real_targets, rule_if_real, times_or_zero

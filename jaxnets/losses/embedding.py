@@ -9,9 +9,9 @@ from jax import lax
 from jaxtyping import Array, Float, Num
 
 from ..algebra.rules import diagonal
+from ..checks import check_number
 from ..errors import ShapeError
 from ..layers import accurate
-from ..layers.checks import check_number
 from ..layers.layer import layer
 from ..layers.lengths import unit_vectors
 from ..layers.samples import Example, Signs

@@ -3,14 +3,15 @@
 import jax.numpy as jnp
 
 from ..algebra.factors import at_least_float32
+from ..checks import check_broadcasts, checked
 from ..errors import DTypeError
-from ..layers.checks import check_broadcasts
 from ..layers.reduce import mean
 from ..layers.reduce import sum as total
 
 REDUCTIONS = ("mean", "sum", "none")
 
 
+@checked
 def reduce(loss, reduction: str = "mean", *, weights=None, where=None):
     """The mean or the sum of losses, or the losses themselves ("none"), weighted, over the entries where `where` is True.
 
@@ -56,7 +57,7 @@ def _zero_where_masked(array, where):
 def _as_array(name, value, kind):
     try:
         array = jnp.asarray(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise DTypeError(f"reduce: argument '{name}' is no array: {type(value).__name__}") from None
     if not jnp.issubdtype(array.dtype, kind):
         raise DTypeError(f"reduce: argument '{name}' has dtype {array.dtype}, expected {getattr(kind, '__name__', kind)}")

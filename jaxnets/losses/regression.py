@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..algebra.rules import diagonal, einsum, scaled
+from ..checks import check_not_negative, check_positive
 from ..layers import accurate
-from ..layers.checks import check_not_negative, check_positive
 from ..layers.layer import layer
 from .common import check_same_shape, difference_rules
 

@@ -4,6 +4,7 @@ Other pages in the same browser are kept out: `Host`, `Origin` and the token are
 never evaluated, and everything is bounded in size and time.
 """
 
+import collections
 import contextlib
 import hmac
 import io
@@ -16,14 +17,16 @@ import socketserver
 import threading
 import time
 import webbrowser
+from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs
 
 from .fields import FIELDS_BY_PATH, checked_fields
-from .worker import START_S, Job, Jobs, Refusal, Worker, run_job
+from .worker import BUSY, START_S, Job, Jobs, Refusal, Worker, run_job
 
-CONNECTIONS = 128  # at one time
+CONNECTIONS = 128  # at one time; as many more are told that there is no place
+LINGER_S = 2.0  # until a connection that is told so is closed
 MAX_BODY = 16 * 1024  # bytes
 MAX_COMPARISONS = 32  # that are kept
 MAX_LINE = 65536  # bytes of the first line
@@ -37,6 +40,7 @@ HEADERS = {
     "Cache-Control": "no-store",
     "Connection": "close",
 }
+JSON_TYPE = "application/json; charset=utf-8"
 MORE_HEADERS = {405: {"Allow": "GET, POST"}, 503: {"Retry-After": "1"}}
 
 
@@ -146,12 +150,12 @@ class Explorer:
                     self._page = self.worker({"job": "page", **self._first_problem, "live": live}, START_S)
             return self._page
 
-    def comparison(self, problem: Job) -> str:
+    def comparison(self, problem: Job, is_wanted: Callable[[], bool]) -> str:
         """The comparisons of a model in JSON: those of the last time, if it was asked for before."""
         key = json.dumps(problem, sort_keys=True)
         found = self._comparisons.get(key)
         if found is None:
-            found = self._comparing_worker()({"job": "compare", **problem}, 5 * self._limits[1])
+            found = self._comparing_worker()({"job": "compare", **problem}, 5 * self._limits[1], is_wanted)
             with self._comparing_lock:
                 self._comparisons[key] = found
                 for old in list(self._comparisons)[:-MAX_COMPARISONS]:
@@ -175,13 +179,36 @@ class _Server(socketserver.ThreadingTCPServer):
     def __init__(self, port: int, explorer: Explorer):
         self.explorer = explorer
         self._places = threading.BoundedSemaphore(CONNECTIONS)
+        self._refused: collections.deque[tuple[float, socket.socket]] = collections.deque()
         super().__init__(("127.0.0.1", port), _Handler)
 
     def process_request(self, request, client_address):
         if self._places.acquire(blocking=False):
             super().process_request(request, client_address)
         else:
-            self.shutdown_request(request)
+            self._refuse(request)
+
+    def _refuse(self, request):
+        """Answer that there is no place, without waiting for the request.
+
+        The connection is closed some time later: at once, that might cut off the answer before the client has read it.
+        """
+        with contextlib.suppress(OSError):
+            request.setblocking(False)
+            request.send(_busy_answer())
+            request.shutdown(socket.SHUT_WR)
+        self._refused.append((time.monotonic() + LINGER_S, request))
+
+    def service_actions(self):
+        """Close connections that were refused a while ago; `serve_forever` calls this again and again."""
+        super().service_actions()
+        while self._refused and (len(self._refused) > CONNECTIONS or self._refused[0][0] < time.monotonic()):
+            self.close_request(self._refused.popleft()[1])
+
+    def server_close(self):
+        super().server_close()
+        while self._refused:
+            self.close_request(self._refused.popleft()[1])
 
     def process_request_thread(self, request, client_address):
         try:
@@ -191,6 +218,13 @@ class _Server(socketserver.ThreadingTCPServer):
 
     def handle_error(self, request, client_address):
         """Say nothing: a client that breaks off is no error of the server."""
+
+
+def _busy_answer() -> bytes:
+    content = json.dumps({"error": BUSY}).encode()
+    headers = HEADERS | MORE_HEADERS[503] | {"Content-Type": JSON_TYPE, "Content-Length": str(len(content))}
+    lines = ["HTTP/1.0 503 Service Unavailable", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+    return "\r\n".join(lines).encode() + content
 
 
 class _RequestReader(io.RawIOBase):
@@ -299,8 +333,18 @@ class _Handler(BaseHTTPRequestHandler):
         self._check_token(self._header("X-Token"))
         fields = checked_fields(self._body(), FIELDS_BY_PATH[self.path])
         if self.path == "/compare":
-            return "application/json", self.explorer.comparison(fields)
-        return "application/json", self.explorer.worker({"job": self.path[1:], **fields})
+            return "application/json", self.explorer.comparison(fields, self._client_waits)
+        return "application/json", self.explorer.worker({"job": self.path[1:], **fields}, is_wanted=self._client_waits)
+
+    def _client_waits(self) -> bool:
+        """Whether the client has not closed its connection, nor its half of it, as one does that goes."""
+        try:
+            self.connection.setblocking(False)
+            return bool(self.connection.recv(1, socket.MSG_PEEK))
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
 
     def _header(self, name: str) -> str:
         """The value of a header that may occur once, or "" if it does not occur."""

@@ -17,6 +17,7 @@ from ..errors import DTypeError, JacobianTooLarge
 
 START_S = 120.0  # to import JAX, and to compile everything on the first page
 TAKE_S = 10.0  # to take a job
+BUSY = "busy: too many requests wait; try again in a moment"
 
 Job = dict[str, Any]
 Jobs = Callable[[Job, bytes | None], tuple[str, bytes | None]]
@@ -48,14 +49,28 @@ class Worker:
         self._stopped = self._ready = False
         self._start()
 
-    def __call__(self, job: Job, limit_s: float | None = None) -> str:
+    def __call__(self, job: Job, limit_s: float | None = None, is_wanted: Callable[[], bool] = lambda: True) -> str:
+        """The answer to a job.  Where it had to wait, it begins only if it is still wanted."""
         if not self._places.acquire(blocking=False):
-            raise Refusal(503, "busy: too many requests wait; try again in a moment")
+            raise Refusal(503, BUSY)
         try:
-            with self._turn:
+            with self._taken_turn() as waited:
+                if waited and not is_wanted():
+                    raise Refusal(503, "nobody waits for the answer any more")
                 return self._run(job, limit_s or self._limit_s)
         finally:
             self._places.release()
+
+    @contextlib.contextmanager
+    def _taken_turn(self):
+        """Hold the turn; gives whether it had to be waited for."""
+        waited = not self._turn.acquire(blocking=False)
+        if waited:
+            self._turn.acquire()
+        try:
+            yield waited
+        finally:
+            self._turn.release()
 
     def stop(self):
         self._stopped = True

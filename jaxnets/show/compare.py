@@ -16,6 +16,7 @@ from ..algebra.jacobian import Jacobian
 from ..algebra.picture import code, lines
 from ..algebra.sizes import show_bytes
 from ..autodiff.transforms import dense, jacobian
+from ..checks import checked
 from ..learn.once import jit_once
 from ..learn.progress import stage
 from .columns import (
@@ -166,6 +167,7 @@ def _show_time(milliseconds: float) -> str:
     return f"{milliseconds:.2g}" if milliseconds < 100 else f"{milliseconds:.0f}"
 
 
+@checked
 def compare(function: Callable, *args, title: str | None = None, timed: bool = True) -> Comparison:
     """Compare the hand-written Jacobian of `function(*args)` with autodiff and finite differences, block by block.
 
@@ -206,6 +208,8 @@ def comparing(function: Callable, *args, title: str | None = None, timed: bool =
         for i in every
         for o, row in enumerate(structured)
     ]
+    if not structured:
+        raise TypeError("compare: function returns no array")
     name = title or str(getattr(function, "__name__", "function"))
 
     def so_far(**milliseconds):

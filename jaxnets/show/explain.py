@@ -9,8 +9,9 @@ from rich.text import Text
 from ..algebra.contraction import Product, recording
 from ..algebra.sizes import show_bytes
 from ..autodiff.eliminate import local_jacobians
-from ..autodiff.plan import candidate_plans, choose_plan, measure_plan, peak_bytes, show_node
+from ..autodiff.plan import ORDERS, candidate_plans, choose_plan, measure_plan, peak_bytes, show_node
 from ..autodiff.transforms import trace_graph
+from ..checks import checked
 from .formats import as_text
 from .local_jacobians import run_on_shapes
 
@@ -84,6 +85,7 @@ class Contractions:
         yield table
 
 
+@checked
 def explain_plan(
     function: Callable, *args, argnums: int | tuple[int, ...] = 0, order: str = "auto", abstract: bool = True
 ) -> Explanation | Contractions:
@@ -99,6 +101,8 @@ def explain_plan(
     >>> [(cost.name, cost.multiplies) for cost in plan.costs if cost.chosen]
     [('reverse', 471000)]
     """
+    if order not in ORDERS:
+        raise ValueError(f"explain_plan: order must be one of {ORDERS}, got {order!r}")
     if getattr(function, "is_quantity", False):
         with recording() as products:
             run_on_shapes(function, *args) if abstract else function(*args)

@@ -10,6 +10,7 @@ from rich.text import Text
 from ..algebra.picture import code, lines
 from ..algebra.sizes import show_bytes
 from ..autodiff.nodes import Node
+from ..checks import checked
 from .formats import as_data, as_text, in_lines
 from .html import THUMBNAIL, html_table
 from .local_jacobians import (
@@ -105,6 +106,7 @@ class Tabulation:
         return as_data(self)
 
 
+@checked
 def tabulate(function: Callable, *args, abstract: bool = True) -> Tabulation:
     """Every layer of `function(*args)` with the dimensions, formulae and structure of its local Jacobians.
 

@@ -1,6 +1,10 @@
 """Bad input on the command line is one line on stderr and exit status 2, and nothing is written."""
 
+import os
+
 import pytest
+
+from jaxnets.cli.common import UsageError, output_folder
 
 from ..sweeps import swept
 from .running import run
@@ -55,6 +59,11 @@ BAD = [
     ["train", "digits", "--model", "flatten linear(100000) linear(100000) linear(10) log_softmax"],
     ["space", "--output", ""],
     ["tricks", "l2", "--output", ""],
+    ["tricks", "l2", "--output", "/dev/null"],
+    ["tricks", "--seeds", "-1"],
+    ["shapes", "linear(3)", "--input", "٣"],
+    ["explore", "--port", "-1"],
+    ["space", "--seed", "-1"],
 ]
 
 
@@ -127,6 +136,18 @@ def malformed():
     yield ["train", "spiral", "--resume"]
     for seeds in ("0", "1", "-3"):
         yield ["tricks", "l2", "--seeds", seeds]
+
+
+def test_folders_of_commands_that_run_at_once_are_others(tmp_path, monkeypatch):
+    """The first free folder is taken by its making, and removed where nothing was written."""
+    monkeypatch.chdir(tmp_path)
+    with output_folder(None, "spiral") as one, output_folder(None, "spiral") as other:
+        assert (str(one), str(other)) == (os.path.join("runs", "spiral"), os.path.join("runs", "spiral-2"))
+        (other / "file").touch()
+    assert os.listdir("runs") == ["spiral-2"]
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="must name a folder"), output_folder("file", "spiral"):
+        pass
 
 
 MALFORMED = list({tuple(line): list(line) for line in malformed()}.values())

@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -12,6 +14,8 @@ from PIL import Image
 from jaxnets import CheckpointError, ShapeError, SpecError, parse
 from jaxnets.course import practicum
 from jaxnets.course.practicum import RECIPES, evaluate, space, train
+from jaxnets.learn.checkpoint import ARRAYS, CONFIG, SUMS, checkpoints
+from jaxnets.learn.checkpoint import _checksums as sums
 from jaxnets.learn.data import Dataset
 from jaxnets.show import plots
 
@@ -70,6 +74,16 @@ def test_spiral_leaves_pictures_logs_and_checkpoints(spiral):
         assert len((place / "metrics.jsonl").read_text().splitlines()) == report.numbers["epochs"]
     assert evaluate(folder).accuracy == report.numbers["held_out_accuracy"]
     assert evaluate(folder / "linear" / "checkpoints").accuracy == report.numbers["linear"]["held_out_accuracy"]
+
+
+def test_a_checkpoint_with_another_task_in_its_description_is_refused(spiral, tmp_path):
+    path = Path(shutil.copytree(checkpoints(spiral[0] / "checkpoints")[-1], tmp_path / "step-0000000001"))
+    config = json.loads((path / CONFIG).read_text())
+    for changes in ({"task": "digits"}, {"seed": -1}, {"seed": 10**30}, {"seed": True}):
+        (path / CONFIG).write_text(json.dumps(config | changes))
+        (path / SUMS).write_bytes(sums({name: (path / name).read_bytes() for name in (ARRAYS, CONFIG)}))
+        with pytest.raises(CheckpointError):
+            evaluate(path)
 
 
 @pytest.mark.sweep

@@ -325,7 +325,7 @@ def test_errors_of_calls():
         wave(X)
     with pytest.raises(TypeError, match="wave.*'speed'"):
         wave(X, W, speed=3)
-    with pytest.raises(TypeError, match="wave.*hashable"):
+    with pytest.raises(TypeError, match="wave.*power"):
         wave(X, W, power={2: 1})
     with pytest.raises(jaxnets.DTypeError, match="wave.*'x'.*int"):
         wave(np.ones((3, 4), int), W)

@@ -30,7 +30,7 @@ def test_a_data_set_is_its_arrays():
         (np.ones((3, 2)), 1.0, None, ShapeError, "expected"),
         (np.full((3, 2), "a"), np.ones(3), None, DTypeError, "x has dtype"),
         (np.ones((3, 2)) * 1j, np.ones(3), None, DTypeError, "x has dtype"),
-        (np.ones((3, 2)), np.full(3, None), None, DTypeError, "y has dtype"),
+        (np.ones((3, 2)), np.full(3, None), None, DTypeError, "y is no array of numbers"),
         (np.ones((3, 2)), np.zeros(3), 2, DTypeError, "one integer per example"),
         (np.ones((3, 2)), np.zeros((3, 1), int), 2, DTypeError, "one integer per example"),
         (np.ones((3, 2)), np.array([0, 1, 2]), 2, ValueError, "reach from 0 to 2, expected 0 to 1"),

@@ -16,11 +16,14 @@ import jax
 import numpy as np
 import optax
 import pytest
+from safetensors.numpy import load as numpy_arrays
+from safetensors.numpy import save as bytes_of
 
 import jaxnets as jn
-from jaxnets.learn.checkpoint import ARRAYS, CONFIG, SUMS, checkpoints, load, read_config
+from jaxnets.learn.checkpoint import ARRAYS, CONFIG, SUMS, Checkpoint, checkpoints, load, read_config
 from jaxnets.learn.checkpoint import _checksums as sums
 from jaxnets.learn.data import Dataset
+from jaxnets.learn.descent import State
 from jaxnets.learn.records import Records
 from jaxnets.learn.train import fit, restore
 
@@ -215,8 +218,34 @@ def test_changes_that_break_the_training_are_told_with_the_last_good_state(begun
 
 @pytest.mark.parametrize("word", ["yes", 2, None])
 def test_resume_is_one_of_three(tmp_path, word):
-    with pytest.raises(ValueError, match="resume must be False, True or 'with changes', got"):
+    with pytest.raises(TypeError, match="fit: resume must be True or False or 'with changes', got"):
         short(checkpoint=tmp_path, resume=word)
+
+
+def test_arrays_of_another_step_than_their_folder_says_are_refused(begun, tmp_path):
+    folder = Path(shutil.copytree(begun, tmp_path / "copy"))
+    path = checkpoints(folder)[-1]
+    arrays = numpy_arrays((path / ARRAYS).read_bytes()) | {".step": np.array(-1, np.int32)}
+    contents = {ARRAYS: bytes_of(arrays), CONFIG: (path / CONFIG).read_bytes()}
+    for name, content in (contents | {SUMS: sums(contents)}).items():
+        (path / name).write_bytes(content)
+    with pytest.raises(jn.CheckpointError, match="its arrays are of step -1"):
+        short(checkpoint=folder, resume="with changes")
+
+
+def test_a_link_to_a_missing_folder_is_a_folder_for_checkpoints(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "missing")
+    run(checkpoint=tmp_path / "link", epochs=1)
+    assert checkpoints(tmp_path / "missing")
+
+
+def test_results_and_states_say_in_a_line_what_they_are(whole):
+    result, folder = whole
+    params = "params [3] [3, 2] with 9 numbers"
+    assert repr(result).startswith(f"Result({params}, {len(result.history)} epochs, step {result.step}, stopped by ")
+    state = State(result.params, optax.adam(0.1).init(result.params), 0, 0.0, 0)
+    assert repr(state) == f"State({params}, optimizer of 5 arrays with 19 numbers)"
+    assert repr(Checkpoint(state, {}, folder)) == f"Checkpoint({folder}: of 7 arrays with 28 numbers)"
 
 
 # --- forged descriptions ------------------------------------------------------------------------------------------

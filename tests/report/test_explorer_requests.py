@@ -309,6 +309,34 @@ def test_many_idle_connections_leave_the_server_alive(fast):
     _eventually(lambda: ask(fast, "/model", MODEL)[0] == 200)
 
 
+def test_a_client_without_a_place_is_told_so(fast):
+    idle = [socket.create_connection(("127.0.0.1", port(fast)), timeout=20) for _ in range(CONNECTIONS)]
+    try:
+        time.sleep(0.2)
+        status, headers, text = ask(fast, "/model", MODEL)
+    finally:
+        for connection in idle:
+            connection.close()
+    assert error((status, headers, text)) == (503, "busy: too many requests wait; try again in a moment")
+    assert set(HEADERS) | {"Retry-After"} <= set(headers)
+    _eventually(lambda: ask(fast, "/model", MODEL)[0] == 200)
+
+
+def test_work_of_clients_that_have_gone_is_not_begun():
+    with Explorer(jobs=made_up) as explorer:
+        before = answer(explorer, "/train", STEP)["count"]
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(ask, explorer, "/model", {**MODEL, "model": "sleep 1"})
+            time.sleep(0.3)
+            body = json.dumps(STEP).encode()
+            for _ in range(8):
+                with socket.create_connection(("127.0.0.1", port(explorer)), timeout=20) as connection:
+                    length = f"Content-Length: {len(body)}"
+                    connection.sendall(request(explorer, length, body=body, start="POST /train HTTP/1.1"))
+            assert running.result()[0] == 200
+        assert answer(explorer, "/train", STEP)["count"] == before + 1
+
+
 def _eventually(check):
     """A server whose places are taken closes the connection: try again for some seconds."""
     end = time.monotonic() + 10

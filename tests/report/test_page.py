@@ -188,9 +188,10 @@ def test_order_and_comparison_hold_the_numbers_of_python(show, data, compared):
         assert cells["Jacobian"].split() == [block.name, f"{list(block.output)}×{list(block.input)}".replace(" ", "")]
         assert cells["verdict"] == block.verdict == "ok"
         for method, error in block.errors.items():
-            absolute, ulp = cells[f"error to {method}"].removesuffix("ULP").split()
+            absolute, *ulp = cells[f"error to {method}"].removesuffix("ULP").split()
             assert float(absolute) == pytest.approx(error.absolute, rel=0.05)
-            assert float(ulp) == pytest.approx(error.ulp, rel=0.05)
+            # to finite differences, which are not right up to rounding errors, ULP mean nothing
+            assert list(map(float, ulp)) == ([] if method == "differences" else [pytest.approx(error.ulp, rel=0.05)])
     times = dict(re.findall(r"(\w+) ([\d.e+-]+) ms", tab.inner_text("#comparison")))
     for method, time in compared.milliseconds.items():
         assert float(times[method]) == pytest.approx(time, rel=0.05)

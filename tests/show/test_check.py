@@ -281,7 +281,7 @@ def test_a_layer_without_a_rule():
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda: check_rule(3), TypeError, "my_layer must be callable, got int"),
+        (lambda: check_rule(3), TypeError, "my_layer must be callable, got 3"),
         (lambda: check_rule(jnp.sin, X), TypeError, "is no layer: pass jacobian="),
         (lambda: check_rule(jnp.sin, X, jacobian=3), TypeError, "jacobian must be callable"),
         (lambda: check_rule(jnp.sin, jacobian=jnp.cos), ValueError, "pass the arguments of 'sin'"),

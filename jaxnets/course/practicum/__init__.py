@@ -27,6 +27,7 @@ from . import images, regression, spiral
 from .run import Recipe, Run, StudyResult
 from .space import space
 
+MAX_SEED = 2**31
 __all__ = ["RECIPES", "Recipe", "StudyResult", "evaluate", "space", "train"]
 
 
@@ -60,7 +61,7 @@ def train(
     epochs = recipe.epochs if epochs is None else epochs
     rate = recipe.learning_rate if learning_rate is None else learning_rate
     for argument, value, least in (("epochs", epochs, 1), ("seed", seed, 0), ("batch_size", batch_size or 0, 0)):
-        if not least <= value <= 2**31:
+        if not least <= value <= MAX_SEED:
             raise ValueError(f"train: {argument} must be {least} to 2³¹, got {value}")
     if not (rate > 0 and math.isfinite(rate)):
         raise ValueError(f"train: learning_rate must be positive and finite, got {rate}")
@@ -89,11 +90,15 @@ def evaluate(checkpoint) -> Evaluation:
     config = read_config(path)
     task, seed = config.get("task"), config.get("seed")
     known = [name for name, recipe in RECIPES.items() if recipe.study is not regression.study]
-    if task not in known or not isinstance(seed, int):
+    if task not in known or type(seed) is not int or not 0 <= seed <= MAX_SEED:
         raise CheckpointError(f"{path}: of {task or 'no task'}, expected one with classes: {', '.join(known)}")
     model, params, _ = restore(path)
-    with stage(f"evaluating {model.name}", "on what its training held out"):
-        return evaluate_model(model, params, RECIPES[task].data(seed)[1], jax.jit(RECIPES[task].loss))
+    held_out = RECIPES[task].data(seed)[1]
+    try:
+        with stage(f"evaluating {model.name}", "on what its training held out"):
+            return evaluate_model(model, params, held_out, jax.jit(RECIPES[task].loss))
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{path}: its model is none for {task}: {error}") from None
 
 
 def _decreasing(optimizer):

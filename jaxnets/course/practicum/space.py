@@ -9,6 +9,7 @@ import numpy as np
 
 from ...autodiff.transforms import value_and_jacobian
 from ...catalogue import LAYERS
+from ...checks import check_seed
 from ...learn import models
 from ...learn.progress import stage
 from ...show.formats import import_plots
@@ -23,6 +24,7 @@ def space(output=None, *, seed: int = 0) -> StudyResult:
     `output` is the folder for the pictures linear_maps.png, tanh.png and networks.png.  Without it no picture is made.
     """
     plots = None if output is None else import_plots()
+    check_seed("space", seed)
     rng = np.random.default_rng(seed)
     x, maps = rng.standard_normal((POINTS, 2)), rng.standard_normal((MAPS, 2, 2))
     singular = np.linalg.svd(maps, compute_uv=False)

@@ -41,6 +41,8 @@ def measure_trick(name: str, *, seeds: int = 5, quick: bool = False, output: str
         raise ValueError(f"tricks: unknown trick {name!r}; known: {', '.join(TRICKS)}")
     if not isinstance(seeds, int) or seeds < 2:
         raise ValueError(f"tricks: seeds must be an integer of at least 2, for a spread between them, got {seeds!r}")
+    if output is not None and Path(output).exists() and not Path(output).is_dir():
+        raise ValueError(f"tricks: output must be a folder, got the file '{output}'")
     plots = import_plots() if output is not None else None  # raises before the work is done
     result = TRICKS[name].measure(min(seeds, 2) if quick else seeds, quick)
     if plots is not None and output is not None:

@@ -1,25 +1,28 @@
 // Comparison
 
-/** A bar whose length is the number of digits of an error, at most ten. */
-const digits = (ulp) => track(Number.isFinite(number(ulp)) ? Math.min(1, Math.log10(1 + number(ulp)) / 10) : 1);
+/** An error in ULP, with a bar for its digits, at most ten: all of it for NaN. */
+const digits = (ulp) => [h("small", `${short(ulp, 2)} ULP`), track(Math.min(1, Math.log10(1 + number(ulp)) / 10))];
 
 function comparison({ title, dtype, blocks, milliseconds }) {
-  const methods = [...new Set(blocks.flatMap((block) => Object.keys(block.errors)))];
-  const error = (found) =>
-    found ? [short(found.absolute, 2), h("small", `${short(found.ulp, 2)} ULP`), digits(found.ulp)] : "–";
+  const methods = [...new Set(blocks.flatMap(({ errors }) => Object.keys(errors)))];
+  const error = (found, name) =>
+    found ? [short(found.absolute, 2), name === "differences" ? [] : digits(found.ulp)] : "–";
   const rows = blocks.map((block) => [
     [h("code", block.name), h("small", `[${block.output}]×[${block.input}]`)],
     block.structure,
     [bytes(block.stored), h("small", `of ${bytes(block.dense)}`)],
-    ...methods.map((method) => error(block.errors[method])),
+    ...methods.map((name) => error(block.errors[name], name)),
     block.verdict,
   ]);
-  const names = ["Jacobian", "structure", "stored", ...methods.map((name) => `error to ${name}`), "verdict"];
+  const heads = ["Jacobian", "structure", "stored", ...methods.map((name) => `error to ${name}`), "verdict"];
   const agree = blocks.filter((block) => block.verdict.startsWith("ok")).length;
   const times = Object.entries(milliseconds).map(([name, time]) => `${name} ${short(time, 2)} ms`);
-  const body = table(title, names.map((name) => [name]), rows);
-  const timed = times.length && `One call for all: ${times.join(", ")}.`;
-  return h("div", body, note(`${agree} of ${blocks.length} Jacobians agree in ${dtype}.`), note(timed));
+  return h(
+    "div",
+    table(title, heads.map((head) => [head]), rows),
+    note(`${agree} of ${blocks.length} Jacobians agree in ${dtype}.`),
+    note(times.length && `One call for all: ${times.join(", ")}.`),
+  );
 }
 
 /** Shows the tables, or a button that asks for them. */

@@ -11,6 +11,7 @@ import jax
 from rich.table import Table
 from rich.text import Text
 
+from ...checks import checked
 from ..formats import as_data, as_text, replace_nonfinite
 from ..html import html_table
 from .hand_written import HandWrittenRule, hand_written_rule
@@ -64,6 +65,7 @@ class RuleReport:
         return as_text(self, 120)
 
 
+@checked
 def check_rule(my_layer: Callable, *args, jacobian: Callable | None = None, **config) -> RuleReport:
     """Tell what is wrong with a Jacobian written by hand: transposed, wrong sign, wrong axis, a missing sum over paths, …
 

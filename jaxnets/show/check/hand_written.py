@@ -12,6 +12,7 @@ import numpy as np
 from ...algebra.jacobian import Jacobian
 from ...autodiff.transforms import parameter_names
 from ...catalogue import example_arguments, kinds_from_annotations
+from ...checks import as_array
 from ...errors import DTypeError, RuleError
 from ...layers.layer import Layer
 from .mistakes import as_type, is_real
@@ -46,7 +47,8 @@ class HandWrittenRule:
     def forward(self, *args) -> tuple:
         run = self.layer.forward if self.layer else self.function
         out = run(*args, **self.config)
-        return tuple(map(jnp.asarray, out)) if isinstance(out, (tuple, list)) else (jnp.asarray(out),)
+        outputs = out if isinstance(out, (tuple, list)) else (out,)
+        return tuple(as_array("check_rule: the value of my_layer", y) for y in outputs)
 
     def names(self, count) -> list[str]:
         if self.layer:

@@ -15,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ...checks import checked
 from ...files import written_atomically
 from ...learn.progress import stage
 
@@ -33,12 +34,14 @@ STYLE: dict[Any, Any] = {  # sizes that can still be read when a picture is half
 }
 
 
+@checked
 def save(figure: Figure, path: str | os.PathLike, dpi: int = 130) -> Path:
     """Write a PNG, and make the folders that are missing."""
     with stage("drawing", Path(path).name):
         return _write_whole(path, lambda part: figure.savefig(part, dpi=dpi, format="png"))
 
 
+@checked
 def save_animation(
     frames: Sequence[Any],
     draw: Callable[[Figure, Any], None],

@@ -13,11 +13,13 @@ from matplotlib.patches import Rectangle
 from ...algebra.jacobian import Jacobian
 from ...algebra.picture import BLUE, ORANGE, WHITE
 from ...algebra.sizes import show_sizes
+from ...checks import checked
 from ..diagram import diagram
 from .figures import STYLE, new_figure
 
 
 @matplotlib.rc_context(STYLE)
+@checked
 def jacobian(j: Jacobian, title: str = "", rows: int = 64, columns: int = 64) -> Figure:
     """A heat map of the first `rows` rows and `columns` columns of a Jacobian, or of its first example if it has a batch.
 
@@ -62,6 +64,7 @@ def _axis_label(name, indices, shape, shown, of_one_example) -> str:
 
 
 @matplotlib.rc_context(STYLE)
+@checked
 def graph(function: Callable, *args, abstract: bool = True, title: str = "") -> Figure:
     """The block diagram of `function(*args)` with the dimensions of every Jacobian, and beside it the graph of gradients.
 

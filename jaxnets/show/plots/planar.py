@@ -12,11 +12,13 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from ...checks import checked
 from .figures import COLOURS, MARKERS, STYLE, new_figure
 
 CORNERS = ("#08306B", "#8C2D04", "#9ADCFF", "#FFD966")  # of a coloured plane: blue to orange, and dark to light
 
 
+@checked
 def plane(x, size: int = 240, margin: float = 0.08) -> tuple[np.ndarray, tuple[float, float, float, float]]:
     """The points [size · size, 2] of a grid over a square that contains x[point, 2], row by row, and the sides of the
     square, (left, right, bottom, top)."""
@@ -34,6 +36,7 @@ def position_colours(x) -> np.ndarray:
     return (1 - up) * ((1 - across) * low + across * right) + up * ((1 - across) * high + across * far)
 
 
+@checked
 def points(axes: Axes, x, y, size: float = 14) -> None:
     """Draw the points x[point, 2], with a colour and a marker for each label y[point]."""
     for label in np.unique(y):
@@ -50,6 +53,7 @@ def points(axes: Axes, x, y, size: float = 14) -> None:
         )
 
 
+@checked
 def regions(axes: Axes, probabilities, extent) -> None:
     """Colour the regions where each class is the most likely one, paler where the prediction is less certain.
 
@@ -76,6 +80,7 @@ def _show_square(axes, extent, labels=("x₁", "x₂")):
 
 
 @matplotlib.rc_context(STYLE)
+@checked
 def decision_regions(x, y, extent, panels: Mapping[str, Any], title: str = "") -> Figure:
     """The points alone, and then over the decision regions of each of `panels`, `{title: probabilities[point, class]}`."""
     figure = new_figure(4.4 * (1 + len(panels)), 4.85)
@@ -91,6 +96,7 @@ def decision_regions(x, y, extent, panels: Mapping[str, Any], title: str = "") -
     return figure
 
 
+@checked
 def draw_regions(figure: Figure, x, y, extent, probabilities, title: str) -> None:
     """Draw one frame of a decision boundary in motion."""
     axes = figure.add_axes((0.115, 0.095, 0.86, 0.82))
@@ -100,6 +106,7 @@ def draw_regions(figure: Figure, x, y, extent, probabilities, title: str) -> Non
     axes.set_title(title)
 
 
+@checked
 def draw_stretched(figure: Figure, lines, x, y, extent, title: str, probabilities=None) -> None:
     """Draw one frame of a plane in motion: `lines[line, point, 2]` of a grid, and points with labels.
 
@@ -115,6 +122,7 @@ def draw_stretched(figure: Figure, lines, x, y, extent, title: str, probabilitie
 
 
 @matplotlib.rc_context(STYLE)
+@checked
 def clouds(
     panels: Sequence[tuple[str, np.ndarray]], colours, columns: int, *, title: str = "", basis=None, limits=None
 ) -> Figure:

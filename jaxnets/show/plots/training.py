@@ -9,10 +9,12 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
+from ...checks import checked
 from .figures import COLOURS, LINES, MARKERS, STYLE, new_figure
 
 
 @matplotlib.rc_context(STYLE)
+@checked
 def learning_curves(history: Sequence[Mapping[str, float]], title: str = "") -> Figure:
     """Loss and accuracy of the training and the held-out examples over epochs."""
     figure = new_figure(10, 4.2)
@@ -35,6 +37,7 @@ def learning_curves(history: Sequence[Mapping[str, float]], title: str = "") -> 
 
 
 @matplotlib.rc_context(STYLE)
+@checked
 def confusion(counts, title: str = "") -> Figure:
     """The matrix `counts[true, predicted]`.
 
@@ -59,6 +62,7 @@ def confusion(counts, title: str = "") -> Figure:
 
 
 @matplotlib.rc_context(STYLE)
+@checked
 def calibration(bins, title: str = "") -> Figure:
     """How often predictions are right, against how sure they are: `bins[bin]` is (mean confidence, accuracy, examples)."""
     confidence, accuracy, counts = np.asarray(bins, np.float64).T
@@ -88,6 +92,7 @@ def calibration(bins, title: str = "") -> Figure:
 
 
 @matplotlib.rc_context(STYLE)
+@checked
 def mistakes(images, labels, predictions, confidence, columns: int = 6, title: str = "") -> Figure:
     """Images [image, height, width], each with its label, what the network took it for, and how sure it was."""
     columns = max(4, min(columns, len(images)))
@@ -104,6 +109,7 @@ def mistakes(images, labels, predictions, confidence, columns: int = 6, title: s
 
 
 @matplotlib.rc_context(STYLE)
+@checked
 def ensemble(x, panels: Mapping[str, Any], data, interval, title: str = "") -> Figure:
     """The predictions of several networks over x[point], and their mean ± standard deviation.
 
@@ -132,6 +138,7 @@ def ensemble(x, panels: Mapping[str, Any], data, interval, title: str = "") -> F
 
 
 @matplotlib.rc_context(STYLE)
+@checked
 def variance(x, variances: Mapping[str, Any], interval, title: str = "") -> Figure:
     """How much networks disagree over x[point]: `{name: variance[point]}` on a logarithmic axis."""
     figure = new_figure(7.2, 4.6)

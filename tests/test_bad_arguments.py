@@ -1,0 +1,501 @@
+"""Every public function, with every argument replaced by what it cannot be: it works, or its error says what is wrong.
+
+An error names the function and the argument.  Errors that a function of the user raises itself are passed on as they are.
+"""
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxnets as jn
+from jaxnets.catalogue import example_arguments
+
+HERE = Path(__file__)
+VALUES = {
+    "3": 3,
+    "None": None,
+    "'x'": "x",
+    "object()": object(),
+    "[]": [],
+    "{}": {},
+    "ones(3)": np.ones(3, np.float32),
+    "True": True,
+    "10**30": 10**30,
+    "-1": -1,
+    "print": print,
+}
+TYPED = (TypeError, ValueError, MemoryError, FloatingPointError, OSError, ModuleNotFoundError)
+ENOUGH = (jn.JacobianTooLarge, FileNotFoundError, jn.SpecError)  # their messages name the limit, the path or the word
+UNTYPED = (UnicodeError, OverflowError)  # ValueErrors and the like that say nothing about an argument
+
+
+@dataclasses.dataclass
+class Case:
+    """A public function, a call of it and of what it returns, and arguments that fit."""
+
+    name: str
+    call: Callable
+    arguments: dict[str, Any]
+    blamed: tuple[str, ...] = ()  # what an error may name in place of the argument
+
+    def __call__(self, **changed):
+        return self.call(**self.arguments | changed)
+
+    def problem(self, argument: str, value) -> str | None:
+        """What is wrong with the error for this value of an argument; None if there is none, or the error says enough."""
+        try:
+            self(**{argument: value})
+        except Exception as error:
+            return self.fault(error, argument)
+        return None
+
+    def fault(self, error: Exception, argument: str) -> str | None:
+        told = f"{type(error).__name__}: {str(error)[:150]}"
+        if _of_the_user(error) or isinstance(error, ENOUGH):
+            return None
+        if not isinstance(error, TYPED) or isinstance(error, UNTYPED):
+            return f"untyped {told}"
+        words = re.findall(r"\w+", str(error))
+        blamed = {argument, *self.blamed}
+        missing = [*({self.name.split(".")[-1]} - set(words)), *([argument] if not blamed & set(words) else [])]
+        return f"without {' and '.join(missing)}: {told}" if missing else None
+
+
+def _of_the_user(error) -> bool:
+    """Whether a function of this file, which was handed over, raised the error."""
+    files = []
+    frame = error.__traceback__
+    while frame:
+        files.append(Path(frame.tb_frame.f_code.co_filename))
+        frame = frame.tb_next
+    inside = next((i for i, file in enumerate(files) if "jaxnets" in file.parts), None)
+    return inside is not None and HERE in files[inside:]
+
+
+# Functions and arrays that fit
+
+
+def loss(w, x):
+    return jnp.sum(jnp.square(x @ w.T), -1)
+
+
+def scalar(w, x):
+    return jnp.mean(loss(w, x))
+
+
+def network(w, x):
+    return x @ w.T
+
+
+def with_aux(w, x):
+    return scalar(w, x), x
+
+
+def squares(x):
+    return jnp.sum(jnp.square(x), -1)
+
+
+def squared_error(predictions, targets):
+    return jnp.sum(jnp.square(predictions - targets), -1)
+
+
+def scaled(x):
+    return 2 * x
+
+
+W, X, Y = np.ones((2, 3), np.float32), np.ones((4, 3), np.float32), np.zeros((4, 2), np.float32)
+SQUARE = np.eye(3, dtype=np.float32)
+MODEL, DATA = jn.models.mlp(3), jn.data.spiral(points=4)
+PARAMS = MODEL.init(jax.random.key(0), (2,))
+J = jn.jacobian(lambda x: x @ jnp.ones((3, 2)))(X)
+BLOCK = jn.Kronecker(jnp.eye(2), jnp.eye(3), (2, 3))
+GGN = jn.ggn(network, jn.squared_error)(W, X, Y)
+DENSE_J = jn.jacobian(jn.relu)(X)
+A, B = (jax.ShapeDtypeStruct((3,), jnp.float32) for _ in range(2))
+
+
+def made(name, call, /, **arguments):
+    return Case(name, call, arguments)
+
+
+def transformed(name, function, made_name=None, **options):
+    """A function that makes a function of `(w, x)`."""
+    maker = getattr(jn, name)
+
+    def call(w, x, **arguments):
+        first = arguments.pop(first_name)
+        return maker(first, **arguments)(w, x)
+
+    first_name = next(iter(inspect.signature(maker).parameters))
+    return Case(name, call, {first_name: function, "w": W, "x": X, **options})
+
+
+def quantity(name, function, *args, **options):
+    maker = getattr(jn, name)
+    first_name = next(iter(inspect.signature(maker).parameters))
+    return Case(name, lambda **arguments: maker(**arguments)(*args), {first_name: function, **options})
+
+
+def blaming(other, case):
+    """The case, whose errors may name something else than the argument."""
+    return dataclasses.replace(case, blamed=(other,))
+
+
+def run(name, function, parameters, *options):
+    """The function that a public one makes, with the names of its own arguments."""
+    return Case(
+        name,
+        lambda **arguments: getattr(jn, name)(function, *options)(*arguments.values()),
+        parameters,
+        ("loss", "f", "params", "w", "v"),
+    )
+
+
+FIT = {
+    "model": MODEL,
+    "loss": jn.nll,
+    "data": DATA,
+    "optimizer": optax.sgd(0.1),
+    "epochs": 0,
+    "batch_size": None,
+    "validation": None,
+    "key": None,
+    "params": None,
+    "gradient": "autodiff",
+    "penalty": None,
+    "shuffle": True,
+    "patience": None,
+    "log": None,
+    "progress": False,
+    "checkpoint": None,
+    "save_every": None,
+    "keep": 3,
+    "resume": False,
+    "mesh": None,
+    "config": None,
+    "after_epoch": None,
+}
+LIKE = {"argnums": 0, "has_aux": False}
+JACOBIAN = {"argnums": 0, "has_aux": False, "on_opaque": "allow", "order": "auto", "chunk_size": None, "on_nonfloat": "skip"}
+HISTORY = [{"epoch": 1, "loss": 1.0, "accuracy": 0.5}]
+CASES = [
+    # autodiff
+    transformed("jacobian", loss, **JACOBIAN),
+    transformed("value_and_jacobian", loss, **JACOBIAN),
+    transformed("grad", scalar, **LIKE, on_nonfloat="skip"),
+    transformed("value_and_grad", scalar, **LIKE, on_nonfloat="skip"),
+    transformed("hessian", scalar, argnums=0, on_opaque="allow", on_nonfloat="skip"),
+    transformed("with_rules", scalar),
+    made("dense", jn.dense, tree=DENSE_J, limit=None),
+    made(
+        "loss_hessian",
+        lambda predictions, **given: jn.loss_hessian(given.pop("loss"), predictions, Y, **given),
+        loss=squared_error,
+        predictions=Y,
+        root=False,
+    ),
+    # curvature
+    quantity("clip_per_example", loss, W, X, max_norm=1.0),
+    quantity("divergence", scaled, X),
+    quantity("per_example_grads", loss, W, X, limit=None),
+    quantity("per_example_grad_norms", loss, W, X),
+    quantity("gradient_variance", loss, W, X),
+    quantity("gradient_noise_scale", loss, W, X),
+    blaming("function", quantity("hessian_diagonal", scalar, W, X)),
+    quantity("hessian_vector_product", scalar, W, W, X),
+    quantity("laplacian", squares, X, limit=None),
+    quantity("logdet", scaled, X),
+    quantity("jacobian_norm", scaled, X, kind="spectral", layers=False, iterations=3),
+    quantity("ggn", network, W, X, Y, loss=squared_error, scale=1.0),
+    quantity("ggn_diagonal", network, W, X, Y, loss=squared_error, scale=1.0),
+    quantity("ggn_vector_product", network, W, W, X, Y, loss=squared_error, scale=1.0),
+    quantity("fisher", network, W, X, Y, loss=squared_error, kind="empirical", scale=1.0),
+    quantity("kfac_factors", network, W, X, Y, loss=jn.squared_error, curvature="ggn", sharing="expand", scale=1.0),
+    quantity("influence", network, W, X, X, Y, loss=squared_error, damping=0.1),
+    quantity("laplace", network, W, X, Y, loss=squared_error, prior_precision=1.0, scale=1.0),
+    quantity("ntk", network, W, X, outputs="full", block_size=None, limit=None),
+    quantity("ntk_vector_product", network, W, Y, X),
+    quantity("saliency", scaled, X, output=None),
+    run("per_example_grads", loss, {"w": W, "x": X}),
+    run("per_example_grad_norms", loss, {"w": W, "x": X}),
+    run("clip_per_example", loss, {"w": W, "x": X}, 1.0),
+    run("gradient_variance", loss, {"w": W, "x": X}),
+    run("gradient_noise_scale", loss, {"w": W, "x": X}),
+    run("hessian_diagonal", scalar, {"params": W, "x": X}),
+    run("hessian_vector_product", scalar, {"params": W, "v": W, "x": X}),
+    run("ggn", network, {"w": W, "x": X}, lambda y: y**2),
+    run("ggn_vector_product", network, {"params": W, "v": W, "x": X, "targets": Y}, squared_error),
+    run("ntk", network, {"w": W, "x1": X, "x2": X}),
+    run("ntk_vector_product", network, {"params": W, "v": Y, "x1": X, "x2": X}),
+    run("laplacian", squares, {"x": X}),
+    run("divergence", scaled, {"x": X}),
+    run("logdet", scaled, {"x": X}),
+    run("saliency", scaled, {"x": X}),
+    run("jacobian_norm", scaled, {"x": X}),
+    made(
+        "natural_gradient",
+        lambda **given: jn.natural_gradient(**given).init(W),
+        f=network,
+        loss=squared_error,
+        learning_rate=1.0,
+        damping=1.0,
+        curvature="ggn",
+    ),
+    made(
+        "natural_gradient",
+        lambda gradient, state, params, x, targets: jn.natural_gradient(network, squared_error).update(
+            gradient, state, params, x=x, targets=targets
+        ),
+        gradient=W,
+        state=jn.natural_gradient(network, jn.squared_error).init(W),
+        params=W,
+        x=X,
+        targets=Y,
+    ),
+    made("Kronecker", jn.Kronecker, first=jnp.eye(2), last=jnp.eye(3), shape=(2, 3)),
+    made("matrix", BLOCK.matrix, order="row"),
+    made("solve", BLOCK.solve, v=W, damping=1.0),
+    made("matrix", GGN.matrix, limit=None),
+    made("solve", GGN.solve, v=W, damping=1.0),
+    made("logdet", GGN.logdet, damping=1.0),
+    # algebra
+    made("J", lambda v: J @ v, v=X),
+    made("J", lambda u: u @ J, u=Y),
+    made("J", lambda scale: J * scale, scale=2.0),
+    made("corner", J.corner, rows=3, columns=3),
+    made("dense", J.dense, limit=None),
+    made("matrix", J.matrix, limit=None),
+    made("per_example", J.per_example, limit=None),
+    made("diagonal", DENSE_J.diagonal, axes=None),
+    made("trace", DENSE_J.trace, axes=None),
+    made(
+        "rules.einsum",
+        lambda out, inp, factors, scale: jn.rules.einsum(out, inp, factors, scale=scale)(B, A),
+        out="o",
+        inp="i",
+        factors=(SQUARE, "oi"),
+        scale=1.0,
+    ),
+    made("rules.identity", jn.rules.identity, y=A, x=B),
+    made("rules.zero", jn.rules.zero, y=A, x=B),
+    made("rules.regroup", jn.rules.regroup, y=A, x=B),
+    made(
+        "rules.diagonal",
+        lambda **given: jn.rules.diagonal(**given)(A, B),
+        derivative=np.ones(3, np.float32),
+        name="h'",
+        meaning="",
+    ),
+    made("rules.scaled", lambda **given: jn.rules.scaled(**given)(A, B), scale=1.0),
+    made("rules.transposed", lambda **given: jn.rules.transposed(**given)(A, B), order=(0,)),
+    made("rules.rearranged", lambda **given: jn.rules.rearranged(**given)(A, B), rule=jn.rules.identity, out=(0,), inp=(0,)),
+    made("rules.total", lambda rules: jn.rules.total(rules)(A, B), rules=jn.rules.identity),
+    made("rules.window", jn.rules.window, y=A, x=B, starts={0: (0, 1)}),
+    made("rules.sliced", lambda **given: jn.rules.sliced(**given)(A, B), starts={0: (0, 1)}),
+    made("rules.placed", lambda **given: jn.rules.placed(**given)(A, B), starts={0: (0, 1)}),
+    made("rules.axis_names", jn.rules.axis_names, count=2, last="i"),
+    made("rules.first_largest", jn.rules.first_largest, x=W),
+    made("rules.fresh_groups", jn.rules.fresh_groups, shape=(2, 3), names=(), start=0),
+    # layers
+    made("layer", jn.layer, forward=squares),
+    made("layer", lambda **given: jn.layer(**given)(squares), plain=False, example=None),
+    made("Layer", jn.Layer, forward=squares, plain=False, example=None),
+    made("reduce", jn.reduce, loss=np.ones(3, np.float32), reduction="mean", weights=None, where=None),
+    # learn
+    made("fit", jn.fit, **FIT),
+    made("predict", jn.predict, model=MODEL, params=PARAMS, x=DATA.x, batch_size=4),
+    made("evaluate", jn.evaluate, model=MODEL, params=PARAMS, data=DATA, loss=None, bins=10),
+    made("parse", jn.parse, text="relu"),
+    made("Dataset", jn.data.Dataset, x=X, y=np.zeros(4, int), name="Dataset", classes=3),
+    made("data.Statistics.of", jn.data.Statistics.of, x=X),
+    made("data.Statistics.standardize", jn.data.Statistics.of(DATA.x).standardize, dataset=DATA, eps=1e-8),
+    made("data.batches", jn.data.batches, key=jax.random.key(0), epoch=0, examples=6, batch_size=2),
+    made("data.order", jn.data.order, key=jax.random.key(0), epoch=0, examples=6),
+    made("data.cubic", jn.data.cubic, points=3, noise=0.1, seed=0),
+    made("data.spiral", jn.data.spiral, points=3, classes=2, noise=0.1, seed=0),
+    made("data.load", jn.data.load, path="nothing", classes=None),
+    made("data.mnist", jn.data.mnist, seed=0),
+    made("data.one_hot", jn.data.one_hot, labels=[0, 2], classes=3),
+    made("data.split", jn.data.split, dataset=DATA, held_out=3, seed=0),
+    made("data.table", jn.data.table, name="iris"),
+    made("initializers.gain", jn.initializers.gain, nonlinearity="leaky_relu", slope=0.01),
+    made(
+        "initializers.kaiming_normal", jn.initializers.kaiming_normal, nonlinearity="leaky_relu", slope=0.01, mode="fan_in"
+    ),
+    made(
+        "initializers.kaiming_uniform", jn.initializers.kaiming_uniform, nonlinearity="leaky_relu", slope=0.01, mode="fan_in"
+    ),
+    made("initializers.xavier_normal", jn.initializers.xavier_normal, scale=1.0),
+    made("initializers.xavier_uniform", jn.initializers.xavier_uniform, scale=1.0),
+    made("initializers.kaiming_normal", jn.initializers.kaiming_normal(), key=jax.random.key(0), shape=(2, 3), dtype=float),
+    made(
+        "models.Model",
+        jn.models.Model,
+        name="m",
+        init=MODEL.init,
+        apply=MODEL.apply,
+        output_shape=MODEL.output_shape,
+        parts=(),
+    ),
+    made("models.linear", jn.models.linear, features=3, bias=True, weights=None),
+    made("models.conv", jn.models.conv, channels=3, size=3),
+    made("models.plain", jn.models.plain, name="relu"),
+    made("models.max_pool", jn.models.max_pool, size=2),
+    made("models.dropout", jn.models.dropout, rate=0.5),
+    made("models.serial", lambda models: jn.models.serial(models), models=MODEL),
+    made("models.residual", lambda models: jn.models.residual(models), models=MODEL),
+    made(
+        "models.mlp",
+        lambda features, **given: jn.models.mlp(2, features, **given),
+        features=3,
+        activation="relu",
+        last=None,
+        weights=None,
+    ),
+    made("models.convnet", jn.models.convnet, channels=(2,), hidden=3, classes=2, rate=0.0),
+    made(
+        "models.autoencoder",
+        lambda features, hidden, **given: jn.models.autoencoder(features, hidden, **given),
+        features=3,
+        hidden=2,
+        activation="tanh",
+        last=None,
+    ),
+    made("models.residual_mlp", jn.models.residual_mlp, width=2, depth=1, features=2, activation="relu", last=None),
+    made("models.nearest_neighbour", jn.models.nearest_neighbour, count=3),
+    made("init", jn.models.plain("relu").init, key=jax.random.key(0), input_shape=(2,), dtype=float),
+    made("regularizers.l1", jn.regularizers.l1, params=W),
+    made("regularizers.l2", jn.regularizers.l2, params=W),
+    # show
+    made("compare", lambda function, **given: jn.compare(function, X, **given), function=squares, title=None, timed=False),
+    made(
+        "check_rule",
+        lambda my_layer, jacobian: jn.check_rule(my_layer, np.ones(2), jacobian=jacobian),
+        my_layer=jnp.tanh,
+        jacobian=lambda x: jnp.diag(1 - jnp.tanh(x) ** 2),
+    ),
+    made(
+        "explain_plan",
+        lambda function, **given: jn.explain_plan(function, X, **given),
+        function=squares,
+        argnums=0,
+        order="auto",
+        abstract=True,
+    ),
+    made("tabulate", lambda function, **given: jn.tabulate(function, X, **given), function=squares, abstract=True),
+]
+
+
+def layer_case(name) -> Case:
+    layer = getattr(jn, name)
+    arrays, config = example_arguments(layer, jax.random.key(0))
+    names = layer.argument_names(len(arrays))
+
+    def call(**given):
+        arguments = [given.pop(n) for n in names]
+        return layer(*arguments, **given)
+
+    arguments = dict(zip(names, arrays, strict=True)) | config
+    return Case(name, call, arguments, tuple(arguments))
+
+
+LAYERS = [name for name in dir(jn) if isinstance(getattr(jn, name), jn.Layer) and getattr(jn, name).name == name]
+
+
+def problems(case: Case) -> list[str]:
+    """The call of a case with one argument replaced, and what is wrong with its error, for every argument and value."""
+    return [
+        f"{case.name}({argument}={text}): {found}"
+        for argument in case.arguments
+        for text, value in VALUES.items()
+        if (found := case.problem(argument, value))
+    ]
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a path may be "x"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.name} {next(iter(case.arguments))}")
+def test_an_error_names_the_function_and_the_argument(case):
+    assert not problems(case)
+
+
+SWEPT = ("relu", "softmax", "conv", "attention", "dropout", "layer_norm", "cross_entropy", "einsum", "max_pool", "embedding")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", [n if n in SWEPT else pytest.param(n, marks=pytest.mark.sweep) for n in LAYERS])
+def test_an_error_of_a_layer_names_it_and_an_argument(name):
+    assert not problems(layer_case(name))
+
+
+def test_every_public_function_has_a_case():
+    modules = [name for name in dir(jn) if isinstance(getattr(jn, name), ModuleType) and name != "plots"]
+    inside = {f"{m}.{n}" for m in modules for n, v in vars(getattr(jn, m)).items() if _is_own(v, getattr(jn, m).__name__)}
+    public = {n for n in jn.__all__ if inspect.isfunction(getattr(jn, n))} | inside
+    told = {case.name for case in CASES}
+    assert public - told - WITHOUT_CASE == set()
+
+
+WITHOUT_CASE = {
+    "data.digits",  # has no arguments
+    "rules.named_tensor", "rules.from_groups",  # take labels, which are private
+    "multi_head_attention",  # checks its arguments as the layers that it calls
+}  # fmt: skip
+
+
+def _is_own(value, module: str) -> bool:
+    return inspect.isfunction(value) and value.__module__ == module and not value.__name__.startswith("_")
+
+
+CALLED = [  # what was silent
+    (lambda: jn.laplacian(squares, limit={}), TypeError, "laplacian: limit"),
+    (lambda: jn.models.plain(3), TypeError, "plain: name"),
+    (lambda: jn.models.plain("x"), ValueError, "plain: name"),
+    (lambda: jn.models.serial([]), TypeError, r"serial: models\[0\]"),
+    (lambda: jn.Kronecker(jnp.eye(2), jnp.eye(3), [2, 3]), TypeError, "Kronecker: shape"),
+    (lambda: jn.Kronecker(jnp.ones((0, 0)), print, (2, 3)).matrix(), jn.ShapeError, "matrix: first"),
+    (lambda: jn.compare(squares, X, title=True), TypeError, "compare: title"),
+    (lambda: jn.grad(scalar, has_aux=True)(W, X), TypeError, "grad: with has_aux"),
+    (lambda: jn.data.spiral(points=2**63), ValueError, "spiral: points"),
+    (lambda: jn.data.spiral(points=2**31 - 1, classes=2**31 - 1), MemoryError, "spiral: .* points"),
+    (lambda: jn.fit(**FIT | {"checkpoint": b"x"}), TypeError, "fit: checkpoint"),
+    (lambda: jn.fit(**FIT | {"checkpoint": "a\0b"}), ValueError, "fit: checkpoint"),
+    (lambda: jn.initializers.kaiming_normal()(jax.random.key(0), ()), jn.ShapeError, "kaiming_normal: shape"),
+    (lambda: jn.initializers.kaiming_normal()(jax.random.key(0), (-1, 2)), jn.ShapeError, "kaiming_normal: shape"),
+    (lambda: J @ 10**30, jn.DTypeError, "J @ v: v"),
+    (lambda: jn.per_example_grads(lambda w: w)(1.0), jn.ShapeError, "per_example_grads: the loss"),
+    (lambda: jn.per_example_grads(lambda w: jnp.ones(3))({}), jn.ShapeError, "per_example_grads: params"),
+    (lambda: jn.tanh(X, 3), TypeError, "tanh"),
+    (lambda: jn.softmax(X, axis=True), TypeError, "softmax: axis"),
+]
+
+
+@pytest.mark.parametrize("call, error, message", CALLED, ids=[message for *_, message in CALLED])
+def test_nonsense_is_refused(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_what_fits_an_annotation_in_another_form_is_taken():
+    """NumPy's numbers, arrays without axes, lists for tuples, and integers for numbers."""
+    assert jn.data.spiral(points=np.int32(3), noise=np.float32(0)).size == 9
+    assert jn.jacobian(loss, argnums=[0, 1])(W, X)[0].shape == (4, 2, 3)
+    jn.clip_per_example(loss, max_norm=jnp.ones(()))(W, X)
+    jn.clip_per_example(loss, max_norm=2)(W, X)
+    jn.ggn(network, jn.squared_error, scale=10**20)(W, X, Y)
+    keys = jax.random.PRNGKey(0), jax.random.key(0)
+    assert len({float(jn.models.linear(2).init(key, [3])["w"].sum()) for key in keys}) == 1
