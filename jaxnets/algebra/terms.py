@@ -438,11 +438,33 @@ def merged_terms(terms: Sequence[Term]) -> list[Term]:
             key = term.label_pattern
             single[key] = _sum_of_terms(single[key], term) if key in single else term
     result: list[Term] = []
-    for term in sorted([*single.values(), *others], key=lambda term: (-len(term.external_labels), len(term.factors))):
+    for term in sorted([*single.values(), *others], key=_largest_first):
         host = next((host for host in result if host.is_one_full_array), None)
-        value = host and term.with_labels(host.out, host.inp)
-        if host and value:
-            result[result.index(host)] = replace(host, factors=(sum_of_tensors(host.as_tensor(), value),), scale=1.0)
+        total = host and _added_to_full_array(host, term)
+        if host and total:
+            result[result.index(host)] = total
         else:
             result.append(term)
     return result
+
+
+def _largest_first(term: Term):
+    """The key by which those come first that take up others: full arrays over the most entries."""
+    return -entries_over(term.external_labels), not term.is_one_full_array, len(term.factors)
+
+
+def _added_to_full_array(host: Term, term: Term) -> Term | None:
+    """The sum of two terms, the first one full array; None if the second shares labels that the first does not."""
+    host, term = _split_as(host, term), _split_as(term, host)
+    value = term.with_labels(host.out, host.inp)
+    return replace(host, factors=(sum_of_tensors(host.as_tensor(), value),), scale=1.0) if value else None
+
+
+def _split_as(term: Term, other: Term) -> Term:
+    """The term with its labels split where those of another term of equal shape are finer, as channels in groups are."""
+    unifier = Unifier(_highest_id(term))
+    for own, theirs in zip(term.out + term.inp, other.out + other.inp, strict=True):
+        if not unifier.unify(own, tuple(unifier.fresh_label(label.size, "") for label in theirs)):
+            return term
+    out, inp = tuple(map(unifier.resolve, term.out)), tuple(map(unifier.resolve, term.inp))
+    return replace(term, out=out, inp=inp, factors=tuple(f.relabel(unifier.resolve) for f in term.factors))

@@ -17,7 +17,7 @@ from jaxnets.algebra.contraction import recording
 from jaxnets.algebra.factors import Tensor
 from jaxnets.algebra.jacobian import jacobian_of
 from jaxnets.algebra.rules import fresh_groups
-from jaxnets.algebra.terms import make_term, stacked_terms, with_common_factors
+from jaxnets.algebra.terms import make_term, merged_terms, stacked_terms, with_common_factors
 from tests.autodiff.programs import r
 
 from .maps import close
@@ -152,6 +152,19 @@ def test_terms_of_the_same_form_are_one_product():
     expected = sum(c * np.einsum("bo,bi->boi", a, x) for c, a, x in arrays)
     close(found[0].dense(), expected)
     close(sum(term.dense() for term in found), expected + total + np.einsum("b,oi->boi", w, v))
+
+
+def test_arrays_whose_axes_are_split_differently_are_added():
+    """Eight channels, and four groups of two of them: a full array takes up what depends on the groups alone."""
+    (channel,), (group,), (part,), (place,) = fresh_groups((8, 4, 2, 5), ["c", "g", "s", "p"])
+    full, means = r(5, 8, 3), r(4, 3)
+    (feature,) = fresh_groups((3,), "f")[0]
+    whole = make_term(((place,), (channel,)), ((feature,),), [Tensor(jnp.asarray(full), ((place,), (channel,), (feature,)))])
+    coarse = make_term(((place,), (group, part)), ((feature,),), [Tensor(jnp.asarray(means), ((group,), (feature,)))], 2.0)
+    (found,) = merged_terms([coarse, whole])
+    close(found.dense(), full + 2 * np.repeat(means, 2, 0))
+    (found,) = merged_terms([replace(whole, out=whole.out[::-1]), replace(coarse, out=coarse.out[::-1])])
+    close(found.dense(), (full + 2 * np.repeat(means, 2, 0)).transpose(1, 0, 2))
 
 
 def test_common_factors_are_summed_before_they_are_multiplied():
