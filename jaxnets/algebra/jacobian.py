@@ -23,7 +23,8 @@ from .notation import formula, legend, structure
 from .picture import Markup, code, figure, heat_map
 from .promotion import usual_promotion
 from .sizes import check_bytes, count_entries, nbytes_of, show_bytes
-from .terms import Term, compose, diagonal_part, in_cheapest_sum, make_term, merged_terms, traced_out, with_distinct_symbols
+from .sums import in_cheapest_sum, merged_terms
+from .terms import Term, compose, diagonal_part, make_term, traced_out, with_distinct_symbols
 
 SMALL_BYTES = 1 << 20  # of a dense Jacobian whose corner is cut out of the whole
 

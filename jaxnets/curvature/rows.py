@@ -15,7 +15,7 @@ from ..algebra.contraction import planning
 from ..algebra.factors import pytree
 from ..algebra.jacobian import Jacobian
 from ..algebra.sizes import count_entries
-from ..algebra.terms import stacked_terms
+from ..algebra.sums import stacked_terms
 from ..autodiff.eliminate import eliminate
 from ..autodiff.nodes import Edge, Node
 from ..autodiff.transforms import trace_graph

@@ -17,7 +17,8 @@ from jaxnets.algebra.contraction import recording
 from jaxnets.algebra.factors import Tensor
 from jaxnets.algebra.jacobian import jacobian_of
 from jaxnets.algebra.rules import fresh_groups
-from jaxnets.algebra.terms import make_term, merged_terms, stacked_terms, with_common_factors
+from jaxnets.algebra.sums import merged_terms, stacked_terms, with_common_factors
+from jaxnets.algebra.terms import make_term
 from tests.autodiff.programs import r
 
 from .maps import close

@@ -1,0 +1,164 @@
+"""Sums of terms: which are added, which share a factor, which are alike."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax.numpy as jnp
+
+from .contraction import cheapest, planning, scaled_tensor, sum_of_tensors
+from .factors import Factor, Label, Tensor, distinct_labels, entries_over, labels_of
+from .sharding import compatible
+from .terms import Term, Unifier, highest_id, pattern, with_shifted_ids
+
+MAX_FACTORED_TERMS = 8  # of more terms each is multiplied into one array, so that they can be added
+
+
+def merged_terms(terms: Sequence[Term]) -> list[Term]:
+    """The terms reduced; a term that fits into the array of another one is added to it."""
+    terms = [term.reduced() for term in terms]
+    if len(terms) == 1:
+        return terms
+    if len(terms) > MAX_FACTORED_TERMS:
+        terms = [term.reduced(fully=True) for term in terms]
+    single: dict[Any, Term] = {}
+    others: list[Term] = []
+    for term in terms:
+        if len(term.factors) > 1 or not term.is_stored:
+            others.append(term)
+        else:
+            key = term.label_pattern
+            single[key] = _sum_of_terms(single[key], term) if key in single else term
+    result: list[Term] = []
+    for term in sorted([*single.values(), *others], key=_largest_first):
+        host = next((host for host in result if host.is_one_full_array), None)
+        total = host and _added_to_full_array(host, term)
+        if host and total:
+            result[result.index(host)] = total
+        else:
+            result.append(term)
+    return result
+
+
+def _largest_first(term: Term):
+    """The key by which those come first that take up others: full arrays over the most entries."""
+    return -entries_over(term.external_labels), not term.is_one_full_array, len(term.factors)
+
+
+def _added_to_full_array(host: Term, term: Term) -> Term | None:
+    """The sum of two terms, the first one full array; None if the second shares labels that the first does not."""
+    host, term = _split_as(host, term), _split_as(term, host)
+    value = term.with_labels(host.out, host.inp)
+    return replace(host, factors=(sum_of_tensors(host.as_tensor(), value),), scale=1.0) if value else None
+
+
+def _split_as(term: Term, other: Term) -> Term:
+    """The term with its labels split where those of another term of equal shape are finer, as channels in groups are."""
+    unifier = Unifier(highest_id(term))
+    for own, theirs in zip(term.out + term.inp, other.out + other.inp, strict=True):
+        if not unifier.unify(own, tuple(unifier.fresh_label(label.size, "") for label in theirs)):
+            return term
+    out, inp = tuple(map(unifier.resolve, term.out)), tuple(map(unifier.resolve, term.inp))
+    return replace(term, out=out, inp=inp, factors=tuple(f.relabel(unifier.resolve) for f in term.factors))
+
+
+def _sum_of_terms(a: Term, b: Term) -> Term:
+    """The sum of two reduced terms of the same label pattern with at most one factor each, as one term."""
+    if not a.factors and not b.factors:
+        return replace(a, scale=a.scale + b.scale)
+    same = dict(zip(b.external_labels, a.external_labels, strict=True))  # equal but for the names
+    b = replace(a, factors=tuple(f.relabel(lambda g: tuple(same[x] for x in g)) for f in b.factors), scale=b.scale)
+    return replace(a, factors=(sum_of_tensors(a.as_tensor(), b.as_tensor()),), scale=1.0)
+
+
+def with_common_factors(terms: Sequence[Term]) -> list[Term]:
+    """The terms, of which those that share stored factors are one: a·c + b·c = (a + b)·c.
+
+    The sum inside is carried out, so this is for terms of which somebody asks numbers, where it takes fewer products.
+    """
+    shared: dict[Any, dict[int, int]] = {}  # for every factor the terms that have it, and its place in them
+    for i, term in enumerate(terms):
+        if term.is_stored:
+            for place, factor in enumerate(term.factors):
+                shared.setdefault((term.label_pattern, _identity(factor, term)), {})[i] = place
+    places = max(shared.values(), key=len, default={})
+    if len(places) < 2:
+        return list(terms)
+    rest = [term for i, term in enumerate(terms) if i not in places]
+    return with_common_factors([*rest, _with_common_factor([(terms[i], place) for i, place in places.items()])])
+
+
+def in_cheapest_sum(terms: Sequence[Term]) -> list[Term]:
+    """The terms as they are or with common factors, whichever can be summed with fewer multiplications."""
+    with planning():
+        fewer = len(with_common_factors(terms)) < len(terms)
+    if not fewer or cheapest(lambda: _dense_of(terms), lambda: _dense_of(with_common_factors(terms))) == 0:
+        return list(terms)
+    return with_common_factors(terms)
+
+
+def _dense_of(terms: Sequence[Term]):
+    return [term.dense() for term in terms]
+
+
+def _identity(factor: Factor, term: Term):
+    """Equal for factors of two terms of one label pattern that are the same array along the same labels."""
+    external = {label.id for label in term.external_labels}
+    inner: dict[int, int] = {}
+    for label in labels_of(factor.axes):
+        if label.id not in external:
+            inner.setdefault(label.id, -1 - len(inner))
+    axes = tuple(tuple((inner.get(label.id, label.id), label.size) for label in group) for group in factor.axes)
+    return id(factor.as_tensor().value), axes
+
+
+def _with_common_factor(terms: list[tuple[Term, int]]) -> Term:
+    """The sum of terms that share a factor, of which the place in each is given."""
+    first, place = terms[0]
+    common = first.factors[place]
+    kept = distinct_labels([*first.out, *first.inp, *common.axes])
+    above = max(highest_id(term) for term, _ in terms) + 1
+    parts = []
+    for term, i in terms:
+        own = with_shifted_ids(term, above)  # so that no label of this term is taken for one of the first
+        labels = distinct_labels([*own.out, *own.inp, *own.factors[i].axes])
+        same = dict(zip(labels, kept, strict=True))
+        rest = [f for j, f in enumerate(own.factors) if j != i]
+        factors = tuple(f.relabel(lambda group, same=same: tuple(same.get(x, x) for x in group)) for f in rest)
+        parts.append(Term(tuple((label,) for label in kept), (), factors, own.scale))
+    parts = with_common_factors(parts)
+    if len(parts) == 1:
+        return replace(first, factors=(*parts[0].factors, common), scale=parts[0].scale)
+    return replace(first, factors=(functools.reduce(sum_of_tensors, (p.as_tensor() for p in parts)), common), scale=1.0)
+
+
+def stacked_terms(terms: Sequence[Term]) -> list[Term]:
+    """The terms, of which those of the same form are one: Σ_k a_k·b_k is a product of two arrays with one more index, k.
+
+    A weight that is used at several places, as at the times of a sequence, gives such terms.
+    """
+    alike: dict[Any, list[Term]] = {}
+    for i, term in enumerate(terms):
+        alike.setdefault(_form(term) or i, []).append(term)
+    return [_stack(group) if len(group) > 1 else group[0] for group in alike.values()]
+
+
+def _form(term: Term):
+    """Equal for two products of stored arrays that differ in their numbers alone; None for other terms."""
+    stored = [f for f in term.factors if isinstance(f, Tensor)]
+    if not 1 < len(stored) == len(term.factors):
+        return None
+    return term.label_pattern, tuple((f.value.shape, f.value.dtype, pattern(f.axes)) for f in stored)
+
+
+def _stack(terms: list[Term]) -> Term:
+    """The sum of terms of the same form as one term, with one more label."""
+    place = (Label(highest_id(terms[0]) + 1, len(terms)),)
+    columns = [[f.as_tensor() for f in column] for column in zip(*(term.factors for term in terms), strict=True)]
+    columns[0] = [scaled_tensor(f, term.scale) for f, term in zip(columns[0], terms, strict=True)]
+    factors = [
+        Tensor(jnp.stack(compatible(*(f.value for f in column))), (place, *column[0].axes), column[0].name)
+        for column in columns
+    ]
+    return replace(terms[0], factors=tuple(factors), scale=1.0)
