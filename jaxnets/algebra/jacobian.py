@@ -8,7 +8,7 @@ unifies labels and collects factors.  When you ask for an array, the factors of 
 
 import math
 from dataclasses import replace
-from functools import partial, reduce
+from functools import partial
 from typing import Any
 
 import jax
@@ -20,7 +20,7 @@ from .contraction import is_planning
 from .factors import Label, Tensor, pytree
 from .notation import formula, legend, structure
 from .picture import Markup, code, figure, heat_map
-from .promotion import usual_promotion
+from .places import dense_sum
 from .sizes import check_bytes, count_entries, nbytes_of, show_bytes
 from .terms import Term, compose, diagonal_part, make_term, merged_terms, traced_out, with_distinct_symbols
 
@@ -128,7 +128,7 @@ class Jacobian:
             for part in parts:
                 part.reduced(fully=True)  # counts its products
         else:
-            array = self._summed([part.dense() for part in parts], shape)
+            array = dense_sum(parts, shape, self.dtype)
         out = [(Label(a, n),) for a, n in enumerate(self.out_shape)]
         inp = [(Label(len(out) + b, n),) for b, n in enumerate(self.in_shape)]
         for a, b in common.items():
@@ -148,7 +148,7 @@ class Jacobian:
         free now; `math.inf` for no limit).
         """
         self._check_size(self.shape, limit)
-        return self._summed([term.dense() for term in self.terms], self.shape)
+        return dense_sum(self.terms, self.shape, self.dtype)
 
     def matrix(self, limit: float | None = None) -> jax.Array:
         """`dense()` with the output and the input flattened to one axis each."""
@@ -174,7 +174,7 @@ class Jacobian:
             )
         shape = self.out_shape + self.in_shape[1:]
         self._check_size(shape, limit)
-        return self._summed([replace(t, inp=t.inp[1:]).dense() for t in self.terms], shape)
+        return dense_sum([replace(t, inp=t.inp[1:]) for t in self.terms], shape, self.dtype)
 
     def diagonal(self, axes: tuple[int, ...] | None = None) -> jax.Array:
         """∂y[i]/∂x[i] for every index i of these axes (default: of all), `[*other outputs, *other inputs, *axes]`.
@@ -183,7 +183,7 @@ class Jacobian:
         """
         axes = self._checked_pairs("diagonal", axes)
         shape = (*self._shape_without(axes), *(self.out_shape[a] for a in axes))
-        return self._summed([diagonal_part(term, axes).dense() for term in self.terms], shape)
+        return dense_sum([diagonal_part(term, axes) for term in self.terms], shape, self.dtype)
 
     def trace(self, axes: tuple[int, ...] | None = None) -> jax.Array:
         """Σ_i ∂y[i]/∂x[i] over the indices of these axes (default: of all), `[*other outputs, *other inputs]`.
@@ -191,7 +191,7 @@ class Jacobian:
         Raises ShapeError where output and input differ along them.
         """
         axes = self._checked_pairs("trace", axes)
-        return self._summed([traced_out(term, axes).dense() for term in self.terms], self._shape_without(axes))
+        return dense_sum([traced_out(term, axes) for term in self.terms], self._shape_without(axes), self.dtype)
 
     def sparsity(self, limit: float | None = None) -> jax.Array:
         """Which entries of `dense()` may differ from zero: False where the structure alone makes the entry zero.
@@ -283,11 +283,6 @@ class Jacobian:
     def _shape_without(self, axes) -> tuple[int, ...]:
         """The output's shape, then the input's, both without these axes."""
         return tuple(n for side in (self.out_shape, self.in_shape) for a, n in enumerate(side) if a not in axes)
-
-    @usual_promotion()
-    def _summed(self, arrays, shape):
-        total = reduce(jnp.add, arrays) if arrays else jnp.zeros(shape)
-        return total.astype(self.dtype)
 
     def _check_size(self, shape, limit):
         stored = f"it is stored as {self.structure} in {show_bytes(self.nbytes)}"

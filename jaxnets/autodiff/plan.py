@@ -14,13 +14,16 @@ from collections.abc import Iterator
 import jax
 
 from ..algebra.contraction import planning
-from ..algebra.factors import Opaque, entries_over, labels_of
+from ..algebra.factors import Opaque, Tensor, entries_over, labels_of
 from ..algebra.jacobian import Jacobian
+from ..algebra.places import by_box
+from ..algebra.selections import Slice
 from ..algebra.sizes import count_entries
-from .nodes import Node
+from ..algebra.terms import Term, merged_terms
+from .nodes import Edges, Node
 from .unmixed import agreed, axis_map, composed
+from .vertex_orders import MAX_NODES, cheapest_order, holds_numbers, skeleton
 
-Edges = dict[Node, dict[Node, Jacobian]]  # edges[v][u] = ∂v/∂u
 ORDERS = ("auto", "forward", "reverse")
 
 
@@ -56,8 +59,8 @@ def choose_plan(edges: Edges, nodes: list[Node], sinks: list[Node], order: str =
 def candidate_plans(edges: Edges, nodes: list[Node], sinks: list[Node]) -> list[Plan]:
     """The plans for reverse and forward mode, and one whose sweeps meet at narrow nodes if that is cheaper."""
     inner = [node for node in nodes if node in edges]
-    mixed = meeting_plan(edges, nodes, sinks)
-    return [Plan("reverse", inner[::-1]), Plan("forward", inner), *([mixed] if mixed else [])]
+    others = (find(edges, nodes, sinks) for find in (meeting_plan, vertex_plan))
+    return [Plan("reverse", inner[::-1]), Plan("forward", inner), *filter(None, others)]
 
 
 def measure_plan(edges: Edges, plan: Plan):
@@ -65,7 +68,8 @@ def measure_plan(edges: Edges, plan: Plan):
     with planning() as meter:
         for row in remaining_edges(edges, plan.order).values():
             for jacobian in row.values():
-                jacobian.reduced()
+                for terms in by_box(jacobian.terms).values():
+                    merged_terms(terms)
     plan.multiplies, plan.cost = meter.multiplies, meter.cost
 
 
@@ -87,9 +91,9 @@ def elimination_steps(edges: Edges, order: list[Node]) -> Iterator[Edges]:
         if any(map(_is_only_pulled, incoming.values())):
             outgoing = {w: j.as_one_array() for w, j in outgoing.items()}
         if len(outgoing) > 1 or any(map(_has_factors, outgoing.values())):
-            incoming = {u: j.reduced() if (v, u) in products else j for u, j in incoming.items()}
+            incoming = {u: _carried_out(j, outgoing) if (v, u) in products or len(j.terms) > 1 else j for u, j in incoming.items()}
         if len(incoming) > 1 or any(map(_has_factors, incoming.values())):
-            outgoing = {w: j.reduced() if (w, v) in products else j for w, j in outgoing.items()}
+            outgoing = {w: _carried_out(j, incoming) if (w, v) in products or len(j.terms) > 1 else j for w, j in outgoing.items()}
         for w, left in outgoing.items():
             for u, right in incoming.items():
                 products.add((w, u))
@@ -110,6 +114,21 @@ def remaining_edges(edges: Edges, order: list[Node]) -> Edges:
     """The edges that remain when the nodes have been eliminated in this order."""
     *_, left = elimination_steps(edges, order)
     return left
+
+
+def _carried_out(jacobian: Jacobian, others: dict[Node, Jacobian]) -> Jacobian:
+    """The Jacobian with its products carried out, before it is multiplied by others.
+
+    Entries that are selected or placed are not multiplied, so they stay apart if each is one array already.
+    """
+    if not any(map(holds_numbers, others.values())) and all(map(_is_one_array_in_place, jacobian.terms)):
+        return jacobian
+    return jacobian.reduced()
+
+
+def _is_one_array_in_place(term: Term) -> bool:
+    arrays = [f for f in term.factors if not isinstance(f, Slice)]
+    return len(arrays) <= 1 and all(isinstance(f, Tensor) and f.labels <= set(term.external_labels) for f in arrays)
 
 
 def _has_factors(jacobian: Jacobian) -> bool:
@@ -173,6 +192,21 @@ def meeting_plan(edges: Edges, nodes: list[Node], sinks: list[Node]) -> Plan | N
     joints = _meeting_places(widths, work, batch)
     _, found, meets = best(0, len(places) - 1)
     return Plan(f"meeting at {', '.join(map(show_node, meets))}", found) if meets else None
+
+
+def vertex_plan(edges: Edges, nodes: list[Node], sinks: list[Node]) -> Plan | None:
+    """The best order that follows from degrees; None if the graph is large, or no such order can be expected to be cheaper.
+
+    In a chain there is none: what can be done there is done by sweeps that meet.
+    """
+    inner = [node for node in nodes if node in edges]
+    if not inner or len(inner) > MAX_NODES or 2 * len(bottlenecks(edges, nodes, sinks)) > len(inner):
+        return None
+    graph = skeleton(edges, nodes, sinks)
+    name, order = cheapest_order(graph)
+    if not graph.renaming and name in ORDERS:
+        return None
+    return Plan(name, [*(graph.nodes[v] for v in order), *graph.renaming])
 
 
 def bottlenecks(edges: Edges, nodes: list[Node], sinks: list[Node]) -> list[int]:
