@@ -1,8 +1,8 @@
 """Where the terms of a Jacobian lie, and one array of terms that lie in different places.
 
-A term whose outer axes are placed by slices, as those of `stack`, `concatenate` and `x[i]`, fills a box and is zero elsewhere.
-Boxes that do not overlap are joined by one concatenation.  Padding each to the size of the whole and adding would take a
-pass over the whole for every term.
+A term whose outer axes are placed by slices, as by `stack`, `concatenate` and `x[i]`, fills a box and is zero elsewhere.
+Boxes that do not overlap are joined row by row.  Padding each to the size of the whole and adding them would take a pass
+over the whole for every term.
 """
 
 import itertools
@@ -99,10 +99,22 @@ def _joined(arrays: dict[Box, jax.Array], whole: Box, dtype) -> jax.Array:
     for axis in range(len(whole.start)):
         layers = _layers(arrays, whole, axis)
         if len(layers) > 1:
-            inside = ({box: array for box, array in arrays.items() if layer.holds(box, axis)} for layer in layers)
+            inside = [{box: array for box, array in arrays.items() if layer.holds(box, axis)} for layer in layers]
             parts = [_joined(chosen, layer, dtype) for chosen, layer in zip(inside, layers, strict=True)]
-            return jnp.concatenate(parts, axis)
+            return jnp.concatenate(parts, axis) if max(map(len, inside)) == 1 else _written(parts, layers, whole, dtype)
     return _total([lax.pad(array, jnp.zeros((), dtype), box.margins(whole)) for box, array in arrays.items()], dtype)
+
+
+def _written(parts, layers: list[Box], whole: Box, dtype) -> jax.Array:
+    """The layers written into one array, one by one.
+
+    XLA for CPU makes one loop of a concatenation of concatenations, in which every entry is computed by itself.
+    """
+    total = jnp.zeros(whole.shape, dtype)
+    for part, layer in zip(parts, layers, strict=True):
+        start = [first - origin for first, origin in zip(layer.start, whole.start, strict=True)]
+        total = lax.dynamic_update_slice(total, part, start)
+    return total
 
 
 def _layers(boxes, whole: Box, axis: int) -> list[Box]:
@@ -118,5 +130,6 @@ def _layers(boxes, whole: Box, axis: int) -> list[Box]:
             ends.append(stop)
         else:
             ends[-1] = max(ends[-1], stop)
-    ends += [whole.stop[axis]] * (ends[-1] < whole.stop[axis])
+    if ends[-1] < whole.stop[axis]:
+        ends.append(whole.stop[axis])
     return [whole.between(axis, start, stop) for start, stop in itertools.pairwise(ends)]

@@ -85,15 +85,23 @@ def elimination_steps(edges: Edges, order: list[Node]) -> Iterator[Edges]:
     for v, row in edges.items():
         for u in row:
             users.setdefault(u, []).append(v)
+
+    def carried_out(w, u, jacobian, others):
+        return _carried_out(jacobian, others) if (w, u) in products or len(jacobian.terms) > 1 else jacobian
+
     yield edges
     for v in order:
         incoming, outgoing = edges.pop(v), {w: edges[w].pop(v) for w in users.get(v, [])}
         if any(map(_is_only_pulled, incoming.values())):
             outgoing = {w: j.as_one_array() for w, j in outgoing.items()}
         if len(outgoing) > 1 or any(map(_has_factors, outgoing.values())):
-            incoming = {u: _carried_out(j, outgoing) if (v, u) in products or len(j.terms) > 1 else j for u, j in incoming.items()}
+            incoming = {
+                u: _carried_out(j, outgoing) if (v, u) in products or len(j.terms) > 1 else j for u, j in incoming.items()
+            }
         if len(incoming) > 1 or any(map(_has_factors, incoming.values())):
-            outgoing = {w: _carried_out(j, incoming) if (w, v) in products or len(j.terms) > 1 else j for w, j in outgoing.items()}
+            outgoing = {
+                w: _carried_out(j, incoming) if (w, v) in products or len(j.terms) > 1 else j for w, j in outgoing.items()
+            }
         for w, left in outgoing.items():
             for u, right in incoming.items():
                 products.add((w, u))
@@ -121,7 +129,7 @@ def _carried_out(jacobian: Jacobian, others: dict[Node, Jacobian]) -> Jacobian:
 
     Entries that are selected or placed are not multiplied, so they stay apart if each is one array already.
     """
-    if not any(map(holds_numbers, others.values())) and all(map(_is_one_array_in_place, jacobian.terms)):
+    if not any(holds_numbers(j.terms) for j in others.values()) and all(map(_is_one_array_in_place, jacobian.terms)):
         return jacobian
     return jacobian.reduced()
 
@@ -204,8 +212,10 @@ def vertex_plan(edges: Edges, nodes: list[Node], sinks: list[Node]) -> Plan | No
         return None
     graph = skeleton(edges, nodes, sinks)
     name, order = cheapest_order(graph)
-    if not graph.renaming and name in ORDERS:
-        return None
+    if name in ORDERS:
+        name = f"{name}, entry by entry"
+        if not graph.renaming:
+            return None
     return Plan(name, [*(graph.nodes[v] for v in order), *graph.renaming])
 
 

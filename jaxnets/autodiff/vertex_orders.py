@@ -12,14 +12,16 @@ import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..algebra.factors import Operator, distinct_labels, entries_over, labels_of
+from ..algebra.factors import Operator, entries_over, labels_of
 from ..algebra.jacobian import Jacobian
 from ..algebra.selections import Selection, Slice
 from ..algebra.sizes import count_entries
+from ..algebra.terms import Term
 from .nodes import Edges, Node
 
 MAX_NODES = 200  # of a graph whose nodes are tried in the order of their degrees
-MAX_STATES = 2000  # sets of eliminated nodes that the exact search looks at
+EXACT_NODES = 20  # of a graph of scalars whose best order is searched for
+MAX_STATES = 1000  # sets of eliminated nodes that this search looks at
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,48 +46,58 @@ class Skeleton:
     nodes: list[Node]  # every one after its parents
     inner: list[int]
     renaming: list[Node]
+    sizes: list[int]  # of the nodes, and of the pieces of outputs that follow them
     incoming: Weights
     outgoing: Weights
 
     def scalar_size(self) -> int | None:
         """The number of entries of all nodes and edges, if it is the same, as in a function of scalars; else None."""
-        sizes = {count_entries(self.nodes[v].shape) for row in (self.incoming, self.outgoing) for v in row if row[v]}
-        sizes |= {weight.entries for row in self.incoming.values() for weight in row.values()}
-        return sizes.pop() if len(sizes) == 1 else None
+        found = {self.sizes[v] for row in (self.incoming, self.outgoing) for v in row if row[v]}
+        found |= {weight.entries for row in self.incoming.values() for weight in row.values()}
+        return found.pop() if len(found) == 1 else None
 
 
 def skeleton(edges: Edges, nodes: list[Node], sinks: list[Node]) -> Skeleton:
-    """The graph as numbers."""
+    """The graph as numbers.  Every piece that an inner node is of an output is a node of its own."""
     order = [*nodes, *sinks]
     users = _users(edges)
-    renaming = [*_renamed_inputs(edges, nodes, users), *_renamed_outputs(edges, nodes, sinks, users)]
-    outer = set(renaming)
-    inner = [i for i, node in enumerate(order) if node in edges and node not in outer and node not in set(sinks)]
+    renaming = dict.fromkeys([*_renamed_inputs(edges, nodes, users), *_renamed_outputs(edges, nodes, sinks, users)])
+    inner = [i for i, node in enumerate(nodes) if node in edges and node not in renaming]
     place, within = {node: i for i, node in enumerate(order)}, set(inner)
+    sizes = [count_entries(node.shape) for node in order]
     incoming: Weights = {i: {} for i in range(len(order))}
     outgoing: Weights = {i: {} for i in range(len(order))}
+
+    def connect(u, v, weight):
+        incoming.setdefault(v, {})[u] = outgoing[u][v] = weight
+
     for v, row in edges.items():
         for u, jacobian in row.items():
-            i, k = place[u], place[v]
-            if i in within or k in within:
-                incoming[k][i] = outgoing[i][k] = weight_of(jacobian)
-    return Skeleton(order, inner, renaming, incoming, outgoing)
+            if place[v] not in within and all(map(_is_slice, jacobian.terms)):
+                for weight in (weight_of([term]) for term in jacobian.terms if place[u] in within):
+                    sizes.append(weight.entries)
+                    outgoing[len(sizes) - 1] = {}
+                    connect(place[u], len(sizes) - 1, weight)
+            elif {place[u], place[v]} & within:
+                connect(place[u], place[v], weight_of(jacobian.terms))
+    return Skeleton(order, inner, list(renaming), sizes, incoming, outgoing)
 
 
-def weight_of(jacobian: Jacobian) -> Weight:
-    """The entries of a Jacobian that its structure does not make zero, and whether it holds numbers."""
+def weight_of(terms: Iterable[Term]) -> Weight:
+    """The entries of a Jacobian with these terms that its structure does not make zero, and whether it holds numbers."""
+    terms = list(terms)
     entries = 0
-    for term in jacobian.terms:
+    for term in terms:
         selected = {label for f in term.factors if isinstance(f, (Selection, Slice)) for label in labels_of(f.axes[-1:])}
-        whole = entries_over(set(distinct_labels(term.out + term.inp)) - selected)
+        whole = entries_over(set(term.external_labels) - selected)
         own = [f.multiplies_per_vector for f in term.factors if isinstance(f, Operator)]
         entries = max(entries, min([whole, *own]))
-    return Weight(entries, holds_numbers(jacobian))
+    return Weight(entries, holds_numbers(terms))
 
 
-def holds_numbers(jacobian: Jacobian) -> bool:
-    """Whether it multiplies; else it only selects, places, adds or subtracts entries."""
-    return any(not isinstance(f, (Selection, Slice)) for term in jacobian.terms for f in term.factors)
+def holds_numbers(terms: Iterable[Term]) -> bool:
+    """Whether a Jacobian with these terms multiplies; else it only selects, places, adds or subtracts entries."""
+    return any(not isinstance(f, (Selection, Slice)) for term in terms for f in term.factors)
 
 
 def _users(edges: Edges) -> dict[Node, list[Node]]:
@@ -101,8 +113,8 @@ def _only_renames(jacobian: Jacobian) -> bool:
     return len(jacobian.terms) == 1 and all(isinstance(f, Slice) for f in jacobian.terms[0].factors)
 
 
-def _is_slice(jacobian: Jacobian) -> bool:
-    return _only_renames(jacobian) and bool(jacobian.terms[0].factors)
+def _is_slice(term: Term) -> bool:
+    return bool(term.factors) and all(isinstance(f, Slice) for f in term.factors)
 
 
 def _renamed_inputs(edges: Edges, nodes: list[Node], users) -> list[Node]:
@@ -111,7 +123,7 @@ def _renamed_inputs(edges: Edges, nodes: list[Node], users) -> list[Node]:
     for node in nodes:
         if len(edges.get(node, {})) == 1:
             ((parent, jacobian),) = edges[node].items()
-            if parent in found and _only_renames(jacobian) and (_is_slice(jacobian) or len(users[parent]) == 1):
+            if parent in found and _only_renames(jacobian) and (_is_slice(jacobian.terms[0]) or len(users[parent]) == 1):
                 found[node] = None
     return [node for node in found if node in edges]
 
@@ -123,7 +135,7 @@ def _renamed_outputs(edges: Edges, nodes: list[Node], sinks: list[Node], users) 
         if node in edges and len(users[node]) == 1:
             (user,) = users[node]
             jacobian = edges[user][node]
-            if user in found and _only_renames(jacobian) and (_is_slice(jacobian) or len(edges[user]) == 1):
+            if user in found and _only_renames(jacobian) and (_is_slice(jacobian.terms[0]) or len(edges[user]) == 1):
                 found[node] = None
     return [node for node in found if node not in set(sinks)]
 
@@ -131,22 +143,11 @@ def _renamed_outputs(edges: Edges, nodes: list[Node], sinks: list[Node], users) 
 class Elimination:
     """A skeleton from which nodes are eliminated one by one, and the multiplications that this takes."""
 
-    def __init__(self, graph: Skeleton):
-        self.graph = graph
+    def __init__(self, graph: "Skeleton | Elimination"):
+        self.sizes = graph.sizes
         self.incoming = {v: dict(row) for v, row in graph.incoming.items()}
         self.outgoing = {v: dict(row) for v, row in graph.outgoing.items()}
         self.multiplies = 0
-        self.sizes = [count_entries(node.shape) for node in graph.nodes]
-
-    def after(self, nodes: Iterable[int]) -> "Elimination":
-        """The elimination after some more nodes; this one stays as it is."""
-        further = Elimination.__new__(Elimination)
-        further.graph, further.sizes, further.multiplies = self.graph, self.sizes, self.multiplies
-        further.incoming = {v: dict(row) for v, row in self.incoming.items()}
-        further.outgoing = {v: dict(row) for v, row in self.outgoing.items()}
-        for v in nodes:
-            further.eliminate(v)
-        return further
 
     def adds_nothing(self, v: int) -> bool:
         """Whether every edge that the elimination of a node makes is there, and holds numbers if the new one would."""
@@ -197,13 +198,6 @@ def least_degree_order(graph: Skeleton) -> list[int]:
     return order
 
 
-def cheapest_order(graph: Skeleton) -> tuple[str, list[int]]:
-    """The inner nodes in reverse, forward or by least degree, whichever takes the fewest multiplications, and its name."""
-    found = {"reverse": graph.inner[::-1], "forward": list(graph.inner), "Markowitz": least_degree_order(graph)}
-    name = min(found, key=lambda name: multiplies_of(graph, found[name]))
-    return name, found[name]
-
-
 def disjoint_paths(starts: Iterable[int], after: Callable[[int], Iterable[int]]) -> int:
     """How many paths begin at one of these nodes each, end where nothing follows, and have no node in common."""
     residual: dict[Any, set] = {"start": {(v, "in") for v in starts}}
@@ -250,7 +244,7 @@ def lower_bounds(graph: Skeleton) -> dict[int, int]:
     def paths(v, edges):
         return disjoint_paths([u for u, weight in edges[v].items() if weight.holds_numbers], lambda u: edges[u])
 
-    return {v: paths(v, graph.incoming) * paths(v, graph.outgoing) for v in graph.inner}
+    return {v: graph.sizes[v] * paths(v, graph.incoming) * paths(v, graph.outgoing) for v in graph.inner}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,40 +255,47 @@ class Best:
     multiplies: int
     at_least: int
 
-    @property
-    def proven(self) -> bool:
-        """Whether no order of vertex elimination takes fewer multiplications."""
-        return self.multiplies == self.at_least
-
 
 def best_order(graph: Skeleton, known: list[int], max_states: int = MAX_STATES) -> Best:
-    """The best order for a graph of scalars, unless the search is stopped; then the known one, with a lower bound.
+    """The best order for a graph of scalars; if the search is stopped, the known one and what was shown until then.
 
     The edges between the nodes that are left do not depend on the order in which the others were eliminated.  So a state of
-    the search is a set of eliminated nodes, and the states are looked at by their lower bound: what was multiplied so far,
-    and the least that the elimination of every other node takes.
+    the search is a set of eliminated nodes.  Next comes the state with the lowest bound: what was multiplied so far, and
+    the least that the elimination of every other node takes.
     """
     bounds, least = lower_bounds(graph), multiplies_of(graph, known)
-    start = Elimination(graph)
-    waiting = [(sum(bounds.values()), len(graph.inner), 0, start, ())]
+    ticket = itertools.count()
+    waiting: list[tuple[int, int, int, Elimination, tuple[int, ...]]]
+    waiting = [(sum(bounds.values()), len(graph.inner), next(ticket), Elimination(graph), ())]
     seen: set[frozenset[int]] = set()
-    ticket = itertools.count(1)
     while waiting and waiting[0][0] < least:
-        at_least, left, _, run, order = heapq.heappop(waiting)
+        at_least, left, _, before, order = heapq.heappop(waiting)
+        state = frozenset(order)
         if not left:
             return Best(list(order), at_least, at_least)
-        state = frozenset(order)
-        if state in seen:
-            continue
         if len(seen) == max_states:
             return Best(known, least, at_least)
+        if state in seen:
+            continue
         seen.add(state)
-        run = run.after(order[-1:])
-        rest = [v for v in graph.inner if v not in state]
-        degrees = {v: run.degree(v) for v in rest}
-        free = next((v for v in rest if degrees[v] == bounds[v] and run.adds_nothing(v)), None)
-        for v in rest if free is None else [free]:
-            more = at_least + degrees[v] - bounds[v]
-            if more < least and state | {v} not in seen:
-                heapq.heappush(waiting, (more, left - 1, next(ticket), run, (*order, v)))
+        run = Elimination(before)
+        for v in order[-1:]:
+            run.eliminate(v)
+        excess = {v: run.degree(v) - bounds[v] for v in graph.inner if v not in state}
+        # The graph without a node has no more edges than the graph with it if its elimination adds none.
+        free = next((v for v, more in excess.items() if not more and run.adds_nothing(v)), None)
+        for v in excess if free is None else [free]:
+            if at_least + excess[v] < least and state | {v} not in seen:
+                heapq.heappush(waiting, (at_least + excess[v], left - 1, next(ticket), run, (*order, v)))
     return Best(known, least, least)
+
+
+def cheapest_order(graph: Skeleton) -> tuple[str, list[int]]:
+    """The best order of a small graph of scalars, else the cheapest of reverse, forward and least degree; with its name."""
+    found = {"reverse": graph.inner[::-1], "forward": list(graph.inner), "Markowitz": least_degree_order(graph)}
+    name = min(found, key=lambda name: multiplies_of(graph, found[name]))
+    if len(graph.inner) <= EXACT_NODES and graph.scalar_size() is not None:
+        best = best_order(graph, found[name])
+        if best.order != found[name]:
+            return "best", best.order
+    return name, found[name]
