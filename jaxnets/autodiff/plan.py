@@ -22,7 +22,7 @@ from ..algebra.sizes import count_entries
 from ..algebra.terms import Term, merged_terms
 from .nodes import Edges, Node
 from .unmixed import agreed, axis_map, composed
-from .vertex_orders import MAX_NODES, cheapest_order, holds_numbers, skeleton
+from .vertex_orders import MAX_NODES, cheapest_order, holds_numbers, is_slice, skeleton
 
 ORDERS = ("auto", "forward", "reverse")
 
@@ -213,9 +213,9 @@ def vertex_plan(edges: Edges, nodes: list[Node], sinks: list[Node]) -> Plan | No
     graph = skeleton(edges, nodes, sinks)
     name, order = cheapest_order(graph)
     if name in ORDERS:
+        if not any(is_slice(term) for v in graph.renaming for j in edges[v].values() for term in j.terms):
+            return None  # it is one of the two that are tried anyway
         name = f"{name}, entry by entry"
-        if not graph.renaming:
-            return None
     return Plan(name, [*(graph.nodes[v] for v in order), *graph.renaming])
 
 

@@ -73,7 +73,7 @@ def skeleton(edges: Edges, nodes: list[Node], sinks: list[Node]) -> Skeleton:
 
     for v, row in edges.items():
         for u, jacobian in row.items():
-            if place[v] not in within and all(map(_is_slice, jacobian.terms)):
+            if place[v] not in within and all(map(is_slice, jacobian.terms)):
                 for weight in (weight_of([term]) for term in jacobian.terms if place[u] in within):
                     sizes.append(weight.entries)
                     outgoing[len(sizes) - 1] = {}
@@ -113,7 +113,8 @@ def _only_renames(jacobian: Jacobian) -> bool:
     return len(jacobian.terms) == 1 and all(isinstance(f, Slice) for f in jacobian.terms[0].factors)
 
 
-def _is_slice(term: Term) -> bool:
+def is_slice(term: Term) -> bool:
+    """Whether it only selects or places a part of an array."""
     return bool(term.factors) and all(isinstance(f, Slice) for f in term.factors)
 
 
@@ -123,7 +124,7 @@ def _renamed_inputs(edges: Edges, nodes: list[Node], users) -> list[Node]:
     for node in nodes:
         if len(edges.get(node, {})) == 1:
             ((parent, jacobian),) = edges[node].items()
-            if parent in found and _only_renames(jacobian) and (_is_slice(jacobian.terms[0]) or len(users[parent]) == 1):
+            if parent in found and _only_renames(jacobian) and (is_slice(jacobian.terms[0]) or len(users[parent]) == 1):
                 found[node] = None
     return [node for node in found if node in edges]
 
@@ -135,7 +136,7 @@ def _renamed_outputs(edges: Edges, nodes: list[Node], sinks: list[Node], users) 
         if node in edges and len(users[node]) == 1:
             (user,) = users[node]
             jacobian = edges[user][node]
-            if user in found and _only_renames(jacobian) and (_is_slice(jacobian.terms[0]) or len(edges[user]) == 1):
+            if user in found and _only_renames(jacobian) and (is_slice(jacobian.terms[0]) or len(edges[user]) == 1):
                 found[node] = None
     return [node for node in found if node not in set(sinks)]
 
@@ -144,9 +145,9 @@ class Elimination:
     """A skeleton from which nodes are eliminated one by one, and the multiplications that this takes."""
 
     def __init__(self, graph: "Skeleton | Elimination"):
-        self.sizes = graph.sizes
-        self.incoming = {v: dict(row) for v, row in graph.incoming.items()}
-        self.outgoing = {v: dict(row) for v, row in graph.outgoing.items()}
+        self.sizes: list[int] = graph.sizes
+        self.incoming: Weights = {v: dict(row) for v, row in graph.incoming.items()}
+        self.outgoing: Weights = {v: dict(row) for v, row in graph.outgoing.items()}
         self.multiplies = 0
 
     def adds_nothing(self, v: int) -> bool:
@@ -227,7 +228,8 @@ def _path(residual: dict[Any, set]) -> list:
             if other not in before:
                 before[other] = place
                 waiting.append(other)
-    path, place = [], "end" if "end" in before else None
+    path: list[Any] = []
+    place: Any = "end" if "end" in before else None
     while place is not None:
         path.append(place)
         place = before[place]
@@ -292,10 +294,10 @@ def best_order(graph: Skeleton, known: list[int], max_states: int = MAX_STATES) 
 
 def cheapest_order(graph: Skeleton) -> tuple[str, list[int]]:
     """The best order of a small graph of scalars, else the cheapest of reverse, forward and least degree; with its name."""
-    found = {"reverse": graph.inner[::-1], "forward": list(graph.inner), "Markowitz": least_degree_order(graph)}
+    found = {"reverse": graph.inner[::-1], "forward": list(graph.inner), "least Markowitz degree": least_degree_order(graph)}
     name = min(found, key=lambda name: multiplies_of(graph, found[name]))
     if len(graph.inner) <= EXACT_NODES and graph.scalar_size() is not None:
         best = best_order(graph, found[name])
         if best.order != found[name]:
-            return "best", best.order
+            return "best vertex elimination", best.order
     return name, found[name]
