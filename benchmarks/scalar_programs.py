@@ -1,8 +1,7 @@
 """Scalar programs of the elimination literature, written from their formulae: functions of one vector, entry by entry.
 
-Their Jacobians by the order of vertex elimination are compared in Lohoff and Neftci, Optimizing Automatic Differentiation with
-Deep Reinforcement Learning, https://arxiv.org/abs/2406.05027.  A graph depends on how its function is written, so counts of
-multiplications compare only within one way of writing.
+Orders of vertex elimination are compared on such programs in Lohoff and Neftci, Optimizing Automatic Differentiation with
+Deep Reinforcement Learning, https://arxiv.org/abs/2406.05027.
 """
 
 import dataclasses
@@ -18,7 +17,7 @@ GAMMA = 1.4  # the ratio of specific heats of air
 def roe_flux(states, momenta: int):
     """The flux along the first axis between two cells of a gas by Roe's approximate solver, J. Comput. Phys. 43 (1981).
 
-    A state is the density, one to three momenta, and the energy; `states` has the one on the left, then the one on the right.
+    A state is the density, one to three momenta, and the energy; `states` has that on the left, then that on the right.
     The waves are those of Toro, Riemann Solvers and Numerical Methods for Fluid Dynamics, section 11.2.
     """
     entries = list(states)
@@ -63,7 +62,7 @@ def _side(state):
 
 
 def robot_arm(angles):
-    """Place and roll, pitch, yaw of the hand of a PUMA 560 by its six joints: Craig, Introduction to Robotics, section 3.7."""
+    """Place, roll, pitch and yaw of a PUMA 560's hand by its six joints: Craig, Introduction to Robotics, section 3.7."""
     a2, a3, d3, d4 = 0.4318, 0.0203, 0.15, 0.4318
     t1, t2, t3, t4, t5, t6 = angles
     (c1, s1), (c2, s2), (c4, s4), (c5, s5), (c6, s6) = [(jnp.cos(t), jnp.sin(t)) for t in (t1, t2, t4, t5, t6)]
