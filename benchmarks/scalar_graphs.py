@@ -14,7 +14,7 @@ from . import harness
 from .harness import Result, measure
 from .scalar_programs import PROGRAMS
 
-# Multiplications as the authors of https://arxiv.org/abs/2406.05027 count them: joint.yaml in src/alphagrad/alphazero/config of
+# Multiplications as the authors of https://arxiv.org/abs/2406.05027 count them: src/alphagrad/alphazero/config/joint.yaml of
 # https://github.com/jamielohoff/alphagrad at 64aeec1, and for AlphaGrad the best return of the runs that lie in eval there.
 # Their programs are spelled in another way than ours, and products with the edges of sums count there.  So a figure there is
 # not to be compared with one of ours, only by how much an order beats the sweeps on the same graph.

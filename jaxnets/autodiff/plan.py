@@ -21,8 +21,9 @@ from ..algebra.selections import Slice
 from ..algebra.sizes import count_entries
 from ..algebra.terms import Term, merged_terms
 from .nodes import Edges, Node
+from .skeleton import holds_numbers, is_slice, skeleton
 from .unmixed import agreed, axis_map, composed
-from .vertex_orders import MAX_NODES, cheapest_order, holds_numbers, is_slice, skeleton
+from .vertex_orders import MAX_NODES, cheapest_order
 
 ORDERS = ("auto", "forward", "reverse")
 

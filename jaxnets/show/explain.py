@@ -11,8 +11,10 @@ from ..algebra.sizes import show_bytes
 from ..autodiff.eliminate import local_jacobians
 from ..autodiff.nodes import Edges, Node
 from ..autodiff.plan import candidate_plans, choose_plan, measure_plan, peak_bytes, show_node
+from ..autodiff.scalar_orders import best_order
+from ..autodiff.skeleton import skeleton
 from ..autodiff.transforms import trace_graph
-from ..autodiff.vertex_orders import MAX_NODES, best_order, cheapest_order, skeleton
+from ..autodiff.vertex_orders import MAX_NODES, cheapest_order
 from .formats import as_text
 from .local_jacobians import run_on_shapes
 
@@ -152,7 +154,8 @@ def explain_plan(
 def _lower_bound(edges: Edges, nodes: list[Node], sinks: list[Node]) -> LowerBound | None:
     """What every order takes, if the graph is one of scalars and not too large for a search."""
     graph = skeleton(edges, nodes, sinks)
-    if len(graph.inner) > MAX_NODES or graph.scalar_size() is None:
+    entries = graph.scalar_size()
+    if len(graph.inner) > MAX_NODES or entries is None:
         return None
     best = best_order(graph, cheapest_order(graph)[1])
-    return LowerBound(best.at_least, best.multiplies == best.at_least)
+    return LowerBound(entries * best.at_least, best.multiplies == best.at_least)

@@ -12,14 +12,9 @@ from hypothesis import strategies as st
 import jaxnets
 from benchmarks.scalar_programs import PROGRAMS
 from jaxnets.autodiff.plan import candidate_plans, choose_plan, measure_plan, vertex_plan
-from jaxnets.autodiff.vertex_orders import (
-    best_order,
-    disjoint_paths,
-    least_degree_order,
-    lower_bounds,
-    multiplies_of,
-    skeleton,
-)
+from jaxnets.autodiff.scalar_orders import ScalarGraph, best_order, disjoint_paths, lower_bounds
+from jaxnets.autodiff.skeleton import skeleton
+from jaxnets.autodiff.vertex_orders import least_degree_order, multiplies_of
 from tests.autodiff.comparing import assert_same, d
 from tests.autodiff.programs import layers, mlp, residual
 from tests.autodiff.test_eliminate import calls
@@ -57,6 +52,7 @@ def test_no_order_is_better_than_the_best_or_below_the_bound(f):
     best = best_order(graph, list(worst))
     assert best.multiplies == best.at_least == min(counts) == multiplies_of(graph, best.order)
     assert sum(lower_bounds(graph).values()) <= min(counts)
+    assert ScalarGraph(graph).multiplies_of(worst) == max(counts)  # counted in another way
 
 
 def test_search_that_is_stopped_says_what_it_has_shown():
@@ -158,13 +154,13 @@ def test_optimum_and_bound_as_text():
     bounded = jaxnets.explain_plan(PROGRAMS["Black-Scholes"].function, jnp.ones(5))
     (chosen,) = [cost for cost in bounded.costs if cost.chosen]
     ratio = chosen.multiplies / bounded.bound.multiplies
-    assert chosen.name == "least Markowitz degree" and f"{ratio:.2f} × the lower bound" in str(bounded)
+    assert f"{ratio:.2f} × the lower bound" in str(bounded)
     assert jaxnets.explain_plan(lambda x: x @ jnp.ones((3, 3)), jnp.ones(3)).bound is None
 
 
 def test_best_order_of_a_small_graph_is_chosen():
     """A butterfly: both sweeps and the least degree are dearer than the best order."""
-    graphs = [f for f in map(butterfly, range(40)) if planned(f, jnp.ones(3), use=vertex_plan).name.startswith("best")]
+    graphs = [f for f in map(butterfly, range(40)) if planned(f, jnp.ones(3), use=vertex_plan).name.startswith("searched")]
     for f in graphs:
         explained = jaxnets.explain_plan(f, jnp.ones(3))
         (chosen,) = [cost.multiplies for cost in explained.costs if cost.chosen]
@@ -173,8 +169,8 @@ def test_best_order_of_a_small_graph_is_chosen():
 
 
 def butterfly(seed):
-    """Three scalars through four layers of products of random pairs, and sines."""
-    pairs = np.random.default_rng(seed).integers(0, 3, (4, 3, 2))
+    """Three scalars through three layers of products of random pairs, and sines."""
+    pairs = np.random.default_rng(seed).integers(0, 3, (3, 3, 2))
 
     def f(x):
         values = list(x)
