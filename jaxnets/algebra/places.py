@@ -6,7 +6,7 @@ over the whole for every term.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import reduce
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from jax import lax
 from .factors import Group, labels_of, shape_of
 from .promotion import usual_promotion
 from .selections import Slice
+from .sharding import spread_alike
 from .terms import Term
 
 
@@ -82,35 +83,41 @@ def by_box(terms: Sequence[Term]) -> dict[Box, list[Term]]:
 @usual_promotion()
 def dense_sum(terms: Sequence[Term], shape, dtype) -> jax.Array:
     """The sum of the terms as one array of this shape, which has one axis for every outer axis."""
-    arrays = {box: _total([term.dense() for term in inner], dtype) for box, inner in by_box(terms).items()}
-    return _joined(arrays, Box((0,) * len(shape), tuple(shape)), dtype)
+    arrays = {box: _total([term.dense() for term in inner]).astype(dtype) for box, inner in by_box(terms).items()}
+    if not arrays:
+        return jnp.zeros(shape, dtype)
+    whole = Box((0,) * len(shape), tuple(shape))
+    cut = [a for a in range(len(shape)) if any((box.start[a], box.stop[a]) != (0, shape[a]) for box in arrays)]
+    alike = spread_alike(list(arrays.values()), cut)
+    return _joined({box: alike(array) for box, array in arrays.items()}, whole, lambda n: alike(jnp.zeros(n, dtype)))
 
 
-def _total(arrays, dtype) -> jax.Array:
-    return reduce(jnp.add, arrays).astype(dtype)
+def _total(arrays) -> jax.Array:
+    return reduce(jnp.add, arrays)
 
 
-def _joined(arrays: dict[Box, jax.Array], whole: Box, dtype) -> jax.Array:
+def _joined(arrays: dict[Box, jax.Array], whole: Box, zeros: Callable) -> jax.Array:
     """One array from arrays in boxes inside `whole`, and zeros."""
     if not arrays:
-        return jnp.zeros(whole.shape, dtype)
+        return zeros(whole.shape)
     if list(arrays) == [whole]:
         return arrays[whole]
     for axis in range(len(whole.start)):
         layers = _layers(arrays, whole, axis)
         if len(layers) > 1:
             inside = [{box: array for box, array in arrays.items() if layer.holds(box, axis)} for layer in layers]
-            parts = [_joined(chosen, layer, dtype) for chosen, layer in zip(inside, layers, strict=True)]
-            return jnp.concatenate(parts, axis) if max(map(len, inside)) == 1 else _written(parts, layers, whole, dtype)
-    return _total([lax.pad(array, jnp.zeros((), dtype), box.margins(whole)) for box, array in arrays.items()], dtype)
+            parts = [_joined(chosen, layer, zeros) for chosen, layer in zip(inside, layers, strict=True)]
+            several = max(map(len, inside)) > 1
+            return _written(parts, layers, whole, zeros) if several else jnp.concatenate(parts, axis)
+    return _total([lax.pad(array, jnp.zeros((), array.dtype), box.margins(whole)) for box, array in arrays.items()])
 
 
-def _written(parts, layers: list[Box], whole: Box, dtype) -> jax.Array:
+def _written(parts, layers: list[Box], whole: Box, zeros: Callable) -> jax.Array:
     """The layers written into one array, one by one.
 
     XLA for CPU makes one loop of a concatenation of concatenations, in which every entry is computed by itself.
     """
-    total = jnp.zeros(whole.shape, dtype)
+    total = zeros(whole.shape)
     for part, layer in zip(parts, layers, strict=True):
         start = [first - origin for first, origin in zip(layer.start, whole.start, strict=True)]
         total = lax.dynamic_update_slice(total, part, start)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from .scalar_orders import searched_order
 from .skeleton import Skeleton, Weight, Weights
 
-MAX_NODES = 150  # of a graph whose nodes are tried in the order of their degrees
+MAX_NODES = 200  # of a graph whose nodes are tried in the order of their degrees
 
 
 class Elimination:
