@@ -20,6 +20,7 @@ from .report import RESULTS, report
 
 QUESTIONS = (
     "input_jacobian",
+    "scalar_graphs",
     "parameter_jacobian",
     "gradient",
     "hessian",

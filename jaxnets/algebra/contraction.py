@@ -113,7 +113,7 @@ def contract(factors, keep, scale: float = 1.0) -> Tensor:
     factors, keep = list(factors), set(keep)
     sources = list(factors)
     if not factors:
-        return _planned_tensor((), ()) if _meter.get() else tensor(jnp.full((), scale), ())
+        return _planned_tensor((), (), Meter()) if _meter.get() else tensor(jnp.full((), scale), ())
     factors = with_free_labels_summed(factors, keep)
     if len(factors) == 1 and not isinstance(factors[0], Tensor) and not factors[0].labels <= keep:
         factors.append(tensor(jnp.ones(()), ()))  # its sum is its product with ones: the map needs no array
@@ -170,7 +170,7 @@ def sum_of_tensors(a: Tensor, b: Tensor) -> Tensor:
     if meter := _meter.get():
         if ENTRYWISE not in (a.name, b.name):  # else XLA adds in the pass that multiplies
             meter.moves += entries_over(labels)
-        return _planned_tensor(labels, labels)
+        return _planned_tensor(labels, labels, Meter())  # a sum multiplies nothing
     summands = compatible(*(at_least_float32(t.aligned_to(labels)) for t in (a, b)))
     notes = sum_notes(a.chain(), b.chain(), a.legend() + b.legend())
     return dataclasses.replace(tensor(operator.add(*summands), labels), notes=notes)

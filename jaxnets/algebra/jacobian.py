@@ -8,7 +8,7 @@ unifies labels and collects factors.  When you ask for an array, the factors of 
 
 import math
 from dataclasses import replace
-from functools import partial, reduce
+from functools import partial
 from typing import Any
 
 import jax
@@ -17,13 +17,13 @@ import numpy as np
 
 from ..checks import as_array, check_integer, checked
 from ..errors import DTypeError, ShapeError
-from .contraction import is_planning, planned_array
 from .factors import Label, Tensor, pytree
 from .notation import formula, legend, structure
 from .picture import Markup, code, figure, heat_map
+from .places import dense_sum
 from .promotion import usual_promotion
 from .sizes import check_bytes, count_entries, nbytes_of, show_bytes
-from .sums import in_cheapest_sum, merged_terms
+from .sums import merged_terms
 from .terms import Term, compose, diagonal_part, make_term, traced_out, with_distinct_symbols
 
 SMALL_BYTES = 1 << 20  # of a dense Jacobian whose corner is cut out of the whole
@@ -139,7 +139,7 @@ class Jacobian:
         own = [b for b in range(len(self.in_shape)) if b not in common.values()]
         shape = self.out_shape + tuple(self.in_shape[b] for b in own)
         parts = [replace(t, inp=tuple(t.inp[b] for b in own)) for t in self.terms]
-        array = self._sum_of(parts, shape)
+        array = dense_sum(parts, shape, self.dtype)
         out = [(Label(a, n),) for a, n in enumerate(self.out_shape)]
         inp = [(Label(len(out) + b, n),) for b, n in enumerate(self.in_shape)]
         for a, b in common.items():
@@ -160,7 +160,7 @@ class Jacobian:
         free now; `math.inf` for no limit).
         """
         self._check_size(self.shape, limit)
-        return self._sum_of(self.terms, self.shape)
+        return dense_sum(self.terms, self.shape, self.dtype)
 
     @checked
     def matrix(self, limit: float | None = None) -> jax.Array:
@@ -188,7 +188,7 @@ class Jacobian:
             )
         shape = self.out_shape + self.in_shape[1:]
         self._check_size(shape, limit)
-        return self._sum_of([replace(t, inp=t.inp[1:]) for t in self.terms], shape)
+        return dense_sum([replace(t, inp=t.inp[1:]) for t in self.terms], shape, self.dtype)
 
     @checked
     def diagonal(self, axes: tuple[int, ...] | None = None) -> jax.Array:
@@ -198,7 +198,7 @@ class Jacobian:
         """
         axes = self._checked_pairs("diagonal", axes)
         shape = (*self._shape_without(axes), *(self.out_shape[a] for a in axes))
-        return self._sum_of([diagonal_part(term, axes) for term in self.terms], shape)
+        return dense_sum([diagonal_part(term, axes) for term in self.terms], shape, self.dtype)
 
     @checked
     def trace(self, axes: tuple[int, ...] | None = None) -> jax.Array:
@@ -207,7 +207,7 @@ class Jacobian:
         Raises ShapeError where output and input differ along them.
         """
         axes = self._checked_pairs("trace", axes)
-        return self._sum_of([traced_out(term, axes) for term in self.terms], self._shape_without(axes))
+        return dense_sum([traced_out(term, axes) for term in self.terms], self._shape_without(axes), self.dtype)
 
     @checked
     def sparsity(self, limit: float | None = None) -> jax.Array:
@@ -305,15 +305,6 @@ class Jacobian:
     def _shape_without(self, axes) -> tuple[int, ...]:
         """The output's shape, then the input's, both without these axes."""
         return tuple(n for side in (self.out_shape, self.in_shape) for a, n in enumerate(side) if a not in axes)
-
-    @usual_promotion()
-    def _sum_of(self, terms, shape):
-        """The array that is the sum of these terms, those with common factors as one where that is cheaper."""
-        arrays = [term.dense() for term in in_cheapest_sum(terms)]
-        if is_planning():
-            return planned_array(shape)
-        total = reduce(jnp.add, arrays) if arrays else jnp.zeros(shape)
-        return total.astype(self.dtype)
 
     def _check_size(self, shape, limit):
         stored = f"it is stored as {self.structure} in {show_bytes(self.nbytes)}"

@@ -51,6 +51,16 @@ def compatible(*arrays):
     return [resharded(x, mesh, spec) for x in arrays]
 
 
+def spread_alike(arrays, whole):
+    """A function that spreads an array as these, which are parts of one array; the axes in `whole` lie whole on a device."""
+    mesh = explicit_mesh(*arrays)
+    if mesh is None:
+        return lambda x: x
+    entries = zip(*map(spread, arrays), strict=True)
+    spec = usable(next(filter(None, own), None) if a not in whole else None for a, own in enumerate(entries))
+    return lambda x: x if spread(x) == spec else reshard(x, NamedSharding(mesh, PartitionSpec(*spec)))
+
+
 def compatible_in_product(x, y, summed, batch):
     """Two arrays, and the sharding of their `dot_general` with these axes (or None where no mesh axis is explicit)."""
     mesh = explicit_mesh(x, y)

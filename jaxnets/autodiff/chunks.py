@@ -12,8 +12,8 @@ from ..algebra.jacobian import Jacobian, jacobian_of
 from ..algebra.rules import fresh_groups, from_groups
 from ..algebra.selections import Selection
 from ..algebra.terms import Term
-from .nodes import Node
-from .plan import Edges, Plan, remaining_edges
+from .nodes import Edges, Node
+from .plan import Plan, remaining_edges
 
 
 def remaining_edges_in_chunks(edges: Edges, plan: Plan, size: int) -> Edges:

@@ -8,9 +8,9 @@ from ..algebra.jacobian import Jacobian
 from ..algebra.rules import fresh_groups, from_groups, zero
 from ..errors import OpaqueError
 from .chunks import remaining_edges_in_chunks
-from .nodes import Graph, Node, summed_by_parent
+from .nodes import Edges, Graph, Node, summed_by_parent
 from .numbering import with_numbered_symbols
-from .plan import Edges, choose_plan, remaining_edges
+from .plan import choose_plan, remaining_edges
 
 
 def eliminate(

@@ -92,3 +92,6 @@ def summed_by_parent(pairs: Iterable[tuple[Node, Jacobian]]) -> dict[Node, Jacob
     for parent, jacobian in pairs:
         found[parent] = found[parent] + jacobian if parent in found else jacobian
     return found
+
+
+Edges = dict[Node, dict[Node, Jacobian]]  # edges[v][u] = ∂v/∂u

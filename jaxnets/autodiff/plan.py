@@ -14,13 +14,18 @@ from collections.abc import Iterator
 import jax
 
 from ..algebra.contraction import cheapest, planning
-from ..algebra.factors import Opaque, entries_over, labels_of
+from ..algebra.factors import Opaque, Tensor, entries_over, labels_of
 from ..algebra.jacobian import Jacobian
+from ..algebra.places import by_box
+from ..algebra.selections import Slice
 from ..algebra.sizes import count_entries
-from .nodes import Node
+from ..algebra.sums import merged_terms
+from ..algebra.terms import Term
+from .nodes import Edges, Node
+from .skeleton import holds_numbers, is_slice, skeleton
 from .unmixed import agreed, axis_map, composed
+from .vertex_orders import MAX_NODES, cheapest_order
 
-Edges = dict[Node, dict[Node, Jacobian]]  # edges[v][u] = ∂v/∂u
 ORDERS = ("auto", "forward", "reverse")
 
 
@@ -56,8 +61,8 @@ def choose_plan(edges: Edges, nodes: list[Node], sinks: list[Node], order: str =
 def candidate_plans(edges: Edges, nodes: list[Node], sinks: list[Node]) -> list[Plan]:
     """The plans for reverse and forward mode, and one whose sweeps meet at narrow nodes if that is cheaper."""
     inner = [node for node in nodes if node in edges]
-    mixed = meeting_plan(edges, nodes, sinks)
-    return [Plan("reverse", inner[::-1]), Plan("forward", inner), *([mixed] if mixed else [])]
+    others = (find(edges, nodes, sinks) for find in (meeting_plan, vertex_plan))
+    return [Plan("reverse", inner[::-1]), Plan("forward", inner), *filter(None, others)]
 
 
 def measure_plan(edges: Edges, plan: Plan):
@@ -65,7 +70,8 @@ def measure_plan(edges: Edges, plan: Plan):
     with planning() as meter:
         for row in remaining_edges(edges, plan.order).values():
             for jacobian in row.values():
-                jacobian.reduced()
+                for terms in by_box(jacobian.terms).values():
+                    merged_terms(terms)
     plan.multiplies, plan.cost = meter.multiplies, meter.cost
 
 
@@ -81,15 +87,19 @@ def elimination_steps(edges: Edges, order: list[Node]) -> Iterator[Edges]:
     for v, row in edges.items():
         for u in row:
             users.setdefault(u, []).append(v)
+
+    def multiplied_out(w, u, jacobian, others):
+        return _multiplied_out(jacobian, others) if (w, u) in products or len(jacobian.terms) > 1 else jacobian
+
     yield edges
     for v in order:
         incoming, outgoing = edges.pop(v), {w: edges[w].pop(v) for w in users.get(v, [])}
         if any(map(_is_only_pulled, incoming.values())):
             outgoing = {w: j.as_one_array() for w, j in outgoing.items()}
         if len(outgoing) > 1 or any(map(_has_factors, outgoing.values())):
-            incoming = {u: j.reduced() if (v, u) in products else j for u, j in incoming.items()}
+            incoming = {u: multiplied_out(v, u, j, outgoing) for u, j in incoming.items()}
         if len(incoming) > 1 or any(map(_has_factors, incoming.values())):
-            outgoing = {w: j.reduced() if (w, v) in products else j for w, j in outgoing.items()}
+            outgoing = {w: multiplied_out(w, v, j, incoming) for w, j in outgoing.items()}
         for w, left in outgoing.items():
             for u, right in incoming.items():
                 products.add((w, u))
@@ -113,13 +123,36 @@ def remaining_edges(edges: Edges, order: list[Node]) -> Edges:
 
 
 def _cheapest_product(left: Jacobian, right: Jacobian) -> Jacobian:
-    """left · right.  The terms of one are added first where that is cheaper: (a + b)·c takes one product with c."""
+    """left · right.  The terms of one are added first where that is cheaper: (a + b)·c takes one product with c.
+
+    Terms that fill different places stay apart.
+    """
     ways = [lambda: left @ right]
-    if len(left.terms) > 1 and _has_factors(right):
+    if _overlaps(left) and _has_factors(right):
         ways.append(lambda: left.carried_out() @ right)
-    if len(right.terms) > 1 and _has_factors(left):
+    if _overlaps(right) and _has_factors(left):
         ways.append(lambda: left @ right.carried_out())
     return ways[cheapest(*(lambda way=way: way().reduced() for way in ways)) if len(ways) > 1 else 0]()
+
+
+def _multiplied_out(jacobian: Jacobian, others: dict[Node, Jacobian]) -> Jacobian:
+    """The Jacobian with its products carried out, before it is multiplied by others.
+
+    Entries that are selected or placed are not multiplied, so they stay apart if each is one array already.
+    """
+    if not any(holds_numbers(j.terms) for j in others.values()) and all(map(_is_one_array_in_place, jacobian.terms)):
+        return jacobian
+    return jacobian.reduced()
+
+
+def _is_one_array_in_place(term: Term) -> bool:
+    arrays = [f for f in term.factors if not isinstance(f, Slice)]
+    return len(arrays) <= 1 and all(isinstance(f, Tensor) and f.labels <= set(term.external_labels) for f in arrays)
+
+
+def _overlaps(jacobian: Jacobian) -> bool:
+    """Whether it has several terms, none of which is placed by a slice."""
+    return len(jacobian.terms) > 1 and not any(isinstance(f, Slice) for term in jacobian.terms for f in term.factors)
 
 
 def _has_factors(jacobian: Jacobian) -> bool:
@@ -183,6 +216,23 @@ def meeting_plan(edges: Edges, nodes: list[Node], sinks: list[Node]) -> Plan | N
     joints = _meeting_places(widths, work, batch)
     _, found, meets = best(0, len(places) - 1)
     return Plan(f"meeting at {', '.join(map(show_node, meets))}", found) if meets else None
+
+
+def vertex_plan(edges: Edges, nodes: list[Node], sinks: list[Node]) -> Plan | None:
+    """The best order that follows from degrees; None if the graph is large, or no such order can be expected to be cheaper.
+
+    In a chain there is none: what can be done there is done by sweeps that meet.
+    """
+    inner = [node for node in nodes if node in edges]
+    if not inner or len(inner) > MAX_NODES or 2 * len(bottlenecks(edges, nodes, sinks)) > len(inner):
+        return None
+    graph = skeleton(edges, nodes, sinks)
+    name, order = cheapest_order(graph)
+    if name in ORDERS:
+        if not any(is_slice(term) for v in graph.renaming for j in edges[v].values() for term in j.terms):
+            return None  # it is one of the two that are tried anyway
+        name = f"{name}, entry by entry"
+    return Plan(name, [*(graph.nodes[v] for v in order), *graph.renaming])
 
 
 def bottlenecks(edges: Edges, nodes: list[Node], sinks: list[Node]) -> list[int]:

@@ -9,8 +9,12 @@ from rich.text import Text
 from ..algebra.contraction import Product, recording
 from ..algebra.sizes import show_bytes
 from ..autodiff.eliminate import local_jacobians
+from ..autodiff.nodes import Edges, Node
 from ..autodiff.plan import ORDERS, candidate_plans, choose_plan, measure_plan, peak_bytes, show_node
+from ..autodiff.scalar_orders import best_order
+from ..autodiff.skeleton import skeleton
 from ..autodiff.transforms import trace_graph
+from ..autodiff.vertex_orders import MAX_NODES, cheapest_order
 from ..checks import checked
 from .formats import as_text
 from .local_jacobians import run_on_shapes
@@ -27,11 +31,33 @@ class Cost:
 
 
 @dataclasses.dataclass(frozen=True)
+class LowerBound:
+    """How many multiplications every order of vertex elimination takes at least, and whether some order takes no more.
+
+    It counts what the entries of a function of scalars take, where nothing is known but which of them depend on which.
+    """
+
+    multiplies: int
+    reached: bool
+
+    def compared(self, multiplies: int) -> str:
+        """A number of multiplications in words, compared with this bound."""
+        ratio = multiplies / self.multiplies if self.multiplies else 1.0
+        if self.reached:
+            return f"{ratio:.2f} of the optimum, proven: no order of vertex elimination takes fewer than {self.multiplies:,}"
+        return f"{ratio:.2f} × the lower bound: every order of vertex elimination takes at least {self.multiplies:,}"
+
+
+@dataclasses.dataclass(frozen=True)
 class Explanation:
-    """What `explain_plan` returns.  It prints as a table of costs, and the nodes in the order of their elimination."""
+    """What `explain_plan` returns.  It prints as a table of costs, and the nodes in the order of their elimination.
+
+    `bound` is None unless every node between inputs and outputs is a scalar, for each example of a batch.
+    """
 
     costs: tuple[Cost, ...]
     order: tuple[str, ...]
+    bound: LowerBound | None = None
 
     def __repr__(self):
         found = ", ".join(f"{cost.name} {cost.multiplies:,}{' (chosen)' * cost.chosen}" for cost in self.costs)
@@ -54,6 +80,9 @@ class Explanation:
             cells = [name, f"{cost.multiplies:,}", f"{ratio:.2f}", show_bytes(cost.peak_bytes)]
             table.add_row(*map(Text, cells), style="bold" if cost.chosen else "")
         yield table
+        if self.bound:
+            (chosen,) = [cost.multiplies for cost in self.costs if cost.chosen]
+            yield Text(f"multiplications: {self.bound.compared(chosen)}")
         yield Text(f"eliminated in this order: {', '.join(self.order) or 'nothing lies between inputs and outputs'}")
 
 
@@ -92,10 +121,11 @@ def explain_plan(
     """How `jacobian(function, argnums, order=order)(*args)` multiplies its local Jacobians, and what that costs.
 
     Multiplications are counted in the products of Jacobians, not in the function itself, and memory is what these products
-    store in addition to the local Jacobians.  `args` may be arrays or `jax.ShapeDtypeStruct`s.  Nothing is computed unless
-    `abstract=False`, which is for functions whose Python control flow depends on values.  For a quantity that is made of
-    Jacobians, as in `explain_plan(jn.ntk(f), params, x)`, the table shows the products that it carries out.  Raises
-    ValueError for an unknown order, and whatever `jacobian` raises.
+    store in addition to the local Jacobians.  For a function of scalars the count is also compared with the least that any
+    order of vertex elimination takes, or with a lower bound of that.  `args` may be arrays or `jax.ShapeDtypeStruct`s.
+    Nothing is computed unless `abstract=False`, which is for functions whose Python control flow depends on values.  For a
+    quantity that is made of Jacobians, as in `explain_plan(jn.ntk(f), params, x)`, the table shows the products that it
+    carries out.  Raises ValueError for an unknown order, and whatever `jacobian` raises.
 
     >>> plan = jn.explain_plan(lambda x, v, w: v @ jn.relu(w @ x), jnp.ones(784), jnp.ones((10, 60)), jnp.ones((60, 784)))
     >>> [(cost.name, cost.multiplies) for cost in plan.costs if cost.chosen]
@@ -118,8 +148,18 @@ def explain_plan(
         for plan in plans:
             measure_plan(edges, plan)
         costs = [Cost(p.name, p.multiplies, peak_bytes(edges, p.order), p.name == chosen.name) for p in plans]
-        found.append(Explanation(tuple(costs), tuple(map(show_node, chosen.order))))
+        found.append(Explanation(tuple(costs), tuple(map(show_node, chosen.order)), _lower_bound(edges, nodes, sinks)))
         return graph.values
 
     run_on_shapes(run, *args) if abstract else run(*args)
     return found[0]
+
+
+def _lower_bound(edges: Edges, nodes: list[Node], sinks: list[Node]) -> LowerBound | None:
+    """What every order takes, if the graph is one of scalars and not too large for a search."""
+    graph = skeleton(edges, nodes, sinks)
+    entries = graph.scalar_size()
+    if len(graph.inner) > MAX_NODES or entries is None:
+        return None
+    best = best_order(graph, cheapest_order(graph)[1])
+    return LowerBound(entries * best.at_least, best.multiplies == best.at_least)

@@ -29,10 +29,16 @@ def loss(p, x, y):
     return jn.cross_entropy(net(p, x), y)
 
 
+def of_entries(x):
+    """Entries that are picked and put together: some numbers of its Jacobian depend on the example, and some do not."""
+    return jnp.concatenate([x[:, :1] * x[:, 1:2], x[:, 2:] + x[:, :1], jnp.sin(x[:, 1:])], 1)
+
+
 # Each gives first what has one part for each example, then what is summed over them.
 QUESTIONS = {
     "grad": lambda p, x, y: ((), jn.grad(lambda p: jn.mean(loss(p, x, y)))(p)),
     "jacobian": lambda p, x, y: (jn.jacobian(lambda x: net(p, x))(x).per_example(), ()),
+    "jacobian by entries": lambda p, x, y: (jn.jacobian(of_entries)(x).per_example(), ()),
     "laplacian": lambda p, x, y: (jn.laplacian(lambda x: jn.sum(net(p, x), axis=1))(x), ()),
     "per_example_grads": lambda p, x, y: (jn.per_example_grads(loss)(p, x, y), ()),
     "per_example_grad_norms": lambda p, x, y: (jn.per_example_grad_norms(loss)(p, x, y), ()),

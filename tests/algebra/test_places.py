@@ -1,0 +1,53 @@
+"""Terms that slices place: which boxes they fill, and the one array that is made of them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxnets
+from jaxnets.algebra.places import by_box
+from tests.autodiff.comparing import assert_same, d
+
+A = np.arange(1.0, 7.0).reshape(2, 3)
+CASES = {  # function of a vector of 6, the number of boxes of its Jacobian
+    "stacked entries": (lambda x: jnp.stack([x[5] * x[0], jnp.sin(x[2])]), 3),
+    "blocks": (lambda x: jnp.concatenate([A @ x[:3], jnp.sin(x[3:])]), 2),
+    "a gap in both": (lambda x: jnp.pad(x[1:3] ** 2, (2, 3)), 1),
+    "an overlap": (lambda x: x[1:] * x[:-1], 2),
+    "an overlap beside a block": (lambda x: jnp.concatenate([x[1:4] * x[:3], x[4:] ** 2]), 3),
+    "no guillotine": (lambda x: jnp.stack([jnp.sum(x[:4]), *(x[2:] * x[:4])]), 9),
+    "nothing": (lambda x: jnp.concatenate([jnp.zeros(2), x[:0]]), 0),
+    "strides have no box": (lambda x: jnp.concatenate([x[::2], x[1::2]]), 2),
+    "a middle axis": (lambda x: jnp.stack([x.reshape(2, 3), A * x.reshape(2, 3)], 1), 2),
+    "one entry": (lambda x: x[4:5], 1),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_values_and_boxes(name):
+    f, boxes = CASES[name]
+    x = jnp.linspace(0.3, 1.2, 6)
+    j = jaxnets.jacobian(f)(x)
+    assert_same(j.dense(), jax.jacrev(f)(x))
+    assert len(by_box(j.terms)) == boxes
+
+
+def test_entries_are_neither_padded_nor_added():
+    """Two entries of each row are numbers that are there already: they are only written."""
+
+    def f(x):
+        return jnp.stack([x[i - 1] * x[i] for i in range(len(x))])
+
+    lowered = jax.jit(d(f)).lower(jnp.ones(7))
+    assert "stablehlo.pad" not in lowered.as_text()
+    assert not lowered.cost_analysis().get("flops")
+
+
+def test_sixteen_bits_are_summed_before_they_are_rounded():
+    def f(x):
+        return jnp.stack([x[0] + x[1] * 3, x[1] * 2])
+
+    j = jaxnets.jacobian(f)(jnp.ones(2, jnp.bfloat16))
+    assert j.dense().dtype == jnp.bfloat16
+    np.testing.assert_array_equal(j.dense().astype(float), [[1, 3], [0, 2]])
