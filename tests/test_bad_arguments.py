@@ -423,8 +423,12 @@ def problems(case: Case) -> list[str]:
 
 
 @pytest.fixture(autouse=True)
-def empty_folder(tmp_path, monkeypatch):
+def leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # a path may be "x"
+    known = dict(jn.LAYERS)
+    yield
+    jn.LAYERS.clear()  # `layer(print)` makes a layer
+    jn.LAYERS.update(known)
 
 
 @pytest.mark.filterwarnings("ignore")

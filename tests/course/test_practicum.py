@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from jaxnets import CheckpointError, ShapeError, SpecError, parse
@@ -203,7 +204,7 @@ def test_half_a_picture_is_none(tmp_path):
     def draw(figure, frame):
         raise ZeroDivisionError
 
-    class Broken:
+    class Broken(Figure):
         def savefig(self, file, **options):
             file.write_bytes(b"half")
             raise OSError("disk full")
