@@ -71,9 +71,9 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_xdist_auto_num_workers(config):
-    """As many workers as there are cores and memory for."""
+    """One worker more than there are cores, since tests wait for browsers and programs, if there is memory for them."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(1, min(len(os.sched_getaffinity(0)), memory // MEMORY))
+    return max(1, min(len(os.sched_getaffinity(0)) + 1, memory // MEMORY))
 
 
 @pytest.fixture(autouse=True)

@@ -20,6 +20,8 @@ import pytest
 import jaxnets as jn
 from jaxnets.catalogue import example_arguments
 
+from .sweeps import swept
+
 HERE = Path(__file__)
 VALUES = {
     "3": 3,
@@ -432,7 +434,7 @@ def leaves_nothing(tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.name} {next(iter(case.arguments))}")
+@pytest.mark.parametrize("case", swept(CASES, 3), ids=lambda case: f"{case.name} {next(iter(case.arguments))}")
 def test_an_error_names_the_function_and_the_argument(case):
     assert not problems(case)
 

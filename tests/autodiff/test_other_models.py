@@ -60,14 +60,14 @@ def compared(model):
     return jax.jit(lambda *args: list(zip(ours(*args), theirs(*args), strict=True)))(params, x)
 
 
-@over(MODELS, 4)
+@over(MODELS, 6)
 def test_jacobians_and_gradients_by_parameters_and_input(model):
     jacobians, gradients, _ = compared(model)
     assert_same(*jacobians, model.tolerance)
     assert_same(*gradients, model.tolerance)
 
 
-@over([m for m in MODELS if not m.coupled and not m.scans], 4)
+@over([m for m in MODELS if not m.coupled and not m.scans], 6)
 def test_examples_stay_apart(model):
     ours, theirs = compared(model)[2]
     assert ours is not None, f"not batched: {traced(model)[1].structure}"

@@ -38,7 +38,7 @@ def dense_jacobian(program):
 # --- the drop-in promise --------------------------------------------------------------------------------------------
 
 
-@over(TRACED)
+@over(TRACED, 3)
 def test_value_and_jacobian_under_jit(program):
     @jax.jit
     def run(*args):

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 import jaxnets
 
-from ..cases import CASES, FIRST, STRUCTURES, line
+from ..cases import CASES, STRUCTURES, line
 from ..computing import dense, nested, reals, reference, same_blocks
-from ..properties import ON_EVERY_LAYER, ON_EVERY_LINE, ON_EVERY_STRUCTURE, ON_SOME_STRUCTURES, PROPERTIES
+from ..properties import ON_EVERY_LINE, ON_EVERY_STRUCTURE, ON_SOME_STRUCTURES, PROPERTIES
 
 sizes = st.sampled_from([0, 1, 2, 3])
 shapes = st.lists(sizes, max_size=3).map(tuple)
@@ -22,11 +22,9 @@ def test_every_layer_has_a_case():
 
 def short(case):
     """The properties that the short suite tries on a line."""
-    if case is not FIRST[case.name]:
-        return ON_EVERY_LINE
     structures = list(STRUCTURES.values())
     if case not in structures:
-        return ON_EVERY_LAYER
+        return ON_EVERY_LINE
     return ON_EVERY_STRUCTURE if structures.index(case) % 3 else ON_SOME_STRUCTURES
 
 

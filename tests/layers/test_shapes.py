@@ -102,7 +102,7 @@ def jacobians(case, args, real):
 
 @pytest.mark.parametrize("name", jaxnets.LAYERS)
 def test_shapes(name, request):
-    count, of_each_line = (20, 2) if request.config.getoption("--all") else (3, 0)
+    count, of_each_line = (20, 2) if request.config.getoption("--all") else (2, 0)
     cases = variants(name, count, of_each_line)
     dimensions = {len(kind.shape) for case in cases for kind in case.arguments if kind}
     assert len(cases) >= count or max(dimensions) <= 1, f"only {len(cases)} shapes of {name}"
