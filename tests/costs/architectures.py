@@ -221,5 +221,5 @@ ARCHITECTURES = [
     Program("determinants", determinants, {"w1": r(16, 3), "w2": r(4, 16)}, r(B, 4, 3, scale=1.0)),
     Program("SAC", soft_actor, MLP, X, Y),
     Program("k-means", k_means, r(C, D), X),
-    classifier("sparse layer", sparse_layer, {"entries": np.asarray(MASK.data), "out": r(C, H)}, X),
+    Program("sparse layer", classified(sparse_layer), {"entries": np.asarray(MASK.data), "out": r(C, H)}, X, Y),
 ]
