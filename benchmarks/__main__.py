@@ -45,18 +45,23 @@ def run(modules: dict, quick: bool, scale: int) -> bool:
     console, found, agreed = Console(width=150), [], True
     path = RESULTS / f"{'quick' if quick else time.strftime('%Y-%m-%d-%H%M%S')}.json"
     about = environment() | ({"scale": str(scale)} if scale > 1 else {})
+
+    def save(results):
+        with written_atomically(path) as part:
+            part.write_text(json.dumps({"environment": about, "results": results}, indent=1))
+
     for module in modules.values():
         results = []
         try:
             for result in module.run(quick, scale):
                 results.append(result)
+                save([*found, *map(dataclasses.asdict, results)])  # so that a run that is stopped keeps its results
             found += map(dataclasses.asdict, results)
         except Disagreement as error:
             print(f"not written, contenders disagree: {error}", file=sys.stderr)
             agreed = False
+            save(found)
         console.print(getattr(module, "console_table", console_table)(module.__doc__, results))
-        with written_atomically(path) as part:  # after every question, so that a run that is stopped keeps its results
-            part.write_text(json.dumps({"environment": about, "results": found}, indent=1))
     print(f"written: {path}")
     return agreed
 

@@ -1,8 +1,10 @@
 """What a layer's rule and JAX compute on a line of cases.py, kept for the tests that look at it; comparing the two."""
 
+import math
 from functools import lru_cache
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 
@@ -21,6 +23,19 @@ def close(actual, expected, tolerance=TIGHT, what="", least=0.0):
         actual, expected = actual.astype(np.float64), expected.astype(np.float64)
         scale = max(np.abs(expected).max(), least) or 1.0
         np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale, err_msg=what)
+
+
+def largest(function, *args, branches=True):
+    """The number of entries of the largest array that a function makes."""
+
+    def sizes(jaxpr):
+        for equation in jaxpr.eqns:
+            yield from (math.prod(y.aval.shape) for y in equation.outvars)
+            if branches or equation.primitive.name != "cond":
+                for inner in jax.extend.core.jaxprs_in_params(equation.params):
+                    yield from sizes(inner)
+
+    return max(sizes(jax.make_jaxpr(function)(*args).jaxpr))
 
 
 def blocks(case, args):

@@ -1,30 +1,15 @@
 """What curvature stores and multiplies: no gradient of an example, no Jacobian of the outputs, nothing quadratic."""
 
-import math
-
 import jax
-import jax.extend
 import jax.numpy as jnp
 import numpy as np
 
 import jaxnets as jn
 
+from ..computing import largest
 from .nets import Draws, layer, mlp, same
 
 r = Draws(5)
-
-
-def largest(function, *args, branches=True):
-    """The number of entries of the largest array that a function makes."""
-
-    def sizes(jaxpr):
-        for equation in jaxpr.eqns:
-            yield from (math.prod(y.aval.shape) for y in equation.outvars)
-            if branches or equation.primitive.name != "cond":
-                for inner in jax.extend.core.jaxprs_in_params(equation.params):
-                    yield from sizes(inner)
-
-    return max(sizes(jax.make_jaxpr(function)(*args).jaxpr))
 
 
 def abstract(*shape):
