@@ -33,9 +33,6 @@ DEARER = {
     ("Fourier layer", "jacobian"): (1.6, 1.4),
     ("sparse layer", "norms"): (110, 310),
     ("sparse layer", "clipped"): (80, 210),
-    ("CTC", "gradient"): (3.5, 25),
-    ("CTC", "norms"): (3.5, 25),
-    ("CTC", "clipped"): (3.5, 25),
 }
 EXAMPLES_MEET = ["sparse layer"]  # JAX's product with a sparse matrix is opaque, so nothing tells that they do not
 NAMED = {
