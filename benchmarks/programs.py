@@ -5,14 +5,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from tests.costs.architectures import ARCHITECTURES
-from tests.costs.counting import QUESTIONS, asked
+from tests.costs.counting import QUESTIONS, SMALL_BYTES, asked
 from tests.costs.programs import PROGRAMS
 
 from .harness import Result, best_other, measure
 
 QUICK = ("labels by range", "cond")
 TOLERANCE = 2e-3  # in float32, where the orders of sums differ
-SMALL_BYTES = 32_768  # a difference that does not count
 SHOWN = 30  # rows of the guide's table
 COUNTS = {"FLOPs": "flops", "temporary bytes": "temporary_bytes", "time": "milliseconds", "first call": "first_call"}
 

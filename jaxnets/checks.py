@@ -112,6 +112,12 @@ def check_integer(layer: str, name: str, value, least: int, most: float = MAX_IN
     return found
 
 
+def check_counts(name: str, **counts):
+    """TypeError or ValueError unless each is an integer of at least 1."""
+    for argument, count in counts.items():
+        check_integer(name, argument, count, 1)
+
+
 def check_per_axis(layer: str, name: str, value, rank: int, least: int = 1) -> tuple[int, ...]:
     """One integer for all axes, or a tuple with one for each, as a tuple with one for each of `rank` axes."""
     values = value if isinstance(value, tuple) else (value,) * rank

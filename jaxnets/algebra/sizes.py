@@ -90,5 +90,13 @@ def show_bytes(n: float) -> str:
 
 def nbytes_of(tree) -> int:
     """The bytes of the arrays of a tree, known or traced.  An array that is used twice counts once."""
-    leaves = {id(leaf): leaf for leaf in jax.tree.leaves(tree) if hasattr(leaf, "dtype")}.values()
-    return sum(count_entries(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
+    return sum(count_entries(leaf.shape) * leaf.dtype.itemsize for leaf in _distinct_arrays(tree))
+
+
+def stored_entries(tree) -> int:
+    """How many numbers the arrays of a tree hold.  An array that is used twice counts once."""
+    return sum(count_entries(leaf.shape) for leaf in _distinct_arrays(tree))
+
+
+def _distinct_arrays(tree):
+    return {id(leaf): leaf for leaf in jax.tree.leaves(tree) if hasattr(leaf, "dtype")}.values()

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from .contraction import cheapest, planning, scaled_tensor, sum_of_tensors
+from .contraction import cheapest, scaled_tensor, sum_of_tensors
 from .factors import Factor, Label, Tensor, distinct_labels, entries_over, labels_of
 from .sharding import compatible
 from .terms import Term, Unifier, highest_id, pattern, with_shifted_ids
@@ -77,25 +77,29 @@ def with_common_factors(terms: Sequence[Term]) -> list[Term]:
 
     The sum inside is carried out, so this is for terms of which somebody asks numbers, where it takes fewer products.
     """
-    shared: dict[Any, dict[int, int]] = {}  # for every factor the terms that have it, and its place in them
-    for i, term in enumerate(terms):
-        if term.is_stored:
-            for place, factor in enumerate(term.factors):
-                shared.setdefault((term.label_pattern, _identity(factor, term)), {})[i] = place
-    places = max(shared.values(), key=len, default={})
+    places = _most_common_factor(terms)
     if len(places) < 2:
         return list(terms)
     rest = [term for i, term in enumerate(terms) if i not in places]
     return with_common_factors([*rest, _with_common_factor([(terms[i], place) for i, place in places.items()])])
 
 
+def _most_common_factor(terms: Sequence[Term]) -> dict[int, int]:
+    """The terms that have the stored factor which most of them have, and its place in each."""
+    shared: dict[Any, dict[int, int]] = {}
+    for i, term in enumerate(terms):
+        if term.is_stored:
+            for place, factor in enumerate(term.factors):
+                shared.setdefault((term.label_pattern, _identity(factor, term)), {})[i] = place
+    return max(shared.values(), key=len, default={})
+
+
 def in_cheapest_sum(terms: Sequence[Term]) -> list[Term]:
     """The terms as they are or with common factors, whichever can be summed with fewer multiplications."""
-    with planning():
-        fewer = len(with_common_factors(terms)) < len(terms)
-    if not fewer or cheapest(lambda: _dense_of(terms), lambda: _dense_of(with_common_factors(terms))) == 0:
+    if len(_most_common_factor(terms)) < 2:
         return list(terms)
-    return with_common_factors(terms)
+    ways = [lambda: list(terms), lambda: with_common_factors(terms)]
+    return ways[cheapest(*(lambda way=way: _dense_of(way()) for way in ways))]()
 
 
 def _dense_of(terms: Sequence[Term]):

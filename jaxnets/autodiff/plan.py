@@ -39,11 +39,13 @@ class Plan:
     cost: int = 0
 
 
-def choose_plan(edges: Edges, nodes: list[Node], sinks: list[Node], order: str = "auto") -> Plan:
+def choose_plan(
+    edges: Edges, nodes: list[Node], sinks: list[Node], order: str = "auto", measured: list[Plan] | None = None
+) -> Plan:
     """The order that `order` names, or for "auto" the cheapest one, by multiplications that are counted on shapes alone.
 
     `nodes` are all nodes but the sinks, every one after its parents; nodes without edges of their own are the inputs.
-    Raises ValueError for an unknown order.
+    `measured` are the candidates with their costs, for who has them already.  Raises ValueError for an unknown order.
     """
     if order not in ORDERS:
         raise ValueError(f"order must be one of {ORDERS}, got {order!r}")
@@ -51,15 +53,21 @@ def choose_plan(edges: Edges, nodes: list[Node], sinks: list[Node], order: str =
     only_reverse = any(_is_only_pulled(jacobian) for row in edges.values() for jacobian in row.values())
     if order != "auto" or only_reverse or sum(count_entries(sink.shape) for sink in sinks) == 1:
         return Plan("forward", inner) if order == "forward" else Plan("reverse", inner[::-1])
-    plans = candidate_plans(edges, nodes, sinks)
-    for plan in plans:
-        measure_plan(edges, plan)
+    plans = measured or measured_plans(edges, nodes, sinks)
     least = min(plan.cost for plan in plans)
     return next(plan for plan in plans if plan.cost <= 1.02 * least)
 
 
+def measured_plans(edges: Edges, nodes: list[Node], sinks: list[Node]) -> list[Plan]:
+    """The candidates with their costs."""
+    plans = candidate_plans(edges, nodes, sinks)
+    for plan in plans:
+        measure_plan(edges, plan)
+    return plans
+
+
 def candidate_plans(edges: Edges, nodes: list[Node], sinks: list[Node]) -> list[Plan]:
-    """The plans for reverse and forward mode, and one whose sweeps meet at narrow nodes if that is cheaper."""
+    """The plans for reverse and forward mode; also one whose sweeps meet at narrow nodes, and one that follows degrees."""
     inner = [node for node in nodes if node in edges]
     others = (find(edges, nodes, sinks) for find in (meeting_plan, vertex_plan))
     return [Plan("reverse", inner[::-1]), Plan("forward", inner), *filter(None, others)]
@@ -89,7 +97,9 @@ def elimination_steps(edges: Edges, order: list[Node]) -> Iterator[Edges]:
             users.setdefault(u, []).append(v)
 
     def multiplied_out(w, u, jacobian, others):
-        return _multiplied_out(jacobian, others) if (w, u) in products or len(jacobian.terms) > 1 else jacobian
+        """The Jacobian with its products carried out, before it is multiplied by others."""
+        is_local = (w, u) not in products and len(jacobian.terms) == 1
+        return jacobian if is_local or _stays_in_places(jacobian, others) else jacobian.reduced()
 
     yield edges
     for v in order:
@@ -132,17 +142,12 @@ def _cheapest_product(left: Jacobian, right: Jacobian) -> Jacobian:
         ways.append(lambda: left.carried_out() @ right)
     if _overlaps(right) and _has_factors(left):
         ways.append(lambda: left @ right.carried_out())
-    return ways[cheapest(*(lambda way=way: way().reduced() for way in ways)) if len(ways) > 1 else 0]()
+    return ways[cheapest(*(lambda way=way: way().reduced() for way in ways))]()
 
 
-def _multiplied_out(jacobian: Jacobian, others: dict[Node, Jacobian]) -> Jacobian:
-    """The Jacobian with its products carried out, before it is multiplied by others.
-
-    Entries that are selected or placed are not multiplied, so they stay apart if each is one array already.
-    """
-    if not any(holds_numbers(j.terms) for j in others.values()) and all(map(_is_one_array_in_place, jacobian.terms)):
-        return jacobian
-    return jacobian.reduced()
+def _stays_in_places(jacobian: Jacobian, others: dict[Node, Jacobian]) -> bool:
+    """Whether its entries, each one array already, are only selected or placed by others, and not multiplied."""
+    return not any(holds_numbers(j.terms) for j in others.values()) and all(map(_is_one_array_in_place, jacobian.terms))
 
 
 def _is_one_array_in_place(term: Term) -> bool:

@@ -58,8 +58,8 @@ def ntk(
         return rows.map_blocks(_with_joined_factors) if outputs == "full" else rows
 
     def kernel(ours: Rows, theirs: Rows):
-        pairs = zip(ours.blocks[0], theirs.blocks[0], strict=True)
-        return of_products(*(a @ b.T for pair in pairs for a, b in [in_cheapest_form(of_rows, *pair)]))
+        pairs = [in_cheapest_form(of_rows, a, b) for a, b in zip(ours.blocks[0], theirs.blocks[0], strict=True)]
+        return of_products(*(a @ b.T for a, b in pairs))
 
     def of_rows(a: Jacobian, b: Jacobian):
         return of_products(a @ b.T)

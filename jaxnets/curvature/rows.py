@@ -14,7 +14,7 @@ from jax.tree_util import tree_unflatten
 from ..algebra.contraction import planning
 from ..algebra.factors import pytree
 from ..algebra.jacobian import Jacobian
-from ..algebra.sizes import count_entries
+from ..algebra.sizes import stored_entries
 from ..algebra.sums import stacked_terms
 from ..autodiff.eliminate import eliminate
 from ..autodiff.nodes import Edge, Node
@@ -163,15 +163,10 @@ def in_cheapest_form(use: Callable, *rows: Jacobian) -> tuple[Jacobian, ...]:
     with planning() as carried_out:
         whole = [j.carried_out() for j in rows]
         use(*whole)
-    room = MOST_GROWTH * max(_stored_entries(rows), factored.largest)
-    if factored.cost <= carried_out.cost or _stored_entries(whole) > room:
+    room = MOST_GROWTH * max(stored_entries(rows), factored.largest)
+    if factored.cost <= carried_out.cost or stored_entries(whole) > room:
         return rows
     return tuple(j.carried_out() for j in rows)
-
-
-def _stored_entries(rows) -> int:
-    """How many numbers Jacobians hold.  An array that is used twice counts once."""
-    return sum(count_entries(leaf.shape) for leaf in {id(leaf): leaf for leaf in jax.tree.leaves(rows)}.values())
 
 
 def single_output(name: str, what: str, values, out_tree) -> jax.Array:

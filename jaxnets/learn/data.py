@@ -14,7 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..algebra.sizes import check_fits, host_memory
-from ..checks import as_numpy, check_integer, check_key, check_not_negative, check_positive, check_seed, checked
+from ..checks import (
+    as_numpy,
+    check_counts,
+    check_integer,
+    check_key,
+    check_not_negative,
+    check_positive,
+    check_seed,
+    checked,
+)
 from ..errors import DTypeError, ShapeError
 from ..files import written_atomically
 from .progress import stage
@@ -43,7 +52,7 @@ class Dataset:
         for field in ("x", "y"):
             object.__setattr__(self, field, as_numpy("Dataset", field, getattr(self, field)))
         if self.classes is not None:
-            _check_counts("Dataset", classes=self.classes)
+            check_counts("Dataset", classes=self.classes)
         if self.x.ndim < 2 or self.y.ndim < 1 or len(self.x) != len(self.y) or not len(self.x):
             raise ShapeError(
                 f"{self.name}: x has shape {self.x.shape} and y {self.y.shape}, expected (examples, ...) for both, x with "
@@ -101,7 +110,7 @@ def spiral(points: int = 1000, classes: int = 3, noise: float = 0.2, seed: int =
     >>> data.x.shape, data.y.shape, data.classes
     ((150, 2), (150,), 3)
     """
-    _check_counts("spiral", points=points, classes=classes)
+    check_counts("spiral", points=points, classes=classes)
     check_not_negative("spiral", "noise", noise)
     check_seed("spiral", seed)
     _check_memory(f"spiral: {points} points of {classes} classes", points * classes)
@@ -120,7 +129,7 @@ def cubic(points: int = 100, noise: float = 0.3, seed: int = 0) -> Dataset:
     >>> jn.data.cubic().x.shape
     (100, 1)
     """
-    _check_counts("cubic", points=points)
+    check_counts("cubic", points=points)
     check_not_negative("cubic", "noise", noise)
     check_seed("cubic", seed)
     _check_memory(f"cubic: {points} points", points)
@@ -194,11 +203,6 @@ def load(path: str | os.PathLike, classes: int | None = None) -> Dataset:
     if classes is None and y.ndim == 1 and y.dtype.kind in "iu" and y.size:
         classes = int(y.max()) + 1
     return Dataset(x, y, str(path), classes)
-
-
-def _check_counts(name, **counts):
-    for argument, count in counts.items():
-        check_integer(name, argument, count, 1)
 
 
 def _check_memory(what: str, points: int):
@@ -284,7 +288,7 @@ def one_hot(labels, classes: int):
            [0., 0., 1.]], dtype=float32)
     """
     labels = as_numpy("one_hot", "labels", labels)
-    _check_counts("one_hot", classes=classes)
+    check_counts("one_hot", classes=classes)
     _check_labels("one_hot", labels.reshape(-1), classes)
     return jax.nn.one_hot(labels, classes, dtype=jnp.result_type(float))
 
@@ -326,7 +330,7 @@ def order(key, epoch: int, examples: int):
     """The order of the examples in an epoch: a permutation that depends only on the key and the epoch."""
     check_key("order", "key", key)
     check_integer("order", "epoch", epoch, 0)
-    _check_counts("order", examples=examples)
+    check_counts("order", examples=examples)
     return jax.random.permutation(jax.random.fold_in(key, epoch), examples)
 
 
@@ -341,7 +345,7 @@ def batches(key, epoch: int, examples: int, batch_size: int):
     """
     check_key("batches", "key", key)
     check_integer("batches", "epoch", epoch, 0)
-    _check_counts("batches", examples=examples)
+    check_counts("batches", examples=examples)
     if not 1 <= batch_size <= examples:
         raise ValueError(f"batches: batch_size must be 1 to {examples}, got {batch_size}")
     steps = examples // batch_size

@@ -9,7 +9,16 @@ import jax
 import jax.numpy as jnp
 
 from ..catalogue import LAYERS
-from ..checks import check_floating_dtype, check_integer, check_key, check_share, checked, is_integer, show_value
+from ..checks import (
+    check_counts,
+    check_floating_dtype,
+    check_integer,
+    check_key,
+    check_share,
+    checked,
+    is_integer,
+    show_value,
+)
 from ..errors import ShapeError
 from .initializers import kaiming_normal
 
@@ -56,11 +65,6 @@ def _checked_init(init: Callable) -> Callable:
     return call
 
 
-def _check_sizes(model: str, **sizes: int):
-    for name, size in sizes.items():
-        check_integer(model, name, size, 1)
-
-
 def _check_layers(model: str, **layers: str | None):
     for name, layer in layers.items():
         if layer is not None:
@@ -84,7 +88,7 @@ def linear(features: int, *, bias: bool = True, weights: Callable | None = None)
     >>> jax.tree.map(jnp.shape, jn.models.linear(3).init(jax.random.key(0), (2,)))
     {'b': (3,), 'w': (3, 2)}
     """
-    _check_sizes("linear", features=features)
+    check_counts("linear", features=features)
     weights = weights or kaiming_normal()
 
     @_checked_init
@@ -111,7 +115,7 @@ def conv(channels: int, size: int = 3) -> Model:
     >>> jn.models.conv(8).output_shape((1, 28, 28))
     (8, 28, 28)
     """
-    _check_sizes("conv", channels=channels, size=size)
+    check_counts("conv", channels=channels, size=size)
     if size % 2 == 0:
         raise ShapeError(f"conv({channels}, {size}): the size of the kernel must be odd to keep the size of an image")
 
@@ -139,7 +143,7 @@ def plain(name: str) -> Model:
 @checked
 def max_pool(size: int) -> Model:
     """The largest entry of every window of `size`×`size`.  The windows do not overlap."""
-    _check_sizes("max_pool", size=size)
+    check_counts("max_pool", size=size)
     return _without_parameters(f"max_pool({size})", lambda x: LAYERS["max_pool"](x, kernel_size=(size, size)))
 
 
@@ -238,7 +242,7 @@ def mlp(
     _check_layers("mlp", activation=activation, last=last)
     parts: list[Model] = []
     for n in features:
-        _check_sizes("mlp", features=n)
+        check_counts("mlp", features=n)
         parts += [linear(n, weights=weights), plain(activation)]
     return serial(*parts[:-1], *([plain(last)] if last else []))
 
@@ -252,10 +256,10 @@ def convnet(channels: tuple[int, ...] = (16, 32), hidden: int = 128, classes: in
     'conv(16, 3) relu max_pool(2) conv(32, 3) relu max_pool(2) flatten linear(128) relu linear(10) log_softmax'
     """
     check_share("convnet", "rate", rate)
-    _check_sizes("convnet", hidden=hidden, classes=classes)
+    check_counts("convnet", hidden=hidden, classes=classes)
     parts: list[Model] = []
     for c in channels:
-        _check_sizes("convnet", channels=c)
+        check_counts("convnet", channels=c)
         parts += [conv(c), plain("relu"), max_pool(2)]
     parts += [plain("flatten"), linear(hidden), plain("relu"), *([dropout(rate)] if rate else [])]
     return serial(*parts, linear(classes), plain("log_softmax"))
@@ -269,8 +273,8 @@ def autoencoder(features: int, *hidden: int, activation: str = "tanh", last: str
     'linear(32) tanh linear(8) tanh linear(32) tanh linear(64) sigmoid'
     """
     for n in hidden:
-        _check_sizes("autoencoder", hidden=n)
-    _check_sizes("autoencoder", features=features)
+        check_counts("autoencoder", hidden=n)
+    check_counts("autoencoder", features=features)
     _check_layers("autoencoder", activation=activation, last=last)
     return mlp(*hidden, *hidden[-2::-1], features, activation=activation, last=last)
 
@@ -282,7 +286,7 @@ def residual_mlp(width: int, depth: int, features: int, activation: str = "relu"
     >>> jn.models.residual_mlp(32, depth=1, features=10).name
     'linear(32) residual(linear(32) relu linear(32)) linear(10) log_softmax'
     """
-    _check_sizes("residual_mlp", width=width, features=features)
+    check_counts("residual_mlp", width=width, features=features)
     check_integer("residual_mlp", "depth", depth, 0, MAX_BLOCKS)
     _check_layers("residual_mlp", activation=activation, last=last)
     blocks = [residual(linear(width), plain(activation), linear(width)) for _ in range(depth)]
@@ -296,7 +300,7 @@ def nearest_neighbour(count: int) -> Model:
     This model is for prediction only: an integer has no gradient, and `parse` has no word for it.  `init` draws w from a
     normal distribution.  To classify, use `{"w": inputs}` with the inputs of a data set, and take the label at k.
     """
-    _check_sizes("nearest_neighbour", count=count)
+    check_counts("nearest_neighbour", count=count)
 
     @_checked_init
     def init(key, input_shape, dtype=jnp.float32):

@@ -10,7 +10,7 @@ from ..algebra.contraction import Product, recording
 from ..algebra.sizes import show_bytes
 from ..autodiff.eliminate import local_jacobians
 from ..autodiff.nodes import Edges, Node
-from ..autodiff.plan import ORDERS, candidate_plans, choose_plan, measure_plan, peak_bytes, show_node
+from ..autodiff.plan import ORDERS, choose_plan, measured_plans, peak_bytes, show_node
 from ..autodiff.scalar_orders import best_order
 from ..autodiff.skeleton import skeleton
 from ..autodiff.transforms import trace_graph
@@ -143,10 +143,8 @@ def explain_plan(
         graph, *_ = trace_graph("explain_plan", function, argnums, args, {})
         edges, nodes, sinks = local_jacobians(graph)
         sinks = [sink for sink in sinks if sink in edges]
-        chosen = choose_plan(edges, nodes, sinks, order)
-        plans = candidate_plans(edges, nodes, sinks)
-        for plan in plans:
-            measure_plan(edges, plan)
+        plans = measured_plans(edges, nodes, sinks)
+        chosen = choose_plan(edges, nodes, sinks, order, plans)
         costs = [Cost(p.name, p.multiplies, peak_bytes(edges, p.order), p.name == chosen.name) for p in plans]
         found.append(Explanation(tuple(costs), tuple(map(show_node, chosen.order)), _lower_bound(edges, nodes, sinks)))
         return graph.values

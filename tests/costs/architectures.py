@@ -5,15 +5,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import lax
 from jax.experimental import sparse
 
-from .programs import IMAGES, MLP, B, C, D, H, Program, X, Y, labels, mlp, norm, r
-
-
-def classified(model):
-    return lambda p, x, y: optax.softmax_cross_entropy_with_integer_labels(model(p, x), y)
+from .programs import IMAGES, MLP, B, C, D, H, Program, X, Y, classified, conv, labels, mlp, norm, r
 
 
 def classifier(name, model, params, x):
@@ -50,10 +45,6 @@ def equinox_mlp(p, x):
 
 
 # --- images -------------------------------------------------------------------------------------------------------------
-
-
-def conv(x, k, stride=1):
-    return lax.conv_general_dilated(x, k, (stride, stride), "SAME")
 
 
 def u_net(p, x):

@@ -6,6 +6,8 @@ import numpy as np
 
 import jaxnets as jn
 
+SMALL_FLOPS, SMALL_BYTES = 2_000, 32_768  # differences that do not count
+
 
 def costs(function, *args):
     """The result, the FLOPs and the temporary bytes of a function, compiled.  XLA counts the body of a loop once."""

@@ -10,7 +10,7 @@ import pytest
 from ..computing import largest
 from ..sweeps import swept
 from .architectures import ARCHITECTURES
-from .counting import QUESTIONS, asked, compared
+from .counting import QUESTIONS, SMALL_BYTES, SMALL_FLOPS, asked, compared
 from .programs import PROGRAMS
 
 pytestmark = [pytest.mark.optimized, pytest.mark.filterwarnings("ignore:.*derivative is opaque")]
@@ -18,7 +18,6 @@ pytestmark = [pytest.mark.optimized, pytest.mark.filterwarnings("ignore:.*deriva
 FLOPS = 1.1
 # Norms hold what every layer passes back until the end, where JAX takes the norm of a layer at once.
 BYTES = {"gradient": 1.25, "jacobian": 1.25, "norms": 2.1, "clipped": 2.1}
-SMALL_FLOPS, SMALL_BYTES = 2_000, 32_768  # differences that do not count
 
 # What is still dearer, with what it costs today: (FLOPs, bytes) in multiples of JAX's.  No line may grow.
 DEARER = {
