@@ -238,6 +238,9 @@ class Operator(Factor):
 
     shared_rank: int
     output_rank: int
+    # "push" if JAX cannot transpose it (while loops), "pull" if it has no JVP (custom_vjp), "call" if JAX can only call the
+    # function, which is linear (a callback on tangents); "" if both products can be formed
+    one_way: str = ""
 
     def push(self, x) -> jax.Array:
         raise NotImplementedError
@@ -280,7 +283,8 @@ class Operator(Factor):
     def directions(self):
         """The products that are possible: from which axes, to which axes, and by which function."""
         _, out, inp = self.axes_by_role()
-        return (inp, out, self.push), (out, inp, self.pull)
+        push, pull = (inp, out, self.push), (out, inp, self.pull)
+        return {"push": (push,), "call": (push,), "pull": (pull,)}.get(self.one_way, (push, pull))
 
     @property
     def dtype(self):
@@ -289,6 +293,8 @@ class Operator(Factor):
     def array(self, forward: bool | None = None) -> jax.Array:
         """[*shared, *outputs, *inputs], from the images of all unit vectors of one side, by default the narrower one."""
         shared, out, inp = map(shape_of, self.axes_by_role())
+        if self.one_way:
+            forward = self.one_way != "pull"
         forward = count_entries(inp) <= count_entries(out) if forward is None else forward
         side, apply = (inp, self.push) if forward else (out, self.pull)
         basis = jnp.eye(math.prod(side), dtype=self.dtype).reshape(-1, *(1,) * len(shared), *side)
@@ -335,8 +341,6 @@ class Opaque(Operator):
     output_rank: int = 0
     out_shared: tuple[int, ...] = ()
     in_shared: tuple[int, ...] = ()
-    # "push" if JAX cannot transpose (while loops), "pull" if it has no JVP (custom_vjp), "call" if it can only call the
-    # function, which is linear (a callback on tangents)
     one_way: str = ""
 
     @property
@@ -361,13 +365,6 @@ class Opaque(Operator):
     def _function(self, x):
         operands = [*self.operands[: self.argument], x, *self.operands[self.argument + 1 :]]
         return self.function(*operands)[self.output]
-
-    def directions(self):
-        push, pull = super().directions()
-        return {"push": (push,), "call": (push,), "pull": (pull,)}.get(self.one_way, (push, pull))
-
-    def array(self, forward=None):
-        return super().array(self.one_way != "pull" if self.one_way else forward)
 
     def _apply_to_many(self, transform, x, source, target):
         """`transform` of every array in x, whose shared axes are moved to where the operand or the output has them."""

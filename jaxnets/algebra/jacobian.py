@@ -17,7 +17,7 @@ import numpy as np
 
 from ..checks import as_array, check_integer, checked
 from ..errors import DTypeError, ShapeError
-from .factors import Label, Tensor, pytree
+from .factors import Label, Tensor, entries_over, labels_of, pytree
 from .notation import formula, legend, structure
 from .picture import Markup, code, figure, heat_map
 from .places import dense_sum
@@ -146,6 +146,15 @@ class Jacobian:
             inp[b] = out[a]
         factor = Tensor(array, (*out, *(inp[b] for b in own)), "J")
         return replace(self, terms=(make_term(out, inp, [factor]),))
+
+    @property
+    def multiplies_per_vector(self) -> int:
+        """How many multiplications a product with one column takes."""
+        total = 0
+        for term in self.terms:
+            shared = set(labels_of(term.out)) & set(labels_of(term.inp))
+            total += sum(factor.multiplies_per_vector * entries_over(shared - factor.labels) for factor in term.factors)
+        return total
 
     def shared_axes(self) -> dict[int, int]:
         """The output axes that are one with an input axis in every term, and which ones."""

@@ -5,6 +5,7 @@ look at values, and the graph is that of this call.  Only this file and marker.p
 """
 
 import functools
+import itertools
 import os
 import re
 import sys
@@ -14,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import core
 from jax.custom_derivatives import SymbolicZero
-from jax.extend.core import jaxprs_in_params, set_current_trace, take_current_trace
+from jax.extend.core import set_current_trace, take_current_trace
 from jax.extend.source_info_util import current_name_stack
 from jax.interpreters import ad
 
@@ -24,11 +25,14 @@ from ..checks import is_floating
 from ..errors import MutableStateError
 from ..layers.marker import bind, layer_p, product_p, with_absent_arguments, with_rules
 from .complex_parts import InRealParts, real_parts, unmixed_in_parts
+from .jaxprs import JaxprFunction, body_and_constants, evaluated, jaxpr_evaluator, one_way_of, parted
+from .loop_body import read_body
+from .loops import Loop
 from .nodes import Edge, Graph, LocalFunction, Node
 from .opaque import BoundPrimitive, opaque_rules
 from .primitives import rules_for
 from .ramps import Ramps, knowing
-from .unmixed import AxisMap, Table, agreed, axis_map, composed, same_axes
+from .unmixed import AxisMap, Table, agreed, axis_map, composed, same_axes, scan_counts
 
 SPLIT_STATE = (
     "The function changes a model of Flax outside of it, as BatchNorm and Dropout do in training.  State that changes "
@@ -82,7 +86,7 @@ def _opaque_outputs(function, values, inputs):
     except jax.errors.ConcretizationTypeError:
         pass  # control flow looks at values: keep the function with what it closes over
     else:
-        call, operands = _JaxprFunction(closed.jaxpr, len(closed.consts)), [*closed.consts, *values]
+        call, operands = JaxprFunction(closed.jaxpr, len(closed.consts)), [*closed.consts, *values]
     skipped = len(operands) - len(values)
     rules = opaque_rules("complex", call, operands, outputs, "", [[{}] * len(operands)] * len(outputs))
     found: list[tuple] = []
@@ -116,7 +120,7 @@ def unmixed_axes(function, operands) -> Table:
     The function, or jaxpr without constants, is read as any other, and the rules of what it calls are followed.
     """
     if not callable(function):
-        function = functools.partial(core.eval_jaxpr, *_body_and_constants(function))
+        function = functools.partial(evaluated, *body_and_constants(function))
     moving = [i for i, x in enumerate(operands) if is_floating(x)]
     table: Table = []
 
@@ -137,30 +141,10 @@ def unmixed_axes(function, operands) -> Table:
     return table
 
 
-def _body_and_constants(inner):
-    """Of a jaxpr among the parameters of an equation, which may be closed."""
-    return (inner.jaxpr, inner.consts) if hasattr(inner, "consts") else (inner, ())
-
-
-class _JaxprFunction:
-    """A jaxpr as a function of its constants and arguments."""
-
-    def __init__(self, jaxpr, constants: int):
-        self.jaxpr, self.constants = jaxpr, constants
-
-    def __call__(self, *operands):
-        return core.eval_jaxpr(self.jaxpr, operands[: self.constants], *operands[self.constants :])
-
-
 def _with_replaced(values, places, new) -> list:
     """The values, of which those at these places are replaced."""
     changed = dict(zip(places, new, strict=True))
     return [changed.get(i, value) for i, value in enumerate(values)]
-
-
-def _jaxpr_evaluator(closed):
-    """A closed jaxpr as a function of trees with its arguments as leaves; it returns the flat outputs."""
-    return lambda *args: core.eval_jaxpr(closed.jaxpr, closed.consts, *jax.tree.leaves(args))
 
 
 def _custom_jvp_push(rule, values, places, output):
@@ -214,9 +198,11 @@ class _GraphTrace(core.Trace):
             self.ramps.follow(primitive, values, out if primitive.multiple_results else [out], params)
             return out
         inner = params.get("jaxpr", params.get("call_jaxpr"))
+        if primitive.name == "scan" and self.follows_loop(values, params):
+            return self.loop_outputs(tracers, params)
         if primitive.name in INLINED and inner is not None:
             with set_current_trace(self):
-                return core.eval_jaxpr(*_body_and_constants(inner), *tracers)
+                return evaluated(*body_and_constants(inner), *tracers)
         with set_current_trace(self.parent):
             out = primitive.bind(*values, **params)
         outputs = list(out) if primitive.multiple_results else [out]
@@ -233,6 +219,41 @@ class _GraphTrace(core.Trace):
         else:
             made = self.primitive_nodes(primitive, nodes, values, outputs, params)
         return made if primitive.multiple_results else made[0]
+
+    def follows_loop(self, values, params) -> bool:
+        """Whether the body of a loop is read."""
+        _, carries = scan_counts(params)
+        results = body_and_constants(params["jaxpr"])[0].outvars
+        real = not any(map(jnp.iscomplexobj, values)) and not any(jnp.iscomplexobj(v.aval) for v in results)
+        return real and not self.second_order and not self.tracks_tangents
+
+    def loop_outputs(self, tracers, params):
+        """The outputs of a loop, whose body is read into nodes that have an axis of steps."""
+        fixed, carries = scan_counts(params)
+        first, rest, consts = parted(params["jaxpr"], fixed)
+        with set_current_trace(self):
+            shared = evaluated(first, (), *consts, *tracers[:fixed])
+        operands = [*shared, *tracers[fixed:]]
+        values, nodes = [list(side) for side in zip(*map(self.value_and_node, operands), strict=True)]
+        counts = len(shared), carries
+        tracked = [node is not None for node in nodes]
+        tracked[counts[0] : sum(counts)] = map(is_floating, values[counts[0] : sum(counts)])
+        body = read_body(rest, params, counts, tuple(tracked), read_graph, merged=self.on_node is None)
+        groups = values[: counts[0]], values[counts[0] : sum(counts)], values[sum(counts) :]
+        with set_current_trace(self.parent):
+            end, stacked, own, once = body.run(*groups)
+        arrays = {"fixed": groups[0], "element": groups[2], "output": own, "constant": once}
+        loop = Loop(body, params, nodes, arrays, self.noted)
+        return [
+            y if node is None else _GraphTracer(self, y, node)
+            for y, node in zip([*end, *stacked], itertools.chain(*loop.outputs()), strict=True)
+        ]
+
+    def noted(self, node: Node) -> Node:
+        """The node, of which the caller was told."""
+        if self.on_node:
+            self.on_node(node)
+        return node
 
     def process_call(self, primitive, function, tracers, params, /):
         with set_current_trace(self):
@@ -258,7 +279,7 @@ class _GraphTrace(core.Trace):
             tangents = [tangent(value, node) for value, node in zip(values, nodes, strict=True)]
             if self.second_order:  # the rule can be called once only, but is needed again
                 closed = jax.make_jaxpr(rule)(values, [tangents[i] for i in places])
-                rule = _jaxpr_evaluator(closed)
+                rule = jaxpr_evaluator(closed)
         outside, self.tracks_tangents = self.tracks_tangents, True
         with set_current_trace(self):
             out = rule(values, [_GraphTracer(self, tangents[i], nodes[i]) for i in places])
@@ -330,7 +351,7 @@ class _GraphTrace(core.Trace):
             return list(trees[-1])
 
         closed = jax.make_jaxpr(call)(*(self.value_and_node(x)[0] for x in tracers))
-        program = _JaxprFunction(closed.jaxpr, len(closed.consts))
+        program = JaxprFunction(closed.jaxpr, len(closed.consts))
         values, nodes = [list(side) for side in zip(*map(self.value_and_node, [*closed.consts, *tracers]), strict=True)]
         with set_current_trace(self.parent):
             outputs = program(*values)
@@ -338,7 +359,7 @@ class _GraphTrace(core.Trace):
         @functools.cache
         def table():
             rules = opaque_rules(
-                primitive.name, program, values, outputs, _one_way({"jaxpr": closed}), [[{}] * len(values)] * len(outputs)
+                primitive.name, program, values, outputs, one_way_of({"jaxpr": closed}), [[{}] * len(values)] * len(outputs)
             )
             return self.jacobians(rules, values, outputs, nodes)
 
@@ -365,7 +386,7 @@ class _GraphTrace(core.Trace):
         return self.make_nodes(layer.name, nodes, outputs, table, names, call, values, layer)
 
     def primitive_nodes(self, primitive, nodes, values, outputs, params):
-        one_way = "call" if self.tracks_tangents and primitive.name in WITHOUT_DERIVATIVE else _one_way(params)
+        one_way = "call" if self.tracks_tangents and primitive.name in WITHOUT_DERIVATIVE else one_way_of(params)
 
         @functools.cache
         def table():
@@ -386,7 +407,7 @@ class _GraphTrace(core.Trace):
         def table():
             with usual_promotion():
                 axes = unmixed_in_parts(primitive, params, values, outputs)
-                rules = opaque_rules(primitive.name, call, parts, made_of, _one_way(params), axes)
+                rules = opaque_rules(primitive.name, call, parts, made_of, one_way_of(params), axes)
                 return self.jacobians(rules, parts, made_of, nodes)
 
         made = self.make_nodes(primitive.name, nodes, made_of, table, call=call, values=parts)
@@ -420,18 +441,6 @@ class _GraphTrace(core.Trace):
                 self.on_node(node)
             made.append(_GraphTracer(self, y, node))
         return made
-
-
-def _one_way(params) -> str:
-    """Which product JAX can form with the functions among these parameters, if it cannot form both; see `Opaque`."""
-    for jaxpr in jaxprs_in_params(params):
-        jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
-        for equation in jaxpr.eqns:
-            name = equation.primitive.name
-            found = {"while": "push", "custom_vjp_call": "pull"}.get(name) or _one_way(equation.params)
-            if found:
-                return found
-    return ""
 
 
 def _transposed(table: Table, outputs: int) -> Table:

@@ -14,9 +14,10 @@ from collections.abc import Iterator
 import jax
 
 from ..algebra.contraction import cheapest, planning
-from ..algebra.factors import Opaque, Tensor, entries_over, labels_of
+from ..algebra.factors import Operator, Tensor
 from ..algebra.jacobian import Jacobian
 from ..algebra.places import by_box
+from ..algebra.recurrence import Recurrence
 from ..algebra.selections import Slice
 from ..algebra.sizes import count_entries
 from ..algebra.sums import merged_terms
@@ -104,7 +105,7 @@ def elimination_steps(edges: Edges, order: list[Node]) -> Iterator[Edges]:
     yield edges
     for v in order:
         incoming, outgoing = edges.pop(v), {w: edges[w].pop(v) for w in users.get(v, [])}
-        if any(map(_is_only_pulled, incoming.values())):
+        if any(map(_is_only_pulled, incoming.values())) or any(map(_is_recurrence, incoming.values())):
             outgoing = {w: j.as_one_array() for w, j in outgoing.items()}
         if len(outgoing) > 1 or any(map(_has_factors, outgoing.values())):
             incoming = {u: multiplied_out(v, u, j, outgoing) for u, j in incoming.items()}
@@ -169,7 +170,13 @@ def _is_only_pulled(jacobian: Jacobian) -> bool:
 
     Such a function need not be linear: one that clips cotangents gets whole cotangents, with their scale, as from JAX.
     """
-    return any(isinstance(factor, Opaque) and factor.one_way == "pull" for term in jacobian.terms for factor in term.factors)
+    return any(
+        isinstance(factor, Operator) and factor.one_way == "pull" for term in jacobian.terms for factor in term.factors
+    )
+
+
+def _is_recurrence(jacobian: Jacobian) -> bool:
+    return any(isinstance(factor, Recurrence) for term in jacobian.terms for factor in term.factors)
 
 
 def peak_bytes(edges: Edges, order: list[Node]) -> int:
@@ -203,7 +210,7 @@ def meeting_plan(edges: Edges, nodes: list[Node], sinks: list[Node]) -> Plan | N
     inputs = [node for node in order[: places[1]] if node not in edges]
     batch = _batch_size(edges, order)
     widths = [_entry_count(part) / batch for part in (inputs, *([order[i]] for i in places[1:-1]), sinks)]
-    column = [0, *itertools.accumulate(sum(map(_multiplies_per_vector, edges.get(node, {}).values())) for node in order)]
+    column = [0, *itertools.accumulate(sum(j.multiplies_per_vector for j in edges.get(node, {}).values()) for node in order)]
     work = [column[min(i, len(nodes) - 1) + 1] for i in places]  # to push one column from the inputs to this place
 
     @functools.cache
@@ -275,15 +282,6 @@ def _batch_size(edges: Edges, order: list[Node]) -> int:
         elif not axes:
             axes[node] = {a: a for a in range(len(node.shape))}
     return count_entries(order[-1].shape[a] for a in axes.get(order[-1], {})) if order else 1
-
-
-def _multiplies_per_vector(jacobian: Jacobian) -> int:
-    """How many multiplications a product with one column takes."""
-    total = 0
-    for term in jacobian.terms:
-        shared = set(labels_of(term.out)) & set(labels_of(term.inp))
-        total += sum(factor.multiplies_per_vector * entries_over(shared - factor.labels) for factor in term.factors)
-    return total
 
 
 def _entry_count(nodes) -> int:

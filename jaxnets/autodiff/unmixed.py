@@ -72,11 +72,16 @@ def of_loop(body: Table, ranks: list[int], consts: int, carries: int) -> Table:
     return [*state, *stacked]
 
 
-def _of_scan(params, operands, outputs, of_function) -> Table:
+def scan_counts(params) -> tuple[int, int]:
+    """How many of the operands of a scan are constants, and how many are carries."""
     if "num_carry" in params:
-        consts, carries = params["num_consts"], params["num_carry"]
-    else:  # from jax 0.12 on
-        consts, carries, _ = map(len, params["ft_in"].unpack())
+        return params["num_consts"], params["num_carry"]
+    consts, carries, _ = map(len, params["ft_in"].unpack())  # from jax 0.12 on
+    return consts, carries
+
+
+def _of_scan(params, operands, outputs, of_function) -> Table:
+    consts, carries = scan_counts(params)
     ranks = [x.ndim - (i >= consts + carries) for i, x in enumerate(operands)]
     steps = [x if i < consts + carries else x[0] for i, x in enumerate(operands)]
     return of_loop(of_function(params["jaxpr"], steps), ranks, consts, carries)

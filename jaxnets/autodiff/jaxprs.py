@@ -1,0 +1,108 @@
+"""Functions that JAX has traced, as programs that can be evaluated, parted and looked into."""
+
+import weakref
+from typing import Any
+
+import jax
+from jax import core
+from jax.extend.core import Literal, jaxprs_in_params
+
+
+def body_and_constants(inner):
+    """Of a jaxpr among the parameters of an equation, which may be closed."""
+    return (inner.jaxpr, inner.consts) if hasattr(inner, "consts") else (inner, ())
+
+
+class JaxprFunction:
+    """A jaxpr as a function of its constants and arguments."""
+
+    def __init__(self, jaxpr, constants: int):
+        self.jaxpr, self.constants = jaxpr, constants
+
+    def __call__(self, *operands):
+        return evaluated(self.jaxpr, operands[: self.constants], *operands[self.constants :])
+
+
+def jaxpr_evaluator(closed):
+    """A closed jaxpr as a function of trees with its arguments as leaves; it returns the flat outputs."""
+    return lambda *args: evaluated(closed.jaxpr, closed.consts, *jax.tree.leaves(args))
+
+
+_parts: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def parted(closed, operands: int) -> tuple[Any, Any, tuple]:
+    """What a function computes from its first operands alone, and the rest of it, as jaxprs; and the constants.
+
+    The first jaxpr takes the constants and these operands, and returns all of them and of what it computes that the second
+    one needs.  The second one takes this, then the other operands.
+    """
+    jaxpr, consts = body_and_constants(closed)
+    known = _parts.setdefault(jaxpr, {})
+    if operands not in known:
+        known[operands] = _parted(jaxpr, operands)
+    return *known[operands], tuple(consts)
+
+
+def _parted(jaxpr, operands: int):
+    given = [*jaxpr.constvars, *jaxpr.invars[:operands]]
+    known, early, late = set(given), [], []
+    for equation in jaxpr.eqns:
+        used = variables(equation.invars)
+        if used and known.issuperset(used) and not equation.effects:
+            early.append(equation)
+            known.update(equation.outvars)
+        else:
+            late.append(equation)
+    used = [*(v for equation in late for v in equation.invars), *jaxpr.outvars]
+    needed = list(dict.fromkeys(v for v in variables(used) if v in known))
+    return (
+        _replaced(jaxpr, constvars=[], invars=given, outvars=needed, eqns=early),
+        _replaced(jaxpr, constvars=[], invars=[*needed, *jaxpr.invars[operands:]], eqns=late),
+    )
+
+
+def restricted(jaxpr, outvars):
+    """The jaxpr with these outputs, without what they do not need."""
+    needed, kept = set(variables(outvars)), []
+    for equation in reversed(jaxpr.eqns):
+        if equation.effects or needed.intersection(equation.outvars):
+            kept.append(equation)
+            needed.update(variables(equation.invars))
+    return _replaced(jaxpr, outvars=list(outvars), eqns=kept[::-1])
+
+
+def depending_on(jaxpr, operands) -> set:
+    """The variables of a jaxpr that depend on these operands, or that have effects."""
+    found = set(operands)
+    for equation in jaxpr.eqns:
+        if equation.effects or not found.isdisjoint(variables(equation.invars)):
+            found.update(equation.outvars)
+    return found
+
+
+def variables(operands) -> list:
+    """The operands that are no numbers."""
+    return [v for v in operands if not isinstance(v, Literal)]
+
+
+def evaluated(jaxpr, consts, *operands) -> list:
+    """The outputs of a jaxpr."""
+    return core.eval_jaxpr(jaxpr, consts, *operands)
+
+
+def _replaced(jaxpr, **parts):
+    """A jaxpr with other parts, which have no names."""
+    return jaxpr.replace(**parts, debug_info=jaxpr.debug_info._replace(arg_names=None, result_paths=None))
+
+
+def one_way_of(params) -> str:
+    """Which product JAX can form with the functions among these parameters, if it cannot form both; see `Opaque`."""
+    for jaxpr in jaxprs_in_params(params):
+        jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
+        for equation in jaxpr.eqns:
+            name = equation.primitive.name
+            found = {"while": "push", "custom_vjp_call": "pull"}.get(name) or one_way_of(equation.params)
+            if found:
+                return found
+    return ""

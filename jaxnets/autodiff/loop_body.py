@@ -1,0 +1,210 @@
+"""The body of a loop, read as any other function: a graph of local Jacobians whose arrays every step has its own of."""
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+
+from ..algebra.factors import Tensor, entries_over
+from ..algebra.jacobian import Jacobian
+from ..algebra.selections import Slice
+from ..algebra.sizes import count_entries
+from .jaxprs import depending_on, evaluated, restricted, variables
+from .nodes import Edges, Node, summed_by_parent
+
+
+class Leaf(NamedTuple):
+    """Where an array of a local Jacobian is found: the kind of place, and the number there.
+
+    It is a "fixed" operand, which all steps have; an "element", of which each step takes an entry; an "output", computed at
+    every step; or a "constant", computed once.
+    """
+
+    kind: str
+    number: int
+
+    @property
+    def is_stacked(self) -> bool:
+        """Whether every step has its own."""
+        return self.kind in ("element", "output")
+
+
+class Local(NamedTuple):
+    """The local Jacobian of a value of the body by `parent`, whose arrays are named, not stored."""
+
+    parent: Node
+    argument: str
+    tree: Any
+    leaves: tuple[Leaf, ...]
+
+    def outline(self) -> Jacobian:
+        """The Jacobian without its numbers."""
+        return jax.tree.unflatten(self.tree, range(len(self.leaves)))
+
+
+@dataclass(eq=False)
+class Body:
+    """A body that was read: nodes for its operands and results, None where nothing is tracked, and the local Jacobians.
+
+    `run(fixed, carry, elements)` returns the carry at the end, the stacked outputs, and the arrays of the local Jacobians:
+    those that are computed at every step, stacked, and those that are computed once.
+    """
+
+    fixed: list[Node | None]  # operands that all steps have in common
+    before: list[Node | None]  # the carry
+    elements: list[Node | None]  # operands of which each step takes an entry
+    after: list[Node | None]  # the carry after the step
+    stacked: list[Node | None]  # the other results
+    rows: dict[Node, list[Local]]  # every node after its parents
+    run: Callable
+
+
+_bodies: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # what was read, for every jaxpr
+
+
+def read_body(jaxpr, params, counts: tuple[int, int], tracked: tuple[bool, ...], read_graph, merged: bool) -> Body:
+    """The body of a scan with so many fixed operands and carries, read by `read_graph`.
+
+    `tracked` says of every operand whether derivatives by it matter.  If `merged`, values that are passed on entry by entry
+    have no nodes.
+    """
+    config = jax.config
+    flags = (
+        config.jax_enable_x64,
+        config.jax_default_matmul_precision,
+        config.jax_numpy_dtype_promotion,
+        config.jax_numpy_rank_promotion,
+    )
+    key = (counts, tracked, merged, flags, params["length"], params["reverse"], params["unroll"])
+    known = _bodies.setdefault(jaxpr, {})
+    if key not in known:
+        known[key] = _read_body(jaxpr, params, counts, tracked, read_graph, merged)
+    return known[key]
+
+
+def _read_body(jaxpr, params, counts, tracked, read_graph, merged) -> Body:
+    length, reverse, unroll = params["length"], params["reverse"], params["unroll"]
+    fixed, carries = counts
+    places = [i for i, flag in enumerate(tracked) if flag]
+    read: list[Any] = []
+
+    def extended(*operands):
+        """The results of the body, then the arrays of all local Jacobians."""
+
+        def moving(*some):
+            changed = dict(zip(places, some, strict=True))
+            return evaluated(jaxpr, (), *(changed.get(i, x) for i, x in enumerate(operands)))
+
+        graph = read_graph(moving, [operands[i] for i in places], [f"x{i + 1}" for i in places])
+        edges: Edges = {}
+        names = {}
+        for node in graph.topological_nodes():
+            found = [(edge.parent, edge.jacobian()) for edge in node.edges]
+            edges[node] = summed_by_parent((parent, j) for parent, j in found if j is not None)
+            names[node] = {edge.parent: edge.argument for edge in reversed(node.edges)}
+            node.edges.clear()  # they hold values of this trace
+        if merged:
+            edges = with_merged_entries(edges, set(graph.outputs))
+        leaves, tree = jax.tree.flatten([list(row.values()) for row in edges.values()])
+        numbers = jax.tree.unflatten(tree, range(len(leaves)))
+        rows = {
+            node: [
+                (parent, names[node].get(parent, ""), jax.tree.structure(j), jax.tree.leaves(j))
+                for parent, j in zip(row, numbered, strict=True)
+            ]
+            for (node, row), numbered in zip(edges.items(), numbers, strict=True)
+        }
+        read[:] = graph.inputs, graph.outputs, rows
+        return [*graph.values, *leaves]
+
+    shapes = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype, weak_type=v.aval.weak_type) for v in jaxpr.invars]
+    closed = jax.make_jaxpr(extended)(*shapes)
+    inputs, outputs, rows = read
+    nodes: list[Node | None] = [None] * len(tracked)
+    for i, node in zip(places, inputs, strict=True):
+        nodes[i] = node
+    whole, consts, count = closed.jaxpr, closed.consts, len(outputs)
+    found, stacked, constant = _places_of_leaves(whole, counts, count)
+    loop, once = (restricted(whole, results) for results in ([*whole.outvars[:count], *stacked], constant))
+
+    @jax.jit
+    def run(shared, carry, elements):
+        def step(carry, element):
+            results = evaluated(loop, consts, *shared, *carry, *element)
+            return results[:carries], results[carries:]
+
+        constants = evaluated(once, consts, *shared, *[None] * (len(carry) + len(elements)))
+        carry, results = jax.lax.scan(step, list(carry), list(elements), length, reverse, unroll)
+        return carry, results[: count - carries], results[count - carries :], constants
+
+    return Body(
+        nodes[:fixed],
+        nodes[fixed : fixed + carries],
+        nodes[fixed + carries :],
+        outputs[:carries],
+        outputs[carries:],
+        {
+            node: [Local(parent, name, tree, tuple(found[i] for i in own)) for parent, name, tree, own in row]
+            for node, row in rows.items()
+        },
+        run,
+    )
+
+
+def _places_of_leaves(jaxpr, counts, count: int):
+    """Where the array behind every output after the first `count` is found, the variables that are computed at every step,
+    and those that are computed once."""
+    fixed, carries = counts
+    varying = depending_on(jaxpr, jaxpr.invars[fixed:])
+    operands = {v: Leaf("fixed", i) for i, v in enumerate(jaxpr.invars[:fixed])}
+    operands |= {v: Leaf("element", i) for i, v in enumerate(jaxpr.invars[fixed + carries :])}
+    stacked: dict[Any, int] = {}
+    constant: list[Any] = []
+    places = []
+    for v in jaxpr.outvars[count:]:
+        if variables([v]) and v in operands:
+            places.append(operands[v])
+        elif variables([v]) and v in varying:
+            places.append(Leaf("output", stacked.setdefault(v, len(stacked))))
+        else:
+            places.append(Leaf("constant", len(constant)))
+            constant.append(v)
+    return places, list(stacked), constant
+
+
+def with_merged_entries(edges: Edges, kept: set[Node | None]) -> Edges:
+    """The graph without nodes that pass single entries on, where that leaves no more arrays: f'·g' instead of f' and g'.
+
+    `edges` has every node after its parents.
+    """
+    edges = {v: dict(row) for v, row in edges.items()}
+    for v in [node for node in edges if node not in kept]:
+        users = [w for w, row in edges.items() if v in row]
+        row = edges[v]
+        if not users or not row or len(users) * len(row) > len(users) + len(row):
+            continue
+        if not all(_passes_entries(j) for j in row.values()) or not all(_passes_entries(edges[w][v]) for w in users):
+            continue
+        products = {(w, u): (edges[w][v] @ j).reduced() for w in users for u, j in row.items()}
+        if all(map(_passes_entries, products.values())):
+            for w in users:
+                del edges[w][v]
+            for (w, u), j in products.items():
+                edges[w][u] = (edges[w][u] + j).reduced() if u in edges[w] else j
+            del edges[v]
+    return edges
+
+
+def _passes_entries(j: Jacobian) -> bool:
+    """Whether every term has as few entries as the output or the input, in one array, and places or selects these at most."""
+    size = max(count_entries(j.out_shape), count_entries(j.in_shape))
+    for term in j.terms:
+        slices = [f for f in term.factors if isinstance(f, Slice)]
+        arrays = [f for f in term.factors if not isinstance(f, Slice)]
+        labels = set(term.external_labels).union(*(f.labels for f in term.factors))
+        labels -= {label for f in slices for label in f.axes[1]}
+        if len(arrays) > 1 or not all(isinstance(f, Tensor) for f in arrays) or entries_over(labels) > size:
+            return False
+    return True
