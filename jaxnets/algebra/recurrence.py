@@ -4,14 +4,15 @@ A loop `c[r+1] = f(c[r], x[r])` is linear around its values: ∂c[r+1] = C[r]·�
 step by the carry and u[r] is what comes in at that step from elsewhere.  So ∂c = (1 − S·C)⁻¹·u, with the shift S in r.
 """
 
+import itertools
+import math
 from dataclasses import replace
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from .factors import Factor, Group, Label, Operator, Tensor, at_least_float32, labels_of, pytree, shape_of, tensor
+from .factors import Factor, Group, Label, Operator, Tensor, at_least_float32, labels_of, pytree, shape_of, size_of, tensor
 from .jacobian import Jacobian, jacobian_of
 from .places import dense_sum
 from .promotion import usual_promotion
@@ -105,8 +106,8 @@ class Repeated(Operator):
         return jax.vmap(at_step, (axes, 1), 1)(leaves, x)
 
 
-class Carried(NamedTuple):
-    """One array of a carry: its shape, and for each axis that all arrays of the carry share the place among its own."""
+class Part(NamedTuple):
+    """One of several arrays that lie in one: its shape, and for each axis that all of them share the place among its own."""
 
     shape: tuple[int, ...]
     shared: tuple[int, ...]
@@ -123,7 +124,7 @@ class Carried(NamedTuple):
     @property
     def size(self) -> int:
         """The number of entries at one place along the shared axes."""
-        return count_entries(self.own_shape)
+        return math.prod(self.own_shape)
 
     def axes_with(self, shared: tuple[Label, ...]) -> list[Group]:
         """A label for each axis: the given ones for shared axes, new ones for the others."""
@@ -134,7 +135,7 @@ class Carried(NamedTuple):
 
 
 class Link(NamedTuple):
-    """A local Jacobian of one step, between two values of the step: which one depends on which other."""
+    """A local Jacobian of one step, between two of its values by their numbers."""
 
     output: int
     input: int
@@ -142,23 +143,26 @@ class Link(NamedTuple):
 
 @pytree("jacobians")
 class Recurrence(Operator):
-    """∂c[r]/∂u[s] = C[r−1]·…·C[s]: what a carry c is of what comes into it, at all steps r of a loop.
+    """What a carry is, between all steps of a loop, of what comes into the steps.
 
     A step is a small graph.  Its first values are the arrays of the carry before the step, its last ones those after it, and
     `jacobians[k]` is the local one of `links[k]`; those leaves that `is_stacked` names hold all steps along a first axis.
-    The axes are those that all arrays of the carry share, then r and the other entries of all arrays in a row.  With
-    `reverse` the loop runs from the last step to the first.
+    `entries` are the values into which something comes, with their numbers.  With `reverse` the loop runs from the last step
+    to the first.
+
+    The axes are those that all values share; then the places r between steps and the entries of the carry; then the steps t
+    and all that comes in.
     """
 
     jacobians: tuple[Jacobian, ...]
     is_stacked: tuple[bool, ...]
     links: tuple[Link, ...]
-    carried: tuple[Carried, ...]
-    length: int
+    carry: tuple[Part, ...]
+    entries: tuple[tuple[int, Part], ...]
     reverse: bool
     axes: tuple[Group, ...]
     shared_rank: int
-    output_rank: int = 2
+    output_rank: int
     kind = "recurrence"
     symbol = "R"
     meaning = "the product of the Jacobians of the steps between"
@@ -169,6 +173,11 @@ class Recurrence(Operator):
 
     def formula(self, show):
         return f"{self.written(self.symbol)}{show(self.axes)}"
+
+    @property
+    def length(self) -> int:
+        """The number of steps."""
+        return size_of(self.axes[-2])
 
     @property
     def one_way(self) -> str:  # type: ignore[override]
@@ -184,83 +193,135 @@ class Recurrence(Operator):
         return self.length * sum(j.multiplies_per_vector for j in self.jacobians)
 
     def push(self, x):
-        return _solved(self, x, forward=True)
+        return _pushed(self, x)
 
     def pull(self, x):
-        return _solved(self, x, forward=False)
-
-    def _step(self, leaves, v, forward: bool):
-        """C·v or v·C for the entries v `[n, *shared, entries]` of a carry, at the step with these leaves."""
-        jacobians = jax.tree.unflatten(jax.tree.structure(self.jacobians), leaves)
-        count, last = len(self.carried), max(link.output for link in self.links)
-        before, after = range(count), range(last - count + 1, last + 1)
-        many, shared = Label(0, v.shape[0]), tuple(Label(1 + i, n) for i, n in enumerate(v.shape[1:-1]))
-        outer = ((many,), *((label,) for label in shared))
-        outer_shape = v.shape[:-1]
-
-        def holding(array, leaf: Carried) -> Jacobian:
-            """The Jacobian that holds vectors: of an array of the carry by their number, or of their number by it."""
-            axes = leaf.axes_with(shared)
-            factor = tensor(array, labels_of([*outer, *(axes[a] for a in leaf.own)]))
-            if forward:
-                return jacobian_of([make_term(axes, outer, [factor])], leaf.shape, outer_shape, v.dtype)
-            return jacobian_of([make_term(outer, axes, [factor])], outer_shape, leaf.shape, v.dtype)
-
-        vectors: dict[int, Jacobian] = {}
-        start = 0
-        for node, leaf in zip(before if forward else after, self.carried, strict=True):
-            array = v[..., start : start + leaf.size].reshape(*outer_shape, *leaf.own_shape)
-            vectors[node] = holding(array, leaf)
-            start += leaf.size
-        for node in range(last + 1) if forward else range(last, -1, -1):
-            if node in (after if forward else before) or node not in vectors:
-                continue
-            vector = vectors.pop(node)
-            vector = vector.as_one_array() if len(vector.terms) > 1 else vector
-            for link, j in zip(self.links, jacobians, strict=True):
-                if node == (link.input if forward else link.output):
-                    target, product = (link.output, j @ vector) if forward else (link.input, vector @ j)
-                    vectors[target] = vectors[target] + product if target in vectors else product
-        return jnp.concatenate(
-            [
-                _entries(vectors.get(node), leaf, outer_shape, v.dtype, forward)
-                for node, leaf in zip(after if forward else before, self.carried, strict=True)
-            ],
-            -1,
-        )
+        return _pulled(self, x)
 
 
-def _entries(vector: Jacobian | None, leaf: Carried, outer_shape, dtype, forward: bool):
-    """The entries of an array of the carry, `[*outer, entries]`, from the Jacobian that holds them."""
-    if vector is None:
-        return jnp.zeros((*outer_shape, leaf.size), dtype)
-    parts = [
-        replace(t, out=t.inp, inp=tuple(t.out[a] for a in leaf.own))
-        if forward
-        else replace(t, inp=tuple(t.inp[a] for a in leaf.own))
-        for t in vector.terms
-    ]
-    array = dense_sum(parts, (*outer_shape, *leaf.own_shape), dtype)
-    return array.reshape(*outer_shape, leaf.size)
+Vectors = list[jax.Array]  # several of each of several values: `[n, *shared, *others]`
 
 
-@partial(jax.jit, static_argnames="forward")
-@usual_promotion()
-def _solved(r: Recurrence, x, forward: bool):
-    """(1 − S·C)⁻¹ x, or its transpose: one scan over the steps."""
+class _Step:
+    """One step of a recurrence, with the arrays of this step."""
+
+    def __init__(self, r: Recurrence, leaves, like: jax.Array, outer_rank: int):
+        self.carry, self.entries = r.carry, [part for _, part in r.entries]
+        self.jacobians = list(zip(r.links, jax.tree.unflatten(jax.tree.structure(r.jacobians), leaves), strict=True))
+        last = max(link.output for link in r.links)
+        self.before, self.after = range(len(r.carry)), range(last - len(r.carry) + 1, last + 1)
+        self.entered = [number for number, _ in r.entries]
+        self.outer_shape, self.dtype = like.shape[:outer_rank], like.dtype
+        self.outer = tuple((Label(n, size),) for n, size in enumerate(self.outer_shape))
+
+    def pushed(self, carry: Vectors, comes_in: Vectors) -> tuple[Vectors, Vectors]:
+        """The carry after the step and that before it, with what comes in."""
+        columns = {node: j.T for node, j in self._rows(self.before, self.carry, carry).items()}
+        for node, j in self._rows(self.entered, self.entries, comes_in).items():
+            _add(columns, node, j.T)
+        before = [self._vectors(columns[node].T, part) for node, part in zip(self.before, self.carry, strict=True)]
+        for node in range(self.after.start):
+            if node in columns:
+                column = _as_one(columns.pop(node))
+                for link, j in self.jacobians:
+                    if link.input == node:
+                        _add(columns, link.output, j @ column)
+        after = [columns.get(node) for node in self.after]
+        return [self._vectors(j and j.T, part) for j, part in zip(after, self.carry, strict=True)], before
+
+    def pulled(self, carry: Vectors, before: Vectors) -> tuple[Vectors, Vectors]:
+        """The vectors by the carry before the step and by what comes in, from those by the carry after it and before it."""
+        rows = self._rows(self.after, self.carry, carry) | self._rows(self.before, self.carry, before)
+        for node in reversed(range(len(self.before), self.after.stop)):
+            if node in rows:
+                rows[node] = _as_one(rows[node])
+                for link, j in self.jacobians:
+                    if link.output == node:
+                        _add(rows, link.input, rows[node] @ j)
+        carry = [self._vectors(rows[node], part) for node, part in zip(self.before, self.carry, strict=True)]
+        return carry, [self._vectors(rows.get(node), part) for node, part in zip(self.entered, self.entries, strict=True)]
+
+    def _rows(self, nodes, parts, vectors: Vectors) -> dict[int, Jacobian]:
+        """The vectors by each of several values, as Jacobians: of their number by the value."""
+        found = {}
+        for node, part, array in zip(nodes, parts, vectors, strict=True):
+            axes = part.axes_with(labels_of(self.outer[1:]))
+            factor = tensor(array, labels_of([*self.outer, *(axes[a] for a in part.own)]))
+            term = make_term(self.outer, axes, [factor])
+            found[node] = jacobian_of([term], self.outer_shape, part.shape, self.dtype)
+        return found
+
+    def _vectors(self, row: Jacobian | None, part: Part) -> jax.Array:
+        """The vectors of one value, `[n, *shared, *others]`."""
+        terms = [replace(t, inp=tuple(t.inp[a] for a in part.own)) for t in (row.terms if row else ())]
+        return dense_sum(terms, (*self.outer_shape, *part.own_shape), self.dtype)
+
+
+def _as_one(j: Jacobian) -> Jacobian:
+    return j.as_one_array() if len(j.terms) > 1 else j
+
+
+def _add(found: dict[int, Jacobian], key: int, j: Jacobian):
+    found[key] = found[key] + j if key in found else j
+
+
+def _arrays_of_steps(r: Recurrence):
+    """The arrays that hold all steps, and a function from those of one step to the leaves of the Jacobians at it."""
     leaves = jax.tree.leaves(r.jacobians)
-    axis = x.ndim - 2
-    x = jnp.moveaxis(at_least_float32(x.astype(jnp.promote_types(x.dtype, r.dtype))), axis, 0)
-    stacked = [leaf for leaf, flag in zip(leaves, r.is_stacked, strict=True) if flag]
-    upward = forward is not r.reverse  # whether a later place along the axis follows from an earlier one
-    first, rest = (x[0], x[1:]) if upward else (x[-1], x[:-1])
 
-    def step(v, here):
-        u, stacked = here
-        own = iter(stacked)
-        v = u + r._step([next(own) if flag else leaf for leaf, flag in zip(leaves, r.is_stacked, strict=True)], v, forward)
-        return v, v
+    def at_step(arrays):
+        own = iter(arrays)
+        return [next(own) if stacked else leaf for leaf, stacked in zip(leaves, r.is_stacked, strict=True)]
 
-    _, found = jax.lax.scan(step, first, (rest, stacked), r.length, reverse=not upward)
-    found = jnp.concatenate([first[None], found] if upward else [found, first[None]])
-    return jnp.moveaxis(found, 0, axis)
+    return [leaf for leaf, stacked in zip(leaves, r.is_stacked, strict=True) if stacked], at_step
+
+
+def _unpacked(r: Recurrence, x, parts) -> Vectors:
+    """The vectors of each part with a first axis of steps, from `[n, *shared, steps, entries]`."""
+    x = jnp.moveaxis(at_least_float32(x.astype(jnp.promote_types(x.dtype, r.dtype))), -2, 0)
+    ends = list(itertools.accumulate((part.size for part in parts), initial=0))
+    return [
+        x[..., start:stop].reshape(*x.shape[:-1], *part.own_shape)
+        for part, start, stop in zip(parts, ends, ends[1:], strict=False)
+    ]
+
+
+def _packed(vectors: Vectors, parts, outer_rank: int) -> jax.Array:
+    """`[n, *shared, steps, entries]` from the vectors of each part, `[steps, n, *shared, *others]`."""
+    rows = [v.reshape(*v.shape[: 1 + outer_rank], part.size) for v, part in zip(vectors, parts, strict=True)]
+    return jnp.moveaxis(jnp.concatenate(rows, -1), 0, -2)
+
+
+@jax.jit
+@usual_promotion()
+def _pushed(r: Recurrence, x):
+    """The carry between all steps, `[n, *shared, r, entries]`, from what comes in, `[n, *shared, t, entries]`: one scan."""
+    arrays, at_step = _arrays_of_steps(r)
+    outer_rank = 1 + r.shared_rank
+    x = _unpacked(r, x, [part for _, part in r.entries])
+
+    def step(carry, here):
+        comes_in, own = here
+        return _Step(r, at_step(own), comes_in[0], outer_rank).pushed(carry, comes_in)
+
+    start = [jnp.zeros((*x[0].shape[1 : 1 + outer_rank], *part.own_shape), x[0].dtype) for part in r.carry]
+    last, before = jax.lax.scan(step, start, (x, arrays), r.length, r.reverse)
+    pairs = [[end[None], rest] if r.reverse else [rest, end[None]] for end, rest in zip(last, before, strict=True)]
+    return _packed([jnp.concatenate(pair) for pair in pairs], r.carry, outer_rank)
+
+
+@jax.jit
+@usual_promotion()
+def _pulled(r: Recurrence, x):
+    """The vectors by what comes in, from those by the carry between all steps: one scan in the other direction."""
+    arrays, at_step = _arrays_of_steps(r)
+    outer_rank = 1 + r.shared_rank
+    x = _unpacked(r, x, r.carry)
+    last, before = ([v[0] for v in x], [v[1:] for v in x]) if r.reverse else ([v[-1] for v in x], [v[:-1] for v in x])
+
+    def step(carry, here):
+        before, own = here
+        return _Step(r, at_step(own), carry[0], outer_rank).pulled(carry, before)
+
+    _, found = jax.lax.scan(step, last, (before, arrays), r.length, not r.reverse)
+    return _packed(found, [part for _, part in r.entries], outer_rank)

@@ -13,6 +13,7 @@ from ..algebra.selections import Slice
 from ..algebra.sizes import count_entries
 from .jaxprs import depending_on, evaluated, restricted, variables
 from .nodes import Edges, Node, summed_by_parent
+from .skeleton import holds_numbers
 
 
 class Leaf(NamedTuple):
@@ -177,28 +178,40 @@ def _places_of_leaves(jaxpr, counts, count: int):
 def with_merged_entries(edges: Edges, kept: set[Node | None]) -> Edges:
     """The graph without nodes that pass single entries on, where that leaves no more arrays: f'·g' instead of f' and g'.
 
+    A sum stays if what follows multiplies it: each of its summands would have to be multiplied.
     `edges` has every node after its parents.
     """
     edges = {v: dict(row) for v, row in edges.items()}
-    for v in [node for node in edges if node not in kept]:
-        users = [w for w, row in edges.items() if v in row]
-        row = edges[v]
-        if not users or not row or len(users) * len(row) > len(users) + len(row):
-            continue
-        if not all(_passes_entries(j) for j in row.values()) or not all(_passes_entries(edges[w][v]) for w in users):
-            continue
-        products = {(w, u): (edges[w][v] @ j).reduced() for w in users for u, j in row.items()}
-        if all(map(_passes_entries, products.values())):
-            for w in users:
-                del edges[w][v]
-            for (w, u), j in products.items():
-                edges[w][u] = (edges[w][u] + j).reduced() if u in edges[w] else j
-            del edges[v]
+    count = -1
+    while count != len(edges):
+        count = len(edges)
+        for v in [node for node in edges if node not in kept]:
+            _merge(edges, v)
     return edges
 
 
+def _merge(edges: Edges, v: Node):
+    """Remove a node from the graph if it passes single entries on and that leaves no more arrays."""
+    incoming, outgoing = edges[v], {w: row[v] for w, row in edges.items() if v in row}
+    parents, users = len(incoming), len(outgoing)
+    if not parents or not users or parents * users > parents + users:
+        return
+    if parents > 1 and any(holds_numbers(j.terms) for j in outgoing.values()):
+        return
+    if not all(map(_passes_entries, [*incoming.values(), *outgoing.values()])):
+        return
+    products = {(w, u): (after @ before).reduced() for w, after in outgoing.items() for u, before in incoming.items()}
+    if not all(map(_passes_entries, products.values())):
+        return
+    for w in outgoing:
+        del edges[w][v]
+    for (w, u), j in products.items():
+        edges[w][u] = (edges[w][u] + j).reduced() if u in edges[w] else j
+    del edges[v]
+
+
 def _passes_entries(j: Jacobian) -> bool:
-    """Whether every term has as few entries as the output or the input, in one array, and places or selects these at most."""
+    """Whether every term has as few entries as the output or the input, in one array, and at most selects and places them."""
     size = max(count_entries(j.out_shape), count_entries(j.in_shape))
     for term in j.terms:
         slices = [f for f in term.factors if isinstance(f, Slice)]
