@@ -276,9 +276,13 @@ class Operator(Factor):
         shared = self.axes_by_role()[0]
         extra = [label for label in distinct_labels(x.axes) if label not in self.labels]
         array = x.broadcast_to([*extra, *labels_of(shared), *labels_of(source)])
-        array = apply(reshaped(array, [size_of(extra), *shape_of(shared), *shape_of(source)]))
+        array = self.applied(apply, reshaped(array, [size_of(extra), *shape_of(shared), *shape_of(source)]), x)
         labels = [*extra, *labels_of(shared), *labels_of(target)]
         return tensor(reshaped(array, [label.size for label in labels]), labels)
+
+    def applied(self, apply, array, source: "Tensor") -> jax.Array:
+        """`apply(array)`, of which the array holds the same numbers as the factor `source`."""
+        return apply(array)
 
     def directions(self):
         """The products that are possible: from which axes, to which axes, and by which function."""

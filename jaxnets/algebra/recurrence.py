@@ -6,13 +6,16 @@ step by the carry and u[r] is what comes in at that step from elsewhere.  So ∂
 
 import itertools
 import math
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from .factors import Factor, Group, Label, Operator, Tensor, at_least_float32, labels_of, pytree, shape_of, size_of, tensor
+from .factors import Factor, Group, Label, Operator, Tensor, at_least_float32, labels_of, pytree, shape_of, tensor
 from .jacobian import Jacobian, jacobian_of
 from .places import dense_sum
 from .promotion import usual_promotion
@@ -142,16 +145,13 @@ class Link(NamedTuple):
 
 
 @pytree("jacobians")
-class Recurrence(Operator):
-    """What a carry is, between all steps of a loop, of what comes into the steps.
+class Steps:
+    """The steps of a loop, each as a small graph, around the values of one run.
 
-    A step is a small graph.  Its first values are the arrays of the carry before the step, its last ones those after it, and
-    `jacobians[k]` is the local one of `links[k]`; those leaves that `is_stacked` names hold all steps along a first axis.
-    `entries` are the values into which something comes, with their numbers.  With `reverse` the loop runs from the last step
-    to the first.
-
-    The axes are those that all values share; then the places r between steps and the entries of the carry; then the steps t
-    and all that comes in.
+    The first values of a step are the arrays of the carry before it, the last ones those after it, and `jacobians[k]` is the
+    local one of `links[k]`; those leaves that `is_stacked` names hold all steps along a first axis.  `entries` are the other
+    values into which something comes from outside, with their numbers.  With `reverse` the loop runs from the last step to
+    the first.
     """
 
     jacobians: tuple[Jacobian, ...]
@@ -159,10 +159,31 @@ class Recurrence(Operator):
     links: tuple[Link, ...]
     carry: tuple[Part, ...]
     entries: tuple[tuple[int, Part], ...]
+    length: int
     reverse: bool
+
+    @property
+    def dtype(self):
+        return jnp.result_type(*(j.dtype for j in self.jacobians))
+
+    def part(self, number: int) -> Part:
+        """The layout of what comes in at a value: an entry, or an array of the carry at the start."""
+        return self.carry[number] if number < len(self.carry) else dict(self.entries)[number]
+
+
+@pytree("steps")
+class Recurrence(Operator):
+    """What a carry is, between all steps of a loop, of what comes in at one value of every step, or at the start.
+
+    The axes are those that all values share; then the places r between steps and the entries of the carry; then the steps t,
+    but not for what comes in at the start, and the entries of the value.
+    """
+
+    steps: Steps
+    entry: int  # the number of the value among those of a step; that of an array of the carry means the start
     axes: tuple[Group, ...]
     shared_rank: int
-    output_rank: int
+    output_rank: int = 2
     kind = "recurrence"
     symbol = "R"
     meaning = "the product of the Jacobians of the steps between"
@@ -175,51 +196,77 @@ class Recurrence(Operator):
         return f"{self.written(self.symbol)}{show(self.axes)}"
 
     @property
-    def length(self) -> int:
-        """The number of steps."""
-        return size_of(self.axes[-2])
-
-    @property
     def one_way(self) -> str:  # type: ignore[override]
-        ways = {getattr(f, "one_way", "") for j in self.jacobians for term in j.terms for f in term.factors}
+        ways = {getattr(f, "one_way", "") for j in self.steps.jacobians for term in j.terms for f in term.factors}
         return min(ways - {""}, default="")
 
     @property
     def dtype(self):
-        return jnp.result_type(*(j.dtype for j in self.jacobians))
+        return self.steps.dtype
 
     @property
     def multiplies_per_vector(self):
-        return self.length * sum(j.multiplies_per_vector for j in self.jacobians)
+        whole = self.steps.length * sum(j.multiplies_per_vector for j in self.steps.jacobians)
+        return whole // max(1, len(self.steps.entries))  # one solution is for all of them
 
     def push(self, x):
-        return _pushed(self, x)
+        x = x[..., None, :] if self.entry < len(self.steps.carry) else x
+        return _pushed(self.steps, x, self.entry)
 
     def pull(self, x):
-        return _pulled(self, x)
+        return self._of_entry(_pulled(self.steps, x))
+
+    def applied(self, apply, array, source):
+        solutions = _solutions.get()
+        if solutions is None or apply != self.pull:
+            return apply(array)
+        labels = labels_of(self.axes[: self.shared_rank + 2])
+        roles = tuple(labels.index(label) if label in labels else -1 for label in labels_of(source.axes))
+        key = id(self.steps), id(source.value), roles
+        if key not in solutions:
+            solutions[key] = _pulled(self.steps, array)
+        return self._of_entry(solutions[key])
+
+    def _of_entry(self, found: dict[int, jax.Array]) -> jax.Array:
+        """The rows by this entry, `[n, *shared, t, entries]`, or by the start, `[n, *shared, entries]`."""
+        array, part = found[self.entry], self.steps.part(self.entry)
+        return array.reshape(*array.shape[: array.ndim - len(part.own_shape)], part.size)
+
+
+_solutions: ContextVar[dict | None] = ContextVar("solutions", default=None)
+
+
+@contextmanager
+def shared_solutions():
+    """A context in which a row that is pulled through a loop is pulled once, for all entries of the loop together."""
+    token = _solutions.set({})
+    try:
+        yield
+    finally:
+        _solutions.reset(token)
 
 
 Vectors = list[jax.Array]  # several of each of several values: `[n, *shared, *others]`
 
 
 class _Step:
-    """One step of a recurrence, with the arrays of this step."""
+    """One step of a loop, with the arrays of this step."""
 
-    def __init__(self, r: Recurrence, leaves, like: jax.Array, outer_rank: int):
-        self.carry, self.entries = r.carry, [part for _, part in r.entries]
-        self.jacobians = list(zip(r.links, jax.tree.unflatten(jax.tree.structure(r.jacobians), leaves), strict=True))
-        last = max(link.output for link in r.links)
-        self.before, self.after = range(len(r.carry)), range(last - len(r.carry) + 1, last + 1)
-        self.entered = [number for number, _ in r.entries]
+    def __init__(self, steps: Steps, leaves, like: jax.Array, outer_rank: int):
+        self.carry, self.entries = steps.carry, [part for _, part in steps.entries]
+        self.jacobians = list(zip(steps.links, jax.tree.unflatten(jax.tree.structure(steps.jacobians), leaves), strict=True))
+        last = max(link.output for link in steps.links)
+        self.before, self.after = range(len(steps.carry)), range(last - len(steps.carry) + 1, last + 1)
+        self.entered = [number for number, _ in steps.entries]
         self.outer_shape, self.dtype = like.shape[:outer_rank], like.dtype
         self.outer = tuple((Label(n, size),) for n, size in enumerate(self.outer_shape))
 
-    def pushed(self, carry: Vectors, comes_in: Vectors) -> tuple[Vectors, Vectors]:
-        """The carry after the step and that before it, with what comes in."""
+    def pushed(self, carry: Vectors, comes_in: dict[int, jax.Array]) -> Vectors:
+        """The carry after the step, from that before it and from what comes in, by the numbers of values."""
+        parts = dict(zip(self.entered, self.entries, strict=True))
         columns = {node: j.T for node, j in self._rows(self.before, self.carry, carry).items()}
-        for node, j in self._rows(self.entered, self.entries, comes_in).items():
+        for node, j in self._rows(comes_in, [parts[node] for node in comes_in], list(comes_in.values())).items():
             _add(columns, node, j.T)
-        before = [self._vectors(columns[node].T, part) for node, part in zip(self.before, self.carry, strict=True)]
         for node in range(self.after.start):
             if node in columns:
                 column = _as_one(columns.pop(node))
@@ -227,7 +274,7 @@ class _Step:
                     if link.input == node:
                         _add(columns, link.output, j @ column)
         after = [columns.get(node) for node in self.after]
-        return [self._vectors(j and j.T, part) for j, part in zip(after, self.carry, strict=True)], before
+        return [self._vectors(j and j.T, part) for j, part in zip(after, self.carry, strict=True)]
 
     def pulled(self, carry: Vectors, before: Vectors) -> tuple[Vectors, Vectors]:
         """The vectors by the carry before the step and by what comes in, from those by the carry after it and before it."""
@@ -258,70 +305,76 @@ class _Step:
 
 
 def _as_one(j: Jacobian) -> Jacobian:
-    return j.as_one_array() if len(j.terms) > 1 else j
+    """The Jacobian with its products carried out, before it is multiplied by others."""
+    return j if len(j.terms) == 1 and len(j.terms[0].factors) <= 1 else j.as_one_array()
 
 
 def _add(found: dict[int, Jacobian], key: int, j: Jacobian):
     found[key] = found[key] + j if key in found else j
 
 
-def _arrays_of_steps(r: Recurrence):
+def _arrays_of_steps(steps: Steps):
     """The arrays that hold all steps, and a function from those of one step to the leaves of the Jacobians at it."""
-    leaves = jax.tree.leaves(r.jacobians)
+    leaves = jax.tree.leaves(steps.jacobians)
 
     def at_step(arrays):
         own = iter(arrays)
-        return [next(own) if stacked else leaf for leaf, stacked in zip(leaves, r.is_stacked, strict=True)]
+        return [next(own) if stacked else leaf for leaf, stacked in zip(leaves, steps.is_stacked, strict=True)]
 
-    return [leaf for leaf, stacked in zip(leaves, r.is_stacked, strict=True) if stacked], at_step
-
-
-def _unpacked(r: Recurrence, x, parts) -> Vectors:
-    """The vectors of each part with a first axis of steps, from `[n, *shared, steps, entries]`."""
-    x = jnp.moveaxis(at_least_float32(x.astype(jnp.promote_types(x.dtype, r.dtype))), -2, 0)
-    ends = list(itertools.accumulate((part.size for part in parts), initial=0))
-    return [
-        x[..., start:stop].reshape(*x.shape[:-1], *part.own_shape)
-        for part, start, stop in zip(parts, ends, ends[1:], strict=False)
-    ]
+    return [leaf for leaf, stacked in zip(leaves, steps.is_stacked, strict=True) if stacked], at_step
 
 
-def _packed(vectors: Vectors, parts, outer_rank: int) -> jax.Array:
-    """`[n, *shared, steps, entries]` from the vectors of each part, `[steps, n, *shared, *others]`."""
-    rows = [v.reshape(*v.shape[: 1 + outer_rank], part.size) for v, part in zip(vectors, parts, strict=True)]
-    return jnp.moveaxis(jnp.concatenate(rows, -1), 0, -2)
+def _steps_first(x, part: Part, dtype) -> jax.Array:
+    """`[steps, n, *shared, *others]` from `[n, *shared, steps, entries]`, in float32 or wider."""
+    x = at_least_float32(x.astype(jnp.promote_types(x.dtype, dtype)))
+    return jnp.moveaxis(x.reshape(*x.shape[:-1], *part.own_shape), x.ndim - 2, 0)
 
 
-@jax.jit
+@partial(jax.jit, static_argnames="entry")
 @usual_promotion()
-def _pushed(r: Recurrence, x):
-    """The carry between all steps, `[n, *shared, r, entries]`, from what comes in, `[n, *shared, t, entries]`: one scan."""
-    arrays, at_step = _arrays_of_steps(r)
-    outer_rank = 1 + r.shared_rank
-    x = _unpacked(r, x, [part for _, part in r.entries])
+def _pushed(steps: Steps, x, entry: int) -> jax.Array:
+    """The carry between all steps, `[n, *shared, r, entries]`, from what comes in at an entry `[n, *shared, t, entries]`."""
+    arrays, at_step = _arrays_of_steps(steps)
+    outer_rank, at_start = x.ndim - 2, entry < len(steps.carry)
+    x = _steps_first(x, steps.part(entry), steps.dtype)
 
     def step(carry, here):
         comes_in, own = here
-        return _Step(r, at_step(own), comes_in[0], outer_rank).pushed(carry, comes_in)
+        return (_Step(steps, at_step(own), carry[0], outer_rank).pushed(carry, comes_in), carry)
 
-    start = [jnp.zeros((*x[0].shape[1 : 1 + outer_rank], *part.own_shape), x[0].dtype) for part in r.carry]
-    last, before = jax.lax.scan(step, start, (x, arrays), r.length, r.reverse)
-    pairs = [[end[None], rest] if r.reverse else [rest, end[None]] for end, rest in zip(last, before, strict=True)]
-    return _packed([jnp.concatenate(pair) for pair in pairs], r.carry, outer_rank)
+    start = [jnp.zeros((*x.shape[1 : 1 + outer_rank], *part.own_shape), x.dtype) for part in steps.carry]
+    if at_start:
+        start[entry] = x[0]
+    last, before = jax.lax.scan(step, start, ({} if at_start else {entry: x}, arrays), steps.length, steps.reverse)
+
+    def between(end, rest, part):
+        states = jnp.concatenate([end[None], rest] if steps.reverse else [rest, end[None]])
+        return jnp.moveaxis(states, 0, outer_rank).reshape(*states.shape[1 : 1 + outer_rank], -1, part.size)
+
+    return jnp.concatenate(list(map(between, last, before, steps.carry)), -1)
 
 
 @jax.jit
 @usual_promotion()
-def _pulled(r: Recurrence, x):
-    """The vectors by what comes in, from those by the carry between all steps: one scan in the other direction."""
-    arrays, at_step = _arrays_of_steps(r)
-    outer_rank = 1 + r.shared_rank
-    x = _unpacked(r, x, r.carry)
-    last, before = ([v[0] for v in x], [v[1:] for v in x]) if r.reverse else ([v[-1] for v in x], [v[:-1] for v in x])
+def _pulled(steps: Steps, x) -> dict[int, jax.Array]:
+    """The rows by all entries, `[n, *shared, t, *others]`, and by the start, `[n, *shared, *others]`, by their numbers.
+
+    The rows by the carry between all steps are `[n, *shared, r, entries]`.
+    """
+    arrays, at_step = _arrays_of_steps(steps)
+    outer_rank = x.ndim - 2
+    ends = list(itertools.accumulate((part.size for part in steps.carry), initial=0))
+    rows = [
+        _steps_first(x[..., start:stop], part, steps.dtype)
+        for part, start, stop in zip(steps.carry, ends, ends[1:], strict=False)
+    ]
+    last, before = [v[0] if steps.reverse else v[-1] for v in rows], [v[1:] if steps.reverse else v[:-1] for v in rows]
 
     def step(carry, here):
         before, own = here
-        return _Step(r, at_step(own), carry[0], outer_rank).pulled(carry, before)
+        return _Step(steps, at_step(own), carry[0], outer_rank).pulled(carry, before)
 
-    _, found = jax.lax.scan(step, last, (before, arrays), r.length, not r.reverse)
-    return _packed(found, [part for _, part in r.entries], outer_rank)
+    start, found = jax.lax.scan(step, last, (before, arrays), steps.length, not steps.reverse)
+    numbers = [number for number, _ in steps.entries]
+    moved = [jnp.moveaxis(v, 0, outer_rank) for v in found]
+    return dict(enumerate(start)) | dict(zip(numbers, moved, strict=True))

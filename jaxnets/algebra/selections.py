@@ -164,12 +164,13 @@ class Slice(Factor):
         slices = self._leads(big, small, x.labels, keep)
         source, target = (big, small) if slices else (small, big)
         extra = [label for label in distinct_labels(x.axes) if label not in source]
-        array = reshaped(x.broadcast_to([*extra, *source]), [size_of(extra), size_of(source)])
+        lead = [label.size for label in extra]  # its axes stay apart, so that XLA sees slices of concatenations
+        array = reshaped(x.broadcast_to([*extra, *source]), [*lead, size_of(source)])
         stop = self.start + self.stride * (size_of(small) - 1) + 1
         if slices:
-            array = lax.slice(array, (0, self.start), (array.shape[0], stop), (1, self.stride))
+            array = lax.slice_in_dim(array, self.start, stop, self.stride, axis=-1)
         else:
             edges = (self.start, size_of(big) - stop, self.stride - 1)
-            array = lax.pad(array, jnp.zeros((), array.dtype), ((0, 0, 0), edges))
+            array = lax.pad(array, jnp.zeros((), array.dtype), [*[(0, 0, 0)] * len(lead), edges])
         labels = [*extra, *target]
         return tensor(reshaped(array, [label.size for label in labels]), labels)

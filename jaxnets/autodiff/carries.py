@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from ..algebra.factors import Group, Label, labels_of, size_of
+from ..algebra.factors import Label, labels_of
 from ..algebra.jacobian import Jacobian, jacobian_of
-from ..algebra.recurrence import Link, Part, Recurrence
+from ..algebra.recurrence import Part, Recurrence, Steps
 from ..algebra.selections import Slice
 from ..algebra.terms import make_term
 from .nodes import Node
@@ -15,10 +15,10 @@ STEPS = "t"  # the index of the steps in formulae
 
 @dataclass(eq=False)
 class Block:
-    """How arrays of a carry that depend on each other lie in one node, and in another one what comes into them.
+    """How arrays of a carry that depend on each other lie in one node, the states: `[r, *shared, entries of all arrays]`.
 
-    The states are `[r, *shared, entries of all arrays]` at the places r between steps; what comes in is
-    `[t, *shared, entries of all values into which something comes]` at the steps t.
+    The places r are those between steps, from before the first to after the last.  `entries` are the values of a step into
+    which something comes from outside.
     """
 
     members: tuple[int, ...]
@@ -44,11 +44,6 @@ class Block:
         return (self.length + 1, *self.shared_shape, sum(part.size for part in self.arrays))
 
     @property
-    def entries_shape(self) -> tuple[int, ...]:
-        """That of what comes in."""
-        return (self.length, *self.shared_shape, sum(part.size for part in self.entries))
-
-    @property
     def first(self) -> int:
         """The place r of the carry at the start."""
         return self.length if self.reverse else 0
@@ -70,56 +65,33 @@ class Block:
 
     def state(self, i: int, node: Node, start: int, dtype) -> Jacobian:
         """∂states/∂node for array i of the carry at all steps, of which the first is at place `start`, or at that place."""
-        has_steps = len(node.shape) > len(self.arrays[i].shape)
-        step, place = self._step(has_steps), (Label(301, self.length + 1, "r"),)
-        return self._placed(self.arrays, i, node, step, place, [Slice(start, 1, (step, place))], dtype)
-
-    def entry(self, i: int, node: Node, dtype) -> Jacobian:
-        """∂(what comes in)/∂node for what comes into entry i at all steps, or at the start."""
-        has_steps = len(node.shape) > len(self.entries[i].shape)
-        step, place = self._step(has_steps), self._step(True)
-        first = self.length - 1 if self.reverse else 0
-        return self._placed(self.entries, i, node, step, place, [] if has_steps else [Slice(first, 1, (step, place))], dtype)
-
-    def _step(self, has_steps: bool) -> Group:
-        return (Label(300, self.length, STEPS),) if has_steps else ()
-
-    def _placed(self, parts: list[Part], i: int, node: Node, step: Group, place: Group, factors, dtype) -> Jacobian:
-        """∂(all parts)/∂(part i), whose index of steps `step` becomes the index `place` by these factors."""
-        part, offset = parts[i], sum(part.size for part in parts[:i])
+        part, offset = self.arrays[i], sum(part.size for part in self.arrays[:i])
+        has_steps = len(node.shape) > len(part.shape)
+        step = (Label(300, self.length, STEPS),) if has_steps else ()
+        place = (Label(301, self.length + 1, "r"),)
         shared = tuple(Label(200 + n, size) for n, size in enumerate(self.shared_shape))
         inner = part.axes_with(shared)
         entry = labels_of(inner[a] for a in part.own)
-        whole = sum(part.size for part in parts)
-        if len(parts) > 1:
-            entries = (Label(302, whole),)
-            factors = [*factors, Slice(offset, 1, (entry, entries))]
+        factors = [Slice(start, 1, (step, place))]
+        if len(self.arrays) > 1:
+            entries = (Label(302, self.shape[-1]),)
+            factors.append(Slice(offset, 1, (entry, entries)))
             entry = entries
         out = [place, *((label,) for label in shared), entry]
-        inp = [step, *inner] if len(node.shape) > len(part.shape) else inner
-        shape = (size_of(place), *self.shared_shape, whole)
-        return jacobian_of([make_term(out, inp, factors)], shape, node.shape, dtype)
+        inp = [step, *inner] if has_steps else inner
+        return jacobian_of([make_term(out, inp, factors)], self.shape, node.shape, dtype)
 
-    def solution(
-        self, jacobians, stacked, links: tuple[Link, ...], entries: tuple[int, ...], states: Node, comes_in: Node
-    ) -> Jacobian:
-        """∂states/∂(what comes in), from the local Jacobians of a step."""
-        shared = tuple((Label(n, size),) for n, size in enumerate(self.shared_shape))
-        r, t = (Label(100, self.length + 1, "r"),), (Label(101, self.length, STEPS),)
-        i, j = (Label(102, self.shape[-1], "i"),), (Label(103, self.entries_shape[-1], "j"),)
-        factor = Recurrence(
-            jacobians,
-            stacked,
-            links,
-            tuple(self.arrays),
-            tuple(zip(entries, self.entries, strict=True)),
-            self.reverse,
-            (*shared, r, i, t, j),
-            len(shared),
-            2,
-        )
-        term = make_term((r, *shared, i), (t, *shared, j), [factor])
-        return jacobian_of([term], states.shape, comes_in.shape, comes_in.dtype)
+    def solution(self, steps: Steps, number: int, node: Node, dtype) -> Jacobian:
+        """∂states/∂node for what comes in at a value of the steps, by its number."""
+        part = steps.part(number)
+        shared = tuple(Label(n, size) for n, size in enumerate(self.shared_shape))
+        inner = part.axes_with(shared)
+        r, i = (Label(300, self.length + 1, "r"),), (Label(301, self.shape[-1], "i"),)
+        step = [] if number < len(self.arrays) else [(Label(302, self.length, STEPS),)]
+        lead = [(label,) for label in shared]
+        axes = (*lead, r, i, *step, labels_of(inner[a] for a in part.own))
+        term = make_term([r, *lead, i], [*step, *inner], [Recurrence(steps, number, axes, len(lead), 2)])
+        return jacobian_of([term], self.shape, node.shape, dtype)
 
 
 def common_axes(maps: dict[int, dict[int, AxisMap]], rank: int) -> list[dict[int, int]]:
@@ -158,6 +130,6 @@ def _linked_axes(maps, first: int, axis: int) -> dict[int, int] | None:
 
 
 def place_of_axis(dependencies: dict[int, AxisMap], axes: dict[int, int]) -> int | None:
-    """The axis of a value that is one with these axes of the arrays on which it depends, by their numbers, if there is one."""
+    """The axis of a value that is one with these axes of the arrays on which it depends; `axes` has them by number."""
     maps = [(m or {}, axes[k]) for k, m in dependencies.items() if k in axes]
     return next((a for a in maps[0][0] if all(m.get(a) == b for m, b in maps)), None)

@@ -211,7 +211,7 @@ def _merge(edges: Edges, v: Node):
 
 
 def _passes_entries(j: Jacobian) -> bool:
-    """Whether every term has as few entries as the output or the input, in one array, and at most selects and places them."""
+    """Whether every term has as few entries as output or input, in one array, and at most selects and places them."""
     size = max(count_entries(j.out_shape), count_entries(j.in_shape))
     for term in j.terms:
         slices = [f for f in term.factors if isinstance(f, Slice)]

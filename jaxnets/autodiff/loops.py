@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from ..algebra.factors import Label
 from ..algebra.jacobian import Jacobian, jacobian_of
-from ..algebra.recurrence import Link, over_steps
+from ..algebra.recurrence import Link, Steps, over_steps
 from ..algebra.rules import fresh_groups, identity
 from ..algebra.terms import make_term
 from .carries import STEPS, Block, common_axes, place_of_axis
@@ -242,9 +242,8 @@ class Loop:
         return Block.of(members, shapes, [v.shape for v in entries], shared, self.length, self.reverse)
 
     def entries(self, members: Members) -> list[Node]:
-        """The values into which something comes from outside: the carry at the start, and values between carries."""
-        starts = [self.before(k) for k in members if self.start[k] is not None]
-        return [*starts, *(v for v in self.between[members] if not self._is_passed_on(v) and self.coming_in(v))]
+        """The values between carries into which something comes from outside."""
+        return [v for v in self.between[members] if not self._is_passed_on(v) and self.coming_in(v)]
 
     def states(self, k: int) -> Node:
         """Those arrays of the carry that are solved together with this one, before every step and at the end.
@@ -265,18 +264,22 @@ class Loop:
                 later = self.at_all_steps(after)
                 node.edges.append(Edge(later, "x", lambda: block.state(0, later, block.after, dtype)))
             return self.make(node)
-        comes_in = Node("scan", block.entries_shape, dtype)
-        for i, v in enumerate(self.entries(block.members)):
-            for part in [self.outer[v]] if v in self.number else self.coming_in(v):
-                comes_in.edges.append(Edge(part, "x", functools.partial(block.entry, i, part, dtype)))
-        node.edges.append(Edge(self.make(comes_in), "u", lambda: self._recurrence(block, node, comes_in)))
+        numbers = {v: len(block.members) + i for i, v in enumerate(self.between[block.members])}
+        steps = functools.cache(lambda: self._steps(block, numbers))
+        sources = [(i, self.start[j]) for i, j in enumerate(block.members)]
+        sources += [(numbers[v], node) for v in self.entries(block.members) for node in self.coming_in(v)]
+        node.edges += [
+            Edge(source, "u", functools.partial(lambda i, source: block.solution(steps(), i, source, dtype), number, source))
+            for number, source in sources
+            if source is not None
+        ]
         return self.make(node)
 
-    def _recurrence(self, block: Block, states: Node, comes_in: Node) -> Jacobian:
-        numbers: dict[Node, int] = {self.before(j): i for i, j in enumerate(block.members)}
+    def _steps(self, block: Block, numbers: dict[Node, int]) -> Steps:
+        """The steps between the arrays of a block, whose values have these numbers, after those of the carry."""
+        numbers = {self.before(j): i for i, j in enumerate(block.members)} | numbers
         links, jacobians, stacked = [], [], []
         for v in self.between[block.members]:
-            numbers[v] = len(numbers)
             for local in self.row(v):
                 if local.parent in numbers:
                     links.append(Link(numbers[v], numbers[local.parent]))
@@ -286,8 +289,8 @@ class Loop:
             after = self.body.after[j]
             links.append(Link(len(numbers) + i, numbers[after]))
             jacobians.append(identity(after, after))
-        entries = tuple(numbers[v] for v in self.entries(block.members))
-        return block.solution(tuple(jacobians), tuple(stacked), tuple(links), entries, states, comes_in)
+        entries = tuple((numbers[v], part) for v, part in zip(self.entries(block.members), block.entries, strict=True))
+        return Steps(tuple(jacobians), tuple(stacked), tuple(links), tuple(block.arrays), entries, self.length, self.reverse)
 
 
 def _sum_edge(node: Node) -> Edge:

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 import jax
 
 from ..algebra.contraction import cheapest, planning
-from ..algebra.factors import Operator, Tensor
+from ..algebra.factors import Operator, Tensor, labels_of
 from ..algebra.jacobian import Jacobian
 from ..algebra.places import by_box
-from ..algebra.recurrence import Recurrence
+from ..algebra.recurrence import Recurrence, shared_solutions
 from ..algebra.selections import Slice
 from ..algebra.sizes import count_entries
 from ..algebra.sums import merged_terms
@@ -105,23 +105,23 @@ def elimination_steps(edges: Edges, order: list[Node]) -> Iterator[Edges]:
     yield edges
     for v in order:
         incoming, outgoing = edges.pop(v), {w: edges[w].pop(v) for w in users.get(v, [])}
-        if any(map(_is_only_pulled, incoming.values())) or any(map(_is_recurrence, incoming.values())):
+        if any(map(_is_only_pulled, incoming.values())):
             outgoing = {w: j.as_one_array() for w, j in outgoing.items()}
+        if any(map(_is_through_loop, incoming.values())):
+            outgoing = {w: j if _is_apart_in_time(j) else j.as_one_array() for w, j in outgoing.items()}
         if len(outgoing) > 1 or any(map(_has_factors, outgoing.values())):
             incoming = {u: multiplied_out(v, u, j, outgoing) for u, j in incoming.items()}
         if len(incoming) > 1 or any(map(_has_factors, incoming.values())):
             outgoing = {w: multiplied_out(w, v, j, incoming) for w, j in outgoing.items()}
-        for w, left in outgoing.items():
-            for u, right in incoming.items():
-                products.add((w, u))
-                product = _cheapest_product(left, right)
-                if _is_only_pulled(right):
-                    product = dataclasses.replace(product, terms=tuple(t.reduced(fully=True) for t in product.terms))
-                if u in edges[w]:
-                    edges[w][u] = edges[w][u] + product
-                else:
-                    edges[w][u] = product
-                    users[u].append(w)
+        with shared_solutions():
+            found = {(w, u): _product(left, right) for w, left in outgoing.items() for u, right in incoming.items()}
+        for (w, u), product in found.items():
+            products.add((w, u))
+            if u in edges[w]:
+                edges[w][u] = edges[w][u] + product
+            else:
+                edges[w][u] = product
+                users[u].append(w)
         for u in incoming:
             users[u].remove(v)
         yield edges
@@ -131,6 +131,14 @@ def remaining_edges(edges: Edges, order: list[Node]) -> Edges:
     """The edges that remain when the nodes have been eliminated in this order."""
     *_, left = elimination_steps(edges, order)
     return left
+
+
+def _product(left: Jacobian, right: Jacobian) -> Jacobian:
+    """left · right, carried out at once where that must be or where it solves for other entries of a loop, too."""
+    product = _cheapest_product(left, right)
+    if _is_only_pulled(right) or (_is_through_loop(right) and holds_numbers(left.terms) and not _is_apart_in_time(left)):
+        return dataclasses.replace(product, terms=tuple(term.reduced(fully=True) for term in product.terms))
+    return product
 
 
 def _cheapest_product(left: Jacobian, right: Jacobian) -> Jacobian:
@@ -175,8 +183,22 @@ def _is_only_pulled(jacobian: Jacobian) -> bool:
     )
 
 
-def _is_recurrence(jacobian: Jacobian) -> bool:
+def _is_through_loop(jacobian: Jacobian) -> bool:
+    """Whether it goes through the carry of a loop."""
     return any(isinstance(factor, Recurrence) for term in jacobian.terms for factor in term.factors)
+
+
+def _is_apart_in_time(jacobian: Jacobian) -> bool:
+    """Whether by the carry of a loop it has for every place in time an output of its own, or holds no numbers.
+
+    As one array it would have two indices of time.
+    """
+
+    def own_output(term: Term) -> bool:
+        slices = (f for f in term.factors if isinstance(f, Slice) and f.axes[1] == term.inp[0])
+        return any(f.axes[0] and set(f.axes[0]) <= set(labels_of(term.out)) for f in slices)
+
+    return not holds_numbers(jacobian.terms) or any(map(own_output, jacobian.terms))
 
 
 def peak_bytes(edges: Edges, order: list[Node]) -> int:
