@@ -304,7 +304,41 @@ def _planned_tensor(labels, keep, spent: Meter | None = None, name="A") -> Tenso
     return tensor(planned_array(label.size for label in kept), kept, name)
 
 
+_shared_products: ContextVar[dict | None] = ContextVar("shared", default=None)
+
+
+@contextmanager
+def sharing_products():
+    """A context in which a product of the same two factors is carried out once."""
+    token = _shared_products.set({})
+    try:
+        yield
+    finally:
+        _shared_products.reset(token)
+
+
 def _product_of_factors(a: Factor, b: Factor, keep) -> Tensor:
+    known = _shared_products.get()
+    if known is None or _meter.get():
+        return _computed_product(a, b, keep)
+    labels = distinct_labels([*a.axes, *b.axes])
+    places = {label: i for i, label in enumerate(labels)}
+    key = (_key(a, places), _key(b, places), tuple(label in keep for label in labels))
+    if key not in known:
+        known[key] = labels, a, b, _computed_product(a, b, keep)  # the factors are kept, so that their ids stay theirs
+    then, _, _, product = known[key]
+    now = dict(zip(then, labels, strict=True))
+    return product.relabel(lambda group: tuple(now[label] for label in group))
+
+
+def _key(factor: Factor, places):
+    """Equal for the same factor along the same labels."""
+    leaves, tree = jax.tree.flatten(factor.relabel(lambda group: ()))
+    axes = tuple(tuple((places[label], label.size) for label in group) for group in factor.axes)
+    return axes, tree, tuple(map(id, leaves))
+
+
+def _computed_product(a: Factor, b: Factor, keep) -> Tensor:
     if _meter.get():
         labels, spent = _planned_product(_outline_of(a), _outline_of(b), keep)
         return _planned_tensor(labels, keep, spent, ENTRYWISE if a.labels & b.labels <= keep else "A")

@@ -6,11 +6,12 @@ step by the carry and u[r] is what comes in at that step from elsewhere.  So ∂
 
 import itertools
 import math
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -90,7 +91,7 @@ class Repeated(Operator):
         return count_entries(shape_of(self.axes[:1])) * self.inner.multiplies_per_vector
 
     def formula(self, show):
-        inner = replace(self.inner, axes=self.axes[1:], notes=self.notes)
+        inner: Any = replace(self.inner, axes=self.axes[1:], notes=self.notes)  # type: ignore[call-arg]
         return inner.formula(lambda groups: show((self.axes[0], *groups)))
 
     def push(self, x):
@@ -131,7 +132,7 @@ class Part(NamedTuple):
 
     def axes_with(self, shared: tuple[Label, ...]) -> list[Group]:
         """A label for each axis: the given ones for shared axes, new ones for the others."""
-        axes = [(Label(100 + a, n),) for a, n in enumerate(self.shape)]
+        axes: list[Group] = [(Label(100 + a, n),) for a, n in enumerate(self.shape)]
         for label, a in zip(shared, self.shared, strict=True):
             axes[a] = (label,)
         return axes
@@ -197,7 +198,7 @@ class Recurrence(Operator):
 
     @property
     def one_way(self) -> str:  # type: ignore[override]
-        ways = {getattr(f, "one_way", "") for j in self.steps.jacobians for term in j.terms for f in term.factors}
+        ways = {factor.one_way for factor in every_factor(self.steps.jacobians) if isinstance(factor, Operator)}
         return min(ways - {""}, default="")
 
     @property
@@ -231,6 +232,14 @@ class Recurrence(Operator):
         """The rows by this entry, `[n, *shared, t, entries]`, or by the start, `[n, *shared, entries]`."""
         array, part = found[self.entry], self.steps.part(self.entry)
         return array.reshape(*array.shape[: array.ndim - len(part.own_shape)], part.size)
+
+
+def every_factor(jacobians: Iterable[Jacobian]) -> Iterator[Factor]:
+    """The factors of Jacobians, also those inside of loops."""
+    for factor in (f for j in jacobians for term in j.terms for f in term.factors):
+        yield factor.inner if isinstance(factor, Repeated) else factor
+        if isinstance(factor, Recurrence):
+            yield from every_factor(factor.steps.jacobians)
 
 
 _solutions: ContextVar[dict | None] = ContextVar("solutions", default=None)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from ..algebra.factors import Opaque, Tensor, entries_over
 from ..algebra.jacobian import Jacobian
+from ..algebra.recurrence import every_factor
 from ..algebra.rules import fresh_groups, from_groups, zero
 from ..errors import OpaqueError
 from .chunks import remaining_edges_in_chunks
@@ -81,7 +82,7 @@ _warned: dict = {}  # where Python remembers which lines it has warned about
 def _report_opaque(jacobian: Jacobian, node: Node, on_opaque: str):
     if on_opaque == "allow":
         return
-    if any(isinstance(f, Opaque) and not f.shared_rank for term in jacobian.terms for f in term.factors):
+    if any(isinstance(f, Opaque) and not f.shared_rank for f in every_factor([jacobian])):
         text = f"{node.name} at {node.source} has no structured Jacobian rule: its derivative is opaque"
         if on_opaque == "error":
             raise OpaqueError(text)

@@ -243,7 +243,7 @@ class _GraphTrace(core.Trace):
         with set_current_trace(self.parent):
             end, stacked, own, once = body.run(*groups)
         arrays = {"fixed": groups[0], "element": groups[2], "output": own, "constant": once}
-        loop = Loop(body, params, nodes, arrays, self.noted)
+        loop = Loop(body, params, nodes, arrays, _user_line(), self.noted)
         return [
             y if node is None else _GraphTracer(self, y, node)
             for y, node in zip([*end, *stacked], itertools.chain(*loop.outputs()), strict=True)

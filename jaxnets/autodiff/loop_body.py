@@ -62,6 +62,13 @@ class Body:
     run: Callable
 
 
+CONFIGURATION = (
+    "jax_enable_x64",
+    "jax_default_matmul_precision",
+    "jax_numpy_dtype_promotion",
+    "jax_numpy_rank_promotion",
+)  # on which it depends what is read
+
 _bodies: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # what was read, for every jaxpr
 
 
@@ -71,13 +78,7 @@ def read_body(jaxpr, params, counts: tuple[int, int], tracked: tuple[bool, ...],
     `tracked` says of every operand whether derivatives by it matter.  If `merged`, values that are passed on entry by entry
     have no nodes.
     """
-    config = jax.config
-    flags = (
-        config.jax_enable_x64,
-        config.jax_default_matmul_precision,
-        config.jax_numpy_dtype_promotion,
-        config.jax_numpy_rank_promotion,
-    )
+    flags = tuple(getattr(jax.config, name) for name in CONFIGURATION)
     key = (counts, tracked, merged, flags, params["length"], params["reverse"], params["unroll"])
     known = _bodies.setdefault(jaxpr, {})
     if key not in known:

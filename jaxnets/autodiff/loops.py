@@ -31,13 +31,15 @@ Members = tuple[int, ...]  # the numbers of arrays of a carry that depend on eac
 class Loop:
     """The nodes of one run of a loop, made when a node after it asks for them.
 
-    `outer` are the nodes of the operands, and `arrays` has the arrays of each kind of `Leaf`.  `make(node)` is called for
-    every node.
+    `outer` are the nodes of the operands, and `arrays` has the arrays of each kind of `Leaf`.  `source` is the line of the
+    loop, and `make(node)` is called for every node.
     """
 
-    def __init__(self, body: Body, params, outer: Sequence[Node | None], arrays: dict[str, Sequence[Any]], make: Callable):
+    def __init__(
+        self, body: Body, params, outer: Sequence[Node | None], arrays: dict[str, Sequence[Any]], source: str, make: Callable
+    ):
         self.body, self.arrays, self.make = body, arrays, make
-        self.length, self.reverse = params["length"], params["reverse"]
+        self.length, self.reverse, self.source = params["length"], params["reverse"], source
         operands = [*body.fixed, *body.before, *body.elements]
         self.outer = {u: o for u, o in zip(operands, outer, strict=True) if u is not None and o is not None}
         self.start = outer[len(body.fixed) : len(body.fixed) + len(body.before)]
@@ -192,7 +194,7 @@ class Loop:
         inp = fresh_groups(node.shape)
         shape = (self.length, *node.shape)
         j = jacobian_of([make_term(((Label(len(inp), self.length, STEPS),), *inp), inp, [])], shape, node.shape, node.dtype)
-        return self.make(Node("scan", shape, node.dtype, [Edge(node, "x", lambda: j)]))
+        return self.make(Node("scan", shape, node.dtype, [Edge(node, "x", lambda: j)], self.source))
 
     # Nodes for the carry
 
@@ -213,13 +215,19 @@ class Loop:
     def _carry(self, k: int, length: int | None, start: int) -> Node:
         states, leaf, block = self.states(k), self.before(k), self.block(k)
         shape = leaf.shape if length is None else (length, *leaf.shape)
-        node = Node("scan", shape, leaf.dtype)
+        node = Node("scan", shape, leaf.dtype, source=self.source)
         node.edges.append(Edge(states, "c", lambda: block.state(block.members.index(k), node, start, states.dtype).T))
         return self.make(node)
 
     def before(self, k: int) -> Node:
         """An array of the carry in the body, before a step."""
         node = self.body.before[k]
+        assert node is not None
+        return node
+
+    def after(self, k: int) -> Node:
+        """An array of the carry in the body, after a step, which depends on what is tracked."""
+        node = self.body.after[k]
         assert node is not None
         return node
 
@@ -232,7 +240,7 @@ class Loop:
         shapes = [u.shape for u in arrays]
         if not self.members[members[0]]:
             return Block.of(members, shapes, [], [(a,) for a in range(len(shapes[0]))], self.length, self.reverse)
-        maps = {j: {k: m for k, m in self.dependencies[self.body.after[j]].items() if k in members} for j in members}
+        maps = {j: {k: m for k, m in self.dependencies[self.after(j)].items() if k in members} for j in members}
         shared = []
         entries = self.entries(members)
         for axes in common_axes(maps, len(shapes[0])):
@@ -255,7 +263,7 @@ class Loop:
     def _states(self, k: int) -> Node:
         block = self.block(k)
         dtype = jnp.result_type(*(self.before(j).dtype for j in block.members))
-        node = Node("scan", block.shape, dtype)
+        node = Node("scan", block.shape, dtype, source=self.source)
         if not self.members[k]:
             start, after = self.start[k], self.body.after[k]
             if start is not None:
@@ -286,7 +294,7 @@ class Loop:
                     jacobians.append(self._at_steps(local))
                     stacked += [leaf.is_stacked for leaf in local.leaves]
         for i, j in enumerate(block.members):
-            after = self.body.after[j]
+            after = self.after(j)
             links.append(Link(len(numbers) + i, numbers[after]))
             jacobians.append(identity(after, after))
         entries = tuple((numbers[v], part) for v, part in zip(self.entries(block.members), block.entries, strict=True))

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import jax
 
-from ..algebra.contraction import cheapest, planning
+from ..algebra.contraction import cheapest, planning, sharing_products
 from ..algebra.factors import Operator, Tensor, labels_of
 from ..algebra.jacobian import Jacobian
 from ..algebra.places import by_box
@@ -113,7 +113,7 @@ def elimination_steps(edges: Edges, order: list[Node]) -> Iterator[Edges]:
             incoming = {u: multiplied_out(v, u, j, outgoing) for u, j in incoming.items()}
         if len(incoming) > 1 or any(map(_has_factors, incoming.values())):
             outgoing = {w: multiplied_out(w, v, j, incoming) for w, j in outgoing.items()}
-        with shared_solutions():
+        with sharing_products(), shared_solutions():
             found = {(w, u): _product(left, right) for w, left in outgoing.items() for u, right in incoming.items()}
         for (w, u), product in found.items():
             products.add((w, u))

@@ -10,7 +10,7 @@ from .contracts import only_equation, relied_on_by, traced, watching, with_custo
 
 
 @relied_on_by(
-    "autodiff/graph.py: _opaque_outputs", "autodiff/graph.py: _jaxpr_evaluator", "autodiff/graph.py: _JaxprFunction",
+    "autodiff/graph.py: _opaque_outputs", "autodiff/jaxprs.py: jaxpr_evaluator", "autodiff/jaxprs.py: JaxprFunction",
     "autodiff/graph.py: _GraphTrace.process_primitive",
 )  # fmt: skip
 def test_a_traced_function_is_a_jaxpr_with_its_constants():
@@ -25,7 +25,7 @@ def test_a_traced_function_is_a_jaxpr_with_its_constants():
     assert (y.tolist(), x.tolist()) == ([1, 2, 3], [1, 1, 1])
 
 
-@relied_on_by("autodiff/graph.py: _one_way", "curvature/laplacian.py: _affine", "report/jobs.py: _value_sizes")
+@relied_on_by("autodiff/jaxprs.py: one_way_of", "curvature/laplacian.py: _affine", "report/jobs.py: _value_sizes")
 def test_equations_of_a_jaxpr():
     """A jaxpr has `eqns`, `invars` and `outvars`; an equation has `primitive`, `params`, `invars` and `outvars`, and every
     variable an `aval` with its shape."""
@@ -37,6 +37,46 @@ def test_equations_of_a_jaxpr():
     assert sum_.outvars[0].aval.shape == (3,)
     assert isinstance(sine.params, dict)
     assert len({*jaxpr.invars, *sine.outvars}) == 2  # variables can be told apart in a set
+
+
+@relied_on_by("autodiff/jaxprs.py: _parted", "autodiff/jaxprs.py: restricted", "autodiff/jaxprs.py: _replaced")
+def test_a_jaxpr_can_be_made_of_parts_of_another():
+    """`jaxpr.replace` takes other `constvars`, `invars`, `outvars`, `eqns` and a `debug_info`, whose `_replace` leaves out
+    `arg_names` and `result_paths`; an operand that is needed by no equation may be None when it runs; what Literal of
+    jax.extend.core names is no variable."""
+    from jax import core
+    from jax.extend.core import Literal
+
+    jaxpr = traced(lambda a, x: (lax.sin(a), lax.cos(x) + 1.0), 0.5, np.ones(3)).jaxpr
+    assert not jaxpr.constvars
+    sine, _, sum_ = jaxpr.eqns
+    names = jaxpr.debug_info._replace(arg_names=None, result_paths=None)
+    part = jaxpr.replace(constvars=[], outvars=[sine.outvars[0]] * 2, eqns=[sine], debug_info=names)
+    assert core.eval_jaxpr(part, (), jnp.asarray(0.5), None) == [jnp.sin(0.5)] * 2
+    assert [isinstance(v, Literal) for v in sum_.invars] == [False, True]
+
+
+@relied_on_by("autodiff/jaxprs.py: _parted", "autodiff/jaxprs.py: depending_on")
+def test_an_equation_tells_its_effects():
+    """`equation.effects` is empty for arithmetic, and not for what prints."""
+    jaxpr = traced(lambda x: (jax.debug.print("{}", x), lax.sin(x))[1], 1.0).jaxpr
+    assert [bool(e.effects) for e in jaxpr.eqns] == [e.primitive.name != "sin" for e in jaxpr.eqns]
+    assert len(jaxpr.eqns) == 2
+
+
+@relied_on_by("autodiff/loop_body.py: _read_body")
+def test_a_jaxpr_is_traced_again_from_its_variables():
+    """The `aval` of a variable has its shape, dtype and `weak_type`, from which jax.make_jaxpr traces a function; `jaxpr` and
+    `consts` of the result run it, and a jaxpr can be held by a weak reference, with which it can be told from others."""
+    import weakref
+
+    jaxpr = traced(lambda x: x * 2.0, 1.0).jaxpr
+    (variable,) = jaxpr.invars
+    assert (variable.aval.shape, variable.aval.weak_type) == ((), True)
+    again = jax.make_jaxpr(lambda x: x)(jax.ShapeDtypeStruct((), variable.aval.dtype, weak_type=True))
+    assert (again.jaxpr.invars[0].aval.weak_type, again.consts, len(again.jaxpr.outvars)) == (True, [], 1)
+    known = weakref.WeakKeyDictionary({jaxpr: 1})
+    assert again.jaxpr not in known
 
 
 @relied_on_by("curvature/laplacian.py: _affine")
@@ -79,14 +119,14 @@ def _body(c, x):
 
 
 LOOPS = {
-    "scan": (lambda x: lax.scan(_body, x[0], x, reverse=True), {"jaxpr", "length", "reverse"}),
+    "scan": (lambda x: lax.scan(_body, x[0], x, reverse=True), {"jaxpr", "length", "reverse", "unroll"}),
     "while": (lambda x: lax.while_loop(lambda x: x[0] < 3, lambda x: x + lax.sin(x), x), {"cond_jaxpr", "body_jaxpr"}),
     "cond": (lambda x: lax.cond(x[0] > 0, lax.sin, lax.cos, x), {"branches"}),
 }
 
 
 @pytest.mark.parametrize("kind", LOOPS)
-@relied_on_by("autodiff/graph.py: _one_way", "autodiff/opaque.py: BoundPrimitive")
+@relied_on_by("autodiff/jaxprs.py: one_way_of", "autodiff/opaque.py: BoundPrimitive")
 def test_control_flow_holds_its_bodies_and_binds_again(kind):
     """The primitive {kind} holds its bodies as jaxprs in its parameters, where jaxprs_in_params finds them, and binds again
     with the same parameters to the same values."""
@@ -104,7 +144,7 @@ def test_control_flow_holds_its_bodies_and_binds_again(kind):
     assert [y.shape for y in again] == [v.aval.shape for v in equation.outvars]
 
 
-@relied_on_by("autodiff/graph.py: _one_way")
+@relied_on_by("autodiff/jaxprs.py: one_way_of")
 def test_custom_vjp_in_a_jaxpr_is_named_and_holds_its_function():
     """In a jaxpr a `jax.custom_vjp` is an equation of the primitive `custom_vjp_call`, and jaxprs_in_params finds the jaxpr
     of its function."""
@@ -117,7 +157,7 @@ def test_custom_vjp_in_a_jaxpr_is_named_and_holds_its_function():
 
 
 @pytest.mark.parametrize("kind", ["custom_jvp_call", "custom_vjp_call"])
-@relied_on_by("autodiff/graph.py: _GraphTrace.process_primitive", "autodiff/graph.py: _JaxprFunction")
+@relied_on_by("autodiff/graph.py: _GraphTrace.process_primitive", "autodiff/jaxprs.py: JaxprFunction")
 def test_a_custom_derivative_in_a_jaxpr_comes_back_when_the_jaxpr_runs(kind):
     """core.eval_jaxpr gives an equation of {kind} to the current trace as the function itself would, with its rules."""
     from jax import core
@@ -147,7 +187,7 @@ def test_shard_map_reaches_the_trace_with_its_function():
     assert list(tree.map(lambda _: next(names))) == ["a", "b"]
 
 
-@relied_on_by("autodiff/graph.py: _one_way", "autodiff/graph.py: _JaxprFunction")
+@relied_on_by("autodiff/jaxprs.py: one_way_of", "autodiff/jaxprs.py: JaxprFunction")
 def test_shard_map_in_a_jaxpr_holds_its_function():
     """In a jaxpr a `jax.shard_map` is an equation of the primitive `shard_map`, in whose parameters jaxprs_in_params finds
     the jaxpr of its function, and core.eval_jaxpr runs it."""

@@ -16,7 +16,7 @@ from .test_primitives import PRIMITIVES
 PACKAGE = Path(__file__).parents[2] / "jaxnets"
 WITH_CONTRACTS = (contracts, test_jaxprs, test_own_primitives, test_primitives, test_traces)
 SEMI_PUBLIC = ("jax.core", "jax.extend", "jax.interpreters", "jax._src", "jax.custom_derivatives")
-FILES = ("layers/marker.py", "autodiff/graph.py")  # where they may be touched; isinstance(x, jax.core.Tracer) is for all
+FILES = ("layers/marker.py", "autodiff/graph.py", "autodiff/jaxprs.py")  # where they may be touched; isinstance(x, jax.core.Tracer) is for all
 
 
 def modules():
@@ -72,7 +72,7 @@ def here() -> set[str]:
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_semi_public_modules_of_jax_are_touched_in_two_files(path):
+def test_semi_public_modules_of_jax_are_touched_in_three_files(path):
     found = touches(parsed(path))
     assert not found - {"jax.core", "jax.core.Tracer"} or str(path.relative_to(PACKAGE)) in FILES
 
@@ -91,13 +91,13 @@ def test_a_touch_is_found_however_it_is_written():
 @pytest.mark.parametrize("file", FILES)
 def test_what_is_taken_from_semi_public_modules_has_a_contract(file):
     taken = {name.rpartition(".")[2] for name in touches(parsed(PACKAGE / file))}
-    assert taken >= {"core", "SymbolicZero"}
+    assert "core" in taken
     assert not taken - here()
 
 
 @functools.cache
 def ours() -> set[str]:
-    """The names of our functions, classes and fields, `jaxpr` left out: `_JaxprFunction` has one, and JAX's are meant."""
+    """The names of our functions, classes and fields, `jaxpr` left out: `JaxprFunction` has one, and JAX's are meant."""
     found = set()
     for node in (node for path in modules() for node in ast.walk(parsed(path))):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
