@@ -131,6 +131,10 @@ class Factor(_Noted):
         """The sum over labels that nothing else has, where it is known without a product: its labels and its array."""
         return None
 
+    def of_all_steps(self, step: Group, input_has_steps: bool) -> "Factor | None":
+        """The factor of all steps of a loop, if all its arrays hold them along a first axis; None if it needs one a step."""
+        return None
+
     def __repr__(self):
         sizes = ", ".join("·".join(str(label.size) for label in group) or "1" for group in self.axes)
         return f"{type(self).__name__}({product_text(self.chain())}, [{sizes}])"
@@ -164,6 +168,9 @@ class Tensor(Factor):
 
     def as_tensor(self):
         return self
+
+    def of_all_steps(self, step, input_has_steps):
+        return dataclasses.replace(self, axes=(step, *self.axes))
 
     @property
     def symbol(self) -> str:  # type: ignore[override]

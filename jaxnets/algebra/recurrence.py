@@ -16,11 +16,24 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .factors import Factor, Group, Label, Operator, Tensor, at_least_float32, labels_of, pytree, shape_of, tensor
+from .factors import (
+    Factor,
+    Group,
+    Label,
+    Operator,
+    Tensor,
+    at_least_float32,
+    distinct_labels,
+    labels_of,
+    pytree,
+    shape_of,
+    size_of,
+    tensor,
+)
 from .jacobian import Jacobian, jacobian_of
 from .places import dense_sum
 from .promotion import usual_promotion
-from .selections import Selection
+from .sharding import reshaped
 from .sizes import count_entries
 from .terms import Term, highest_id, make_term
 
@@ -38,15 +51,16 @@ def over_steps(j: Jacobian, is_stacked: tuple[bool, ...], length: int, input_has
 
 def _term_over_steps(term: Term, flags, length: int, input_has_steps: bool) -> Term:
     step = (Label(highest_id(term) + 1, length, "t"),)
-    factors = [_factor_over_steps(f, [next(flags) for _ in jax.tree.leaves(f)], step) for f in term.factors]
+    factors = [_factor_over_steps(f, [next(flags) for _ in jax.tree.leaves(f)], step, input_has_steps) for f in term.factors]
     return make_term((step, *term.out), (step, *term.inp) if input_has_steps else term.inp, factors, term.scale)
 
 
-def _factor_over_steps(factor: Factor, is_stacked: list[bool], step: Group) -> Factor:
+def _factor_over_steps(factor: Factor, is_stacked: list[bool], step: Group, input_has_steps: bool) -> Factor:
     if not any(is_stacked):
         return factor
-    if isinstance(factor, (Tensor, Selection)):  # of one leaf
-        return replace(factor, axes=(step, *factor.axes))
+    whole = factor.of_all_steps(step, input_has_steps) if all(is_stacked) else None
+    if whole is not None:
+        return whole
     assert isinstance(factor, Operator)
     axes = (step, *factor.axes)
     return Repeated(factor, tuple(is_stacked), axes, factor.shared_rank + 1, factor.output_rank, notes=factor.notes)
@@ -90,24 +104,36 @@ class Repeated(Operator):
     def multiplies_per_vector(self):
         return count_entries(shape_of(self.axes[:1])) * self.inner.multiplies_per_vector
 
+    @property
+    def _of_a_step(self) -> Any:
+        """The operator with the labels of this one, and with the arrays of all steps."""
+        return replace(self.inner, axes=self.axes[1:], notes=self.notes)  # type: ignore[call-arg]
+
     def formula(self, show):
-        inner: Any = replace(self.inner, axes=self.axes[1:], notes=self.notes)  # type: ignore[call-arg]
-        return inner.formula(lambda groups: show((self.axes[0], *groups)))
+        return self._of_a_step.formula(lambda groups: show((self.axes[0], *groups)))
 
-    def push(self, x):
-        return self._at_every_step(lambda step, v: step.push(v), x)
+    def applies_to(self, labels, keep):
+        step = set(self.axes[0])
+        return step.isdisjoint(labels_of(self.axes[1:])) and self._of_a_step.applies_to(labels - step, keep - step)
 
-    def pull(self, x):
-        return self._at_every_step(lambda step, v: step.pull(v), x)
+    def contract(self, x, keep):
+        step = self.axes[0]
+        rest = [label for label in distinct_labels(x.axes) if label not in step]
+        array = reshaped(x.broadcast_to([*step, *rest]), [size_of(step), *(label.size for label in rest)])
+        leaves, tree = jax.tree.flatten(self._of_a_step)
+        found: list[Tensor] = []
 
-    def _at_every_step(self, apply, x):
+        def at_step(leaves, array):
+            found.append(jax.tree.unflatten(tree, leaves).contract(tensor(array, rest), keep - set(step)))
+            return found[-1].value
+
+        value = jax.vmap(at_step, ([0 if stacked else None for stacked in self.is_stacked], 0))(leaves, array)
+        return Tensor(value, (step, *found[-1].axes)).summed_except(keep)
+
+    def array(self, forward=None):
         leaves, tree = jax.tree.flatten(self.inner)
         axes = [0 if stacked else None for stacked in self.is_stacked]
-
-        def at_step(leaves, v):
-            return apply(jax.tree.unflatten(tree, leaves), v)
-
-        return jax.vmap(at_step, (axes, 1), 1)(leaves, x)
+        return jax.vmap(lambda leaves: jax.tree.unflatten(tree, leaves).array(forward), (axes,))(leaves)
 
 
 class Part(NamedTuple):
@@ -225,8 +251,8 @@ class Recurrence(Operator):
         roles = tuple(labels.index(label) if label in labels else -1 for label in labels_of(source.axes))
         key = id(self.steps), id(source.value), roles
         if key not in solutions:
-            solutions[key] = _pulled(self.steps, array)
-        return self._of_entry(solutions[key])
+            solutions[key] = self.steps, source.value, _pulled(self.steps, array)  # kept, so that their ids stay theirs
+        return self._of_entry(solutions[key][-1])
 
     def _of_entry(self, found: dict[int, jax.Array]) -> jax.Array:
         """The rows by this entry, `[n, *shared, t, entries]`, or by the start, `[n, *shared, entries]`."""

@@ -1,5 +1,6 @@
 """Factors of zeros and ones that select entries: products with them gather, scatter, slice and pad."""
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -55,6 +56,9 @@ class Selection(Factor):
     def as_tensor(self):
         hit = jnp.expand_dims(as_int32(self.index), -1) == jnp.arange(self.size)
         return Tensor(hit.astype(jnp.float32), self.axes, "δ")
+
+    def of_all_steps(self, step, input_has_steps):
+        return replace(self, axes=(step, *self.axes))
 
     def summed_over(self, labels):
         kept = Tensor(self.index, self.axes[:-1])

@@ -7,6 +7,7 @@ the input and the gradient by the kernel.  So one function serves forward, backw
 
 import itertools
 import math
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -202,6 +203,10 @@ class ConvolutionByKernel(Operator):
     @property
     def multiplies_per_vector(self):
         return entries_over(self.labels)
+
+    def of_all_steps(self, step, input_has_steps):
+        """Steps that use the same kernel are like examples."""
+        return None if input_has_steps else replace(self, axes=(step, *self.axes))
 
     def with_one_batch_axis(self):
         """x with its leading axes merged into one."""
