@@ -179,7 +179,7 @@ def test_common_factors_are_summed_before_they_are_multiplied():
         return make_term((i,), (k,), [Tensor(value[name], own) for name, own in axes.items()], scale)
 
     terms = [term(1.0, a=(n, i), c=(n, k)), term(2.0, d=(n,), c=(n, k), e=(i,)), term(-1.0, d=(m,), a=(m, i), c=(m, k))]
-    other = make_term((i,), (k,), [Tensor(jnp.asarray(r(4, 6)), (i, k))])
+    other = make_term((i,), (k,), [Tensor(jax.device_put(r(4, 6)), (i, k))])
     found = with_common_factors([*terms, other])
     assert len(found) == 2
     expected = a.T @ c + 2 * np.outer(e, d @ c) - (a * d[:, None]).T @ c

@@ -194,7 +194,7 @@ def test_calls_of_jaxprs_are_entered():
         return carry + jnp.sin(v), jnp.tanh(carry) * v
 
     f = jax.checkpoint(lambda x: lax.scan(step, x[0], x)[1].sum())
-    x = jnp.asarray(r(3, 2))
+    x = jax.device_put(r(3, 2))
     names = {node.name for node in graph.read_graph(jax.jit(jax.value_and_grad(f)), [x], ["x"]).topological_nodes()}
     assert "scan" in names
     assert not names & {"jit", "remat2", "closed_call", "eval_jaxpr"}
@@ -259,7 +259,7 @@ def test_dtypes_are_kept(dtype):
     def f(x, w):
         return jnp.maximum(jnp.tanh(x @ w), 0).sum(0)
 
-    x, w = jnp.asarray(A, dtype), jnp.asarray(r(4, 2), dtype)
+    x, w = jnp.asarray(A, dtype), jax.device_put(r(4, 2, dtype=dtype))
 
     @jax.jit
     def run(x, w):

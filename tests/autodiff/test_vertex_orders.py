@@ -188,7 +188,7 @@ def butterfly(seed):
 
 
 def test_chains_and_large_graphs_have_no_vertex_plan():
-    params = jax.tree.map(jnp.asarray, layers(*[4] * 30))
+    params = jax.device_put(layers(*[4] * 30))
     assert planned(lambda x: mlp(params, x), jnp.ones(4), use=vertex_plan) is None
 
     def wide(x):
@@ -199,7 +199,7 @@ def test_chains_and_large_graphs_have_no_vertex_plan():
 
 def test_planning_of_chains_takes_no_more():
     """Finding that a graph is a chain takes a small part of the work of measuring its two sweeps."""
-    params = jax.tree.map(jnp.asarray, layers(*[4] * 41))
+    params = jax.device_put(layers(*[4] * 41))
     for f in (mlp, residual):
         graph = planned(lambda x, f=f: f(params, x), jnp.ones(4), use=lambda *graph: graph)
         assert calls(vertex_plan, *graph) < 0.2 * calls(choose_plan, *graph)
