@@ -430,3 +430,5 @@ CASES = [
 FIRST = {case.name: case for case in reversed(CASES)}
 # The first layer of every structure: one that is multiplied, summed and mapped like no other before it.
 STRUCTURES = {case.structure: case for case in FIRST.values()}
+# One of these for every word for a structure, whatever the other arguments have.
+WORDS = {word: case for case in STRUCTURES.values() for word in jax.tree.leaves(case.structure)}

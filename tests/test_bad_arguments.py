@@ -18,7 +18,7 @@ import optax
 import pytest
 
 import jaxnets as jn
-from jaxnets.catalogue import example_arguments
+from jaxnets.catalogue import example_arguments, example_kinds
 
 from .sweeps import swept
 
@@ -118,11 +118,15 @@ def scaled(x):
 W, X, Y = np.ones((2, 3), np.float32), np.ones((4, 3), np.float32), np.zeros((4, 2), np.float32)
 SQUARE = np.eye(3, dtype=np.float32)
 MODEL, DATA = jn.models.mlp(3), jn.data.spiral(points=4)
-PARAMS = MODEL.init(jax.random.key(0), (2,))
-J = jn.jacobian(lambda x: x @ jnp.ones((3, 2)))(X)
-BLOCK = jn.Kronecker(jnp.eye(2), jnp.eye(3), (2, 3))
-GGN = jn.ggn(network, jn.squared_error)(W, X, Y)
-DENSE_J = jn.jacobian(jn.relu)(X)
+PARAMS = jax.jit(MODEL.init, static_argnums=1)(jax.random.key(0), (2,))
+BLOCK = jn.Kronecker(*jax.device_put((np.eye(2), np.eye(3))), (2, 3))
+J, DENSE_J, GGN = jax.jit(
+    lambda w, x, y: (
+        jn.jacobian(lambda x: x @ jnp.ones((3, 2)))(x),
+        jn.jacobian(jn.relu)(x),
+        jn.ggn(network, jn.squared_error)(w, x, y),
+    )
+)(W, X, Y)
 A, B = (jax.ShapeDtypeStruct((3,), jnp.float32) for _ in range(2))
 
 
@@ -400,7 +404,8 @@ CASES = [
 
 def layer_case(name) -> Case:
     layer = getattr(jn, name)
-    arrays, config = example_arguments(layer, jax.random.key(0))
+    arrays = jax.jit(lambda: example_arguments(layer, jax.random.key(0))[0])()
+    config = example_kinds(layer)[1]
     names = layer.argument_names(len(arrays))
 
     def call(**given):

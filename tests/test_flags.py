@@ -1,6 +1,7 @@
 """JAX's flags for finding faults in a user's code find none in ours, and change no result."""
 
 import contextlib
+import gc
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +36,17 @@ def values_and_jacobians(case):
     return run
 
 
+@contextlib.contextmanager
+def leaks_looked_for():
+    """With this flag JAX looks for garbage after every trace: here only among what is made inside."""
+    gc.freeze()
+    try:
+        with jax.checking_leaks():
+            yield
+    finally:
+        gc.unfreeze()
+
+
 FURTHER = [pytest.param(case, marks=pytest.mark.sweep) for case in CASES if case not in LINES]
 
 
@@ -46,7 +58,7 @@ def test_every_layer_promotes_explicitly(case):
 
 @pytest.mark.parametrize("case", swept(LINES, 20), ids=str)
 def test_no_layer_leaks_a_tracer(case):
-    with jax.checking_leaks():
+    with leaks_looked_for():
         jax.eval_shape(values_and_jacobians(case), *reals(case, case.values()))
 
 
@@ -107,8 +119,14 @@ def test_every_quantity_promotes_explicitly(name):
 
 @pytest.mark.parametrize("name", swept(QUANTITIES, ["products", "norms of gradients", "Gauss-Newton step", "rules in JAX"]))
 def test_no_quantity_leaks_a_tracer(name):
-    with jax.checking_leaks():
+    with leaks_looked_for():
         jax.eval_shape(QUANTITIES[name])
+
+
+def test_a_leaked_tracer_is_found():
+    kept = []
+    with leaks_looked_for(), pytest.raises(Exception, match="Leaked trace"):
+        jax.eval_shape(lambda x: kept.append(2 * x), X)
 
 
 def test_code_of_users_is_still_checked():

@@ -26,7 +26,7 @@ def numbers_of(jacobian) -> dict[str, np.ndarray]:
 def _numbers_of_factor(f):
     if isinstance(f, Tensor):
         text = f.formula(lambda axes: "")
-        yield text.removeprefix("−"), -f.value if text.startswith("−") else f.value
+        yield text.removeprefix("−"), -np.asarray(f.value) if text.startswith("−") else f.value
     elif isinstance(f, Opaque):
         yield f.written(f.name), f.as_tensor().value
     elif isinstance(f, Selection):
@@ -35,7 +35,7 @@ def _numbers_of_factor(f):
         labels = labels_of(f.axes[:-1])
         order = sorted(range(len(labels)), key=labels.__getitem__)
         yield f.written("x̂"), np.asarray(f.hat).reshape([label.size for label in labels]).transpose(order)
-        yield f.written("r"), f.inverse[..., 0]
+        yield f.written("r"), np.asarray(f.inverse)[..., 0]
         yield f.written("n"), f.hat.shape[-1]
     else:
         for name in f.symbols:

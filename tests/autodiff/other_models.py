@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 
@@ -38,11 +39,15 @@ def library(name):
 
 def double(tree):
     """The libraries make float32 parameters even where JAX's default is float64."""
-    return jax.tree.map(lambda a: a.astype(jnp.float64) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree)
+    return jax.tree.map(lambda a: widened(a) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree)
+
+
+def widened(array):
+    return jax.device_put(np.asarray(array, np.float64))
 
 
 def normal(*shape):
-    return jax.random.normal(jax.random.key(1), shape)
+    return jax.device_put(np.random.default_rng(1).normal(size=shape))
 
 
 # --- flax.nnx: the parameters are split from the model and merged into it again ----------------------------------------

@@ -31,7 +31,7 @@ class Program(NamedTuple):
 
     @property
     def arrays(self) -> tuple:
-        return jax.tree.map(jnp.asarray, self.args)
+        return jax.device_put(self.args)
 
     @property
     def argnums(self) -> tuple[int, ...]:

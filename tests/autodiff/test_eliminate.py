@@ -56,11 +56,11 @@ def dense(f, argnums=0):
 
 
 def net(*widths):
-    return functools.partial(mlp, jax.tree.map(jnp.asarray, layers(*widths)))
+    return functools.partial(mlp, jax.device_put(layers(*widths)))
 
 
 def batch(n, width):
-    return jnp.asarray(r(n, width))
+    return jax.device_put(r(n, width))
 
 
 # --- a batch stays a batch ------------------------------------------------------------------------------------------
@@ -136,14 +136,14 @@ def test_never_slower_than_the_better_of_both(widths, n):
 
 def test_residual_net_of_thirty_blocks():
     """2^30 paths: products are merged on the way."""
-    params, x = jax.tree.map(jnp.asarray, layers(*[8] * 31)), batch(1, 8)[0]
+    params, x = jax.device_put(layers(*[8] * 31)), batch(1, 8)[0]
     f = functools.partial(residual, params)
     assert len(jax.eval_shape(jaxnets.jacobian(f), x).terms) <= 8
     assert flops(dense(f), x) <= 1.3 * flops(jax.jacrev(f), x)
 
 
 def test_batched_residual_net():
-    params, x = jax.tree.map(jnp.asarray, layers(*[8] * 11)), batch(16, 8)
+    params, x = jax.device_put(layers(*[8] * 11)), batch(16, 8)
     f = functools.partial(residual, params)
 
     def ours(x):
@@ -190,7 +190,7 @@ def test_deep_chain_traces_in_linear_time():
 
 
 def test_elementwise_network_stores_order_n():
-    x = jnp.asarray(r(10_000))
+    x = jax.device_put(r(10_000))
     j = jax.jit(jaxnets.jacobian(lambda x: jnp.tanh(jnp.exp(jnp.sin(x) * x) + x**2)))(x)
     assert j.structure == "diagonal"
     assert j.nbytes <= 8 * x.nbytes
@@ -201,7 +201,7 @@ def test_elementwise_network_stores_order_n():
 
 def test_parameter_jacobian_stays_factored():
     """∂y/∂w = δ ⊗ x, stored as the two."""
-    params, x = jax.tree.map(jnp.asarray, (layers(20, 30, 30, 10), r(32, 20)))
+    params, x = jax.device_put((layers(20, 30, 30, 10), r(32, 20)))
     j = jax.jit(jaxnets.jacobian(mlp))(params, x)
     for inputs, row in zip((20, 30, 30), j, strict=True):
         n, outputs = 32, row["w"].in_shape[0]
@@ -212,14 +212,14 @@ def test_parameter_jacobian_stays_factored():
 
 def test_gradients_of_a_batch_share_their_arrays():
     """The δ of a layer is one array, used for w and for b."""
-    params, x = jax.tree.map(jnp.asarray, (layers(6, 5, 4), r(3, 6)))
+    params, x = jax.device_put((layers(6, 5, 4), r(3, 6)))
     first = jaxnets.jacobian(mlp)(params, x)[0]
     assert {id(a) for a in jax.tree.leaves(first["b"])} <= {id(a) for a in jax.tree.leaves(first["w"])}
 
 
 def test_last_product_is_left_to_its_user():
     """The norm of per-example gradients needs no gradient of any example."""
-    params, x = jax.tree.map(jnp.asarray, (layers(64, 64, 1), r(64, 64)))
+    params, x = jax.device_put((layers(64, 64, 1), r(64, 64)))
 
     def norms(params, x):
         w = jaxnets.jacobian(lambda p: mlp(p, x)[:, 0])(params)[0]["w"]
@@ -252,7 +252,7 @@ def compiled_gradients(name):
     def loss(*args):
         return jnp.mean(f(*args) ** 2)
 
-    return [compiled(grad(loss), *jax.tree.map(jnp.asarray, args)) for grad in (jaxnets.grad, jax.grad)]
+    return [compiled(grad(loss), *jax.device_put(args)) for grad in (jaxnets.grad, jax.grad)]
 
 
 @pytest.mark.parametrize("name", NUMBERS)
@@ -306,7 +306,7 @@ GRAPHS = {
 @pytest.mark.parametrize("name", swept(GRAPHS, 2))
 def test_all_orders_agree(name):
     f, args = GRAPHS[name]
-    args = tuple(map(jnp.asarray, args))
+    args = jax.device_put(tuple(args))
 
     @jax.jit
     def run(*args):
@@ -351,7 +351,7 @@ def test_random_orders_of_random_programs(steps, seed):
         orders = [shuffled(seed), shuffled(seed + 1), list]
         return [in_order(f, order)(x) for order in orders] + [dense(f)(x)], jax.jacrev(f)(x)
 
-    found, expected = run(jnp.asarray(np.random.default_rng(seed).normal(size=(2, 3))))
+    found, expected = run(jax.device_put(np.random.default_rng(seed).normal(size=(2, 3))))
     for ours in found:
         for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(expected), strict=True):
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-10 * max(1, np.abs(b).max()))

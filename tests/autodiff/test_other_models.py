@@ -14,7 +14,7 @@ from jaxnets.errors import ShapeError
 
 from ..sweeps import swept
 from .comparing import assert_same
-from .other_models import MODELS, double, library, normal
+from .other_models import MODELS, double, library, normal, widened
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*derivative is opaque")
 
@@ -95,12 +95,17 @@ LINEAR = {
 def test_module_is_a_function_and_an_argument(name):
     """A module that is callable and a pytree of arrays goes into `jacobian` as it is."""
     linear, x = double(LINEAR[name](library(name))), normal(3)
-    assert_same(jaxnets.jacobian(linear)(x).dense(), jax.jacrev(linear)(x))
 
     def f(module, x):
         return jnp.tanh(module(x))
 
-    assert_same(jaxnets.dense(jaxnets.jacobian(f, (0, 1))(linear, x)), jax.jacrev(f, (0, 1))(linear, x))
+    def ours(linear, x):
+        return jaxnets.dense((jaxnets.jacobian(linear)(x), jaxnets.jacobian(f, (0, 1))(linear, x)))
+
+    def theirs(linear, x):
+        return jax.jacrev(linear)(x), jax.jacrev(f, (0, 1))(linear, x)
+
+    assert_same(*jax.jit(lambda *args: (ours(*args), theirs(*args)))(linear, x))
 
 
 def test_package_imports_no_other_library():
@@ -119,7 +124,7 @@ def test_package_imports_no_other_library():
 
 
 def double_arrays(tree):
-    return jax.tree.map(lambda a: a.astype(jnp.float64) if isinstance(a, jax.Array) else a, tree)
+    return jax.tree.map(lambda a: widened(a) if isinstance(a, jax.Array) else a, tree)
 
 
 def squares(model, x):
@@ -135,17 +140,27 @@ def equinox_model():
 def test_an_equinox_model_is_differentiated_as_it_is(equinox_model):
     """Its activation functions are leaves of it; they have None in their places, as in `eqx.filter_grad`."""
     eqx, model, x = equinox_model
-    expected = eqx.filter_grad(lambda model, x: squares(model, x).sum())(model, x)
-    assert_same(jaxnets.grad(lambda model, x: squares(model, x).sum())(model, x), expected)
-    by_model, by_x = jaxnets.jacobian(squares, (0, 1))(model, x)
-    assert by_model.activation is None and by_x.structure != "zero"
     params, static = eqx.partition(model, eqx.is_inexact_array)
-    dense = jax.jacrev(lambda params: squares(eqx.combine(params, static), x))(params)
-    assert_same(jaxnets.dense(by_model), dense)
-    assert_same(jaxnets.per_example_grads(squares)(model, x), dense)
-    norms = jaxnets.per_example_grad_norms(squares)(model, x)
-    assert_same(norms, jnp.sqrt(sum(jnp.sum(g**2, range(1, g.ndim)) for g in jax.tree.leaves(dense))))
-    assert isinstance(jaxnets.clip_per_example(squares, 1.0)(model, x)[0], eqx.nn.MLP)
+
+    def total(model, x):
+        return squares(model, x).sum()
+
+    @jax.jit
+    def run(x):
+        expected = eqx.filter_grad(total)(model, x)
+        dense = jax.jacrev(lambda params: squares(eqx.combine(params, static), x))(params)
+        gradient, jacobians = jaxnets.grad(total)(model, x), jaxnets.jacobian(squares, (0, 1))(model, x)
+        rows, norms = jaxnets.per_example_grads(squares)(model, x), jaxnets.per_example_grad_norms(squares)(model, x)
+        clipped = jaxnets.clip_per_example(squares, 1.0)(model, x)[0]
+        return expected, dense, gradient, jacobians, jaxnets.dense(jacobians[0]), rows, norms, clipped
+
+    expected, dense, gradient, (by_model, by_x), found, rows, norms, clipped = run(x)
+    assert_same(gradient, expected)
+    assert by_model.activation is None and by_x.structure != "zero"
+    assert_same(found, dense)
+    assert_same(rows, dense)
+    assert_same(norms, np.sqrt(sum(np.sum(np.square(g), tuple(range(1, g.ndim))) for g in jax.tree.leaves(dense))))
+    assert isinstance(clipped, eqx.nn.MLP)
     with pytest.raises(jaxnets.DTypeError, match="model.activation is no array"):
         jaxnets.grad(squares, on_nonfloat="error")(model, x)
 
@@ -154,7 +169,7 @@ def test_curvature_of_an_equinox_model(equinox_model):
     """Vectors and results have the tree of `eqx.filter_grad`."""
     eqx, model, x = equinox_model
     params, static = eqx.partition(model, eqx.is_inexact_array)
-    y = jnp.zeros((5, 2))
+    y = np.zeros((5, 2))
 
     def f(model, x):
         return jax.vmap(model)(x)
@@ -165,17 +180,22 @@ def test_curvature_of_an_equinox_model(equinox_model):
     def of_params(params, x):
         return f(eqx.combine(params, static), x)
 
-    v = eqx.filter_grad(total)(model)
-    for maker in (jaxnets.hessian_vector_product, jaxnets.hessian_diagonal):
-        vector = (v,) if maker is jaxnets.hessian_vector_product else ()
-        assert_same(maker(total)(model, *vector), maker(lambda p: total(eqx.combine(p, static)))(params, *vector))
-    kernel = jaxnets.ntk_vector_product
-    assert_same(kernel(f)(model, y, x, 2 * x), kernel(of_params)(params, y, x, 2 * x))
-    product = jaxnets.ggn_vector_product
-    assert_same(
-        product(f, jaxnets.squared_error)(model, v, x, y), product(of_params, jaxnets.squared_error)(params, v, x, y)
-    )
-    assert_same(jaxnets.ggn(f, jaxnets.squared_error)(model, x, y) @ v, product(f, jaxnets.squared_error)(model, v, x, y))
+    kernel, product = jaxnets.ntk_vector_product, jaxnets.ggn_vector_product
+
+    @jax.jit
+    def run(x, y):
+        v, pairs = eqx.filter_grad(total)(model), []
+        for maker in (jaxnets.hessian_vector_product, jaxnets.hessian_diagonal):
+            vector = (v,) if maker is jaxnets.hessian_vector_product else ()
+            pairs.append((maker(total)(model, *vector), maker(lambda p: total(eqx.combine(p, static)))(params, *vector)))
+        pairs.append((kernel(f)(model, y, x, 2 * x), kernel(of_params)(params, y, x, 2 * x)))
+        found = product(f, jaxnets.squared_error)(model, v, x, y)
+        pairs.append((found, product(of_params, jaxnets.squared_error)(params, v, x, y)))
+        pairs.append((jaxnets.ggn(f, jaxnets.squared_error)(model, x, y) @ v, found))
+        return pairs
+
+    for ours, expected in run(x, y):
+        assert_same(ours, expected)
 
 
 OTHER_LEAVES = [

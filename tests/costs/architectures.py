@@ -35,9 +35,18 @@ class Conv(nn.Module):
         return nn.Dense(C)(x.mean((1, 2)))
 
 
+def filled(tree):
+    """Numbers for the shapes that a module was made of: to make the module itself would compile a hundred programs."""
+    rng = np.random.default_rng(1)
+    return jax.tree.map(lambda x: np.asarray(rng.normal(size=x.shape) / np.sqrt(x.shape[-1]), np.float32), tree)
+
+
+KEY = np.zeros(2, np.uint32)
 DENSE, CONV = Dense(), Conv()
 CHANNELS_LAST = np.ascontiguousarray(np.moveaxis(IMAGES, 1, -1))
-EQUINOX, EQUINOX_STATIC = eqx.partition(eqx.nn.MLP(D, C, H, 2, key=jax.random.key(0)), eqx.is_array)
+EQUINOX, EQUINOX_STATIC = eqx.partition(
+    eqx.filter_eval_shape(lambda key: eqx.nn.MLP(D, C, H, 2, key=key), KEY), lambda x: isinstance(x, jax.ShapeDtypeStruct)
+)
 
 
 def equinox_mlp(p, x):
@@ -163,12 +172,13 @@ def k_means(p, x, y):
     return jnp.min(jnp.sum((x[:, None] - p) ** 2, -1), 1)
 
 
-MASK = sparse.BCOO.fromdense(np.asarray(r(H, D) * (r(H, D) > 0.1), np.float32))
+MASKED = r(H, D) * (r(H, D) > 0.1)
+PLACES = np.argwhere(MASKED).astype(np.int32)
 
 
 def sparse_layer(p, x):
     """A matrix with a fixed pattern of entries that are weights."""
-    weights = sparse.BCOO((p["entries"], MASK.indices), shape=MASK.shape)
+    weights = sparse.BCOO((p["entries"], PLACES), shape=MASKED.shape)
     return jnp.tanh((weights @ x.T).T) @ p["out"].T
 
 
@@ -176,9 +186,9 @@ E = 32
 TOKENS = {"embed": r(E, 48), "out": r(C, E), "up": r(2 * E, E), "down": r(E, 2 * E)}
 SEQUENCES = r(16, 12, E, scale=1.0)
 ARCHITECTURES = [
-    classifier("Flax dense", DENSE.apply, DENSE.init(jax.random.key(0), X), X),
-    classifier("Flax convolutions", CONV.apply, CONV.init(jax.random.key(0), CHANNELS_LAST), CHANNELS_LAST),
-    classifier("Equinox MLP", equinox_mlp, EQUINOX, X),
+    classifier("Flax dense", DENSE.apply, filled(jax.eval_shape(DENSE.init, KEY, X)), X),
+    classifier("Flax convolutions", CONV.apply, filled(jax.eval_shape(CONV.init, KEY, CHANNELS_LAST)), CHANNELS_LAST),
+    classifier("Equinox MLP", equinox_mlp, filled(EQUINOX), X),
     Program(
         "U-Net",
         segmentation,
@@ -212,5 +222,5 @@ ARCHITECTURES = [
     Program("determinants", determinants, {"w1": r(16, 3), "w2": r(4, 16)}, r(B, 4, 3, scale=1.0)),
     Program("SAC", soft_actor, MLP, X, Y),
     Program("k-means", k_means, r(C, D), X),
-    Program("sparse layer", classified(sparse_layer), {"entries": np.asarray(MASK.data), "out": r(C, H)}, X, Y),
+    Program("sparse layer", classified(sparse_layer), {"entries": MASKED[MASKED != 0], "out": r(C, H)}, X, Y),
 ]

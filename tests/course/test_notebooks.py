@@ -58,7 +58,7 @@ def test_cells_say_what_of_the_course_they_carry_out(name):
     assert sum("# Exercise" in text for text in code) == sum(text.startswith("# Solution") for text in words) >= 2
 
 
-@pytest.mark.parametrize("name", swept(COURSE, ["modules_and_jacobians", "gradient_descent_by_hand"]))
+@pytest.mark.parametrize("name", swept(COURSE, ["modules_and_jacobians"]))
 def test_notebooks_run(name, monkeypatch, tmp_path, capsys):
     path, known = FOLDER / f"{name}.py", dict(jaxnets.LAYERS)
     monkeypatch.chdir(tmp_path)

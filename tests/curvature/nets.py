@@ -199,7 +199,7 @@ def whole(case: Net) -> Net:
         library(case.name)
         f, params = case.f()
         return case._replace(f=f, params=double(params))
-    return case._replace(params=jax.tree.map(jnp.asarray, case.params))
+    return case._replace(params=jax.device_put(case.params))
 
 
 def compare(table, params):

@@ -41,7 +41,7 @@ def identity(y):
 )
 def test_fisher_is_the_expectation_over_targets(loss, last, probabilities, targets):
     """Targets that are given lend only their shape."""
-    x, params = r(3, 2), jnp.asarray(r(3, 2))
+    x, params = r(3, 2), jax.device_put(r(3, 2))
 
     def f(params, x):
         return last(jn.linear(x, params))
@@ -58,7 +58,7 @@ def test_fisher_is_the_expectation_over_targets(loss, last, probabilities, targe
 
 def test_fisher_of_continuous_targets():
     """J' F J with the information of a normal distribution of variance 1/2 or a given one, and of a Poisson distribution."""
-    x, params, variance = r(3, 2), jnp.asarray(r(2, 2)), r.positive(3, 2)
+    x, params, variance = r(3, 2), jax.device_put(r(2, 2)), r.positive(3, 2)
 
     def f(params, x):
         return jn.tanh(jn.linear(x, params))

@@ -16,7 +16,7 @@ def test_kronecker_products():
     """matrix, @ and solve in the order of JAX, the matrix also in that of the literature, for arrays of 2 and of 4 axes."""
     first, last = (a @ a.T for a in (r(3, 3), r(4, 4)))
     for shape in ((3, 4), (3, 1, 2, 2)):
-        k, v = jn.Kronecker(jnp.asarray(first), jnp.asarray(last), shape), jnp.asarray(r(*shape))
+        k, v = jn.Kronecker(jnp.asarray(first), jnp.asarray(last), shape), jax.device_put(r(*shape))
         whole = np.einsum("ab,ij->aibj", first, last).reshape(12, 12)
         same(k.matrix(), whole)
         same(k.matrix("column"), np.einsum("ab,ij->iajb", first, last).reshape(12, 12))
@@ -121,7 +121,7 @@ def test_kronecker_factors_over_places():
             found[f"{kind} twice"] = (factors.first, factors.last), (first, (wide.T @ wide + hidden.T @ hidden) / 6)
         return found
 
-    compare(table, tuple(map(jnp.asarray, (w, k, square))))
+    compare(table, jax.device_put((w, k, square)))
 
 
 @pytest.mark.parametrize("channels, size", [(1, 4), (3, 8)])

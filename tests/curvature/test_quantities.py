@@ -136,7 +136,7 @@ def test_quantities_are_dense(case):
 
 def test_quantities_without_jit():
     """Of a linear layer, whose Jacobian is x."""
-    w, x = jnp.asarray(r(2, 3)), r(4, 3)
+    w, x = jax.device_put(r(2, 3)), r(4, 3)
 
     def f(w, x):
         return jn.linear(x, w)

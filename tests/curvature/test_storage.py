@@ -118,5 +118,5 @@ def test_products_are_those_by_hand():
     }  # fmt: skip
     assert plan.to_json()["name"] == plan.name == "per_example_grad_norms"
     assert f"products of per_example_grad_norms: {backward + first + last} multiplications" in str(plan)
-    kernel = jn.explain_plan(jn.ntk(lambda w, x: jn.linear(x, w)), *map(jnp.asarray, (r(4, 3), r(5, 3))))
+    kernel = jn.explain_plan(jn.ntk(lambda w, x: jn.linear(x, w)), *jax.device_put((r(4, 3), r(5, 3))))
     assert [product.multiplies for product in kernel.products] == [5 * 3 * 5]

@@ -63,7 +63,7 @@ def from_case(case):
     return of(case.layer), of(case.layer.forward), [args[i] for i in case.real]
 
 
-X, W, S = jnp.asarray(r(3, 4)), jnp.asarray(r(4)), jnp.asarray(r(3))
+X, W, S = jax.device_put(r(3, 4)), jax.device_put(r(4)), jax.device_put(r(3))
 LAYERS = {
     "throw-away": lambda: (wave, wave.forward, [X, W, S]),
     "throw-away without shift": lambda: (lambda x, w: wave(x, w, power=3), lambda x, w: wave.forward(x, w, power=3), [X, W]),

@@ -239,7 +239,7 @@ def test_padding_is_read_but_not_learnt():
 @pytest.mark.parametrize("wrong", [-1, 4, 100])
 def test_index_out_of_range_jax5760(wrong):
     """ValueError outside of jit; NaN inside, and forward and reverse agree."""
-    ids, table = jnp.asarray(np.array([1, wrong])), np.ones((4, 2))
+    ids, table = jax.device_put(np.array([1, wrong])), np.ones((4, 2))
     with pytest.raises(ValueError, match=rf"embedding.*'indices' has {wrong}.*0 to 3"):
         jn.embedding(ids, table)
     y, dense, pushed, pulled = map(np.asarray, embedding_and_products(ids, table))

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 import jaxnets
 
-from ..cases import CASES, STRUCTURES, line
+from ..cases import CASES, STRUCTURES, WORDS, line
 from ..computing import dense, nested, reals, reference, same_blocks
-from ..properties import ON_EVERY_LINE, ON_EVERY_STRUCTURE, ON_SOME_STRUCTURES, PROPERTIES
+from ..properties import ON_EVERY_LINE, ON_EVERY_STRUCTURE, ON_EVERY_WORD, ON_SOME_STRUCTURES, PROPERTIES
 
 sizes = st.sampled_from([0, 1, 2, 3])
 shapes = st.lists(sizes, max_size=3).map(tuple)
@@ -25,7 +25,9 @@ def short(case):
     structures = list(STRUCTURES.values())
     if case not in structures:
         return ON_EVERY_LINE
-    return ON_EVERY_STRUCTURE if structures.index(case) % 3 else ON_SOME_STRUCTURES
+    if structures.index(case) % 3 == 0:
+        return ON_SOME_STRUCTURES
+    return ON_EVERY_WORD if case in WORDS.values() else ON_EVERY_STRUCTURE
 
 
 def pairs():

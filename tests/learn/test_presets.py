@@ -59,7 +59,8 @@ def test_a_described_classifier_has_labels_and_nll():
         preset = presets.find_preset(words, (*shape, 5))
         x, labels, _ = preset.data(jax.random.key(0), 7)
         assert preset.loss.name == "nll" and labels.shape == (7, *shape) and jnp.issubdtype(labels.dtype, jnp.integer)
-        assert preset.loss(jn.parse(words).apply(abstract_zeros(preset.model, x.shape[1:]), x), labels).shape == labels.shape
+        predictions = jax.eval_shape(jn.parse(words).apply, abstract_zeros(preset.model, x.shape[1:]), x)
+        assert jax.eval_shape(preset.loss, predictions, labels).shape == labels.shape
     for words in ("linear(3)", "log_softmax linear(3)", "residual(linear(8) log_softmax)"):
         assert presets.find_preset(words, None).loss.name == "squared_error"
 

@@ -18,8 +18,8 @@ def with_rule(monkeypatch, layer, rule):
 
 
 def test_right_rules_agree_with_every_method():
-    params = {"w": jnp.asarray(np.random.default_rng(0).normal(size=(3, 5)))}
-    x = jnp.asarray(np.random.default_rng(1).normal(size=(2, 5)))
+    params = {"w": jax.device_put(np.random.default_rng(0).normal(size=(3, 5)))}
+    x = jax.device_put(np.random.default_rng(1).normal(size=(2, 5)))
     report = jn.compare(lambda params, x: jn.softmax(jn.linear(x, params["w"])), params, x)
     assert report.ok
     assert [block.name for block in report.blocks] == ["∂y/∂params['w']", "∂y/∂x"]
@@ -153,11 +153,11 @@ def network(params, x):
 def random_network(*sizes):
     rng = np.random.default_rng(0)
     pairs = zip(sizes[1:], sizes, strict=False)
-    return [{"w": jnp.asarray(rng.normal(size=(o, i))), "b": jnp.asarray(rng.normal(size=o))} for o, i in pairs]
+    return [{"w": jax.device_put(rng.normal(size=(o, i))), "b": jax.device_put(rng.normal(size=o))} for o, i in pairs]
 
 
 def test_every_method_is_one_program_for_all_blocks_and_is_compiled_once(compiled):
-    params, x = random_network(5, 4, 3), jnp.asarray(np.random.default_rng(1).normal(size=(2, 5)))
+    params, x = random_network(5, 4, 3), jax.device_put(np.random.default_rng(1).normal(size=(2, 5)))
     before = len(compiled)
     assert len(jn.compare(network, params, x).blocks) == 5
     assert len(compiled) - before <= 4, compiled[before:]  # jaxnets, jacrev, jacfwd and the differences
@@ -194,7 +194,7 @@ def test_each_row_is_known_before_the_last_method_runs(compiled):
 
 
 def test_differences_in_one_call_are_those_of_a_loop():
-    leaves = [jnp.asarray(np.random.default_rng(i).normal(size=size)) for i, size in enumerate([(3, 70), (2, 70)])]
+    leaves = [jax.device_put(np.random.default_rng(i).normal(size=size)) for i, size in enumerate([(3, 70), (2, 70)])]
     run = jax.jit(lambda w, x: [jn.softmax(jn.linear(x, w))])
     exact = [np.asarray(j).reshape(6, -1) for j in jax.jit(jax.jacrev(run, (0, 1)))(*leaves)[0]]
     with ThreadPoolExecutor(1) as pool:
