@@ -7,8 +7,6 @@ step by the carry and u[r] is what comes in at that step from elsewhere.  So ∂
 import itertools
 import math
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -33,6 +31,7 @@ from .factors import (
 from .jacobian import Jacobian, jacobian_of
 from .places import dense_sum
 from .promotion import usual_promotion
+from .pullback import SolvedTogether
 from .sharding import reshaped
 from .sizes import count_entries
 from .terms import Term, highest_id, make_term
@@ -198,15 +197,15 @@ class Steps:
         return self.carry[number] if number < len(self.carry) else dict(self.entries)[number]
 
 
-@pytree("steps")
-class Recurrence(Operator):
+@pytree("whole")
+class Recurrence(SolvedTogether):
     """What a carry is, between all steps of a loop, of what comes in at one value of every step, or at the start.
 
     The axes are those that all values share; then the places r between steps and the entries of the carry; then the steps t,
     but not for what comes in at the start, and the entries of the value.
     """
 
-    steps: Steps
+    whole: Steps
     entry: int  # the number of the value among those of a step; that of an array of the carry means the start
     axes: tuple[Group, ...]
     shared_rank: int
@@ -224,39 +223,28 @@ class Recurrence(Operator):
 
     @property
     def one_way(self) -> str:  # type: ignore[override]
-        ways = {factor.one_way for factor in every_factor(self.steps.jacobians) if isinstance(factor, Operator)}
+        ways = {factor.one_way for factor in every_factor(self.whole.jacobians) if isinstance(factor, Operator)}
         return min(ways - {""}, default="")
 
     @property
     def dtype(self):
-        return self.steps.dtype
+        return self.whole.dtype
 
     @property
     def multiplies_per_vector(self):
-        whole = self.steps.length * sum(j.multiplies_per_vector for j in self.steps.jacobians)
-        return whole // max(1, len(self.steps.entries))  # one solution is for all of them
+        whole = self.whole.length * sum(j.multiplies_per_vector for j in self.whole.jacobians)
+        return whole // max(1, len(self.whole.entries))  # one solution is for all of them
 
     def push(self, x):
-        x = x[..., None, :] if self.entry < len(self.steps.carry) else x
-        return _pushed(self.steps, x, self.entry)
+        x = x[..., None, :] if self.entry < len(self.whole.carry) else x
+        return _pushed(self.whole, x, self.entry)
 
-    def pull(self, x):
-        return self._of_entry(_pulled(self.steps, x))
+    def pull_all(self, x):
+        return _pulled(self.whole, x)
 
-    def applied(self, apply, array, source):
-        solutions = _solutions.get()
-        if solutions is None or apply != self.pull:
-            return apply(array)
-        labels = labels_of(self.axes[: self.shared_rank + 2])
-        roles = tuple(labels.index(label) if label in labels else -1 for label in labels_of(source.axes))
-        key = id(self.steps), id(source.value), roles
-        if key not in solutions:
-            solutions[key] = self.steps, source.value, _pulled(self.steps, array)  # kept, so that their ids stay theirs
-        return self._of_entry(solutions[key][-1])
-
-    def _of_entry(self, found: dict[int, jax.Array]) -> jax.Array:
+    def choose(self, rows: dict[int, jax.Array]) -> jax.Array:
         """The rows by this entry, `[n, *shared, t, entries]`, or by the start, `[n, *shared, entries]`."""
-        array, part = found[self.entry], self.steps.part(self.entry)
+        array, part = rows[self.entry], self.whole.part(self.entry)
         return array.reshape(*array.shape[: array.ndim - len(part.own_shape)], part.size)
 
 
@@ -265,20 +253,7 @@ def every_factor(jacobians: Iterable[Jacobian]) -> Iterator[Factor]:
     for factor in (f for j in jacobians for term in j.terms for f in term.factors):
         yield factor.inner if isinstance(factor, Repeated) else factor
         if isinstance(factor, Recurrence):
-            yield from every_factor(factor.steps.jacobians)
-
-
-_solutions: ContextVar[dict | None] = ContextVar("solutions", default=None)
-
-
-@contextmanager
-def shared_solutions():
-    """A context in which a row that is pulled through a loop is pulled once, for all entries of the loop together."""
-    token = _solutions.set({})
-    try:
-        yield
-    finally:
-        _solutions.reset(token)
+            yield from every_factor(factor.whole.jacobians)
 
 
 Vectors = list[jax.Array]  # several of each of several values: `[n, *shared, *others]`

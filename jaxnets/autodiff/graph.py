@@ -31,6 +31,7 @@ from .loops import Loop
 from .nodes import Edge, Graph, LocalFunction, Node
 from .opaque import BoundPrimitive, opaque_rules
 from .primitives import rules_for
+from .pullbacks import Whole
 from .ramps import Ramps, knowing
 from .unmixed import AxisMap, Table, agreed, axis_map, composed, same_axes, scan_counts
 
@@ -43,15 +44,16 @@ INLINED = {"jit", "remat2", "eval_jaxpr"}  # calls of a jaxpr; before jax 0.12 s
 WITHOUT_DERIVATIVE = {"pure_callback", "io_callback", "ffi_call"}  # JAX can only call these
 
 
-def read_graph(function, values, names, on_node=None, second_order=False) -> Graph:
+def read_graph(function, values, names, on_node=None, second_order=False, of_scalar=False) -> Graph:
     """Run `function(*values)` (flat arrays to flat arrays) and record what depends on the values.
 
     `on_node(node)` is called for every node as it is made, so that the caller sees those before an error.  With
-    `second_order` the nodes also hold what their second derivatives need.
+    `second_order` the nodes also hold what their second derivatives need.  `of_scalar` says that the output is one
+    number: of a part of the function it may be enough to pull one row back.
     """
     inputs = [Node(name, x.shape, x.dtype) for name, x in zip(names, values, strict=True)]
     try:
-        found = _traced_outputs(function, values, inputs, on_node, second_order)
+        found = _traced_outputs(function, values, inputs, on_node, second_order, of_scalar)
     except _ComplexValueError:
         found = _opaque_outputs(function, values, inputs)
     except Exception as error:
@@ -62,10 +64,10 @@ def read_graph(function, values, names, on_node=None, second_order=False) -> Gra
     return Graph(inputs, [node for _, node in found], [value for value, _ in found], weakly_typed)
 
 
-def _traced_outputs(function, values, inputs, on_node, second_order):
+def _traced_outputs(function, values, inputs, on_node, second_order, of_scalar):
     """Each output with its node, from a run of the function under the trace."""
     with take_current_trace() as parent:
-        trace = _GraphTrace(parent, on_node, second_order)
+        trace = _GraphTrace(parent, on_node, second_order, of_scalar)
         with set_current_trace(trace):
             outputs = function(*(_GraphTracer(trace, x, node) for x, node in zip(values, inputs, strict=True)))
         found = [trace.value_and_node(x) for x in outputs]
@@ -176,8 +178,9 @@ class _GraphTracer(core.Tracer):
 
 
 class _GraphTrace(core.Trace):
-    def __init__(self, parent, on_node, second_order):
+    def __init__(self, parent, on_node, second_order, of_scalar):
         super().__init__()
+        self.of_scalar = of_scalar
         self.parent, self.on_node, self.second_order, self.requires_low = parent, on_node, second_order, False
         self.ramps = Ramps()
         self.tracks_tangents = False  # inside the rule of a custom_jvp, which is a linear function of what is tracked there
@@ -199,7 +202,7 @@ class _GraphTrace(core.Trace):
             return out
         inner = params.get("jaxpr", params.get("call_jaxpr"))
         if primitive.name == "scan" and self.follows_loop(values, params):
-            return self.loop_outputs(tracers, params)
+            return self.loop_outputs(primitive, tracers, params)
         if primitive.name in INLINED and inner is not None:
             with set_current_trace(self):
                 return evaluated(*body_and_constants(inner), *tracers)
@@ -227,7 +230,7 @@ class _GraphTrace(core.Trace):
         real = not any(map(jnp.iscomplexobj, values)) and not any(jnp.iscomplexobj(v.aval) for v in results)
         return real and not self.second_order and not self.tracks_tangents
 
-    def loop_outputs(self, tracers, params):
+    def loop_outputs(self, primitive, tracers, params):
         """The outputs of a loop, whose body is read into nodes that have an axis of steps."""
         fixed, carries = scan_counts(params)
         first, rest, consts = parted(params["jaxpr"], fixed)
@@ -238,7 +241,9 @@ class _GraphTrace(core.Trace):
         counts = len(shared), carries
         tracked = [node is not None for node in nodes]
         tracked[counts[0] : sum(counts)] = map(is_floating, values[counts[0] : sum(counts)])
-        body = read_body(rest, params, counts, tuple(tracked), read_graph, merged=self.on_node is None)
+        body = read_body(rest, params, counts, tuple(tracked), read_graph, self.on_node is None, self.of_scalar)
+        if self.of_scalar and not one_way_of(params) and Loop(body, params, nodes).takes_more_memory():
+            return self.pulled_outputs(primitive, params, tracers)
         groups = values[: counts[0]], values[counts[0] : sum(counts)], values[sum(counts) :]
         with set_current_trace(self.parent):
             end, stacked, own, once = body.run(*groups)
@@ -248,6 +253,33 @@ class _GraphTrace(core.Trace):
             y if node is None else _GraphTracer(self, y, node)
             for y, node in zip([*end, *stacked], itertools.chain(*loop.outputs()), strict=True)
         ]
+
+    def pulled_outputs(self, primitive, params, tracers):
+        """The outputs of a call, which is pulled back as a whole by JAX."""
+        values, nodes = [list(side) for side in zip(*map(self.value_and_node, tracers), strict=True)]
+        places = [i for i, node in enumerate(nodes) if node is not None]
+
+        def call(*moving):
+            outputs = primitive.bind(*_with_replaced(values, places, moving), **params)
+            return [y for y in outputs if is_floating(y)], outputs
+
+        with set_current_trace(self.parent):
+            found, pull, outputs = jax.vjp(with_rules(call), *(values[i] for i in places), has_aux=True)
+        parents = [nodes[i] for i in places]
+        whole = Whole.of([y.shape for y in found])
+        source, dtype = _user_line(), jnp.result_type(*(y.dtype for y in found))
+        edges = [
+            Edge(u, "x", functools.partial(whole.by_operand, pull, [y.dtype for y in found], i, u))
+            for i, u in enumerate(parents)
+        ]
+        together = self.noted(Node(primitive.name, whole.shape, dtype, edges, source))
+        made = []
+        for i, y in enumerate(found):
+            node = Node(primitive.name, y.shape, y.dtype, source=source)
+            node.edges.append(Edge(together, "y", functools.partial(whole.part, i, node)))
+            made.append(_GraphTracer(self, y, self.noted(node)))
+        tracers = iter(made)
+        return [next(tracers) if is_floating(y) else y for y in outputs]
 
     def noted(self, node: Node) -> Node:
         """The node, of which the caller was told."""

@@ -1,5 +1,6 @@
 """The body of a loop, read as any other function: a graph of local Jacobians whose arrays every step has its own of."""
 
+import math
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from ..algebra.factors import Tensor, entries_over
 from ..algebra.jacobian import Jacobian
 from ..algebra.selections import Slice
 from ..algebra.sizes import count_entries
+from ..checks import is_floating
 from .jaxprs import depending_on, evaluated, restricted, variables
 from .nodes import Edges, Node, summed_by_parent
 from .skeleton import holds_numbers
@@ -60,6 +62,8 @@ class Body:
     stacked: list[Node | None]  # the other results
     rows: dict[Node, list[Local]]  # every node after its parents
     run: Callable
+    stored_bytes: int  # of the arrays that every step has its own of
+    residual_bytes: float  # that JAX's own pullback would keep of every step, if that was asked for
 
 
 CONFIGURATION = (
@@ -72,21 +76,23 @@ CONFIGURATION = (
 _bodies: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # what was read, for every jaxpr
 
 
-def read_body(jaxpr, params, counts: tuple[int, int], tracked: tuple[bool, ...], read_graph, merged: bool) -> Body:
+def read_body(
+    jaxpr, params, counts: tuple[int, int], tracked: tuple[bool, ...], read_graph, merged: bool, of_scalar: bool
+) -> Body:
     """The body of a scan with so many fixed operands and carries, read by `read_graph`.
 
     `tracked` says of every operand whether derivatives by it matter.  If `merged`, values that are passed on entry by entry
-    have no nodes.
+    have no nodes.  If `of_scalar`, it is found out what JAX's own pullback would store.
     """
     flags = tuple(getattr(jax.config, name) for name in CONFIGURATION)
-    key = (counts, tracked, merged, flags, params["length"], params["reverse"], params["unroll"])
+    key = (counts, tracked, merged, of_scalar, flags, params["length"], params["reverse"], params["unroll"])
     known = _bodies.setdefault(jaxpr, {})
     if key not in known:
-        known[key] = _read_body(jaxpr, params, counts, tracked, read_graph, merged)
+        known[key] = _read_body(jaxpr, params, counts, tracked, read_graph, merged, of_scalar)
     return known[key]
 
 
-def _read_body(jaxpr, params, counts, tracked, read_graph, merged) -> Body:
+def _read_body(jaxpr, params, counts, tracked, read_graph, merged, of_scalar) -> Body:
     length, reverse, unroll = params["length"], params["reverse"], params["unroll"]
     fixed, carries = counts
     places = [i for i, flag in enumerate(tracked) if flag]
@@ -152,7 +158,31 @@ def _read_body(jaxpr, params, counts, tracked, read_graph, merged) -> Body:
             for node, row in rows.items()
         },
         run,
+        _bytes_of(stacked),
+        _residual_bytes(jaxpr, fixed, carries, places, shapes) if of_scalar else math.inf,
     )
+
+
+def _residual_bytes(jaxpr, fixed: int, carries: int, places, shapes) -> float:
+    """The bytes that JAX's own pullback of a body would keep of every step."""
+
+    def residuals(*operands):
+        def moving(*some):
+            changed = dict(zip(places, some, strict=True))
+            found = evaluated(jaxpr, (), *(changed.get(i, x) for i, x in enumerate(operands)))
+            return [y for y in found if is_floating(y)]
+
+        return jax.tree.leaves(jax.vjp(moving, *(operands[i] for i in places))[1])
+
+    traced = jax.make_jaxpr(residuals)(*shapes).jaxpr
+    varying = depending_on(traced, traced.invars[fixed:])
+    elements = set(traced.invars[fixed + carries :])
+    return _bytes_of(dict.fromkeys(v for v in variables(traced.outvars) if v in varying and v not in elements))
+
+
+def _bytes_of(found) -> int:
+    """The bytes of variables."""
+    return sum(math.prod(v.aval.shape) * v.aval.dtype.itemsize for v in found)
 
 
 def _places_of_leaves(jaxpr, counts, count: int):

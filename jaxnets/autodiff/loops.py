@@ -25,6 +25,7 @@ from .loop_body import Body, Local
 from .nodes import Edge, Node
 from .unmixed import AxisMap, agreed, axis_map, composed, same_axes
 
+MOST_GROWTH = 1.2  # by which the memory of a loop may exceed that of JAX's own pullback
 Members = tuple[int, ...]  # the numbers of arrays of a carry that depend on each other
 
 
@@ -36,9 +37,15 @@ class Loop:
     """
 
     def __init__(
-        self, body: Body, params, outer: Sequence[Node | None], arrays: dict[str, Sequence[Any]], source: str, make: Callable
+        self,
+        body: Body,
+        params,
+        outer: Sequence[Node | None],
+        arrays: dict[str, Sequence[Any]] | None = None,
+        source: str = "",
+        make: Callable = lambda node: node,
     ):
-        self.body, self.arrays, self.make = body, arrays, make
+        self.body, self.arrays, self.make = body, arrays or {}, make
         self.length, self.reverse, self.source = params["length"], params["reverse"], source
         operands = [*body.fixed, *body.before, *body.elements]
         self.outer = {u: o for u, o in zip(operands, outer, strict=True) if u is not None and o is not None}
@@ -52,6 +59,12 @@ class Loop:
         """Nodes for the carry at the end and for the stacked outputs."""
         end = [self.final(k) if u in self.moving else None for k, u in enumerate(self.body.before)]
         return end, [self.at_all_steps(v) if v in self.moving else None for v in self.body.stacked]
+
+    def takes_more_memory(self) -> bool:
+        """Whether a row by all that comes in, with the arrays of the local Jacobians, takes more than JAX's own pullback."""
+        values = [v for v in self.body.rows if v in self.moving and self.from_outside(v) and not self._is_renamed(v)]
+        count = sum(math.prod(v.shape) * jnp.dtype(v.dtype).itemsize for v in values)
+        return self.body.stored_bytes + count > MOST_GROWTH * self.body.residual_bytes
 
     # What the values of the body depend on
 
@@ -144,7 +157,7 @@ class Loop:
 
     def _from_outside(self, v: Node) -> list[Node]:
         members = self.members_around(v)
-        edges = self._edges(local for local in self.row(v) if not self._is_inside(local.parent, members))
+        edges = self._edges(local for local in self.row(v) if not members or not self._is_inside(local.parent, members))
         return [self._made(v, edges)] if edges else []
 
     def coming_in(self, v: Node) -> list[Node]:
@@ -162,10 +175,13 @@ class Loop:
 
     def _is_passed_on(self, v: Node) -> bool:
         """Whether what comes in at a value comes in at the next one instead, since that one is the same or a sum of it."""
-        members = self.members_around(v)
-        if not members or v in self.body.after:
+        return self.members_around(v) != () and self._is_renamed(v)
+
+    def _is_renamed(self, v: Node) -> bool:
+        """Whether a value is used once, by one that is the same or a sum of it."""
+        if v in self.body.after or v in self.body.stacked:
             return False
-        uses = [local for w in self.between[members] for local in self.row(w) if local.parent is v]
+        uses = [local for w in self.body.rows for local in self.row(w) if local.parent is v]
         return len(uses) == 1 and _is_renaming(uses[0].outline())
 
     def _is_inside(self, u: Node, members: Members) -> bool:

@@ -17,7 +17,8 @@ from ..algebra.contraction import cheapest, planning, sharing_products
 from ..algebra.factors import Operator, Tensor, labels_of
 from ..algebra.jacobian import Jacobian
 from ..algebra.places import by_box
-from ..algebra.recurrence import Recurrence, shared_solutions
+from ..algebra.pullback import shared_solutions
+from ..algebra.recurrence import Recurrence
 from ..algebra.selections import Slice
 from ..algebra.sizes import count_entries
 from ..algebra.sums import merged_terms

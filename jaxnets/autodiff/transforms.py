@@ -143,7 +143,9 @@ def parameter_names(function, args, chosen) -> list[str]:
     return [names[i] if i < len(names) else f"arg{i}" for i in chosen]
 
 
-def trace_graph(name, function, argnums, args, kwargs, has_aux=False, second_order=False, on_nonfloat="skip"):
+def trace_graph(
+    name, function, argnums, args, kwargs, has_aux=False, second_order=False, on_nonfloat="skip", of_scalar=False
+):
     """The graph of a call of the function, the trees of inputs and outputs, the outputs' names and the auxiliary output."""
     call, leaves, names, in_tree = _prepare(name, function, argnums, args, kwargs, on_nonfloat)
     out_tree: Any = None
@@ -158,7 +160,7 @@ def trace_graph(name, function, argnums, args, kwargs, has_aux=False, second_ord
         aux, aux_tree = tree_flatten(aux)
         return [*(x for _, x in paths), *aux]
 
-    graph = read_graph(flat, leaves, names, second_order=second_order)
+    graph = read_graph(flat, leaves, names, second_order=second_order, of_scalar=of_scalar)
     count = out_tree.num_leaves
     aux = tree_unflatten(aux_tree, graph.values[count:])
     graph.outputs, graph.values = (
@@ -198,7 +200,7 @@ def _differentiate(
 
     def run(*args, **kwargs):
         graph, in_tree, out_tree, out_names, aux = trace_graph(
-            name, function, argnums, args, kwargs, has_aux, on_nonfloat=on_nonfloat
+            name, function, argnums, args, kwargs, has_aux, on_nonfloat=on_nonfloat, of_scalar=scalar
         )
         shapes = [y.shape for y in graph.values]
         if scalar and (shapes != [()] or out_tree != jax.tree.structure(0)):
