@@ -106,6 +106,8 @@ def named_tensor(array, axes, name: str = "A", meaning: str = "") -> Tensor:
     Raises ShapeError if the labels have other sizes than the array.
     """
     check_shaped("named_tensor", "array", array)
+    if isinstance(array, (int, float)):  # a literal of JAX, a number of Python that has a dtype
+        array = jnp.asarray(array, getattr(array, "dtype", None))
     axes = _as_groups("named_tensor", "axes", axes)
     _check_sizes("named_tensor", "axes", axes, "array", array)
     return Tensor(array, axes, name, notes=Notes(meanings=((name.removeprefix("−"), meaning),) if meaning else ()))
