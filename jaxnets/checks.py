@@ -72,6 +72,31 @@ def as_numpy(name, argument, value):
     return array
 
 
+def as_numbers(name: str, argument: str, value, *axes: int | str) -> np.ndarray:
+    """A real array of NumPy with these axes: for each its size, or a word if any size is right.
+
+    Raises DTypeError if the value makes no such array, ShapeError if it has other axes.
+    """
+    array = as_numpy(name, argument, value)
+    if not any(jnp.issubdtype(array.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
+        raise DTypeError(f"{name}: {argument} must hold real numbers, got an array of {array.dtype}")
+    check_shape(name, argument, array, *axes)
+    return array
+
+
+def check_shape(name: str, argument: str, array, *axes: int | str):
+    """ShapeError unless an array has these axes: for each its size, or a word if any size is right."""
+    if array.ndim != len(axes) or any(n != size for n, size in zip(array.shape, axes, strict=True) if isinstance(size, int)):
+        expected = f"({', '.join(map(str, axes))}{',' * (len(axes) == 1)})"
+        raise ShapeError(f"{name}: {argument} has shape {array.shape}, expected {expected}")
+
+
+def check_filled(name: str, argument: str, values):
+    """ValueError if there is nothing in it."""
+    if not len(values):
+        raise ValueError(f"{name}: {argument} must not be empty")
+
+
 def check_range(layer: str, name: str, indices, size: int, ignored: int | None = None):
     """ValueError if an index is not from 0 to below `size`; values that are traced are not checked."""
     if isinstance(indices, jax.core.Tracer):

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from matplotlib.figure import Figure
 
 import jaxnets as jn
 from jaxnets.catalogue import example_arguments, example_kinds
@@ -127,6 +128,7 @@ J, DENSE_J, GGN = jax.jit(
         jn.ggn(network, jn.squared_error)(w, x, y),
     )
 )(W, X, Y)
+GROUPS = jn.rules.fresh_groups((2, 3))
 A, B = (jax.ShapeDtypeStruct((3,), jnp.float32) for _ in range(2))
 
 
@@ -312,6 +314,16 @@ CASES = [
     made("rules.axis_names", jn.rules.axis_names, count=2, last="i"),
     made("rules.first_largest", jn.rules.first_largest, x=W),
     made("rules.fresh_groups", jn.rules.fresh_groups, shape=(2, 3), names=(), start=0),
+    made("rules.named_tensor", jn.rules.named_tensor, array=W, axes=GROUPS, name="A", meaning="weights"),
+    made(
+        "rules.from_groups",
+        lambda out, inp, factors, scale: jn.rules.from_groups(out, inp, factors, scale=scale)(A, B),
+        out=GROUPS[1:],
+        inp=GROUPS[1:],
+        factors=jn.rules.named_tensor(np.ones(3, np.float32), GROUPS[1:]),
+        scale=1.0,
+    ),
+    made("rules.from_groups", jn.rules.from_groups(GROUPS[1:], GROUPS[1:]), y=A, x=B),
     # layers
     made("layer", jn.layer, forward=squares),
     made("layer", lambda **given: jn.layer(**given)(squares), plain=False, example=None),
@@ -402,6 +414,98 @@ CASES = [
 ]
 
 
+def drawn(name, call, /, **arguments):
+    """A function of `jn.plots` that draws on the axes of a new figure."""
+    return made(f"plots.{name}", lambda **given: call(**{"axes": Figure().subplots()} | given), **arguments)
+
+
+def on_figure(name, call, /, **arguments):
+    """A function of `jn.plots` that draws on a new figure."""
+    return made(f"plots.{name}", lambda **given: call(**{"figure": Figure()} | given), **arguments)
+
+
+def draw_nothing(figure, frame):
+    return None
+
+
+POINTS, KINDS, SIDES = np.eye(2), np.arange(2), (0, 1, 0, 1)
+SHARES = np.full((4, 2), 0.5)
+PLOTS = [
+    on_figure("save", jn.plots.save, path="a.png", dpi=10),
+    made("plots.save", jn.plots.save, figure=Figure((1, 1)), path="a.png"),
+    made(
+        "plots.save_animation",
+        jn.plots.save_animation,
+        frames=[1, 2],
+        draw=draw_nothing,
+        path="a.gif",
+        size=(1.0, 1.0),
+        milliseconds=10,
+        rest=10,
+        dpi=10,
+    ),
+    made("plots.jacobian", jn.plots.jacobian, j=J, title="", rows=3, columns=3),
+    made(
+        "plots.graph",
+        lambda function, **given: jn.plots.graph(function, X, **given),
+        function=squares,
+        abstract=True,
+        title="",
+    ),
+    made("plots.plane", jn.plots.plane, x=POINTS, size=3, margin=0.1),
+    made("plots.position_colours", jn.plots.position_colours, x=POINTS),
+    drawn("points", jn.plots.points, x=POINTS, y=KINDS, size=3.0),
+    made("plots.points", jn.plots.points, axes=Figure().subplots(), x=POINTS, y=KINDS),
+    drawn("regions", jn.plots.regions, probabilities=SHARES, extent=SIDES),
+    made("plots.regions", jn.plots.regions, axes=Figure().subplots(), probabilities=SHARES, extent=SIDES),
+    made(
+        "plots.decision_regions", jn.plots.decision_regions, x=POINTS, y=KINDS, extent=SIDES, panels={"a": SHARES}, title=""
+    ),
+    on_figure("draw_regions", jn.plots.draw_regions, x=POINTS, y=KINDS, extent=SIDES, probabilities=SHARES, title=""),
+    on_figure(
+        "draw_stretched",
+        jn.plots.draw_stretched,
+        lines=POINTS[None],
+        x=POINTS,
+        y=KINDS,
+        extent=SIDES,
+        title="",
+        probabilities=SHARES,
+    ),
+    made(
+        "plots.clouds",
+        jn.plots.clouds,
+        panels=[("x", POINTS)],
+        colours=["red", "blue"],
+        columns=1,
+        title="",
+        basis=POINTS[None],
+        limits=[None],
+    ),
+    made("plots.learning_curves", jn.plots.learning_curves, history=HISTORY, title=""),
+    made("plots.confusion", jn.plots.confusion, counts=np.eye(2, dtype=int), title=""),
+    made("plots.calibration", jn.plots.calibration, bins=np.ones((2, 3)), title=""),
+    made(
+        "plots.mistakes",
+        jn.plots.mistakes,
+        images=np.ones((2, 3, 3)),
+        labels=KINDS,
+        predictions=KINDS,
+        confidence=np.ones(2),
+        columns=6,
+        title="",
+    ),
+    blaming(
+        "panels",
+        made("plots.ensemble", jn.plots.ensemble, x=KINDS, panels={"a": POINTS}, data=POINTS, interval=(0, 1), title=""),
+    ),
+    blaming(
+        "variances",
+        made("plots.variance", jn.plots.variance, x=KINDS, variances={"a": np.ones(2)}, interval=(0, 1), title=""),
+    ),
+]
+
+
 def layer_case(name) -> Case:
     layer = getattr(jn, name)
     arrays = jax.jit(lambda: example_arguments(layer, jax.random.key(0))[0])()
@@ -439,7 +543,11 @@ def leaves_nothing(tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("case", swept(CASES, 3), ids=lambda case: f"{case.name} {next(iter(case.arguments))}")
+@pytest.mark.parametrize(
+    "case",
+    [*swept(CASES, 3), *swept(PLOTS, 5)],
+    ids=lambda case: f"{case.name} {next(iter(case.arguments))}",
+)
 def test_an_error_names_the_function_and_the_argument(case):
     assert not problems(case)
 
@@ -454,22 +562,21 @@ def test_an_error_of_a_layer_names_it_and_an_argument(name):
 
 
 def test_every_public_function_has_a_case():
-    modules = [name for name in dir(jn) if isinstance(getattr(jn, name), ModuleType) and name != "plots"]
+    modules = [name for name in dir(jn) if isinstance(getattr(jn, name), ModuleType)]
     inside = {f"{m}.{n}" for m in modules for n, v in vars(getattr(jn, m)).items() if _is_own(v, getattr(jn, m).__name__)}
     public = {n for n in jn.__all__ if inspect.isfunction(getattr(jn, n))} | inside
-    told = {case.name for case in CASES}
+    told = {case.name for case in [*CASES, *PLOTS]}
     assert public - told - WITHOUT_CASE == set()
 
 
 WITHOUT_CASE = {
     "data.digits",  # has no arguments
-    "rules.named_tensor", "rules.from_groups",  # take labels, which are private
     "multi_head_attention",  # checks its arguments as the layers that it calls
 }  # fmt: skip
 
 
 def _is_own(value, module: str) -> bool:
-    return inspect.isfunction(value) and value.__module__ == module and not value.__name__.startswith("_")
+    return inspect.isfunction(value) and value.__module__.startswith(module) and not value.__name__.startswith("_")
 
 
 CALLED = [  # what was silent
@@ -478,7 +585,25 @@ CALLED = [  # what was silent
     (lambda: jn.models.plain("x"), ValueError, "plain: name"),
     (lambda: jn.models.serial([]), TypeError, r"serial: models\[0\]"),
     (lambda: jn.Kronecker(jnp.eye(2), jnp.eye(3), [2, 3]), TypeError, "Kronecker: shape"),
-    (lambda: jn.Kronecker(jnp.ones((0, 0)), print, (2, 3)).matrix(), jn.ShapeError, "matrix: first"),
+    (lambda: jn.Kronecker((0, 0), jnp.eye(3), (2, 3)), TypeError, r"Kronecker: first .*\(0, 0\)"),
+    (lambda: jn.Kronecker(jnp.eye(2), print, (2, 3)), TypeError, "Kronecker: last"),
+    (
+        lambda: jn.Kronecker(jnp.ones((0, 0)), jnp.eye(3), (2, 3)),
+        jn.ShapeError,
+        r"Kronecker: first \(0, 0\) and last \(3, 3\)",
+    ),
+    (lambda: jn.Kronecker(jnp.eye(2), jnp.ones((3, 2)), (2, 3)), jn.ShapeError, r"Kronecker: .*last \(3, 2\)"),
+    (lambda: jax.tree.map(lambda a: a[None], BLOCK).matrix(), jn.ShapeError, r"matrix: first \(1, 2, 2\)"),
+    (lambda: jn.rules.named_tensor(X, GROUPS), jn.ShapeError, r"named_tensor: axes .*\(2, 3\).*array.*\(4, 3\)"),
+    (lambda: jn.rules.from_groups(GROUPS, GROUPS[1:])(A, B), jn.ShapeError, r"from_groups: out .*\(2, 3\), y.*\(3,\)"),
+    (lambda: jn.rules.from_groups(GROUPS[1:], GROUPS)(A, B), jn.ShapeError, r"from_groups: inp .*\(2, 3\), x.*\(3,\)"),
+    (lambda: jn.plots.points(Figure().subplots(), POINTS, np.arange(3)), jn.ShapeError, r"points: y .*\(3,\).*\(2,\)"),
+    (lambda: jn.plots.points(Figure().subplots(), POINTS, np.ones(2)), jn.DTypeError, "points: y"),
+    (lambda: jn.plots.regions(Figure().subplots(), POINTS[:1].repeat(3, 0), SIDES), jn.ShapeError, r"regions: .*\(3, 2\)"),
+    (lambda: jn.plots.confusion(np.ones((2, 3))), jn.ShapeError, r"confusion: counts .*\(2, 3\).*\(2, 2\)"),
+    (lambda: jn.plots.learning_curves([{"loss": 1.0}]), ValueError, r"learning_curves: history\[0\]"),
+    (lambda: jn.plots.graph(print, X), TypeError, "graph: function"),
+    (lambda: jn.plots.variance([0, 1], {"a": np.ones(3)}, (0, 1)), jn.ShapeError, r"variance: variances\['a'\] .*\(3,\)"),
     (lambda: jn.compare(squares, X, title=True), TypeError, "compare: title"),
     (lambda: jn.grad(scalar, has_aux=True)(W, X), TypeError, "grad: with has_aux"),
     (lambda: jn.data.spiral(points=2**63), ValueError, "spiral: points"),

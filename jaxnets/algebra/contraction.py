@@ -118,7 +118,7 @@ def contract(factors, keep, scale: float = 1.0) -> Tensor:
         return _planned_tensor((), (), Meter()) if _meter.get() else tensor(jnp.full((), scale), ())
     factors = with_free_labels_summed(factors, keep)
     if len(factors) == 1 and not isinstance(factors[0], Tensor) and not factors[0].labels <= keep:
-        factors.append(tensor(jnp.ones(()), ()))  # its sum is its product with ones: the map needs no array
+        factors.append(tensor(jnp.ones((), jnp.float32), ()))  # its sum is its product with ones: the map needs no array
     if len(factors) == 1:
         factor = factors[0]
         if _meter.get() and not (isinstance(factor, Tensor) and factor.labels <= keep):

@@ -63,14 +63,39 @@ def at_least_float32(x):
 
 @dataclass_transform(frozen_default=True, eq_default=False)
 def pytree(*arrays: str):
-    """Class decorator: a frozen dataclass that is a pytree.  The named fields are its leaves, all others are static."""
+    """Class decorator: a frozen dataclass that is a pytree.  The named fields are its leaves, all others are static.
+
+    A `__post_init__` sees what is handed over by name, not what JAX makes of a tree: its own markers may be the leaves.
+    """
 
     def wrap(cls):
         cls = dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
         static = [f.name for f in dataclasses.fields(cls) if f.name not in arrays]
-        return jax.tree_util.register_dataclass(cls, list(arrays), static)
+        if not hasattr(cls, "__post_init__"):
+            return jax.tree_util.register_dataclass(cls, list(arrays), static)
+        return _registered_unchecked(cls, arrays, static)
 
     return wrap
+
+
+def _registered_unchecked(cls, arrays, static):
+    """The class as a pytree that JAX puts together field by field, without calling it."""
+
+    def leaves(whole):
+        return [getattr(whole, name) for name in arrays], tuple(getattr(whole, name) for name in static)
+
+    def leaves_with_keys(whole):
+        found, others = leaves(whole)
+        return [(jax.tree_util.GetAttrKey(name), leaf) for name, leaf in zip(arrays, found, strict=True)], others
+
+    def whole(others, leaves):
+        made = object.__new__(cls)
+        for name, value in zip([*arrays, *static], [*leaves, *others], strict=True):
+            object.__setattr__(made, name, value)
+        return made
+
+    jax.tree_util.register_pytree_with_keys(cls, leaves_with_keys, whole, leaves)
+    return cls
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

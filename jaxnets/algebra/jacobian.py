@@ -6,6 +6,7 @@ depends on example b of x alone, and no array with two b axes is ever made.  Com
 unifies labels and collects factors.  When you ask for an array, the factors of each term are multiplied.
 """
 
+import itertools
 import math
 from dataclasses import replace
 from functools import partial
@@ -20,7 +21,7 @@ from ..errors import DTypeError, ShapeError
 from .factors import Label, Tensor, entries_over, labels_of, pytree
 from .notation import formula, legend, structure
 from .picture import Markup, code, figure, heat_map
-from .places import dense_sum
+from .places import by_box, dense_sum
 from .promotion import usual_promotion
 from .sizes import check_bytes, count_entries, nbytes_of, show_bytes
 from .sums import merged_terms
@@ -128,8 +129,25 @@ class Jacobian:
         return replace(self, terms=jax.tree.map(narrowed, tuple(merged_terms(self.terms))))
 
     def carried_out(self) -> "Jacobian":
-        """The same Jacobian with every term multiplied into one array, and those added that fit together."""
-        return replace(self, terms=tuple(term.reduced(fully=True) for term in self.terms)).reduced()
+        """The same Jacobian with every term multiplied into one array, and those added that fit together.
+
+        Terms that lie in different places, as those of values that are stacked, are joined rather than padded and added.
+        """
+        alike: dict[Any, list[Term]] = {}
+        for term in self.terms:
+            alike.setdefault(term.label_pattern, []).append(term)
+        parts = [replace(self, terms=tuple(own), dtype=jnp.promote_types(self.dtype, jnp.float32)) for own in alike.values()]
+        multiplied = [
+            part.as_one_array().terms if part._are_joined() else [term.reduced(fully=True) for term in part.terms]
+            for part in parts
+        ]
+        return replace(self, terms=tuple(itertools.chain(*multiplied))).reduced()
+
+    def _are_joined(self) -> bool:
+        """Whether terms of one label pattern lie in different places, and are no larger as one array."""
+        own = [n for b, n in enumerate(self.in_shape) if b not in self.shared_axes().values()]
+        size = count_entries([*self.out_shape, *own])
+        return len(by_box(self.terms)) > 1 and size == entries_over(self.terms[0].external_labels)
 
     def as_one_array(self) -> "Jacobian":
         """The same Jacobian as one stored array, in which only axes are shared that every term shares."""

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from ..checks import check_integer, check_shaped, checked, show_value
 from ..errors import ShapeError
-from .factors import Factor, Group, Label, Tensor, labels_of
+from .factors import Factor, Group, Label, Tensor, labels_of, shape_of
 from .jacobian import Jacobian, jacobian_of
 from .selections import Slice
 from .symbols import Notes
@@ -101,8 +101,16 @@ def einsum(out: str, inp: str, *factors, scale: float = 1.0) -> Rule:
 
 @checked
 def named_tensor(array, axes, name: str = "A", meaning: str = "") -> Tensor:
-    """A stored array with its name in formulae, and what that stands for."""
-    return Tensor(array, tuple(axes), name, notes=Notes(meanings=((name.removeprefix("−"), meaning),) if meaning else ()))
+    """A stored array with its name in formulae, and what that stands for; `axes` holds the labels of every axis.
+
+    Raises ShapeError if the labels have other sizes than the array.
+    """
+    check_shaped("named_tensor", "array", array)
+    if isinstance(array, (int, float)):  # a literal of JAX, a number of Python that has a dtype
+        array = jnp.asarray(array, getattr(array, "dtype", None))
+    axes = _as_groups("named_tensor", "axes", axes)
+    _check_sizes("named_tensor", "axes", axes, "array", array)
+    return Tensor(array, axes, name, notes=Notes(meanings=((name.removeprefix("−"), meaning),) if meaning else ()))
 
 
 def identity(y, x) -> Jacobian:
@@ -243,5 +251,35 @@ def placed(starts: dict[int, tuple[Any, Any]]) -> Rule:
 
 @checked
 def from_groups(out, inp, *factors: Factor, scale: float = 1.0) -> Rule:
-    """A rule from groups of labels, for maps that `einsum` cannot describe: reshapes, slices, operators."""
-    return _named("from_groups")(lambda y, x: jacobian_of([make_term(out, inp, factors, scale)], y.shape, x.shape, x.dtype))
+    """A rule from groups of labels, for maps that `einsum` cannot describe: reshapes, slices, operators.
+
+    `out` and `inp` hold the labels of every axis of y and x.  The rule raises ShapeError if these have other sizes.
+    """
+    out, inp = _as_groups("from_groups", "out", out), _as_groups("from_groups", "inp", inp)
+
+    @_named("from_groups")
+    def rule(y, x) -> Jacobian:
+        _check_sizes("from_groups", "out", out, "y", y)
+        _check_sizes("from_groups", "inp", inp, "x", x)
+        return jacobian_of([make_term(out, inp, factors, scale)], y.shape, x.shape, x.dtype)
+
+    return rule
+
+
+def _as_groups(name: str, argument: str, groups) -> tuple[Group, ...]:
+    """A tuple of labels for every axis; TypeError if it is none."""
+    try:
+        found = tuple(map(tuple, groups))
+    except TypeError:
+        found = None
+    if found is None or not all(isinstance(label, Label) for label in labels_of(found)):
+        raise TypeError(f"{name}: {argument} must hold a tuple of labels for every axis, got {show_value(groups)}")
+    return found
+
+
+def _check_sizes(name: str, argument: str, groups: tuple[Group, ...], other: str, array):
+    """ShapeError unless the labels of every axis have together the size of that axis of an array."""
+    if shape_of(groups) != tuple(array.shape):
+        raise ShapeError(
+            f"{name}: {argument} has labels of sizes {shape_of(groups)}, {other} has shape {tuple(array.shape)}"
+        )

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from .contraction import cheapest, scaled_tensor, sum_of_tensors
+from .contraction import cheapest, contract, is_planning, scaled_tensor, sum_of_tensors
 from .factors import Factor, Label, Tensor, distinct_labels, entries_over, labels_of
 from .sharding import compatible
 from .terms import Term, Unifier, highest_id, pattern, with_shifted_ids
@@ -134,7 +134,14 @@ def _with_common_factor(terms: list[tuple[Term, int]]) -> Term:
     parts = with_common_factors(parts)
     if len(parts) == 1:
         return replace(first, factors=(*parts[0].factors, common), scale=parts[0].scale)
-    return replace(first, factors=(functools.reduce(sum_of_tensors, (p.as_tensor() for p in parts)), common), scale=1.0)
+    summands = [part.as_tensor() if part.factors else _number(part.scale, common) for part in parts]
+    return replace(first, factors=(functools.reduce(sum_of_tensors, summands), common), scale=1.0)
+
+
+def _number(scale: float, like: Factor) -> Tensor:
+    """A number that is added to what meets a factor, in the dtype of that, so that the sum is no wider."""
+    dtype = jnp.promote_types(like.as_tensor().value.dtype, jnp.float32)
+    return contract((), ()) if is_planning() else Tensor(jnp.asarray(scale, dtype), ())
 
 
 def stacked_terms(terms: Sequence[Term]) -> list[Term]:

@@ -236,9 +236,9 @@ def _with_fused_axis(term: Term, axis: int) -> Term:
         next_id += 1
         fresh = label._replace(id=next_id)
         if label in taken:
-            factors.append(tensor(jnp.eye(label.size), (label, fresh), "δ"))
+            factors.append(tensor(jnp.eye(label.size, dtype=jnp.float32), (label, fresh), "δ"))
         else:
-            factors.append(tensor(jnp.ones(label.size), (fresh,), "1"))
+            factors.append(tensor(jnp.ones(label.size, jnp.float32), (fresh,), "1"))
             factors = [f.relabel(lambda g, old=label, new=fresh: tuple(new if x == old else x for x in g)) for f in factors]
         own.append(fresh)
     touched = [f for f in factors if f.labels & set(own)]

@@ -63,7 +63,7 @@ class Loop:
     def takes_more_memory(self) -> bool:
         """Whether a row by all that comes in, with the arrays of the local Jacobians, takes more than JAX's own pullback."""
         values = [v for v in self.body.rows if v in self.moving and self.from_outside(v) and not self._is_renamed(v)]
-        count = sum(math.prod(v.shape) * jnp.dtype(v.dtype).itemsize for v in values)
+        count = sum(math.prod(v.shape) * jnp.finfo(v.dtype).bits // 8 for v in values)
         return self.body.stored_bytes + count > MOST_GROWTH * self.body.residual_bytes
 
     # What the values of the body depend on

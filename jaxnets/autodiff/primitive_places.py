@@ -59,6 +59,43 @@ def _(ys, x, *, axis, **_):
     return [from_groups(out, inp, places)], [None]
 
 
+@primitive("bcoo_dot_general")
+def _(y, data, indices, x, *, dimension_numbers, lhs_spinfo, **_):
+    """A sparse array of `jax.experimental.sparse` times a dense one; `data[e]` stands at the place `indices[e]`.
+
+    y[o…,b…] = Σ_e δ(o…, indices[e]) · data[e] · x[i…,b…] · δ(i…, indices[e])
+    """
+    (summed, x_summed), (batch, _) = dimension_numbers
+    if data.ndim > 1 or batch:  # several sparse arrays, or one of blocks
+        return None
+    (entry,) = fresh_groups(data.shape, "e")
+    inp = list(fresh_groups(x.shape, axis_names(x.ndim), start=1))
+    sparse = dict(enumerate(fresh_groups(lhs_spinfo.shape, start=1 + x.ndim)))
+    for a, b in zip(summed, x_summed, strict=True):
+        sparse[a] = inp[b]
+    out = [sparse[a] for a in sparse if a not in summed]
+    out += [group for b, group in enumerate(inp) if b not in x_summed]
+    places = [Selection(indices[:, a], (entry, group), "k" if a in summed else "r") for a, group in sparse.items()]
+    return (
+        from_groups(out, [entry], *places, Tensor(x, tuple(inp), "x2")),
+        None,
+        from_groups(out, inp, *places, Tensor(data, (entry,), "x1")),
+    )
+
+
+@primitive("bcoo_todense")
+def _(y, data, indices, **_):
+    if data.ndim > 1:
+        return None
+    out, (entry,) = fresh_groups(y.shape, axis_names(y.ndim)), fresh_groups(data.shape, start=y.ndim)
+    return from_groups(out, [entry], *(Selection(indices[:, a], (entry, group), "k") for a, group in enumerate(out))), None
+
+
+@primitive("bcoo_transpose")
+def _(ys, data, indices, **_):
+    return [[identity, None], [None, None]] if data.ndim == 1 else None  # the entries keep their order
+
+
 def _weights(write, x, y):
     """∂(the entry of y that an entry of x changes)/∂(this entry), from JAX's own derivative along the vector of ones."""
     return jax.vjp(write, x)[1](jnp.ones(y.shape, y.dtype))[0]

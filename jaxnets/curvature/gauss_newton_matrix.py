@@ -12,9 +12,10 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from ..algebra.factors import pytree
+from ..algebra.jacobian import Jacobian
 from ..algebra.sizes import check_bytes, nbytes_of, show_bytes
 from ..checks import check_scalar, checked
-from .rows import Rows, with_float32_results
+from .rows import Rows, in_cheapest_form, with_float32_results
 
 
 @pytree("left", "right")
@@ -43,7 +44,8 @@ class GaussNewton:
         """G[p,p] for every parameter, as a tree like the parameters."""
         pairs = zip(self.left.blocks, self.right.blocks, strict=True)
         rows = [
-            [with_float32_results(a.T @ b).diagonal() for a, b in zip(left, right, strict=True)] for left, right in pairs
+            [_diagonal(*in_cheapest_form(_diagonal, a, b)) for a, b in zip(left, right, strict=True)]
+            for left, right in pairs
         ]
         return jax.tree.unflatten(self.left.tree, [sum(column) for column in zip(*rows, strict=True)])
 
@@ -131,6 +133,10 @@ class GaussNewton:
     @property
     def _dtype(self):
         return jnp.result_type(*(j.dtype for j in self.left.blocks[0]))
+
+
+def _diagonal(a: Jacobian, b: Jacobian) -> jax.Array:
+    return with_float32_results(a.T @ b).diagonal()
 
 
 def _solve(matrix, columns, symmetric: bool):

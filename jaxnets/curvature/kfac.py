@@ -18,7 +18,7 @@ from ..algebra.jacobian import Jacobian
 from ..algebra.rules import from_groups
 from ..algebra.sizes import nbytes_of, show_bytes
 from ..algebra.terms import Term
-from ..checks import as_array, check_scalar, checked, is_integer, show_value
+from ..checks import as_array, check_scalar, check_shaped, checked, is_integer, show_value
 from ..errors import ShapeError
 from .gauss_newton import CURVATURES, gauss_newton
 from .rows import quantity, with_float32_results
@@ -31,16 +31,20 @@ class Kronecker:
     """`first ⊗ last`, the approximate block of a parameter array; `first` is of its first axes, `last` of its last ones.
 
     For w[o,i] in `x @ w.T + b`, `first` [o, o] is made of gradients by the outputs, `last` [i, i] of inputs.  If the rows
-    of an array are no such product, as for a bias, `first` is the whole block, exact, and `last` is [[1]].
+    of an array are no such product, as for a bias, `first` is the whole block, exact, and `last` is [[1]].  Raises TypeError
+    if a factor is no array, ShapeError if the factors are no square matrices for an array of this shape.
     """
 
     first: jax.Array
     last: jax.Array
     shape: tuple[int, ...]
 
-    def __post_init__(self):  # the factors may be anything: JAX makes such trees of its own markers, too
+    def __post_init__(self):
         if not isinstance(self.shape, tuple) or not all(map(is_integer, self.shape)):
             raise TypeError(f"Kronecker: shape must be a tuple of integers, got {show_value(self.shape)}")
+        check_shaped("Kronecker", "first", self.first)
+        check_shaped("Kronecker", "last", self.last)
+        self._check_factors("Kronecker")
 
     def __repr__(self):
         first, last = (list(jnp.shape(factor)) for factor in (self.first, self.last))
@@ -76,7 +80,7 @@ class Kronecker:
         return v.reshape(len(self.first), len(self.last))
 
     def _check_factors(self, name: str):
-        """ShapeError unless the factors are square matrices for an array of this shape."""
+        """ShapeError unless the factors are square matrices for an array of this shape, which `jax.vmap` may change."""
         first, last = tuple(getattr(self.first, "shape", ())), tuple(getattr(self.last, "shape", ()))
         sizes = [first[0] if len(first) == 2 else 0, last[0] if len(last) == 2 else 0]
         if (first, last) != tuple((n, n) for n in sizes) or math.prod(sizes) != math.prod(self.shape):

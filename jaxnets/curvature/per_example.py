@@ -81,7 +81,7 @@ def clip_per_example(loss: Callable, max_norm: float) -> Callable:
 
 
 def _norms_and_sum(j):
-    return squares(j), jnp.ones(j.out_shape) @ j
+    return squares(j), jnp.ones(j.out_shape, j.dtype) @ j
 
 
 @quantity

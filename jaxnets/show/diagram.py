@@ -86,7 +86,7 @@ def diagram_of(jacobians: LocalJacobians) -> Diagram:
         for edge, j in jacobians.pairs[node]:
             block = jacobians.block(edge, j)
             arrows.append(Arrow(index[edge.parent], index[node], block, _gradient(block.dims)))
-    last = max(row for _, row in places.values())
+    last = max((row for _, row in places.values()), default=0)
     for o, end in enumerate(jacobians.outputs):
         if end is not None:
             alone = len(jacobians.outputs) == 1

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import jaxnets
+from jaxnets.algebra.contraction import planning
 from jaxnets.algebra.places import by_box
 from tests.autodiff.comparing import assert_same, d
 
@@ -43,6 +44,25 @@ def test_entries_are_neither_padded_nor_added():
     lowered = jax.jit(d(f)).lower(np.ones(7))
     assert "stablehlo.pad" not in lowered.as_text()
     assert not lowered.cost_analysis().get("flops")
+
+
+def test_parts_are_joined_where_a_jacobian_is_carried_out():
+    """A weight that is used for every entry of a stack: one array, and no product of a part is as large as the whole."""
+    x, w = jnp.asarray(A), jnp.asarray(A[:, :2] / 9)
+
+    def f(w):
+        states = [x]
+        for _ in range(4):
+            states.append(jnp.tanh(states[-1][:, :2] @ w) @ A)
+        return jnp.stack(states[1:], 1)
+
+    j = jaxnets.jacobian(f, order="reverse")(w)
+    assert len(j.terms) > 1 and len(by_box(j.terms)) == 4
+    with planning() as meter:
+        j.carried_out()
+    assert meter.largest == np.prod(j.shape) / 4
+    assert len(j.carried_out().terms) == 1
+    assert_same(j.carried_out().dense(), jax.jacrev(f)(w))
 
 
 def test_sixteen_bits_are_summed_before_they_are_rounded():

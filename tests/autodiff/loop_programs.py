@@ -228,6 +228,56 @@ def with_haiku(make, x):
     return Program(f"haiku {make.__name__}", made.apply, (drawn(made.init, x), x))
 
 
+def indexed(w, xs):
+    """The counter of the loop says which entry is used."""
+    return lax.fori_loop(0, T, lambda i, c: jnp.tanh(w @ c + xs[i]), xs[0])
+
+
+def written(xs):
+    """The counter of the loop says which entry is written."""
+    return lax.fori_loop(1, T, lambda i, a: a.at[i].set(jnp.sin(a[i - 1]) + a[i]), xs)
+
+
+def sums_and_products(x):
+    return scan(lambda c, v: ((c[0] + v, c[1] * v),) * 2, (x[0], x[1]), x)
+
+
+def branching(w, x):
+    def step(c, i):
+        return lax.cond(i % 2 == 0, jnp.sin, lambda c: jnp.tanh(w @ c), c), c
+
+    return scan(step, x, jnp.arange(4))
+
+
+def value_iteration(reward, p):
+    def step(_, v):
+        return jnp.max(reward + 0.9 * jnp.einsum("ast,t->as", p, v), 0)
+
+    return lax.fori_loop(0, 5, step, jnp.zeros(3))
+
+
+def convolutions(k, x):
+    def layer(x, k):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        return jnp.tanh(lax.conv_general_dilated(x, k, (1, 1), "SAME", dimension_numbers=numbers)), None
+
+    return lax.scan(layer, x, k)[0]
+
+
+def linear_recurrence(a, x):
+    def combine(left, right):
+        return left[0] * right[0], right[0] * left[1] + right[1]
+
+    return lax.associative_scan(combine, (jnp.broadcast_to(a, x.shape), x))[1]
+
+
+def lorenz(p, x):
+    def f(x):
+        return jnp.stack([p[0] * (x[1] - x[0]), x[0] * (p[1] - x[2]) - x[1], x[0] * x[1] - p[2] * x[2]])
+
+    return rk4(f, x)
+
+
 LOOPS = [
     Program("elman", elman, (W, U, H0, XS)),
     Program("elman in reverse", partial(elman, reverse=True), (W, U, H0, XS)),
@@ -243,45 +293,40 @@ LOOPS = [
     Program("two layers", two_layers, (W, U, H0, XS)),
     Program("accumulators", accumulators, (W, U, H0, XS)),
     Program("closed over", lambda w, h: scan(lambda c, _: (jnp.sin(w @ c), None), h, length=3), (W, r(H))),
-    Program("a carry that is swapped", lambda x, y: scan(lambda c, _: ((c[1], jnp.tanh(c[0])), c[0]), (x, y), length=3),
-            (r(H), r(H))),  # fmt: skip
+    Program(
+        "a carry that is swapped",
+        lambda x, y: scan(lambda c, _: ((c[1], jnp.tanh(c[0])), c[0]), (x, y), length=3),
+        (r(H), r(H)),
+    ),  # fmt: skip
     Program("a carry that is replaced", lambda x, y: scan(lambda c, v: (v * 2, c * v), x, y), (r(H), r(T, H))),
     Program("a carry that is kept", lambda x, y: scan(lambda c, v: (c, c * v), x, y), (r(H), r(T, H))),
     Program("no carry", lambda w, x: lax.map(lambda v: jnp.tanh(w @ v), x), (W, r(T, H))),
     Program("mapped in batches", lambda w, x: lax.map(lambda v: jnp.tanh(w @ v), x, batch_size=2), (W, r(T, H))),
     Program("a loop by counting", lambda w, x: lax.fori_loop(0, 3, lambda i, c: jnp.tanh(w @ c + i), x), (W, r(H))),
-    Program("indexed by the counter", lambda w, xs: lax.fori_loop(0, T, lambda i, c: jnp.tanh(w @ c + xs[i]), xs[0]), (W, r(T, H))),
-    Program("written by the counter",
-            lambda xs: lax.fori_loop(1, T, lambda i, a: a.at[i].set(jnp.sin(a[i - 1]) + a[i]), xs), (r(T, H),)),  # fmt: skip
-    Program("cumulative sum and product", lambda x: scan(lambda c, v: ((c[0] + v, c[1] * v),) * 2, (x[0], x[1]), x), (r(T, H),)),
+    Program("indexed by the counter", indexed, (W, r(T, H))),
+    Program("written by the counter", written, (r(T, H),)),
+    Program("cumulative sum and product", sums_and_products, (r(T, H),)),
     Program("scanned transformer", transformer, (LAYERS, r(B, 3, H))),
     Program("scanned transformer with checkpoint", partial(transformer, checkpoint=True), (LAYERS, r(B, 3, H))),
     Program("neural ODE", lambda w, v, x: rk4(lambda x: jnp.tanh(x @ w.T) @ v.T, x), (r(4, D), r(D, 4), r(B, D))),
-    Program("Lorenz", lambda p, x: rk4(lambda x: jnp.stack([p[0] * (x[1] - x[0]), x[0] * (p[1] - x[2]) - x[1],
-                                                           x[0] * x[1] - p[2] * x[2]]), x), (pos(3), r(3))),  # fmt: skip
+    Program("Lorenz", lorenz, (pos(3), r(3))),
     Program("leapfrog", leapfrog, (W, r(H), r(H))),
     Program("Kalman filter", kalman, (0.5 * r(2, 2), r(1, 2), r(2, 2), r(T, 1))),
     Program("hidden Markov model", hmm, (r(H), r(H, H), r(T, H))),
     Program("S4D", s4d, (r(D, H), r(D, H), r(D, H), r(T, D))),
     Program("S4D of a batch", s4d, (r(D, H), r(D, H), r(D, H), r(T, B, D))),
-    Program("diagonal by associative scan", lambda a, x: lax.associative_scan(
-        lambda left, right: (left[0] * right[0], right[0] * left[1] + right[1]), (jnp.broadcast_to(a, x.shape), x))[1],
-        (pos(H), r(T, H))),  # fmt: skip
+    Program("diagonal by associative scan", linear_recurrence, (pos(H), r(T, H))),
     Program("Sinkhorn", sinkhorn, (pos(3, 4), r(3), r(4))),
     Program("gradient descent unrolled", partial(unrolled, optax.sgd), (r(H), r(5, H), np.float64(0.1))),
     Program("momentum unrolled", partial(unrolled, partial(optax.sgd, momentum=0.9)), (r(H), r(5, H), np.float64(0.1))),
     Program("Adam unrolled", partial(unrolled, optax.adam), (r(H), r(5, H), np.float64(0.1))),
     Program("nested", nested, (W, U, H0, XS)),
-    Program("cond inside", lambda w, x: scan(
-        lambda c, i: (lax.cond(i % 2 == 0, jnp.sin, lambda c: jnp.tanh(w @ c), c), c), x, jnp.arange(4)), (W, r(H))),  # fmt: skip
+    Program("cond inside", branching, (W, r(H))),
     Program("custom_vjp inside", lambda w, x: scan(lambda c, _: (jnp.sin(w @ doubled(c)),) * 2, x, length=3), (W, r(H))),
     Program("custom_jvp inside", lambda w, x: scan(lambda c, _: (softened(w @ c),) * 2, x, length=3), (W, r(H))),
-    Program("convolutions", lambda k, x: lax.scan(lambda x, k: (jnp.tanh(lax.conv_general_dilated(
-        x, k, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))), None), x, k)[0],
-        (r(2, 3, 3, 2, 2), r(B, 4, 4, 2))),  # fmt: skip
+    Program("convolutions", convolutions, (r(2, 3, 3, 2, 2), r(B, 4, 4, 2))),
     Program("sorted and selected", lambda x: scan(lambda c, v: (jnp.sort(c + v), jnp.max(c * v)), x[0], x), (r(T, H),)),
-    Program("value iteration", lambda reward, p: lax.fori_loop(
-        0, 5, lambda _, v: jnp.max(reward + 0.9 * jnp.einsum("ast,t->as", p, v), 0), jnp.zeros(3)), (r(2, 3), pos(2, 3, 3))),  # fmt: skip
+    Program("value iteration", value_iteration, (r(2, 3), pos(2, 3, 3))),
     with_linen(flax.linen.SimpleCell, r(B, T, D)),
     with_linen(flax.linen.LSTMCell, r(B, T, D)),
     with_linen(flax.linen.GRUCell, r(B, T, D)),

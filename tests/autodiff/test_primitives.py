@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.experimental import sparse
 from jax.extend.core import Primitive
 
 import jaxnets
@@ -19,6 +20,12 @@ UNIT = 0.9 * np.tanh(r(3, 4))  # in (−1, 1)
 
 def dot(contracting, batch=((), ())):
     return lambda a, b: lax.dot_general(a, b, (contracting, batch))
+
+
+def sparse_array(data):
+    """A sparse matrix with two entries at one place and one outside."""
+    places = jnp.asarray([[0, 1], [2, 3], [0, 1], [1, 0], [3, 4]], jnp.int32)
+    return sparse.BCOO((data, places), shape=(3, 4))
 
 
 # name of the primitive, function, arguments, structure by each of them (None: the derivative is zero)
@@ -67,6 +74,12 @@ AXES = {
     "gather, clipped": (lambda x: jnp.take(x, jnp.asarray([-7, 9, 1]), 0, mode="clip"), [r(3, 2)], ["selection"]),
     "split": (lambda x: lax.split(x, (2, 1, 3), 1)[2], [r(2, 6)], ["selection"]),
     "split, one": (lambda x: lax.split(x, (4,), 1)[0], [r(2, 4)], ["identity"]),
+    "bcoo_dot_general": (lambda d, x: sparse_array(d) @ x, [r(5), r(4, 2)], ["factored"] * 2),
+    "bcoo_dot_general, both axes": (
+        lambda d, x: sparse.bcoo_dot_general(sparse_array(d), x, dimension_numbers=(((1, 0), (1, 2)), ((), ()))),
+        [r(5), r(2, 4, 3)], ["dense", "factored"]),
+    "bcoo_transpose": (lambda d, x: x @ sparse_array(d).T, [r(5), r(2, 4)], ["factored"] * 2),
+    "bcoo_todense": (lambda d: sparse_array(d).todense(), [r(5)], ["selection"]),
     "slice": (lambda x: lax.slice(x, (1, 0), (3, 4), (1, 3)), [r(4, 4)], ["selection"]),
     "slice, every entry": (lambda x: lax.slice(x, (1, 0), (3, 2)), [r(4, 4)], ["selection"]),
     "pad": (lambda x: lax.pad(x, 0.0, ((1, 2, 1), (0, 0, 0))), [r(3, 2)], ["selection"]),
@@ -211,7 +224,7 @@ def test_names_are_names_of_primitives(name):
 
 def known_primitives():
     """Every primitive that some module of JAX defines."""
-    modules = [m for n, m in list(sys.modules.items()) if n.startswith("jax._src") and m is not None]
+    modules = [m for n, m in list(sys.modules.items()) if n.startswith(("jax._src", "jax.experimental")) and m]
     return {v.name for m in modules for v in list(vars(m).values()) if isinstance(v, Primitive)}
 
 

@@ -8,11 +8,11 @@ import numpy as np
 from jax import lax
 from jax.experimental import sparse
 
-from .programs import IMAGES, MLP, B, C, D, H, Program, X, Y, classified, conv, labels, mlp, norm, r
+from .programs import IMAGES, MLP, B, C, D, H, Program, X, Y, classified, conv, labels, mlp, norm, r, with_model
 
 
 def classifier(name, model, params, x):
-    return Program(name, classified(model), params, x, labels(C, len(x)), model)
+    return with_model(name, model, params, x, labels(C, len(x)))
 
 
 # --- modules of other libraries -----------------------------------------------------------------------------------------
@@ -64,9 +64,8 @@ def u_net(p, x):
     return conv(jnp.concatenate([first, up], 1), p["out"])
 
 
-def segmentation(p, x, y):
-    log_p = jax.nn.log_softmax(u_net(p, x), 1)
-    return -jnp.take_along_axis(log_p, y[:, None], 1).mean((1, 2, 3))
+def of_pixels(z, y):
+    return -jnp.take_along_axis(jax.nn.log_softmax(z, 1), y[:, None], 1).mean((1, 2, 3))
 
 
 def patches(x):
@@ -113,10 +112,10 @@ def grouped_queries(p, x):
 
 
 def hopfield(p, x):
-    """Three updates of a modern Hopfield network, whose patterns are weights."""
+    """Three updates of a modern Hopfield network, whose patterns are weights; of sequences, their average."""
     for _ in range(3):
         x = jax.nn.softmax(4 * x @ p["patterns"].T) @ p["patterns"]
-    return x @ p["out"].T
+    return (x.mean(1) if x.ndim == 3 else x) @ p["out"].T
 
 
 def hidden_markov(p, x, y):
@@ -185,22 +184,19 @@ def sparse_layer(p, x):
 E = 32
 TOKENS = {"embed": r(E, 48), "out": r(C, E), "up": r(2 * E, E), "down": r(E, 2 * E)}
 SEQUENCES = r(16, 12, E, scale=1.0)
+HOPFIELD = {"patterns": r(20, D), "out": r(C, D)}
+U_NET = {
+    "in": r(6, 3, 3, 3, scale=0.2),
+    "down": r(8, 6, 3, 3, scale=0.2),
+    "up": r(6, 8, 3, 3, scale=0.2),
+    "out": r(4, 12, 1, 1),
+}
 ARCHITECTURES = [
     classifier("Flax dense", DENSE.apply, filled(jax.eval_shape(DENSE.init, KEY, X)), X),
     classifier("Flax convolutions", CONV.apply, filled(jax.eval_shape(CONV.init, KEY, CHANNELS_LAST)), CHANNELS_LAST),
     classifier("Equinox MLP", equinox_mlp, filled(EQUINOX), X),
-    Program(
-        "U-Net",
-        segmentation,
-        {
-            "in": r(6, 3, 3, 3, scale=0.2),
-            "down": r(8, 6, 3, 3, scale=0.2),
-            "up": r(6, 8, 3, 3, scale=0.2),
-            "out": r(4, 12, 1, 1),
-        },
-        IMAGES,
-        labels(4, 16, 12, 12),
-    ),
+    Program("U-Net", classified(u_net, of_pixels), U_NET, IMAGES, labels(4, 16, 12, 12)),
+    with_model("segmentation", u_net, U_NET, IMAGES[:2], labels(4, 2, 12, 12), of_pixels),
     classifier(
         "vision transformer",
         vision_transformer,
@@ -214,7 +210,8 @@ ARCHITECTURES = [
         {"q": r(E, E), "k": r(16, E), "v": r(16, E), "out": r(C, E)},
         SEQUENCES,
     ),
-    classifier("Hopfield", hopfield, {"patterns": r(20, D), "out": r(C, D)}, X),
+    classifier("Hopfield", hopfield, HOPFIELD, X),
+    classifier("Hopfield of sequences", hopfield, HOPFIELD, SEQUENCES),
     Program("hidden Markov model", hidden_markov, {"a": r(5, 5), "b": r(5, 7)}, labels(7, 16, 8)),
     classifier("Fourier layer", fourier_layer, {"re": r(8), "im": r(8), "w": r(D, D), "out": r(C, D)}, X),
     classifier("DeepONet", deep_o_net, {"branch": r(H, D), "trunk": r(H, 1)}, X),

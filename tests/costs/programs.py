@@ -1,10 +1,9 @@
 """Losses and models in plain JAX and optax, small, as they stand in people's repositories: what costs are counted of.
 
 `loss(params, x, y)` gives one loss per example, or `scalar` says that it gives one number.  `model(params, x)` gives the
-outputs that the loss is made of, where there are any.
+outputs that the loss is made of, where there are any, by `cost(outputs, y)`.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -25,6 +24,15 @@ class Program(NamedTuple):
     y: Any = None
     model: Callable | None = None
     scalar: bool = False
+    cost: Callable = optax.softmax_cross_entropy_with_integer_labels
+
+
+def classified(model, cost=optax.softmax_cross_entropy_with_integer_labels):
+    return lambda p, x, y: cost(model(p, x), y)
+
+
+def with_model(name, model, params, x, y, cost=optax.softmax_cross_entropy_with_integer_labels):
+    return Program(name, classified(model, cost), params, x, y, model, cost=cost)
 
 
 def r(*shape, scale=None):
@@ -103,17 +111,14 @@ LOSSES = {
     "squared": lambda z, y: jnp.sum((z - jax.nn.one_hot(y, z.shape[-1])) ** 2, -1),
     "sigmoids": lambda z, y: optax.sigmoid_binary_cross_entropy(z, jax.nn.one_hot(y, z.shape[-1])).sum(-1),
 }
-CLASSIFIERS = [Program(name, lambda p, x, y, cost=cost: cost(mlp(p, x), y), MLP, X, Y, mlp) for name, cost in LOSSES.items()]
+CLASSIFIERS = [with_model(name, mlp, MLP, X, Y, cost) for name, cost in LOSSES.items()]
 
 
 def with_between(name, between):
     def model(p, x):
         return mlp(p, x, between=between)
 
-    def loss(p, x, y):
-        return optax.softmax_cross_entropy_with_integer_labels(model(p, x), y)
-
-    return Program(name, loss, MLP, X, Y, model)
+    return with_model(name, model, MLP, X, Y)
 
 
 @jax.custom_vjp
@@ -192,14 +197,25 @@ def token_losses(log_p, y):
     return -jnp.take_along_axis(log_p, y[..., None], -1)[..., 0].mean(-1)
 
 
-def transformer(p, ids, y, tied=False):
+def logits_of_tokens(p, ids):
     h = norm(block(p["block"], p["embed"][ids] + p["place"]))
-    return token_losses(jax.nn.log_softmax(h @ p["embed" if tied else "head"].T), y)
+    return h @ p["head" if "head" in p else "embed"].T
 
 
-def bag_of_words(p, ids, y):
-    h = p["embed"][ids].mean(1)
-    return optax.softmax_cross_entropy_with_integer_labels(h @ p["head"].T, y[:, 0])
+def losses_of_tokens(z, y):
+    return token_losses(jax.nn.log_softmax(z), y)
+
+
+def transformer(p, ids, y):
+    return losses_of_tokens(logits_of_tokens(p, ids), y)
+
+
+def bag_of_words(p, ids):
+    return p["embed"][ids].mean(1) @ p["head"].T
+
+
+def of_first_label(z, y):
+    return optax.softmax_cross_entropy_with_integer_labels(z, y[:, 0])
 
 
 def skip_gram(p, centre, context):
@@ -209,36 +225,51 @@ def skip_gram(p, centre, context):
     return -jax.nn.log_sigmoid(good) - jax.nn.log_sigmoid(-v @ p["head"][NOISE].T).sum(-1)
 
 
-def unrolled_rnn(p, x, y):
+def unrolled_rnn(p, x):
     h = jnp.zeros((x.shape[0], D))
     for t in range(x.shape[1]):
         h = jnp.tanh(x[:, t] @ p["in"].T + h @ p["hidden"].T)
-    return optax.softmax_cross_entropy_with_integer_labels(h @ p["out"].T, y)
+    return h @ p["out"].T
 
 
-def mixture(p, x, y):
+def rnn_of_tokens(p, x):
+    """The same with outputs at all times."""
+    h, outputs = jnp.zeros((x.shape[0], D)), []
+    for t in range(x.shape[1]):
+        h = jnp.tanh(x[:, t] @ p["in"].T + h @ p["hidden"].T)
+        outputs.append(h @ p["out"].T)
+    return jnp.stack(outputs, 1)
+
+
+def mixture(p, x):
     """Two of four experts, chosen by the largest gates."""
     gates, chosen = lax.top_k(x @ p["gate"].T, 2)
     weight = jnp.zeros((x.shape[0], 4)).at[jnp.arange(x.shape[0])[:, None], chosen].set(jax.nn.softmax(gates))
     experts = jnp.tanh(jnp.einsum("bi,eoi->beo", x, p["experts"]))
-    return optax.softmax_cross_entropy_with_integer_labels(jnp.einsum("be,beo->bo", weight, experts) @ p["out"].T, y)
+    return jnp.einsum("be,beo->bo", weight, experts) @ p["out"].T
 
 
-def lora(p, x, y):
-    w1 = MLP["w1"] + p["b"] @ p["a"]
-    return optax.softmax_cross_entropy_with_integer_labels(mlp({**MLP, "w1": w1}, x), y)
+def lora(p, x):
+    return mlp({**MLP, "w1": MLP["w1"] + p["b"] @ p["a"]}, x)
+
+
+SHORT_TEXT = labels(16, 4, 6), labels(16, 4, 6)
+SHORT_BLOCK = {**{name: r(8, 8) for name in "qkvo"}, "up": r(32, 8), "down": r(8, 32)}
+SHORT_LM = {"embed": r(16, 8, scale=1.0), "place": r(6, 8, scale=1.0), "block": SHORT_BLOCK}
+RNN = {"in": r(D, D), "hidden": r(D, D), "out": r(C, D)}
 
 
 LANGUAGE = [
     Program("transformer", transformer, LM, IDS, NEXT),
-    Program(
-        "tied transformer", functools.partial(transformer, tied=True), part_of(LM, "embed", "place", "block"), IDS, NEXT),
+    Program("tied transformer", transformer, part_of(LM, "embed", "place", "block"), IDS, NEXT),
+    with_model("short text", logits_of_tokens, SHORT_LM, *SHORT_TEXT, losses_of_tokens),
     Program("head", lambda w, x, y: token_losses(jax.nn.log_softmax(x @ w.T), y), r(V, E), r(8, T, E, scale=1.0), NEXT),
-    Program("bag of words", bag_of_words, part_of(LM, "embed", "head"), IDS, NEXT),
+    with_model("bag of words", bag_of_words, part_of(LM, "embed", "head"), IDS, NEXT, of_first_label),
     Program("skip-gram", skip_gram, part_of(LM, "embed", "head"), IDS, NEXT),
-    Program("unrolled RNN", unrolled_rnn, {"in": r(D, D), "hidden": r(D, D), "out": r(C, D)}, r(B, 12, D, scale=1.0), Y),
-    Program("mixture of experts", mixture, {"gate": r(4, D), "experts": r(4, H, D), "out": r(C, H)}, X, Y),
-    Program("LoRA", lora, {"a": r(4, D), "b": r(H, 4)}, X, Y),
+    with_model("unrolled RNN", unrolled_rnn, RNN, r(B, 12, D, scale=1.0), Y),
+    with_model("RNN of tokens", rnn_of_tokens, RNN, r(8, 6, D, scale=1.0), labels(C, 8, 6), losses_of_tokens),
+    with_model("mixture of experts", mixture, {"gate": r(4, D), "experts": r(4, H, D), "out": r(C, H)}, X, Y),
+    with_model("LoRA", lora, {"a": r(4, D), "b": r(H, 4)}, X, Y),
 ]  # fmt: skip
 
 # --- images, graphs, agents, physics ------------------------------------------------------------------------------------
@@ -260,10 +291,6 @@ def resnet(p, x):
     h = jax.nn.relu(conv(x, p["k1"]))
     h = jax.nn.relu(h + conv(h, p["k2"][:8]))
     return h.mean((2, 3)) @ p["w"][:, :8].T
-
-
-def classified(model):
-    return lambda p, x, y: optax.softmax_cross_entropy_with_integer_labels(model(p, x), y)
 
 
 SOURCES, TARGETS = labels(50, 200), labels(50, 200)
@@ -338,8 +365,8 @@ def ctc(p, x, y):
 
 
 OTHERS = [
-    Program("convnet", classified(convnet), CONVNET, IMAGES, labels(C, 16), convnet),
-    Program("resnet", classified(resnet), CONVNET, IMAGES, labels(C, 16), resnet),
+    with_model("convnet", convnet, CONVNET, IMAGES, labels(C, 16)),
+    with_model("resnet", resnet, CONVNET, IMAGES, labels(C, 16)),
     Program("graph network", graph_network, MLP, NODES, labels(C, 50), scalar=True),
     Program("graph attention", graph_attention, MLP, NODES, labels(C, 50), scalar=True),
     Program("PPO", ppo, MLP, X, Y),

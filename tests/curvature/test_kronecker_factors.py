@@ -24,6 +24,18 @@ def test_kronecker_products():
         same(k.solve(v, 0.3), np.linalg.solve(whole + 0.3 * np.eye(12), np.ravel(v)).reshape(shape))
 
 
+def test_kronecker_factors_are_a_pytree():
+    """JAX may put anything in the places of the factors, which are arrays only where somebody hands them over."""
+    k = jn.Kronecker(jnp.eye(2), jnp.eye(3), (2, 3))
+    leaves, tree = jax.tree.flatten_with_path(k)
+    assert [jax.tree_util.keystr(path) for path, _ in leaves] == [".first", ".last"]
+    marked = jax.tree.unflatten(tree, [(0, 0), None])
+    assert (marked.first, marked.last, marked.shape) == ((0, 0), None, (2, 3))
+    stacked = jax.vmap(lambda scale: jax.tree.map(lambda a: a * scale, k))(jnp.arange(2.0))
+    assert isinstance(stacked, jn.Kronecker) and stacked.first.shape == (2, 2, 2)
+    same(jax.vmap(jn.Kronecker.matrix)(stacked), np.stack([np.zeros((6, 6)), np.eye(6)]))
+
+
 def root_rows(loss, y, target, j):
     """Sᵀ J [b, row, ...], S Sᵀ the Hessian of the loss of an example by y [b, c], J [b, c, b, ...] by something local."""
     h = jax.vmap(jax.hessian(lambda y, t: jnp.sum(loss(y, t))))(y, target)

@@ -66,8 +66,8 @@ def test_an_equation_tells_its_effects():
 
 @relied_on_by("autodiff/loop_body.py: _read_body")
 def test_a_jaxpr_is_traced_again_from_its_variables():
-    """The `aval` of a variable has its shape, dtype and `weak_type`, from which jax.make_jaxpr traces a function; `jaxpr` and
-    `consts` of the result run it, and a jaxpr can be held by a weak reference, with which it can be told from others."""
+    """The `aval` of a variable has its shape, dtype and `weak_type`, from which jax.make_jaxpr traces a function; `jaxpr`
+    and `consts` of the result run it, and a jaxpr can be held by a weak reference, with which it can be told from others."""
     import weakref
 
     jaxpr = traced(lambda x: x * 2.0, 1.0).jaxpr

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
+from jax.experimental import sparse
 
 from .contracts import inner_equations, only_equation, relied_on_by, traced
 
@@ -54,6 +55,10 @@ SQUARE = np.full((2, 3, 3), 0.5, np.float32)
 
 def matrices(function):
     return Made(lambda x: function(symmetric(x)), (SQUARE,))
+
+
+def sparse_array(data):
+    return sparse.BCOO((data, jnp.asarray([[0, 1], [2, 3], [1, 1], [1, 0]])), shape=(3, 4))
 
 
 def scattered(how):
@@ -113,6 +118,13 @@ PRIMITIVES = {
     "scatter-min": scattered("min"),
     "scatter-mul": scattered("multiply"),
     "svd": matrices(lambda x: lax.linalg.svd(x)),
+    "bcoo_dot_general": Made(
+        lambda d, x: sparse_array(d) @ x,
+        (ROW, A[0][:, None]),
+        {"dimension_numbers": (((1,), (0,)), ((), ())), "lhs_spinfo": sparse.bcoo.SparseInfo((3, 4))},
+    ),
+    "bcoo_todense": Made(lambda d: sparse_array(d).todense(), (ROW,)),
+    "bcoo_transpose": Made(lambda d: sparse_array(d).T.data, (ROW,)),
     "top_k": Made(lambda x: lax.top_k(x, 2), (A,), {"axis": 1}),
     "triangular_solve": Made(lambda x: lax.linalg.triangular_solve(x, x, lower=True), (SQUARE,)),
     "tridiagonal_solve": Made(lambda x: lax.linalg.tridiagonal_solve(x, x, x, x[..., None]), (A,)),

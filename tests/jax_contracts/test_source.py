@@ -16,7 +16,11 @@ from .test_primitives import PRIMITIVES
 PACKAGE = Path(__file__).parents[2] / "jaxnets"
 WITH_CONTRACTS = (contracts, test_jaxprs, test_own_primitives, test_primitives, test_traces)
 SEMI_PUBLIC = ("jax.core", "jax.extend", "jax.interpreters", "jax._src", "jax.custom_derivatives")
-FILES = ("layers/marker.py", "autodiff/graph.py", "autodiff/jaxprs.py")  # where they may be touched; isinstance(x, jax.core.Tracer) is for all
+FILES = (
+    "layers/marker.py",
+    "autodiff/graph.py",
+    "autodiff/jaxprs.py",
+)  # where they may be touched; isinstance(x, jax.core.Tracer) is for all
 
 
 def modules():

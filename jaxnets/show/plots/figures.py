@@ -15,13 +15,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ...checks import checked
+from ...checks import check_filled, check_integer, check_positive, checked
 from ...files import written_atomically
 from ...learn.progress import stage
 
 COLOURS = ("#0072B2", "#E69F00", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#009E73", "#F0E442")
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
 LINES = ("-", "--", "-.", ":")
+MAX_DPI = 10_000
+MAX_MILLISECONDS = 655_350  # that a frame of a GIF can stay
 STYLE: dict[Any, Any] = {  # sizes that can still be read when a picture is half as wide as a page
     "font.size": 11,
     "axes.titlesize": 12,
@@ -37,6 +39,7 @@ STYLE: dict[Any, Any] = {  # sizes that can still be read when a picture is half
 @checked
 def save(figure: Figure, path: str | os.PathLike, dpi: int = 130) -> Path:
     """Write a PNG, and make the folders that are missing."""
+    check_integer("save", "dpi", dpi, 1, MAX_DPI)
     with stage("drawing", Path(path).name):
         return _write_whole(path, lambda part: figure.savefig(part, dpi=dpi, format="png"))
 
@@ -57,6 +60,12 @@ def save_animation(
     `draw(figure, frame)` draws one frame on an empty figure.  A frame stays for `milliseconds`, the first and the last one
     for `rest` milliseconds.
     """
+    check_filled("save_animation", "frames", frames)
+    check_integer("save_animation", "dpi", dpi, 1, MAX_DPI)
+    for side in size:
+        check_positive("save_animation", "size", side)
+    for name, time in (("milliseconds", milliseconds), ("rest", rest)):
+        check_integer("save_animation", name, time, 0, MAX_MILLISECONDS)
     figure = new_figure(*size, layout="none")
     images = []
     with stage("drawing", name := Path(path).name) as told:

@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from ...algebra.jacobian import Jacobian
 from ...algebra.picture import BLUE, ORANGE, WHITE
 from ...algebra.sizes import show_sizes
-from ...checks import checked
+from ...checks import check_counts, checked
 from ..diagram import diagram
 from .figures import STYLE, new_figure
 
@@ -26,6 +26,7 @@ def jacobian(j: Jacobian, title: str = "", rows: int = 64, columns: int = 64) ->
     Blue is negative and orange is positive.  A hatched cell is zero because of the structure; a white cell happens to be
     zero.
     """
+    check_counts("jacobian", rows=rows, columns=columns)
     values = np.asarray(j.corner(rows, columns), np.float64)
     possible = np.asarray(j.possible(rows, columns))
     (out, inp), (height, width) = j.block_shape, values.shape
@@ -74,6 +75,8 @@ def graph(function: Callable, *args, abstract: bool = True, title: str = "") -> 
     on values.
     """
     found = diagram(function, *args, abstract=abstract)
+    if not found.items:
+        raise TypeError("graph: function must return an array")
     left = min(item.column for item in found.items)
     right = max(item.column for item in found.items)
     width = max(4.6, 1.7 * (right - left + 1) + 1.6)

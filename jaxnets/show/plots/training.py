@@ -9,14 +9,21 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from ...checks import checked
+from ...checks import as_numbers, as_numpy, check_filled, check_shape, checked
 from .figures import COLOURS, LINES, MARKERS, STYLE, new_figure
 
 
 @matplotlib.rc_context(STYLE)
 @checked
 def learning_curves(history: Sequence[Mapping[str, float]], title: str = "") -> Figure:
-    """Loss and accuracy of the training and the held-out examples over epochs."""
+    """Loss and accuracy of the training and the held-out examples over epochs.
+
+    Raises ValueError if there is no epoch, or one without its number.
+    """
+    check_filled("learning_curves", "history", history)
+    for i, row in enumerate(history):
+        if "epoch" not in row:
+            raise ValueError(f"learning_curves: history[{i}] must have an 'epoch', got {sorted(row)}")
     figure = new_figure(10, 4.2)
     figure.suptitle(title)
     epochs = [row["epoch"] for row in history]
@@ -43,8 +50,10 @@ def confusion(counts, title: str = "") -> Figure:
 
     A cell is coloured by the square root of its share of the true class, so that a few errors show beside many hits.
     """
-    counts = np.asarray(counts)
+    counts = as_numbers("confusion", "counts", counts, "true", "predicted")
     classes = len(counts)
+    check_shape("confusion", "counts", counts, classes, classes)
+    check_filled("confusion", "counts", counts)
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     figure = new_figure(0.56 * classes + 1.4, 0.56 * classes + 1.2)
     axes = figure.subplots()
@@ -65,7 +74,9 @@ def confusion(counts, title: str = "") -> Figure:
 @checked
 def calibration(bins, title: str = "") -> Figure:
     """How often predictions are right, against how sure they are: `bins[bin]` is (mean confidence, accuracy, examples)."""
-    confidence, accuracy, counts = np.asarray(bins, np.float64).T
+    bins = as_numbers("calibration", "bins", bins, "bins", 3)
+    check_filled("calibration", "bins", bins)
+    confidence, accuracy, counts = bins.astype(np.float64).T
     edges = np.linspace(0, 1, len(counts) + 1)
     figure = new_figure(5.6, 6.4)
     figure.suptitle(title)
@@ -95,6 +106,13 @@ def calibration(bins, title: str = "") -> Figure:
 @checked
 def mistakes(images, labels, predictions, confidence, columns: int = 6, title: str = "") -> Figure:
     """Images [image, height, width], each with its label, what the network took it for, and how sure it was."""
+    images = as_numbers("mistakes", "images", images, "images", "height", "width")
+    labels, predictions = (
+        as_numpy("mistakes", name, value) for name, value in (("labels", labels), ("predictions", predictions))
+    )
+    check_shape("mistakes", "labels", labels, len(images))
+    check_shape("mistakes", "predictions", predictions, len(images))
+    confidence = as_numbers("mistakes", "confidence", confidence, len(images))
     columns = max(4, min(columns, len(images)))
     rows = max(1, -(-len(images) // columns))
     figure = new_figure(1.75 * columns, 2.25 * rows + 0.6)
@@ -116,6 +134,14 @@ def ensemble(x, panels: Mapping[str, Any], data, interval, title: str = "") -> F
     There is one panel for each of `panels`, `{title: predictions[network, point]}`.  `data` are the points (x, y) that the
     networks learned from, and `interval` is where these lie; it is shaded.
     """
+    x = as_numbers("ensemble", "x", x, "points")
+    check_filled("ensemble", "x", x)
+    check_filled("ensemble", "panels", panels)
+    panels = {
+        name: as_numbers("ensemble", f"panels[{name!r}]", values, "networks", len(x)) for name, values in panels.items()
+    }
+    data = as_numbers("ensemble", "data", data, 2, "points")
+    interval = as_numbers("ensemble", "interval", interval, 2)
     figure = new_figure(5.4 * len(panels), 4.9)
     figure.suptitle(title)
     grid = figure.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)[0]
@@ -141,6 +167,10 @@ def ensemble(x, panels: Mapping[str, Any], data, interval, title: str = "") -> F
 @checked
 def variance(x, variances: Mapping[str, Any], interval, title: str = "") -> Figure:
     """How much networks disagree over x[point]: `{name: variance[point]}` on a logarithmic axis."""
+    x = as_numbers("variance", "x", x, "points")
+    check_filled("variance", "x", x)
+    variances = {name: as_numbers("variance", f"variances[{name!r}]", v, len(x)) for name, v in variances.items()}
+    interval = as_numbers("variance", "interval", interval, 2)
     figure = new_figure(7.2, 4.6)
     axes = figure.subplots()
     axes.axvspan(*interval, color="#EEEEEE", zorder=0, label="training interval")
