@@ -44,16 +44,17 @@ INLINED = {"jit", "remat2", "eval_jaxpr"}  # calls of a jaxpr; before jax 0.12 s
 WITHOUT_DERIVATIVE = {"pure_callback", "io_callback", "ffi_call"}  # JAX can only call these
 
 
-def read_graph(function, values, names, on_node=None, second_order=False, of_scalar=False) -> Graph:
+def read_graph(function, values, names, on_node=None, second_order=False, of_scalar=False, every_value=False) -> Graph:
     """Run `function(*values)` (flat arrays to flat arrays) and record what depends on the values.
 
     `on_node(node)` is called for every node as it is made, so that the caller sees those before an error.  With
     `second_order` the nodes also hold what their second derivatives need.  `of_scalar` says that the output is one
-    number: of a part of the function it may be enough to pull one row back.
+    number: of a part of the function it may be enough to pull one row back.  With `every_value`, values in the bodies of loops
+    have nodes also where entries are passed on one by one.
     """
     inputs = [Node(name, x.shape, x.dtype) for name, x in zip(names, values, strict=True)]
     try:
-        found = _traced_outputs(function, values, inputs, on_node, second_order, of_scalar)
+        found = _traced_outputs(function, values, inputs, on_node, second_order, of_scalar, every_value)
     except _ComplexValueError:
         found = _opaque_outputs(function, values, inputs)
     except Exception as error:
@@ -64,10 +65,10 @@ def read_graph(function, values, names, on_node=None, second_order=False, of_sca
     return Graph(inputs, [node for _, node in found], [value for value, _ in found], weakly_typed)
 
 
-def _traced_outputs(function, values, inputs, on_node, second_order, of_scalar):
+def _traced_outputs(function, values, inputs, on_node, second_order, of_scalar, every_value):
     """Each output with its node, from a run of the function under the trace."""
     with take_current_trace() as parent:
-        trace = _GraphTrace(parent, on_node, second_order, of_scalar)
+        trace = _GraphTrace(parent, on_node, second_order, of_scalar, every_value)
         with set_current_trace(trace):
             outputs = function(*(_GraphTracer(trace, x, node) for x, node in zip(values, inputs, strict=True)))
         found = [trace.value_and_node(x) for x in outputs]
@@ -178,9 +179,9 @@ class _GraphTracer(core.Tracer):
 
 
 class _GraphTrace(core.Trace):
-    def __init__(self, parent, on_node, second_order, of_scalar):
+    def __init__(self, parent, on_node, second_order, of_scalar, every_value):
         super().__init__()
-        self.of_scalar = of_scalar
+        self.of_scalar, self.every_value = of_scalar, every_value
         self.parent, self.on_node, self.second_order, self.requires_low = parent, on_node, second_order, False
         self.ramps = Ramps()
         self.tracks_tangents = False  # inside the rule of a custom_jvp, which is a linear function of what is tracked there
@@ -241,7 +242,7 @@ class _GraphTrace(core.Trace):
         counts = len(shared), carries
         tracked = [node is not None for node in nodes]
         tracked[counts[0] : sum(counts)] = map(is_floating, values[counts[0] : sum(counts)])
-        body = read_body(rest, params, counts, tuple(tracked), read_graph, self.on_node is None, self.of_scalar)
+        body = read_body(rest, params, counts, tuple(tracked), read_graph, not self.every_value, self.of_scalar)
         if self.of_scalar and not one_way_of(params) and Loop(body, params, nodes).takes_more_memory():
             return self.pulled_outputs(primitive, params, tracers)
         groups = values[: counts[0]], values[counts[0] : sum(counts)], values[sum(counts) :]

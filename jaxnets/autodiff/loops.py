@@ -25,7 +25,7 @@ from .loop_body import Body, Local
 from .nodes import Edge, Node
 from .unmixed import AxisMap, agreed, axis_map, composed, same_axes
 
-MOST_GROWTH = 1.2  # by which the memory of a loop may exceed that of JAX's own pullback
+MOST_GROWTH = 1.1  # by which the memory of a loop may exceed that of JAX's own pullback
 Members = tuple[int, ...]  # the numbers of arrays of a carry that depend on each other
 
 

@@ -144,7 +144,16 @@ def parameter_names(function, args, chosen) -> list[str]:
 
 
 def trace_graph(
-    name, function, argnums, args, kwargs, has_aux=False, second_order=False, on_nonfloat="skip", of_scalar=False
+    name,
+    function,
+    argnums,
+    args,
+    kwargs,
+    has_aux=False,
+    second_order=False,
+    on_nonfloat="skip",
+    of_scalar=False,
+    every_value=False,
 ):
     """The graph of a call of the function, the trees of inputs and outputs, the outputs' names and the auxiliary output."""
     call, leaves, names, in_tree = _prepare(name, function, argnums, args, kwargs, on_nonfloat)
@@ -160,7 +169,7 @@ def trace_graph(
         aux, aux_tree = tree_flatten(aux)
         return [*(x for _, x in paths), *aux]
 
-    graph = read_graph(flat, leaves, names, second_order=second_order, of_scalar=of_scalar)
+    graph = read_graph(flat, leaves, names, second_order=second_order, of_scalar=of_scalar, every_value=every_value)
     count = out_tree.num_leaves
     aux = tree_unflatten(aux_tree, graph.values[count:])
     graph.outputs, graph.values = (

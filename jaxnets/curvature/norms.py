@@ -40,7 +40,7 @@ def jacobian_norm(f: Callable, kind: str = "frobenius", *, layers: bool = False,
             return jax.tree.map(
                 measure, jacobian_for("jacobian_norm", f)(x, *args), is_leaf=lambda j: isinstance(j, Jacobian)
             )
-        graph, *_ = trace_graph("jacobian_norm", f, 0, (x, *args), {})
+        graph, *_ = trace_graph("jacobian_norm", f, 0, (x, *args), {}, every_value=True)
         edges, nodes, _ = local_jacobians(graph)
         found: OrderedDict[str, jax.Array] = OrderedDict()
         for node in nodes:

@@ -82,7 +82,7 @@ def _is_real(leaf) -> bool:
 def read_local_jacobians(function, args, on_node=None, second_order=False) -> tuple["LocalJacobians", list]:
     """The local Jacobians of `function(*args)` and its outputs; `on_node` and `second_order` are those of `read_graph`."""
     call, leaves, names, weights = function_of_real_leaves(function, args)
-    graph = read_graph(lambda *leaves: jax.tree.leaves(call(leaves)), leaves, names, on_node, second_order)
+    graph = read_graph(lambda *leaves: jax.tree.leaves(call(leaves)), leaves, names, on_node, second_order, every_value=True)
     return LocalJacobians(graph.topological_nodes(), graph.outputs, weights), graph.values
 
 

@@ -56,7 +56,7 @@ def decoder(w, u, v, h, xs):
     def step(h, x):
         a = h @ w.T + x @ u.T
         new = jnp.tanh(a)
-        return new, (new @ v.T + jnp.sin(a)[:, :D], h, x, 2 * w[0])
+        return new, (new @ v.T + jnp.sin(a)[:, : len(v)], h, x, 2 * w[0])
 
     return scan(step, h, xs)
 

@@ -1,21 +1,229 @@
-"""Loops are followed: their Jacobians are right, structured, and as small as those of the loop written out."""
+"""Loops are followed: their Jacobians are right and structured, and every quantity can be asked of them."""
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
-import jaxnets
+import jaxnets as jn
 
+from ..sweeps import swept
 from .comparing import assert_same
-from .loop_programs import LOOPS
+from .loop_programs import LOOPS, elman, linear_recurrence, lstm
+from .programs import pos, r
+
+NAMED = {program.name: program for program in LOOPS}
 
 
-@pytest.mark.parametrize("program", LOOPS, ids=lambda program: program.name)
-def test_jacobians_through_loops_are_those_of_jax(program):
+@pytest.mark.parametrize("name", swept(NAMED, 4))
+def test_jacobians_through_loops_are_those_of_jax(name):
+    program = NAMED[name]
+
     @jax.jit
     def both(*args):
-        return (
-            jaxnets.dense(jaxnets.jacobian(program.function, program.argnums, on_opaque="allow")(*args)),
-            jax.jacrev(program.function, program.argnums)(*args),
-        )
+        ours = jn.jacobian(program.function, program.argnums, on_opaque="allow")(*args)
+        return jn.dense(ours), jax.jacrev(program.function, program.argnums)(*args)
 
     assert_same(*both(*program.arrays))
+
+
+@pytest.mark.parametrize("name", swept(NAMED, 6))
+def test_gradients_through_loops_are_those_of_jax(name):
+    program = NAMED[name]
+
+    def total(*args):
+        found = jax.tree.leaves(program.function(*args))
+        return sum(jnp.sum(jnp.sin(y)) for y in found if jnp.issubdtype(y.dtype, jnp.floating))
+
+    @jax.jit
+    def both(*args):
+        return jn.grad(total, program.argnums)(*args), jax.grad(total, program.argnums)(*args)
+
+    assert_same(*both(*program.arrays))
+
+
+B, T, H, D = 3, 4, 3, 2
+WEIGHTS, X = (r(4 * H, H), r(4 * H, D)), r(B, T, D)
+
+
+def states(w, x):
+    """The states of an LSTM at all times, [B, T, H]."""
+    return lstm(*w, jnp.zeros((len(x), H), x.dtype), x.swapaxes(0, 1))[2].swapaxes(0, 1)
+
+
+def losses(w, x):
+    return jnp.sum(jnp.sin(states(w, x)), (1, 2))
+
+
+def per_example(function):
+    """A function of the weights and one example."""
+    return lambda w, x: function(w, x[None])[0]
+
+
+def rows(w, x):
+    """The Jacobian of the states of every example by all weights, [B, T·H, weights]."""
+    found = jax.vmap(jax.jacrev(per_example(states)), (None, 0))(w, x)
+    return jnp.concatenate([j.reshape(len(x), T * H, -1) for j in jax.tree.leaves(found)], -1)
+
+
+def flat(tree):
+    return jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+
+
+def trace(hessian):
+    return jnp.trace(hessian.reshape(T * D, T * D))
+
+
+QUANTITIES = {
+    "per_example_grads": (
+        lambda w, x: jn.per_example_grads(losses)(w, x),
+        lambda w, x: jax.vmap(jax.grad(per_example(losses)), (None, 0))(w, x),
+    ),
+    "per_example_grad_norms": (
+        lambda w, x: jn.per_example_grad_norms(losses)(w, x),
+        lambda w, x: jnp.linalg.norm(
+            jax.vmap(lambda x: flat(jax.grad(per_example(losses))(w, x)))(x), axis=1
+        ),
+    ),
+    "clip_per_example": (
+        lambda w, x: flat(jn.clip_per_example(losses, 0.1)(w, x)[0]),
+        lambda w, x: jax.vmap(lambda x: optax_clipped(flat(jax.grad(per_example(losses))(w, x))))(x).sum(0),
+    ),
+    "ntk": (
+        lambda w, x: jn.ntk(states)(w, x, x).reshape(B * T * H, -1),
+        lambda w, x: (rows(w, x).reshape(B * T * H, -1)) @ rows(w, x).reshape(B * T * H, -1).T,
+    ),
+    "ggn_diagonal": (
+        lambda w, x: flat(jn.ggn_diagonal(states, jn.squared_error)(w, x, jnp.zeros((B, T, H)))),
+        lambda w, x: 2 * jnp.sum(rows(w, x) ** 2, (0, 1)),  # the Hessian of a squared error is 2
+    ),
+    "jacobian_norm": (
+        lambda w, x: jn.jacobian_norm(lambda x: states(w, x))(x),
+        lambda w, x: jax.vmap(lambda x: jnp.linalg.norm(jax.jacrev(lambda x: per_example(states)(w, x))(x).ravel()))(x),
+    ),
+    "forward": (
+        lambda w, x: jn.dense(jn.jacobian(states, order="forward")(w, x)),
+        lambda w, x: jax.jacfwd(states)(w, x),
+    ),
+    "chunks": (
+        lambda w, x: jn.dense(jn.jacobian(states, (0, 1), chunk_size=2)(w, x)),
+        lambda w, x: jax.jacrev(states, (0, 1))(w, x),
+    ),
+    "hessian": (
+        lambda w, x: jn.dense(jn.hessian(lambda x: losses(w, x).sum())(x)),
+        lambda w, x: jax.hessian(lambda x: losses(w, x).sum())(x),
+    ),
+    "jacobian of a jacobian": (
+        lambda w, x: jn.dense(jn.jacobian(lambda x: jn.dense(jn.jacobian(lambda x: losses(w, x))(x)))(x)),
+        lambda w, x: jax.jacrev(jax.jacrev(lambda x: losses(w, x)))(x),
+    ),
+    "laplacian": (
+        lambda w, x: jn.laplacian(lambda x: losses(w, x))(x),
+        lambda w, x: jax.vmap(lambda x: trace(jax.hessian(lambda x: per_example(losses)(w, x))(x)))(x),
+    ),
+    "gradient of a gradient": (
+        lambda w, x: jax.grad(lambda x: jnp.sum(jn.grad(lambda x: losses(w, x).sum())(x) ** 2))(x),
+        lambda w, x: jax.grad(lambda x: jnp.sum(jax.grad(lambda x: losses(w, x).sum())(x) ** 2))(x),
+    ),
+    "under vmap": (
+        lambda w, x: jax.vmap(lambda x: jn.dense(jn.jacobian(lambda x: per_example(states)(w, x))(x)))(x),
+        lambda w, x: jax.vmap(jax.jacrev(lambda x: per_example(states)(w, x)))(x),
+    ),
+}  # fmt: skip
+
+
+def optax_clipped(g):
+    """A gradient of a norm of at most 0.1."""
+    return g * jnp.minimum(1, 0.1 / jnp.linalg.norm(g))
+
+
+@pytest.mark.parametrize("name", swept(QUANTITIES, 2))
+def test_quantities_of_a_loop_are_those_of_jax(name):
+    ours, theirs = QUANTITIES[name]
+    assert_same(*jax.jit(lambda w, x: (ours(w, x), theirs(w, x)))(WEIGHTS, X))
+
+
+def test_kronecker_factors_count_the_steps_as_places():
+    """ "expand" is exact where one step uses the weight, and for more steps has the sums over all of them."""
+
+    def last(w, x):
+        return elman(w, jnp.ones((H, D)), jnp.ones((len(x), H)), x.swapaxes(0, 1))[0]
+
+    w, target = r(H, H), jnp.zeros((B, H))
+    for steps in (1, T):
+        x = r(B, steps, D)
+        block = jn.kfac_factors(last, jn.squared_error)(w, x, target)
+        assert (block.first.shape, block.last.shape) == ((H, H), (H, H))
+    one = r(1, 1, D)
+    block = jn.kfac_factors(lambda w, x: last(w, x)[:, :1], jn.squared_error)(w, one, target[:1, :1])
+    row = jax.jacrev(lambda w: last(w, one)[:, 0])(w).reshape(1, -1)
+    np.testing.assert_allclose(block.matrix(), 2 * row.T @ row, atol=1e-12)  # the Hessian of a squared error is 2
+
+
+def test_examples_stay_apart_through_a_loop():
+    j = jax.eval_shape(jn.jacobian(lambda x: states(WEIGHTS, x)), X)
+    assert j.batched
+    assert all(leaf.size < B * B * T * T * H * D for leaf in jax.tree.leaves(j.terms))
+
+
+def test_a_diagonal_recurrence_stores_no_two_times():
+    """∂y[t,i]/∂x[s,i] has an entry for every two times, which are not stored: neither by a scan nor if it is reversed."""
+    a, x = pos(H), r(64, H)
+    for reverse in (False, True):
+
+        def f(x, reverse=reverse):
+            return jax.lax.scan(lambda h, u: (a * h + u,) * 2, jnp.zeros(H), x, reverse=reverse)[1]
+
+        j = jax.jit(jn.jacobian(f))(x)
+        assert j.nbytes < 64 * 8 * H
+        v = r(64, H)
+        tangent = jax.jvp(f, (x,), (v,))[1]
+        np.testing.assert_allclose(j @ v, tangent, rtol=1e-12)
+        np.testing.assert_allclose(v @ j, jax.vjp(f, x)[1](v)[0], rtol=1e-12)
+
+
+def test_a_row_goes_through_a_loop_once():
+    """However many weights the body has: the program has the loop forwards and one loop backwards."""
+
+    def loops(function, *args):
+        return str(jax.make_jaxpr(function)(*args)).count(" scan[")
+
+    assert loops(jn.per_example_grad_norms(losses), WEIGHTS, X) == 2
+    assert loops(jn.grad(lambda w, x: losses(w, x).sum()), WEIGHTS, X) == 2
+
+
+def test_a_body_is_read_once_and_compiled_once():
+    """A second call outside of jit takes what the first one found out of the same body."""
+    read = []
+
+    def step(h, x):
+        read.append(1)
+        return jnp.tanh(h * x), h
+
+    def f(x):
+        return jax.lax.scan(step, x[0], x)[0]
+
+    first = jn.dense(jn.jacobian(f)(jnp.ones((T, H))))
+    count = len(read)
+    assert_same(jn.dense(jn.jacobian(f)(jnp.ones((T, H)))), first)
+    assert len(read) == count
+
+
+def test_what_is_opaque_in_a_body_is_named():
+    def f(x):
+        return jax.lax.scan(lambda c, v: (jnp.sum(jax.lax.cumprod(c)) * v, c), x[0], x)[0]
+
+    with pytest.raises(jn.OpaqueError, match=r"cumprod|scan"):
+        jn.jacobian(lambda x: f(x) * jax.lax.cumlogsumexp(x[0]), on_opaque="error")(jnp.ones((T, H)))
+
+
+def test_the_graph_of_a_loop_shows_the_values_of_its_body():
+    table = str(jn.tabulate(states, WEIGHTS, X))
+    assert "recurrence" in table
+    assert "dot_general" in table
+
+
+def test_an_associative_scan_has_the_jacobian_of_the_scan():
+    a, x = pos(H), r(T, H)
+    by_scan = jn.jacobian(lambda x: jax.lax.scan(lambda h, u: (a * h + u,) * 2, jnp.zeros(H), x)[1])(x)
+    np.testing.assert_allclose(jn.jacobian(lambda x: linear_recurrence(a, x))(x).dense(), by_scan.dense(), atol=1e-12)
