@@ -31,6 +31,7 @@ QUESTIONS = (
     "laplacian",
     "compile",
     "programs",
+    "loops",
     "scaling",
     "roofline",
     "accuracy",

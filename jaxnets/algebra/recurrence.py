@@ -212,7 +212,7 @@ class Recurrence(SolvedTogether):
     output_rank: int = 2
     kind = "recurrence"
     symbol = "R"
-    meaning = "the product of the Jacobians of the steps between"
+    meaning = "the product of ∂c[s+1]/∂c[s] of the steps between"
 
     @property
     def symbols(self) -> dict[str, str]:  # type: ignore[override]
