@@ -188,6 +188,10 @@ class Steps:
     length: int
     reverse: bool
 
+    def __repr__(self):
+        sizes = ", ".join(str(list(part.shape)) for part in self.carry)
+        return f"Steps({self.length} of a carry {sizes}, {len(self.links)} local Jacobians)"
+
     @property
     def dtype(self):
         return jnp.result_type(*(j.dtype for j in self.jacobians))

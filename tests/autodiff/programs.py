@@ -372,6 +372,9 @@ STRUCTURED = [
     Program("convolution with groups", grouped, (r(2, 4, 5), r(4, 2, 3))),
     Program("average pool", lambda x: lax.reduce_window(x, 0.0, lax.add, (1, 2, 3), (1, 1, 2), "SAME") / 6, (r(2, 4, 5),)),
     Program("max pool with overlap", lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (1, 2), (1, 1), "SAME"), (distinct,)),
+    Program("scan in reverse", lambda x: lax.scan(lambda c, a: (c * a + 1, c), 1.0, x, reverse=True), (r(4),)),
+    Program("map", lambda x: lax.map(lambda v: v @ v, x), (r(3, 2),)),
+    Program("fori_loop", lambda x: lax.fori_loop(0, 3, lambda i, v: jnp.sin(v) * (i + 1), x), (r(3),)),
 ]
 
 # Some primitive has no structured rule, or JAX picks the path: right values are promised, structure is not.
@@ -419,11 +422,8 @@ OTHERS = [
     Program("optax with integer labels", optax.softmax_cross_entropy_with_integer_labels, (r(3, 4), ints(1, 3, 0))),
     Program("RNN", rnn, (r(3, 3), r(3, 2), r(4, 2))),
     Program("LSTM", lstm, (r(5, 12), r(4, 2, 2))),
-    Program("scan in reverse", lambda x: lax.scan(lambda c, a: (c * a + 1, c), 1.0, x, reverse=True), (r(4),)),
     Program("polynomial", lambda x: jnp.polyval(jnp.array([1.0, -2.0, 0.5]), x), (r(4),)),
-    Program("map", lambda x: lax.map(lambda v: v @ v, x), (r(3, 2),)),
     Program("associative scan", lambda x: lax.associative_scan(jnp.multiply, x), (r(5),)),
-    Program("fori_loop", lambda x: lax.fori_loop(0, 3, lambda i, v: jnp.sin(v) * (i + 1), x), (r(3),)),
     Program("while_loop", newton_root, (pos(3),), forward_only=True),
     Program("cond", lambda x: lax.cond(x[0] > 0, lambda v: v**2, jnp.sin, x), (r(3),)),
     Program("cond with closure", lambda x, y: lax.cond(y.sum() > 9, lambda: x * y, lambda: x + y.sum()), (r(3), r(3))),
