@@ -24,6 +24,7 @@ from ..algebra.rules import identity
 from ..checks import is_floating
 from ..errors import MutableStateError
 from ..layers.marker import bind, layer_p, product_p, with_absent_arguments, with_rules
+from .branches import branch_outputs, read_branches
 from .complex_parts import InRealParts, real_parts, unmixed_in_parts
 from .jaxprs import JaxprFunction, body_and_constants, evaluated, jaxpr_evaluator, one_way_of, parted
 from .loop_body import read_body
@@ -33,7 +34,7 @@ from .opaque import BoundPrimitive, opaque_rules
 from .primitives import rules_for
 from .pullbacks import Whole
 from .ramps import Ramps, knowing
-from .unmixed import AxisMap, Table, agreed, axis_map, composed, same_axes, scan_counts
+from .unmixed import TABLES, AxisMap, Table, agreed, axis_map, composed, same_axes, scan_counts
 
 SPLIT_STATE = (
     "The function changes a model of Flax outside of it, as BatchNorm and Dropout do in training.  State that changes "
@@ -49,8 +50,8 @@ def read_graph(function, values, names, on_node=None, second_order=False, of_sca
 
     `on_node(node)` is called for every node as it is made, so that the caller sees those before an error.  With
     `second_order` the nodes also hold what their second derivatives need.  `of_scalar` says that the output is one
-    number: of a part of the function it may be enough to pull one row back.  With `every_value`, values in the bodies of loops
-    have nodes also where entries are passed on one by one.
+    number: of a part of the function it may be enough to pull one row back.  With `every_value`, values in the
+    bodies of loops have nodes also where entries are passed on one by one.
     """
     inputs = [Node(name, x.shape, x.dtype) for name, x in zip(names, values, strict=True)]
     try:
@@ -204,6 +205,8 @@ class _GraphTrace(core.Trace):
         inner = params.get("jaxpr", params.get("call_jaxpr"))
         if primitive.name == "scan" and self.follows_loop(values, params):
             return self.loop_outputs(primitive, tracers, params)
+        if primitive.name == "cond" and (made := self.branches(primitive, tracers, values, nodes, params)) is not None:
+            return made
         if primitive.name in INLINED and inner is not None:
             with set_current_trace(self):
                 return evaluated(*body_and_constants(inner), *tracers)
@@ -230,6 +233,35 @@ class _GraphTrace(core.Trace):
         results = body_and_constants(params["jaxpr"])[0].outvars
         real = not any(map(jnp.iscomplexobj, values)) and not any(jnp.iscomplexobj(v.aval) for v in results)
         return real and not self.second_order and not self.tracks_tangents
+
+    def branches(self, primitive, tracers, values, nodes, params):
+        """The outputs of a `cond` whose branches are read; None if it is opaque.
+
+        A branch whose number is known is followed.  Else all are read where they keep examples apart and use an operand,
+        as a weight, that all examples have in common: by it an opaque map would have a row for every example.
+        """
+        index, *operands = values
+        branches = params["branches"]
+        if not isinstance(index, core.Tracer):
+            jaxpr, consts = body_and_constants(branches[min(max(int(index), 0), len(branches) - 1)])
+            with set_current_trace(self):
+                return evaluated(jaxpr, consts, *tracers[1:])
+        results = body_and_constants(branches[0])[0].outvars
+        complex_ = any(map(jnp.iscomplexobj, operands)) or any(jnp.iscomplexobj(v.aval) for v in results)
+        if complex_ or nodes[0] is not None or self.second_order or self.tracks_tangents:
+            return None
+        if self.of_scalar and not one_way_of(params):
+            return self.pulled_outputs(primitive, params, tracers)
+        maps = [m for row in TABLES["cond"](params, values, results, unmixed_axes) for m in row[1:] if m is not None]
+        if all(maps) or not any(maps):
+            return None
+        tracked = tuple(node is not None for node in nodes[1:])
+        read = read_branches(branches, tracked, read_graph, not self.every_value)
+        with set_current_trace(self.parent):
+            outputs, arrays = read.run(*values)
+        types = [jax.typeof(y) for y in outputs]
+        found = branch_outputs(read, index, operands, nodes[1:], arrays, types, _user_line(), self.noted)
+        return [y if node is None else _GraphTracer(self, y, node) for y, node in zip(outputs, found, strict=True)]
 
     def loop_outputs(self, primitive, tracers, params):
         """The outputs of a loop, whose body is read into nodes that have an axis of steps."""

@@ -2,7 +2,7 @@
 
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -66,12 +66,17 @@ class Body:
     residual_bytes: float  # that JAX's own pullback would keep of every step, if that was asked for
 
 
+def configuration() -> tuple:
+    """The settings of JAX on which it depends what is read."""
+    return tuple(getattr(jax.config, name) for name in CONFIGURATION)
+
+
 CONFIGURATION = (
     "jax_enable_x64",
     "jax_default_matmul_precision",
     "jax_numpy_dtype_promotion",
     "jax_numpy_rank_promotion",
-)  # on which it depends what is read
+)
 
 _bodies: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # what was read, for every jaxpr
 
@@ -84,23 +89,39 @@ def read_body(
     `tracked` says of every operand whether derivatives by it matter.  If `merged`, values that are passed on entry by entry
     have no nodes.  If `of_scalar`, it is found out what JAX's own pullback would store.
     """
-    flags = tuple(getattr(jax.config, name) for name in CONFIGURATION)
-    key = (counts, tracked, merged, of_scalar, flags, params["length"], params["reverse"], params["unroll"])
+    key = (counts, tracked, merged, of_scalar, configuration(), params["length"], params["reverse"], params["unroll"])
     known = _bodies.setdefault(jaxpr, {})
     if key not in known:
         known[key] = _read_body(jaxpr, params, counts, tracked, read_graph, merged, of_scalar)
     return known[key]
 
 
-def _read_body(jaxpr, params, counts, tracked, read_graph, merged, of_scalar) -> Body:
-    length, reverse, unroll = params["length"], params["reverse"], params["unroll"]
-    fixed, carries = counts
+@dataclass(eq=False)
+class TracedBody:
+    """A body with its local Jacobians, traced: `jaxpr` gives the results, then the arrays of all local Jacobians.
+
+    `operands` and `results` are nodes, None where nothing is tracked.  `rows` has every node after its parents, and for each
+    of them the parents with the names of arguments, the trees of the Jacobians, and the numbers of their arrays.
+    """
+
+    jaxpr: Any
+    consts: list
+    operands: list[Node | None]
+    results: list[Node | None]
+    rows: dict[Node, list[tuple[Node, str, Any, list[int]]]]
+
+
+def shapes_of(jaxpr) -> list[jax.ShapeDtypeStruct]:
+    """What stands for the operands of a jaxpr while it is traced again."""
+    return [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype, weak_type=v.aval.weak_type) for v in jaxpr.invars]
+
+
+def traced_body(jaxpr, tracked: Sequence[bool], read_graph, merged: bool) -> TracedBody:
+    """A body, read by `read_graph`; `tracked` says of every operand whether derivatives by it matter."""
     places = [i for i, flag in enumerate(tracked) if flag]
     read: list[Any] = []
 
     def extended(*operands):
-        """The results of the body, then the arrays of all local Jacobians."""
-
         def moving(*some):
             changed = dict(zip(places, some, strict=True))
             return evaluated(jaxpr, (), *(changed.get(i, x) for i, x in enumerate(operands)))
@@ -127,13 +148,19 @@ def _read_body(jaxpr, params, counts, tracked, read_graph, merged, of_scalar) ->
         read[:] = graph.inputs, graph.outputs, rows
         return [*graph.values, *leaves]
 
-    shapes = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype, weak_type=v.aval.weak_type) for v in jaxpr.invars]
-    closed = jax.make_jaxpr(extended)(*shapes)
+    closed = jax.make_jaxpr(extended)(*shapes_of(jaxpr))
     inputs, outputs, rows = read
     nodes: list[Node | None] = [None] * len(tracked)
     for i, node in zip(places, inputs, strict=True):
         nodes[i] = node
-    whole, consts, count = closed.jaxpr, closed.consts, len(outputs)
+    return TracedBody(closed.jaxpr, closed.consts, nodes, outputs, rows)
+
+
+def _read_body(jaxpr, params, counts, tracked, read_graph, merged, of_scalar) -> Body:
+    length, reverse, unroll = params["length"], params["reverse"], params["unroll"]
+    fixed, carries = counts
+    body = traced_body(jaxpr, tracked, read_graph, merged)
+    whole, consts, count = body.jaxpr, body.consts, len(body.results)
     found, stacked, constant = _places_of_leaves(whole, counts, count)
     loop, once = (restricted(whole, results) for results in ([*whole.outvars[:count], *stacked], constant))
 
@@ -148,23 +175,24 @@ def _read_body(jaxpr, params, counts, tracked, read_graph, merged, of_scalar) ->
         return carry, results[: count - carries], results[count - carries :], constants
 
     return Body(
-        nodes[:fixed],
-        nodes[fixed : fixed + carries],
-        nodes[fixed + carries :],
-        outputs[:carries],
-        outputs[carries:],
+        body.operands[:fixed],
+        body.operands[fixed : fixed + carries],
+        body.operands[fixed + carries :],
+        body.results[:carries],
+        body.results[carries:],
         {
             node: [Local(parent, name, tree, tuple(found[i] for i in own)) for parent, name, tree, own in row]
-            for node, row in rows.items()
+            for node, row in body.rows.items()
         },
         run,
         _bytes_of(stacked),
-        _residual_bytes(jaxpr, fixed, carries, places, shapes) if of_scalar else math.inf,
+        _residual_bytes(jaxpr, fixed, carries, tracked) if of_scalar else math.inf,
     )
 
 
-def _residual_bytes(jaxpr, fixed: int, carries: int, places, shapes) -> float:
+def _residual_bytes(jaxpr, fixed: int, carries: int, tracked) -> float:
     """The bytes that JAX's own pullback of a body would keep of every step."""
+    places = [i for i, flag in enumerate(tracked) if flag]
 
     def residuals(*operands):
         def moving(*some):
@@ -174,7 +202,7 @@ def _residual_bytes(jaxpr, fixed: int, carries: int, places, shapes) -> float:
 
         return jax.tree.leaves(jax.vjp(moving, *(operands[i] for i in places))[1])
 
-    traced = jax.make_jaxpr(residuals)(*shapes).jaxpr
+    traced = jax.make_jaxpr(residuals)(*shapes_of(jaxpr)).jaxpr
     varying = depending_on(traced, traced.invars[fixed:])
     elements = set(traced.invars[fixed + carries :])
     return _bytes_of(dict.fromkeys(v for v in variables(traced.outvars) if v in varying and v not in elements))
