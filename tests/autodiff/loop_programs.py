@@ -125,7 +125,7 @@ def kalman(a, c, q, ys):
     def step(state, y):
         m, p = state
         m, p = a @ m, a @ p @ a.T + q @ q.T
-        s = c @ p @ c.T + jnp.eye(len(c))
+        s = c @ p @ c.T + jnp.eye(len(c), dtype=c.dtype)
         gain = jnp.linalg.solve(s, c @ p).T
         innovation = y - c @ m
         loss = innovation @ jnp.linalg.solve(s, innovation) + jnp.linalg.slogdet(s)[1]
