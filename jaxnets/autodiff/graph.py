@@ -5,11 +5,7 @@ look at values, and the graph is that of this call.  Only this file and marker.p
 """
 
 import functools
-import itertools
-import os
 import re
-import sys
-from types import FrameType
 
 import jax
 import jax.numpy as jnp
@@ -24,17 +20,15 @@ from ..algebra.rules import identity
 from ..checks import is_floating
 from ..errors import MutableStateError
 from ..layers.marker import bind, layer_p, product_p, with_absent_arguments, with_rules
-from .branches import branch_outputs, read_branches
 from .complex_parts import InRealParts, real_parts, unmixed_in_parts
-from .jaxprs import JaxprFunction, body_and_constants, evaluated, jaxpr_evaluator, one_way_of, parted
-from .loop_body import read_body
-from .loops import Loop
+from .control_flow import CONTROL_FLOW
+from .jaxprs import JaxprFunction, body_and_constants, evaluated, jaxpr_evaluator, one_way_of, with_replaced
 from .nodes import Edge, Graph, LocalFunction, Node
 from .opaque import BoundPrimitive, opaque_rules
 from .primitives import rules_for
-from .pullbacks import Whole
 from .ramps import Ramps, knowing
-from .unmixed import TABLES, AxisMap, Table, agreed, axis_map, composed, same_axes, scan_counts
+from .sources import user_line
+from .unmixed import AxisMap, Table, agreed, axis_map, composed, same_axes, scan_counts
 
 SPLIT_STATE = (
     "The function changes a model of Flax outside of it, as BatchNorm and Dropout do in training.  State that changes "
@@ -110,7 +104,7 @@ def _local_function(function, values, nodes) -> LocalFunction:
     places = [i for i, node in enumerate(nodes) if node is not None]
 
     def forward(*point):
-        return function(*_with_replaced(values, places, point))
+        return function(*with_replaced(values, places, point))
 
     def push(point, tangents):
         return jax.jvp(with_rules(forward), tuple(point), tuple(tangents))[1]
@@ -130,7 +124,7 @@ def unmixed_axes(function, operands) -> Table:
 
     def run(*xs):
         names = [""] * len(moving)
-        graph = read_graph(lambda *some: function(*_with_replaced(xs, moving, some)), [xs[i] for i in moving], names)
+        graph = read_graph(lambda *some: function(*with_replaced(xs, moving, some)), [xs[i] for i in moving], names)
         known: dict[Node, dict[Node, AxisMap]] = {x: {x: same_axes(len(x.shape))} for x in graph.inputs}
         for node in graph.topological_nodes():
             if node not in known:
@@ -145,17 +139,11 @@ def unmixed_axes(function, operands) -> Table:
     return table
 
 
-def _with_replaced(values, places, new) -> list:
-    """The values, of which those at these places are replaced."""
-    changed = dict(zip(places, new, strict=True))
-    return [changed.get(i, value) for i, value in enumerate(values)]
-
-
 def _custom_jvp_push(rule, values, places, output):
     """The derivative of one output by the rule of a custom_jvp, as `LocalFunction.push`."""
 
     def push(point, tangents):
-        return rule(_with_replaced(values, places, point), list(tangents))[output]
+        return rule(with_replaced(values, places, point), list(tangents))[output]
 
     return push
 
@@ -203,9 +191,8 @@ class _GraphTrace(core.Trace):
             self.ramps.follow(primitive, values, out if primitive.multiple_results else [out], params)
             return out
         inner = params.get("jaxpr", params.get("call_jaxpr"))
-        if primitive.name == "scan" and self.follows_loop(values, params):
-            return self.loop_outputs(primitive, tracers, params)
-        if primitive.name == "cond" and (made := self.branches(primitive, tracers, values, nodes, params)) is not None:
+        follow = CONTROL_FLOW.get(primitive.name)
+        if follow and (made := follow(self, primitive, tracers, params)) is not None:
             return made
         if primitive.name in INLINED and inner is not None:
             with set_current_trace(self):
@@ -234,91 +221,31 @@ class _GraphTrace(core.Trace):
         real = not any(map(jnp.iscomplexobj, values)) and not any(jnp.iscomplexobj(v.aval) for v in results)
         return real and not self.second_order and not self.tracks_tangents
 
-    def branches(self, primitive, tracers, values, nodes, params):
-        """The outputs of a `cond` whose branches are read; None if it is opaque.
+    def read(self, function, values, names) -> Graph:
+        """A function inside of this one, as the body of a loop, read as this one is."""
+        return read_graph(function, values, names, every_value=self.every_value)
 
-        A branch whose number is known is followed.  Else all are read where they keep examples apart and use an operand,
-        as a weight, that all examples have in common: by it an opaque map would have a row for every example.
-        """
-        index, *operands = values
-        branches = params["branches"]
-        if not isinstance(index, core.Tracer):
-            jaxpr, consts = body_and_constants(branches[min(max(int(index), 0), len(branches) - 1)])
-            with set_current_trace(self):
-                return evaluated(jaxpr, consts, *tracers[1:])
-        results = body_and_constants(branches[0])[0].outvars
-        complex_ = any(map(jnp.iscomplexobj, operands)) or any(jnp.iscomplexobj(v.aval) for v in results)
-        if complex_ or nodes[0] is not None or self.second_order or self.tracks_tangents:
-            return None
-        if self.of_scalar and not one_way_of(params):
-            return self.pulled_outputs(primitive, params, tracers)
-        maps = [m for row in TABLES["cond"](params, values, results, unmixed_axes) for m in row[1:] if m is not None]
-        if all(maps) or not any(maps):
-            return None
-        tracked = tuple(node is not None for node in nodes[1:])
-        read = read_branches(branches, tracked, read_graph, not self.every_value)
-        with set_current_trace(self.parent):
-            outputs, arrays = read.run(*values)
-        types = [jax.typeof(y) for y in outputs]
-        found = branch_outputs(read, index, operands, nodes[1:], arrays, types, _user_line(), self.noted)
-        return [y if node is None else _GraphTracer(self, y, node) for y, node in zip(outputs, found, strict=True)]
-
-    def loop_outputs(self, primitive, tracers, params):
-        """The outputs of a loop, whose body is read into nodes that have an axis of steps."""
-        fixed, carries = scan_counts(params)
-        first, rest, consts = parted(params["jaxpr"], fixed)
-        with set_current_trace(self):
-            shared = evaluated(first, (), *consts, *tracers[:fixed])
-        operands = [*shared, *tracers[fixed:]]
-        values, nodes = [list(side) for side in zip(*map(self.value_and_node, operands), strict=True)]
-        counts = len(shared), carries
-        tracked = [node is not None for node in nodes]
-        tracked[counts[0] : sum(counts)] = map(is_floating, values[counts[0] : sum(counts)])
-        body = read_body(rest, params, counts, tuple(tracked), read_graph, not self.every_value, self.of_scalar)
-        if self.of_scalar and not one_way_of(params) and Loop(body, params, nodes).takes_more_memory():
-            return self.pulled_outputs(primitive, params, tracers)
-        groups = values[: counts[0]], values[counts[0] : sum(counts)], values[sum(counts) :]
-        with set_current_trace(self.parent):
-            end, stacked, own, once = body.run(*groups)
-        arrays = {"fixed": groups[0], "element": groups[2], "output": own, "constant": once}
-        loop = Loop(body, params, nodes, arrays, _user_line(), self.noted)
-        return [
-            y if node is None else _GraphTracer(self, y, node)
-            for y, node in zip([*end, *stacked], itertools.chain(*loop.outputs()), strict=True)
-        ]
-
-    def pulled_outputs(self, primitive, params, tracers):
-        """The outputs of a call, which is pulled back as a whole by JAX."""
-        values, nodes = [list(side) for side in zip(*map(self.value_and_node, tracers), strict=True)]
-        places = [i for i, node in enumerate(nodes) if node is not None]
-
-        def call(*moving):
-            outputs = primitive.bind(*_with_replaced(values, places, moving), **params)
-            return [y for y in outputs if is_floating(y)], outputs
-
-        with set_current_trace(self.parent):
-            found, pull, outputs = jax.vjp(with_rules(call), *(values[i] for i in places), has_aux=True)
-        parents = [nodes[i] for i in places]
-        whole = Whole.of([y.shape for y in found])
-        source, dtype = _user_line(), jnp.result_type(*(y.dtype for y in found))
-        edges = [
-            Edge(u, "x", functools.partial(whole.by_operand, pull, [y.dtype for y in found], i, u))
-            for i, u in enumerate(parents)
-        ]
-        together = self.noted(Node(primitive.name, whole.shape, dtype, edges, source))
-        made = []
-        for i, y in enumerate(found):
-            node = Node(primitive.name, y.shape, y.dtype, source=source)
-            node.edges.append(Edge(together, "y", functools.partial(whole.part, i, node)))
-            made.append(_GraphTracer(self, y, self.noted(node)))
-        tracers = iter(made)
-        return [next(tracers) if is_floating(y) else y for y in outputs]
+    def unmixed_axes(self, function, operands) -> Table:
+        """See the function of this name."""
+        return unmixed_axes(function, operands)
 
     def noted(self, node: Node) -> Node:
         """The node, of which the caller was told."""
         if self.on_node:
             self.on_node(node)
         return node
+
+    def inside(self):
+        """A context in which what is computed belongs to this trace."""
+        return set_current_trace(self)
+
+    def outside(self):
+        """A context in which what is computed belongs to the trace below."""
+        return set_current_trace(self.parent)
+
+    def tracked(self, value, node: Node | None):
+        """The value, tracked by its node if it has one."""
+        return value if node is None else _GraphTracer(self, value, node)
 
     def process_call(self, primitive, function, tracers, params, /):
         with set_current_trace(self):
@@ -338,7 +265,7 @@ class _GraphTrace(core.Trace):
         places = [i for i, node in enumerate(nodes) if node is not None]
 
         def rule(values, moving):
-            return jvp.call_wrapped(*values, *_with_replaced(tangents, places, moving))
+            return jvp.call_wrapped(*values, *with_replaced(tangents, places, moving))
 
         with set_current_trace(self.parent):
             tangents = [tangent(value, node) for value, node in zip(values, nodes, strict=True)]
@@ -490,7 +417,7 @@ class _GraphTrace(core.Trace):
     def make_nodes(self, name, parents, outputs, table, arguments=None, call=None, values=(), layer=None):
         """A tracer for every real output, with an edge to every tracked parent.  `call(*values)` gave the outputs."""
         arguments = arguments or [f"x{i + 1}" for i in range(len(parents))]
-        made, source, module = [], _user_line(), _current_scope()
+        made, source, module = [], user_line(), _current_scope()
         for o, y in enumerate(outputs):
             if not is_floating(y):
                 made.append(y)
@@ -527,14 +454,3 @@ def _current_scope() -> str:
     while scopes != before:
         scopes, before = re.sub(r"\w+\(([^()]*)\)", r"\1", scopes), scopes
     return "/".join(filter(None, scopes.split("/")))
-
-
-def _user_line() -> str:
-    """The file and line of the innermost frame outside jax and this package."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_LIBRARIES):
-        frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""
-
-
-_LIBRARIES = (os.path.dirname(jax.__file__) + os.sep, os.path.dirname(os.path.dirname(__file__)) + os.sep, "<frozen")

@@ -81,6 +81,12 @@ def depending_on(jaxpr, operands) -> set:
     return found
 
 
+def with_replaced(values, places, new) -> list:
+    """The values, of which those at these places are replaced."""
+    changed = dict(zip(places, new, strict=True))
+    return [changed.get(i, value) for i, value in enumerate(values)]
+
+
 def variables(operands) -> list:
     """The operands that are no numbers."""
     return [v for v in operands if not isinstance(v, Literal)]
