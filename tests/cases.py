@@ -321,7 +321,7 @@ CASES = [
         "lstm", [(3, 3, 2), (12, 2), (12, 3), (12,), (12,), (3, 3), (3, 3)], [*RECURRENT, "factored"], batch=(0, 5, 6), eps=4
     ),
     line("lstm", [(2, 1, 2), (4, 2), (4, 1), None, (4,)], [*RECURRENT[:3], None, "factored"], batch=(0,), eps=4),
-    line("gru", [(3, 3, 2), (9, 2), (9, 3), (9,), (9,), (3, 3)], RECURRENT, batch=(0, 5), eps=4),
+    line("gru", [(3, 3, 2), (12, 2), (12, 4), (12,), (12,), (3, 4)], RECURRENT, batch=(0, 5), eps=4),
     line("gru", [(2, 2, 3, 3), (6, 3), (6, 2)], RECURRENT[:3], batch=(0,), eps=4),
     line("diagonal_recurrence", [(2, 3, 2), (2,), (2,), (2, 2)], RECURRENT[:4], batch=(0, 3), eps=4),
     line("diagonal_recurrence", [(4, 3), (3,)], RECURRENT[:2], eps=4),

@@ -359,10 +359,10 @@ def gru(
     b_hh: Float[Array, "gh"] | None = None,
     h0: Float[Array, "... h"] | None = None,
 ) -> Float[Array, "... t h"]:
-    """Gated recurrent unit  y[..., t, :] = (1 − z) n + z y[..., t−1, :],  n = tanh(a₃ + r d₃).
+    """Gated recurrent unit  y[..., t, :] = (1 − z) n + z y[..., t−1, :],  n = tanh(a₃).
 
-    The gates are r = σ(a₁ + d₁) and z = σ(a₂ + d₂), with the three parts of a[..., t, :] = w_ih x[..., t, :] + b_ih and of
-    d[..., t, :] = w_hh y[..., t−1, :] + b_hh.
+    The gates are r = σ(a₁) and z = σ(a₂), with the three parts of a[..., t, :] = w_ih x[..., t, :] + b_ih + q d[..., t, :],
+    d[..., t, :] = w_hh y[..., t−1, :] + b_hh and q = 1, 1, r in the three parts.
 
     ∂y[b,t,o]/∂x[b,s,i] = Σ_ra δ(r, t + 1)·R[b,r,o,s,a]·w_ih[a,i]
 
@@ -377,9 +377,11 @@ def gru(
     R[b,r,o,s,a] is the derivative of the state between two steps, r = 0 at the start, by a at step s, as in `rnn`; for w_hh
     and b_hh it is that by d.  The local Jacobians of a step that it keeps are, with h⁻ for the state before the step,
 
-    ∂y/∂a₃ = (1 − z) (1 − n²)     ∂y/∂d₃ = r ∂y/∂a₃     ∂y/∂a₁ = ∂y/∂d₁ = d₃ r (1 − r) ∂y/∂a₃
+    ∂y/∂a₁ = d₃ r (1 − r) ∂y/∂a₃     ∂y/∂a₂ = (h⁻ − n) z (1 − z)     ∂y/∂a₃ = (1 − z) (1 − n²)
 
-    ∂y/∂a₂ = ∂y/∂d₂ = (h⁻ − n) z (1 − z)     ∂y/∂h⁻ = z where d is fixed     ∂d/∂h⁻ = w_hh
+    ∂a/∂d = q     ∂d/∂h⁻ = w_hh     ∂y/∂h⁻ = z
+
+    of which ∂y/∂a₁ goes the way through r in a₃.
 
     x is [..., t, i] and y [..., t, h]; w_ih [3·h, i], w_hh [3·h, h], b_ih and b_hh [3·h].  The state before the first step
     is h0, [..., h], or 0.  A bias may be None.  Raises ShapeError where shapes do not fit.  Formula and order of the gates
@@ -412,21 +414,22 @@ def _(y, x, w_ih, w_hh, b_ih, b_hh, h0):
     a_r, a_z, _ = jnp.split(of_input + of_state, 3, -1)
     by_n = (1 - z) * tanh_derivative(a_n)
     by_r = by_n * sigmoid_derivative(a_r, jnp.split(of_state, 3, -1)[2])
-    by_z = sigmoid_derivative(a_z, before - n)
-    # The values of a step: 0 is h before it, 1 and 2 are what w_ih and w_hh give of the pre-activations, 3 the new h.
+    by_gates = jnp.stack([by_r, sigmoid_derivative(a_z, before - n), by_n], -3)
+    reset = jnp.concatenate([jnp.ones_like(r), jnp.ones_like(r), r], -1)
+    # The values of a step: 0 is h before it, 1 is d, 2 is a, to which d comes with a factor r in its last part, 3 the new h.
     state, gates = _one_step(y), _one_step(y, len(w_hh))
     loop = _Loop(y, 1, [1, 2], len(w_hh), [
-        _same_at_all_steps(2, 0, einsum("...a", "...i", (w_hh, "ai")), gates, state),
+        _same_at_all_steps(1, 0, einsum("...a", "...i", (w_hh, "ai")), gates, state),
+        _at_each_step(2, 1, diagonal, gates, gates, reset),
+        _at_each_step(3, 2, lambda d: _by_gates(d, 0), state, gates, by_gates),
         _at_each_step(3, 0, diagonal, state, state, z),
-        _at_each_step(3, 1, lambda d: _by_gates(d, 0), state, gates, jnp.stack([by_r, by_z, by_n], -3)),
-        _at_each_step(3, 2, lambda d: _by_gates(d, 0), state, gates, jnp.stack([by_r, by_z, by_n * r], -3)),
     ])  # fmt: skip
     return (
-        loop.by_input(1, w_ih),
-        loop.by_weight(1, x, "x"),
-        loop.by_weight(2, before, "h⁻", BEFORE),
-        loop.by_bias(1),
+        loop.by_input(2, w_ih),
+        loop.by_weight(2, x, "x"),
+        loop.by_weight(1, before, "h⁻", BEFORE),
         loop.by_bias(2),
+        loop.by_bias(1),
         loop.by_start(0),
     )
 
