@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from ..algebra.factors import Factor, Group, Label, Tensor
+from ..algebra.factors import Factor, Group, Label, Tensor, pytree
 from ..algebra.jacobian import Jacobian
 from ..algebra.recurrence import Link, Part, Recurrence, Steps
 from ..algebra.rules import Rule, diagonal, einsum, fresh_groups, from_groups, identity, named_tensor
@@ -91,6 +91,36 @@ def _at_each_step(output: int, input: int, make: Callable[..., Rule], y, x, *arr
     return _Local(Link(output, input), jacobian, True)
 
 
+@pytree("steps")
+class AfterSteps(Recurrence):
+    """What the first array of a carry is after all steps, of what comes in at one value of every step, or at the start.
+
+    The axes are those that all values share; then the steps t after which it is, and its entries; then the steps at which
+    something comes in, but not at the start, and the entries of the value.
+    """
+
+    def formula(self, show):
+        return f"{self.written(self.symbol)}{show(tuple(group for group in self.axes if group))}"
+
+    def push(self, x):
+        size, after = self.steps.carry[0].size, super().push(x)
+        return lax.slice_in_dim(after, 1, None, axis=-2)[..., :size]
+
+    def pull(self, x):
+        return super().pull(self._with_all_places(x))
+
+    def applied(self, apply, array, source):
+        if apply != self.pull:
+            return apply(array)
+        between = Recurrence(self.steps, self.entry, self.axes, self.shared_rank)
+        return between.applied(between.pull, self._with_all_places(array), source)
+
+    def _with_all_places(self, x):
+        """Rows by the whole carry between all steps, which are 0 by what is not the output."""
+        others = sum(part.size for part in self.steps.carry[1:])
+        return jnp.pad(x, [*[(0, 0)] * (x.ndim - 2), (1, 0), (0, others)])
+
+
 class _Loop:
     """The rules of y[..., t, o], the first array of the carry after the steps, by what comes in at values of all steps.
 
@@ -102,15 +132,12 @@ class _Loop:
         *lead, length, hidden = y.shape
         output = "i" if is_diagonal else "o"
         names = ["b"] * bool(lead) + [""] * (len(lead) - 1)
-        sizes = [*lead, length, length + 1, length, hidden, hidden, width, carry * hidden]
-        letters = [*names, *"trs", output, *"kaj"]
-        *groups, self.t, self.r, self.s, self.o, self.k, self.a, self.j = fresh_groups(sizes, letters)
+        sizes = [*lead, length, length, hidden, hidden, width]
+        *groups, self.t, self.s, self.o, self.k, self.a = fresh_groups(sizes, [*names, *"ts", output, *"ka"])
         self.lead: tuple[Group, ...] = tuple(groups)
-        self.next_id, self.carry = len(sizes), carry
+        self.next_id, self.is_diagonal = len(sizes), is_diagonal
         if is_diagonal:
-            self.k, self.a, self.j = self.o, self.o, ()
-        elif carry == 1:
-            self.j = self.o
+            self.k, self.a = self.o, self.o
         self.shared = (*self.lead, self.o) if is_diagonal else self.lead
         shared = tuple(range(len(self.shared)))
         state, entry = Part((*lead, hidden), shared), Part((*lead, width), shared)
@@ -133,12 +160,12 @@ class _Loop:
     def by(self, number: int, inp: Sequence[Group], *factors: Factor) -> Rule:
         """The rule by an argument with these axes, by which the value of this number has the product of these factors."""
         out = (*self.lead, self.t, self.o)
-        return from_groups(out, inp, *self._after_steps(), self._recurrence(number, self.s, self.a), *factors)
+        return from_groups(out, inp, self._after_steps(number, self.s, self.a), *factors)
 
     def by_start(self, number: int) -> Rule:
         """The rule by an array of the carry at the start."""
         out, start = (*self.lead, self.t, self.o), (*self.lead, self.k)
-        return from_groups(out, start, *self._after_steps(), self._recurrence(number, self.k))
+        return from_groups(out, start, self._after_steps(number, self.k))
 
     def by_input(self, number: int, w) -> Rule:
         """The rule by x, if w[a, i] x[..., s, i] comes in."""
@@ -157,14 +184,9 @@ class _Loop:
     def _inputs(self, size: int) -> Group:
         return (Label(self.next_id, size, "i"),)
 
-    def _after_steps(self) -> list[Factor]:
-        """From the places between the steps those after the steps, and from the carry its first array."""
-        places: list[Factor] = [Slice(1, 1, (self.t, self.r))]
-        return places if self.carry == 1 else [*places, Slice(0, 1, (self.o, self.j))]
-
-    def _recurrence(self, number: int, *inp: Group) -> Recurrence:
-        own = inp if self.shared == self.lead else (*inp[:-1], ())
-        return Recurrence(self.steps, number, (*self.shared, self.r, self.j, *own), len(self.shared))
+    def _after_steps(self, number: int, *inp: Group) -> AfterSteps:
+        own = (self.t, (), *inp[:-1], ()) if self.is_diagonal else (self.t, self.o, *inp)
+        return AfterSteps(self.steps, number, (*self.shared, *own), len(self.shared))
 
 
 BEFORE = "the states before the steps"
@@ -186,19 +208,19 @@ def rnn(
 
     With a for the sum of which tanh is taken,
 
-    ∂y[b,t,o]/∂x[b,s,i] = Σ_ra δ(r, t + 1)·R[b,r,o,s,a]·w_ih[a,i]
+    ∂y[b,t,o]/∂x[b,s,i] = Σ_a R[b,t,o,s,a]·w_ih[a,i]
 
-    ∂y[b,t,o]/∂w_ih[a,i] = Σ_rs δ(r, t + 1)·R[b,r,o,s,a]·x[b,s,i]
+    ∂y[b,t,o]/∂w_ih[a,i] = Σ_s R[b,t,o,s,a]·x[b,s,i]
 
-    ∂y[b,t,o]/∂w_hh[a,i] = Σ_rs δ(r, t + 1)·R[b,r,o,s,a]·h⁻[b,s,i]
+    ∂y[b,t,o]/∂w_hh[a,i] = Σ_s R[b,t,o,s,a]·h⁻[b,s,i]
 
-    ∂y[b,t,o]/∂b_ih[a] = Σ_rs δ(r, t + 1)·R[b,r,o,s,a]     ∂y[b,t,o]/∂b_hh[a] = Σ_rs δ(r, t + 1)·R[b,r,o,s,a]
+    ∂y[b,t,o]/∂b_ih[a] = Σ_s R[b,t,o,s,a]     ∂y[b,t,o]/∂b_hh[a] = Σ_s R[b,t,o,s,a]
 
-    ∂y[b,t,o]/∂h0[b,k] = Σ_r δ(r, t + 1)·R[b,r,o,k]
+    ∂y[b,t,o]/∂h0[b,k] = R[b,t,o,k]
 
-    R[b,r,o,s,a] is the derivative of the state between two steps, r = 0 at the start, by a at step s.  It is the solution of
-    a recurrence, which a product with it runs through once: with the local Jacobians of a step, tanh'(a) and w_hh, both
-    kept.  h⁻ is the state before every step.
+    R[b,t,o,s,a] is the derivative of the state after step t by a at step s, and R[b,t,o,k] that by the state at the start.
+    It is the solution of a recurrence, which a product with it runs through once: with the local Jacobians of a step,
+    tanh'(a) and w_hh, both kept.  h⁻ is the state before every step.
 
     x is [..., t, i] and y [..., t, h]; w_ih [h, i], w_hh [h, h], b_ih and b_hh [h].  The state before the first step is h0,
     [..., h], or 0.  A bias may be None.  Raises ShapeError where shapes do not fit.  The formula is that of torch.nn.RNN,
@@ -253,20 +275,20 @@ def lstm(
     The gates i = σ(a₁), f = σ(a₂), g = tanh(a₃) and o = σ(a₄) come from the four parts of the pre-activations
     a[..., t, :] = w_ih x[..., t, :] + w_hh y[..., t−1, :] + b_ih + b_hh.
 
-    ∂y[b,t,o]/∂x[b,s,i] = Σ_rja δ(r, t + 1)·δ(j, o)·R[b,r,j,s,a]·w_ih[a,i]
+    ∂y[b,t,o]/∂x[b,s,i] = Σ_a R[b,t,o,s,a]·w_ih[a,i]
 
-    ∂y[b,t,o]/∂w_ih[a,i] = Σ_rjs δ(r, t + 1)·δ(j, o)·R[b,r,j,s,a]·x[b,s,i]
+    ∂y[b,t,o]/∂w_ih[a,i] = Σ_s R[b,t,o,s,a]·x[b,s,i]
 
-    ∂y[b,t,o]/∂w_hh[a,i] = Σ_rjs δ(r, t + 1)·δ(j, o)·R[b,r,j,s,a]·h⁻[b,s,i]
+    ∂y[b,t,o]/∂w_hh[a,i] = Σ_s R[b,t,o,s,a]·h⁻[b,s,i]
 
-    ∂y[b,t,o]/∂b_ih[a] = Σ_rjs δ(r, t + 1)·δ(j, o)·R[b,r,j,s,a]
+    ∂y[b,t,o]/∂b_ih[a] = Σ_s R[b,t,o,s,a]
 
-    ∂y[b,t,o]/∂b_hh[a] = Σ_rjs δ(r, t + 1)·δ(j, o)·R[b,r,j,s,a]
+    ∂y[b,t,o]/∂b_hh[a] = Σ_s R[b,t,o,s,a]
 
-    ∂y[b,t,o]/∂h0[b,k] = Σ_rj δ(r, t + 1)·δ(j, o)·R[b,r,j,k]     ∂y[b,t,o]/∂c0[b,k] = Σ_rj δ(r, t + 1)·δ(j, o)·R[b,r,j,k]
+    ∂y[b,t,o]/∂h0[b,k] = R[b,t,o,k]     ∂y[b,t,o]/∂c0[b,k] = R[b,t,o,k]
 
-    R[b,r,j,s,a] is the derivative of the states (y, then c) between two steps, r = 0 at the start, by a at step s, as in
-    `rnn`.  The local Jacobians of a step that it keeps are, with c⁻ for c before the step,
+    R[b,t,o,s,a] is the derivative of the state after step t by a at step s, as in `rnn`; of h0 and c0 each has its own R.
+    The local Jacobians of a step that it keeps are, with h⁻ and c⁻ for y and c before the step,
 
     ∂c/∂a₁ = g i (1 − i)     ∂c/∂a₂ = c⁻ f (1 − f)     ∂c/∂a₃ = i (1 − g²)     ∂c/∂c⁻ = f
 
@@ -364,18 +386,18 @@ def gru(
     The gates are r = σ(a₁) and z = σ(a₂), with the three parts of a[..., t, :] = w_ih x[..., t, :] + b_ih + q d[..., t, :],
     d[..., t, :] = w_hh y[..., t−1, :] + b_hh and q = 1, 1, r in the three parts.
 
-    ∂y[b,t,o]/∂x[b,s,i] = Σ_ra δ(r, t + 1)·R[b,r,o,s,a]·w_ih[a,i]
+    ∂y[b,t,o]/∂x[b,s,i] = Σ_a R[b,t,o,s,a]·w_ih[a,i]
 
-    ∂y[b,t,o]/∂w_ih[a,i] = Σ_rs δ(r, t + 1)·R[b,r,o,s,a]·x[b,s,i]
+    ∂y[b,t,o]/∂w_ih[a,i] = Σ_s R[b,t,o,s,a]·x[b,s,i]
 
-    ∂y[b,t,o]/∂w_hh[a,i] = Σ_rs δ(r, t + 1)·R[b,r,o,s,a]·h⁻[b,s,i]
+    ∂y[b,t,o]/∂w_hh[a,i] = Σ_s R[b,t,o,s,a]·h⁻[b,s,i]
 
-    ∂y[b,t,o]/∂b_ih[a] = Σ_rs δ(r, t + 1)·R[b,r,o,s,a]     ∂y[b,t,o]/∂b_hh[a] = Σ_rs δ(r, t + 1)·R[b,r,o,s,a]
+    ∂y[b,t,o]/∂b_ih[a] = Σ_s R[b,t,o,s,a]     ∂y[b,t,o]/∂b_hh[a] = Σ_s R[b,t,o,s,a]
 
-    ∂y[b,t,o]/∂h0[b,k] = Σ_r δ(r, t + 1)·R[b,r,o,k]
+    ∂y[b,t,o]/∂h0[b,k] = R[b,t,o,k]
 
-    R[b,r,o,s,a] is the derivative of the state between two steps, r = 0 at the start, by a at step s, as in `rnn`; for w_hh
-    and b_hh it is that by d.  The local Jacobians of a step that it keeps are, with h⁻ for the state before the step,
+    R[b,t,o,s,a] is the derivative of the state after step t by a at step s, as in `rnn`; for w_hh and b_hh it is that by d.
+    The local Jacobians of a step that it keeps are, with h⁻ for the state before the step,
 
     ∂y/∂a₁ = d₃ r (1 − r) ∂y/∂a₃     ∂y/∂a₂ = (h⁻ − n) z (1 − z)     ∂y/∂a₃ = (1 − z) (1 − n²)
 
@@ -443,14 +465,14 @@ def diagonal_recurrence(
 ) -> Float[Array, "... t i"]:
     """Diagonal state space  y[..., t, i] = a[i] y[..., t−1, i] + b[i] x[..., t, i].
 
-    ∂y[b,t,i]/∂x[b,s,i] = Σ_r δ(r, t + 1)·R[b,i,r,0,s,0]·b[i]
+    ∂y[b,t,i]/∂x[b,s,i] = R[b,i,t,s]·b[i]
 
-    ∂y[b,t,i]/∂a[i] = Σ_rs δ(r, t + 1)·R[b,i,r,0,s,0]·h⁻[b,s,i]
+    ∂y[b,t,i]/∂a[i] = Σ_s R[b,i,t,s]·h⁻[b,s,i]
 
-    ∂y[b,t,i]/∂b[i] = Σ_rs δ(r, t + 1)·R[b,i,r,0,s,0]·x[b,s,i]     ∂y[b,t,i]/∂h0[b,i] = Σ_r δ(r, t + 1)·R[b,i,r,0,0]
+    ∂y[b,t,i]/∂b[i] = Σ_s R[b,i,t,s]·x[b,s,i]     ∂y[b,t,i]/∂h0[b,i] = R[b,i,t]
 
-    R[b,i,r,0,s,0] = a[i]^(r−1−s) for s < r, else 0, is the derivative of the state between two steps, r = 0 at the start, by
-    what comes in at step s, as in `rnn`; it keeps a alone.  h⁻ is the state before every step.
+    R[b,i,t,s] = a[i]^(t−s) for s ≤ t, else 0, is the derivative of the state after step t by what comes in at step s, as in
+    `rnn`, and R[b,i,t] that by the state at the start; it keeps a alone.  h⁻ is the state before every step.
 
     x and y are [..., t, i]; a and b are [i]; without b it is 1.  The state before the first step is h0, [..., i], or 0.
     All numbers are real: S4D-Real, https://arxiv.org/abs/2206.11893, after its discretization, and the recurrence of an LRU,
