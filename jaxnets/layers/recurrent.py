@@ -4,28 +4,23 @@ A rule writes down the local Jacobians of one step, and one `Recurrence` is made
 axes of steps or of examples.
 """
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
-
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from ..algebra.factors import Factor, Group, Label, Tensor, pytree
+from ..algebra.factors import Label, Tensor
 from ..algebra.jacobian import Jacobian
-from ..algebra.recurrence import Link, Part, Recurrence, Steps
 from ..algebra.rules import Rule, diagonal, einsum, fresh_groups, from_groups, identity, named_tensor
 from ..algebra.selections import Slice
 from ..errors import ShapeError
 from .accurate import sigmoid_derivative, tanh_derivative
 from .layer import layer
+from .recurrent_operator import Loop, at_each_step, one_step, same_at_all_steps, steps_first
 from .samples import Example
 
 __all__ = ["rnn", "lstm", "gru", "diagonal_recurrence"]
 
-
-# What the layers share: shapes, the order of axes, one step, and the rules by what comes into all steps.
+BEFORE = "the states before the steps"
 
 
 def _affine(x, w, b):
@@ -51,11 +46,6 @@ def _check_starts(name, x, **starts):
             )
 
 
-def _steps_first(x):
-    """[t, ..., i] from [..., t, i]."""
-    return jnp.moveaxis(x, -2, 0)
-
-
 def _steps_last(x):
     """[..., t, i] from [t, ..., i]."""
     return jnp.moveaxis(x, 0, -2)
@@ -71,128 +61,6 @@ def _before(y, start):
     """The state before every step, from the one after it and the one at the start; both have the axis t last but one."""
     first = jnp.zeros_like(y, shape=(*y.shape[:-2], y.shape[-1])) if start is None else start.astype(y.dtype)
     return jnp.concatenate([first[..., None, :], y], -2)[..., : y.shape[-2], :]
-
-
-class _Local(NamedTuple):
-    """The local Jacobian of one step between two of its values, which have numbers as `Steps` says."""
-
-    link: Link
-    jacobian: Jacobian
-    is_stacked: bool  # whether its arrays hold all steps along a first axis
-
-
-def _same_at_all_steps(output: int, input: int, rule: Rule, y, x) -> _Local:
-    return _Local(Link(output, input), rule(y, x), False)
-
-
-def _at_each_step(output: int, input: int, make: Callable[..., Rule], y, x, *arrays) -> _Local:
-    """The Jacobian that the rule `make(*arrays)` of a step gives, from arrays [..., t, i] of all steps."""
-    jacobian = jax.vmap(lambda *own: make(*own)(y, x))(*map(_steps_first, arrays))
-    return _Local(Link(output, input), jacobian, True)
-
-
-@pytree("steps")
-class AfterSteps(Recurrence):
-    """What the first array of a carry is after all steps, of what comes in at one value of every step, or at the start.
-
-    The axes are those that all values share; then the steps t after which it is, and its entries; then the steps at which
-    something comes in, but not at the start, and the entries of the value.
-    """
-
-    def formula(self, show):
-        return f"{self.written(self.symbol)}{show(tuple(group for group in self.axes if group))}"
-
-    def push(self, x):
-        size, after = self.steps.carry[0].size, super().push(x)
-        return lax.slice_in_dim(after, 1, None, axis=-2)[..., :size]
-
-    def pull(self, x):
-        return super().pull(self._with_all_places(x))
-
-    def applied(self, apply, array, source):
-        if apply != self.pull:
-            return apply(array)
-        between = Recurrence(self.steps, self.entry, self.axes, self.shared_rank)
-        return between.applied(between.pull, self._with_all_places(array), source)
-
-    def _with_all_places(self, x):
-        """Rows by the whole carry between all steps, which are 0 by what is not the output."""
-        others = sum(part.size for part in self.steps.carry[1:])
-        return jnp.pad(x, [*[(0, 0)] * (x.ndim - 2), (1, 0), (0, others)])
-
-
-class _Loop:
-    """The rules of y[..., t, o], the first array of the carry after the steps, by what comes in at values of all steps.
-
-    The carry has `carry` arrays of one shape.  `entries` are the numbers of the values at which something comes in, `width`
-    numbers at each.  With `is_diagonal` a step maps every number of the carry by itself.
-    """
-
-    def __init__(self, y, carry: int, entries: Sequence[int], width: int, local: Sequence[_Local], is_diagonal=False):
-        *lead, length, hidden = y.shape
-        output = "i" if is_diagonal else "o"
-        names = ["b"] * bool(lead) + [""] * (len(lead) - 1)
-        sizes = [*lead, length, length, hidden, hidden, width]
-        *groups, self.t, self.s, self.o, self.k, self.a = fresh_groups(sizes, [*names, *"ts", output, *"ka"])
-        self.lead: tuple[Group, ...] = tuple(groups)
-        self.next_id, self.is_diagonal = len(sizes), is_diagonal
-        if is_diagonal:
-            self.k, self.a = self.o, self.o
-        self.shared = (*self.lead, self.o) if is_diagonal else self.lead
-        shared = tuple(range(len(self.shared)))
-        state, entry = Part((*lead, hidden), shared), Part((*lead, width), shared)
-        leaves = [(one, jax.tree.leaves(one.jacobian)) for one in local]
-        self.steps = Steps(
-            tuple(one.jacobian for one in local),
-            tuple(one.is_stacked for one, own in leaves for _ in own),
-            tuple(one.link for one in local),
-            (state,) * carry,
-            tuple((number, entry) for number in entries),
-            length,
-            reverse=False,
-        )
-
-    @property
-    def entry(self) -> tuple[Group, ...]:
-        """The axes of what comes in at all steps, [..., s, a]."""
-        return (*self.lead, self.s, self.a)
-
-    def by(self, number: int, inp: Sequence[Group], *factors: Factor) -> Rule:
-        """The rule by an argument with these axes, by which the value of this number has the product of these factors."""
-        out = (*self.lead, self.t, self.o)
-        return from_groups(out, inp, self._after_steps(number, self.s, self.a), *factors)
-
-    def by_start(self, number: int) -> Rule:
-        """The rule by an array of the carry at the start."""
-        out, start = (*self.lead, self.t, self.o), (*self.lead, self.k)
-        return from_groups(out, start, self._after_steps(number, self.k))
-
-    def by_input(self, number: int, w) -> Rule:
-        """The rule by x, if w[a, i] x[..., s, i] comes in."""
-        i = self._inputs(w.shape[-1])
-        return self.by(number, (*self.lead, self.s, i), named_tensor(w, (self.a, i), "w_ih"))
-
-    def by_weight(self, number: int, x, *words: str) -> Rule:
-        """The rule by w, if w[a, i] x[..., s, i] comes in; x has this name, and a meaning."""
-        i = self._inputs(x.shape[-1])
-        return self.by(number, (self.a, i), named_tensor(x, (*self.lead, self.s, i), *words))
-
-    def by_bias(self, number: int) -> Rule:
-        """The rule by what is added to that which comes in at every step."""
-        return self.by(number, (self.a,))
-
-    def _inputs(self, size: int) -> Group:
-        return (Label(self.next_id, size, "i"),)
-
-    def _after_steps(self, number: int, *inp: Group) -> AfterSteps:
-        own = (self.t, (), *inp[:-1], ()) if self.is_diagonal else (self.t, self.o, *inp)
-        return AfterSteps(self.steps, number, (*self.shared, *own), len(self.shared))
-
-
-BEFORE = "the states before the steps"
-
-
-# The layers
 
 
 @layer(example=Example((2, 4, 3), (5, 3), (5, 5), (5,), (5,), (2, 5)))
@@ -233,17 +101,17 @@ def rnn(
         return h, h
 
     start = _start(x, len(w_hh), h0, w_ih, w_hh, b_ih, b_hh)
-    return _steps_last(lax.scan(step, start, _steps_first(_affine(x, w_ih, b_ih)))[1])
+    return _steps_last(lax.scan(step, start, steps_first(_affine(x, w_ih, b_ih)))[1])
 
 
 @rnn.jacobian
 def _(y, x, w_ih, w_hh, b_ih, b_hh, h0):
     before = _before(y, h0)
     slope = tanh_derivative(_affine(x, w_ih, b_ih) + _affine(before, w_hh, b_hh))
-    state = _one_step(y)
-    loop = _Loop(y, 1, [1], len(w_hh), [
-        _same_at_all_steps(1, 0, einsum("...a", "...i", (w_hh, "ai")), state, state),
-        _at_each_step(2, 1, diagonal, state, state, slope),
+    state = one_step(y)
+    loop = Loop(y, 1, [1], len(w_hh), [
+        same_at_all_steps(1, 0, einsum("...a", "...i", (w_hh, "ai")), state, state),
+        at_each_step(2, 1, diagonal, state, state, slope),
     ])  # fmt: skip
     return (
         loop.by_input(1, w_ih),
@@ -253,11 +121,6 @@ def _(y, x, w_ih, w_hh, b_ih, b_hh, h0):
         loop.by_bias(1),
         loop.by_start(0),
     )
-
-
-def _one_step(y, width: int | None = None) -> jax.ShapeDtypeStruct:
-    """A state of one step, or another value with `width` entries."""
-    return jax.ShapeDtypeStruct((*y.shape[:-2], y.shape[-1] if width is None else width), y.dtype)
 
 
 @layer(example=Example((2, 4, 3), (20, 3), (20, 5), (20,), (20,), (2, 5), (2, 5)))
@@ -309,7 +172,7 @@ def lstm(
 
     arguments = x, w_ih, w_hh, b_ih, b_hh, h0, c0
     start = tuple(_start(x, w_hh.shape[-1], s, *arguments) for s in (h0, c0))
-    return _steps_last(lax.scan(step, start, _steps_first(_affine(x, w_ih, b_ih)))[1])
+    return _steps_last(lax.scan(step, start, steps_first(_affine(x, w_ih, b_ih)))[1])
 
 
 def _lstm_gates(a):
@@ -328,15 +191,15 @@ def _(y, x, w_ih, w_hh, b_ih, b_hh, h0, c0):
     c = _linear_recurrence(f, i * g, start)
     c_before = _before(c, c0)
     # The values of a step: 0 and 1 are h and c before it, 2 the pre-activations, 3 and 5 the new c, 4 the new h.
-    state, gates = _one_step(y), _one_step(y, len(w_hh))
+    state, gates = one_step(y), one_step(y, len(w_hh))
     by_gates = jnp.stack([g * sigmoid_derivative(a_i), c_before * sigmoid_derivative(a_f), i * tanh_derivative(a_g)], -3)
-    loop = _Loop(y, 2, [2], len(w_hh), [
-        _same_at_all_steps(2, 0, einsum("...a", "...i", (w_hh, "ai")), gates, state),
-        _at_each_step(3, 1, diagonal, state, state, f),
-        _at_each_step(3, 2, lambda d: _by_gates(d, 0), state, gates, by_gates),
-        _at_each_step(4, 2, lambda d: _by_gates(d[..., None, :], 3), state, gates, sigmoid_derivative(a_o, jnp.tanh(c))),
-        _at_each_step(4, 3, diagonal, state, state, o * tanh_derivative(c)),
-        _same_at_all_steps(5, 3, identity, state, state),
+    loop = Loop(y, 2, [2], len(w_hh), [
+        same_at_all_steps(2, 0, einsum("...a", "...i", (w_hh, "ai")), gates, state),
+        at_each_step(3, 1, diagonal, state, state, f),
+        at_each_step(3, 2, lambda d: _by_gates(d, 0), state, gates, by_gates),
+        at_each_step(4, 2, lambda d: _by_gates(d[..., None, :], 3), state, gates, sigmoid_derivative(a_o, jnp.tanh(c))),
+        at_each_step(4, 3, diagonal, state, state, o * tanh_derivative(c)),
+        same_at_all_steps(5, 3, identity, state, state),
     ])  # fmt: skip
     return (
         loop.by_input(2, w_ih),
@@ -356,7 +219,7 @@ def _linear_recurrence(a, u, start):
         s = now[0] * s + now[1]
         return s, s
 
-    return _steps_last(lax.scan(step, start, (_steps_first(a), _steps_first(u)))[1])
+    return _steps_last(lax.scan(step, start, (steps_first(a), steps_first(u)))[1])
 
 
 def _by_gates(d, first: int) -> Rule:
@@ -417,7 +280,7 @@ def gru(
         return h, h
 
     start = _start(x, w_hh.shape[-1], h0, w_ih, w_hh, b_ih, b_hh)
-    return _steps_last(lax.scan(step, start, _steps_first(_affine(x, w_ih, b_ih)))[1])
+    return _steps_last(lax.scan(step, start, steps_first(_affine(x, w_ih, b_ih)))[1])
 
 
 def _gru_gates(of_input, of_state):
@@ -439,12 +302,12 @@ def _(y, x, w_ih, w_hh, b_ih, b_hh, h0):
     by_gates = jnp.stack([by_r, sigmoid_derivative(a_z, before - n), by_n], -3)
     reset = jnp.concatenate([jnp.ones_like(r), jnp.ones_like(r), r], -1)
     # The values of a step: 0 is h before it, 1 is d, 2 is a, to which d comes with a factor r in its last part, 3 the new h.
-    state, gates = _one_step(y), _one_step(y, len(w_hh))
-    loop = _Loop(y, 1, [1, 2], len(w_hh), [
-        _same_at_all_steps(1, 0, einsum("...a", "...i", (w_hh, "ai")), gates, state),
-        _at_each_step(2, 1, diagonal, gates, gates, reset),
-        _at_each_step(3, 2, lambda d: _by_gates(d, 0), state, gates, by_gates),
-        _at_each_step(3, 0, diagonal, state, state, z),
+    state, gates = one_step(y), one_step(y, len(w_hh))
+    loop = Loop(y, 1, [1, 2], len(w_hh), [
+        same_at_all_steps(1, 0, einsum("...a", "...i", (w_hh, "ai")), gates, state),
+        at_each_step(2, 1, diagonal, gates, gates, reset),
+        at_each_step(3, 2, lambda d: _by_gates(d, 0), state, gates, by_gates),
+        at_each_step(3, 0, diagonal, state, state, z),
     ])  # fmt: skip
     return (
         loop.by_input(2, w_ih),
@@ -487,15 +350,15 @@ def diagonal_recurrence(
         h = a * h + u
         return h, h
 
-    return _steps_last(lax.scan(step, start, _steps_first(u))[1])
+    return _steps_last(lax.scan(step, start, steps_first(u))[1])
 
 
 @diagonal_recurrence.jacobian
 def _(y, x, a, b, h0):
-    state = _one_step(y)
-    loop = _Loop(y, 1, [1], len(a), [
-        _same_at_all_steps(1, 0, einsum("...i", "...i", (a, "i")), state, state),
-        _same_at_all_steps(2, 1, identity, state, state),
+    state = one_step(y)
+    loop = Loop(y, 1, [1], len(a), [
+        same_at_all_steps(1, 0, einsum("...i", "...i", (a, "i")), state, state),
+        same_at_all_steps(2, 1, identity, state, state),
     ], is_diagonal=True)  # fmt: skip
     gain = [] if b is None else [named_tensor(b, (loop.a,), "b")]
     return (

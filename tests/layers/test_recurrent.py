@@ -164,7 +164,7 @@ def test_curvature_agrees_with_plain_jax(name):
 
 
 def test_layers_in_a_network():
-    """Two layers, one on the other, under `jn.grad` and `jn.hessian`."""
+    """Two layers, one on the other, under `jn.grad`."""
     x, *first = arguments("gru", 4, (2,), 2, 3)
     second = [w / 3 for w in arguments("lstm", 4, (2,), 3, 2)[1:5]]
 
