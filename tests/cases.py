@@ -137,6 +137,7 @@ TRAINED, PLAIN = ("factored", "sum", "block diagonal"), ("rank-2 update", "sum",
 MOVED = [("zero", "scaled identity", "zero"), ("zero", "zero", "scaled identity")]
 EVALUATED, KEPT = ("diagonal", "zero", "zero"), [("factored", "identity", "zero"), ("factored", "zero", "identity")]
 KEPT_OF_ONE = [("diagonal", "identity", "zero"), ("diagonal", "zero", "identity")]
+RECURRENT = ["factored"] * 3 + ["recurrence"] * 4
 KEYS, ATTENDED = [(2, 2, 4, 2), (2, 2, 4, 2)], ["factored", "factored", "block diagonal", "factored"]
 
 CASES = [
@@ -313,6 +314,15 @@ CASES = [
     line("attention", [(2, 2, 3, 2), *KEYS, (3, 4), Mask((2, 1, 3, 4))], [*ATTENDED, None], batch=(0, 1, 2, 4), eps=2),
     line("attention", [(2, 4, 3, 2), *KEYS, (4, 1, 4)], ATTENDED, {"causal": True, "scale": 0.4}, batch=(0, 1, 2), eps=2),
     line("attention", [(3, 2), (3, 2), (3, 2)], ["factored", "factored", "Kronecker"], {"causal": True}, eps=2),
+    line("rnn", [(2, 3, 2), (2, 2), (2, 2), (2,), (2,), (2, 2)], RECURRENT[:6], batch=(0, 5), eps=4),
+    line("rnn", [(3, 2), (3, 2), (3, 3)], RECURRENT[:3], eps=4),
+    line("rnn", [(2, 0, 2), (2, 2), (2, 2)], ["zero"] * 3),
+    line("lstm", [(3, 3, 2), (12, 2), (12, 3), (12,), (12,), (3, 3), (3, 3)], RECURRENT, batch=(0, 5, 6), eps=4),
+    line("lstm", [(2, 1, 2), (4, 2), (4, 1), None, (4,)], [*RECURRENT[:3], None, "recurrence"], batch=(0,), eps=4),
+    line("gru", [(3, 3, 2), (12, 2), (12, 4), (12,), (12,), (3, 4)], RECURRENT[:6], batch=(0, 5), eps=4),
+    line("gru", [(2, 2, 3, 3), (6, 3), (6, 2)], RECURRENT[:3], batch=(0,), eps=4),
+    line("diagonal_recurrence", [(2, 3, 2), (2,), (2,), (2, 2)], RECURRENT[:4], batch=(0, 3), eps=4),
+    line("diagonal_recurrence", [(4, 3), (3,)], ["recurrence", "factored"], eps=4),
     line("dropout", [(3, 4), RandomKey()], ["diagonal", None]),
     line("dropout", [(2, 3, 4), RandomKey()], ["diagonal", None], {"rate": 0.3, "shared": (-1,)}),
     line("dropout", [(3, 4)], ["identity"], {"train": False}, batch=(0,)),

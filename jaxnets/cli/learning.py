@@ -18,7 +18,7 @@ class Train:
     """
 
     task: tyro.conf.Positional[str] = ""
-    """spiral, regression, digits, digits_conv or mnist."""
+    """spiral, regression, digits, digits_conv, mnist or text."""
     output: str | None = None
     """Folder to write to.  Default: runs/TASK, or the first of runs/TASK-2, runs/TASK-3, … that is free."""
     model: str | None = None

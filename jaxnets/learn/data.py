@@ -1,4 +1,4 @@
-"""Data sets: the course's spiral and cubic, images of digits, small tables; and how to split, scale and shuffle them."""
+"""Data sets: the course's spiral and cubic, images of digits, small tables, text; how to split, scale and shuffle them."""
 
 import contextlib
 import dataclasses
@@ -35,8 +35,9 @@ class Dataset:
     """NumPy arrays of inputs x[example, ...] and of targets: labels y[example] of `classes` classes, or numbers
     y[example, ...].
 
-    Raises ShapeError where x and y have different numbers of examples or none at all, DTypeError where x is not real or
-    labels are not integers, and ValueError where a label is out of range.
+    In sequences x[example, t, ...] every step may have a label, y[example, t].  Raises ShapeError where x and y have
+    different numbers of examples or none at all, DTypeError where x is not real or labels are not integers, one per example
+    or step, and ValueError where a label is out of range.
 
     >>> data = jn.data.Dataset([[0.0, 1.0], [2.0, 3.0]], [0, 1], classes=2)
     >>> data.size, data.shape
@@ -64,7 +65,7 @@ class Dataset:
             if self.y.dtype.kind not in "fiub":
                 raise DTypeError(f"{self.name}: y has dtype {self.y.dtype}, expected real numbers")
         else:
-            _check_labels(self.name, self.y, self.classes)
+            _check_labels(self.name, self.y, self.classes, self.x.shape)
 
     def __repr__(self):
         targets = "numbers" if self.classes is None else f"labels of {self.classes} classes"
@@ -86,8 +87,10 @@ class Dataset:
         return dataclasses.replace(self, x=self.x[places], y=self.y[places], name=name or self.name)
 
 
-def _check_labels(name, labels, classes):
-    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+def _check_labels(name, labels, classes, inputs=None):
+    """DTypeError or ValueError unless there is a label for every example, or for every step of inputs of this shape."""
+    of_steps = inputs is not None and labels.shape == inputs[:2]
+    if not (labels.ndim == 1 or of_steps) or labels.dtype.kind not in "iu":
         raise DTypeError(
             f"{name}: labels have shape {labels.shape} and dtype {labels.dtype}, expected one integer per example"
         )
@@ -179,6 +182,30 @@ def mnist(seed: int = 0) -> Dataset:
     return Dataset(images, labels[order].astype(np.int32), "5,000 images of MNIST", 10)
 
 
+CHARACTERS = "\n" + "".join(map(chr, range(32, 127)))  # the index after these stands for every other character
+
+
+@checked
+def characters(text: str, length: int = 64) -> Dataset:
+    """Pieces of a text: the indices of `length` characters, x[example, t], and of those that follow them, y[example, t].
+
+    There are 97 classes: a line break, the 95 printable characters of ASCII, and one class for all others.  The pieces
+    follow each other in the text; what is left over at its end is dropped.  Raises ValueError where a text is too short.
+
+    >>> data = jn.data.characters("A network that reads and writes.", length=10)
+    >>> data.x.shape, data.y.shape, data.classes
+    ((3, 10), (3, 10), 97)
+    """
+    check_counts("characters", length=length)
+    known = {letter: i for i, letter in enumerate(CHARACTERS)}
+    found = np.array([known.get(letter, len(CHARACTERS)) for letter in text], np.int32)
+    count = (len(found) - 1) // length
+    if count < 1:
+        raise ValueError(f"characters: text has {len(text)} characters, expected at least length + 1 = {length + 1}")
+    x, y = found[: count * length], found[1 : count * length + 1]
+    return Dataset(x.reshape(count, length), y.reshape(count, length), "a text", len(CHARACTERS) + 1)
+
+
 UNREADABLE = (OSError, EOFError, AttributeError, TypeError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
@@ -257,7 +284,7 @@ def _from_cache(name, make):
 def split(dataset: Dataset, held_out: int | float, seed: int = 0) -> tuple[Dataset, Dataset]:
     """Two parts, drawn at random: the examples to train on, and the `held_out` ones, a number or a fraction of them.
 
-    The split is stratified: each class has its share in both parts, up to rounding.
+    The split is stratified: each class has its share in both parts, up to rounding, if there is one label per example.
 
     >>> training, held_out = jn.data.split(jn.data.spiral(points=50), 0.2)
     >>> training.size, held_out.size
@@ -268,7 +295,9 @@ def split(dataset: Dataset, held_out: int | float, seed: int = 0) -> tuple[Datas
     if not 0 < count < dataset.size:
         raise ValueError(f"split: held_out must leave examples in both parts of {dataset.size}, got {held_out}")
     order = np.random.default_rng(seed).permutation(dataset.size)
-    if dataset.classes is not None:  # the i-th of n examples of a class stands at (i + ½) / n, so that classes take turns
+    if (
+        dataset.classes is not None and dataset.y.ndim == 1
+    ):  # the i-th of n examples of a class stands at (i + ½) / n, so that classes take turns
         place = np.empty(dataset.size)
         for label in range(dataset.classes):
             own = order[dataset.y[order] == label]

@@ -94,6 +94,7 @@ def _padded_parts(x, batch_size):
 
 
 MAX_BINS = 1_000_000
+MAX_SHOWN_CLASSES = 30  # of a confusion matrix; a larger one is in `confusion` alone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +103,8 @@ class Evaluation:
 
     `confusion[true, predicted]` counts examples.  The confidence of a prediction is its largest probability;
     `calibration[bin]` is (mean confidence, accuracy, number) of the examples whose confidence lies in the bin, and
-    `calibration_error` is the mean of |confidence − accuracy| over the examples (Guo et al. 2017, arXiv:1706.04599).
+    `calibration_error` is the mean of |confidence − accuracy| over the examples (Guo et al. 2017, arXiv:1706.04599).  Where
+    every step of a sequence has a label, these count steps.
     """
 
     examples: int
@@ -126,10 +128,11 @@ class Evaluation:
         counts = Table("true \\ predicted", *map(str, range(len(self.confusion))), title="confusion matrix")
         for label, row in enumerate(self.confusion):
             counts.add_row(str(label), *(str(n) if n else "·" for n in row))
+        shown = [summary, counts] if len(self.confusion) <= MAX_SHOWN_CLASSES else [summary]
         bins = Table("confidence", "accuracy", "examples", title="calibration")
         for confidence, accuracy, count in self.calibration[self.calibration[:, 2] > 0]:
             bins.add_row(f"{confidence:.3f}", f"{accuracy:.3f}", str(int(count)))
-        return Group(summary, counts, bins)
+        return Group(*shown, bins)
 
     def _has(self, name) -> bool:
         return getattr(self, name.replace(" ", "_")) is not None
@@ -139,8 +142,9 @@ class Evaluation:
 def evaluate(model: Model, params, data: Dataset, loss: Callable | None = None, bins: int = 10) -> Evaluation:
     """The average loss, the accuracy, the confusion matrix and the calibration of a model on a data set.
 
-    `loss(predictions, targets)` is per example.  Predictions [example, class] may be logits or log-probabilities: their
-    softmax gives the probabilities of both.  Raises ShapeError where the predictions do not fit the classes.
+    `loss(predictions, targets)` is per example.  Predictions [example, class], or [example, t, class] where every step has a
+    label, may be logits or log-probabilities: their softmax gives the probabilities of both.  Raises ShapeError where the
+    predictions do not fit the classes.
 
     >>> model, data = jn.models.mlp(3), jn.data.spiral(points=50)
     >>> found = jn.evaluate(model, model.init(jax.random.key(0), data.shape), data, jn.nll)
@@ -152,12 +156,13 @@ def evaluate(model: Model, params, data: Dataset, loss: Callable | None = None, 
     average = None if loss is None else float(np.mean(np.asarray(loss(predictions, data.y), np.float64)))
     if data.classes is None:
         return Evaluation(data.size, average)
-    if predictions.shape != (data.size, data.classes):
-        raise ShapeError(f"evaluate: predictions have shape {predictions.shape}, expected {(data.size, data.classes)}")
+    if predictions.shape != (*data.y.shape, data.classes):
+        raise ShapeError(f"evaluate: predictions have shape {predictions.shape}, expected {(*data.y.shape, data.classes)}")
+    predictions, labels = predictions.reshape(-1, data.classes), data.y.reshape(-1)
     best = predictions.argmax(1)
-    right = best == data.y
+    right = best == labels
     confusion = np.zeros((data.classes, data.classes), np.int64)
-    np.add.at(confusion, (data.y, best), 1)
+    np.add.at(confusion, (labels, best), 1)
     calibration, error = _calibration(predictions, right, bins)
     return Evaluation(data.size, average, float(right.mean()), confusion, calibration, error)
 

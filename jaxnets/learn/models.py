@@ -107,6 +107,78 @@ def linear(features: int, *, bias: bool = True, weights: Callable | None = None)
 
 
 @checked
+def embedding(count: int, features: int) -> Model:
+    """Rows of a table of `count` rows, for inputs that are indices below `count`; the table begins with normal numbers.
+
+    >>> jn.models.embedding(97, 32).output_shape((64,))
+    (64, 32)
+    """
+    check_counts("embedding", count=count, features=features)
+
+    @_checked_init
+    def init(key, input_shape, dtype=jnp.float32):
+        return {"table": jax.random.normal(key, (count, features), dtype)}
+
+    def apply(params, x, *, key=None, train=False):
+        return LAYERS["embedding"](x.astype(jnp.int32), params["table"])
+
+    return Model(f"embedding({count}, {features})", init, apply, lambda shape: (*shape, features))
+
+
+@checked
+def rnn(features: int) -> Model:
+    """A recurrent layer with tanh: the states [t, features] of a sequence [t, i], from the state 0.
+
+    Weights and biases begin evenly between −1/√features and 1/√features, as in PyTorch.
+
+    >>> jax.tree.map(jnp.shape, jn.models.rnn(3).init(jax.random.key(0), (5, 2)))
+    {'b_hh': (3,), 'b_ih': (3,), 'w_hh': (3, 3), 'w_ih': (3, 2)}
+    """
+    return _recurrent("rnn", features, gates=1)
+
+
+@checked
+def lstm(features: int) -> Model:
+    """A long short-term memory: the states [t, features] of a sequence [t, i], from the states 0.  It begins as `rnn` does.
+
+    >>> jn.models.lstm(128).output_shape((64, 32))
+    (64, 128)
+    """
+    return _recurrent("lstm", features, gates=4)
+
+
+@checked
+def gru(features: int) -> Model:
+    """Gated recurrent units: the states [t, features] of a sequence [t, i], from the state 0.  It begins as `rnn` does.
+
+    >>> jn.models.gru(128).output_shape((64, 32))
+    (64, 128)
+    """
+    return _recurrent("gru", features, gates=3)
+
+
+def _recurrent(name: str, features: int, gates: int) -> Model:
+    check_counts(name, features=features)
+
+    @_checked_init
+    def init(key, input_shape, dtype=jnp.float32):
+        if len(input_shape) != 2:
+            raise ShapeError(
+                f"{name}({features}): one example has shape {tuple(input_shape)}, expected two axes: steps and features"
+            )
+        rows, limit = gates * features, features**-0.5
+        shapes = {"w_ih": (rows, input_shape[1]), "w_hh": (rows, features), "b_ih": (rows,), "b_hh": (rows,)}
+        keys = jax.random.split(key, len(shapes))
+        drawn = zip(shapes.items(), keys, strict=True)
+        return {which: jax.random.uniform(k, shape, dtype, -limit, limit) for (which, shape), k in drawn}
+
+    def apply(params, x, *, key=None, train=False):
+        return LAYERS[name](x, *(params[which] for which in ("w_ih", "w_hh", "b_ih", "b_hh")))
+
+    return Model(f"{name}({features})", init, apply, lambda shape: (shape[0], features))
+
+
+@checked
 def conv(channels: int, size: int = 3) -> Model:
     """A convolution with kernels of `size`×`size` that keeps the height and width of images `[channels, height, width]`.
 
@@ -225,6 +297,31 @@ def residual(*models: Model) -> Model:
         return LAYERS["add"](x, body.apply(params, x, key=key, train=train))
 
     return Model(f"residual({body.name})", init, apply, lambda shape: shape)
+
+
+@checked
+def each_step(*models: Model) -> Model:
+    """The models, one after the other, at every step of a sequence [t, ...], with the same parameters.
+
+    >>> jn.models.each_step(jn.models.linear(97)).output_shape((64, 128))
+    (64, 97)
+    """
+    body = serial(*models)
+
+    @_checked_init
+    def init(key, input_shape, dtype=jnp.float32):
+        if len(input_shape) < 2:
+            raise ShapeError(
+                f"each_step({body.name}): one example has shape {tuple(input_shape)}, expected two axes or more, steps first"
+            )
+        return body.init(key, input_shape[1:], dtype)
+
+    def apply(params, x, *, key=None, train=False):
+        batch, steps, *rest = x.shape
+        y = body.apply(params, x.reshape(batch * steps, *rest), key=key, train=train)
+        return y.reshape(batch, steps, *y.shape[1:])
+
+    return Model(f"each_step({body.name})", init, apply, lambda shape: (shape[0], *body.output_shape(shape[1:])))
 
 
 # Whole networks

@@ -161,9 +161,9 @@ def interrupts():
 
 
 class TrainingProgress:
-    """Tells how far a training is; the loss is the average of the epoch so far."""
+    """Tells how far a training is; the loss is the average of the epoch so far.  An example has so many `labels`."""
 
-    def __init__(self, told: Stage, batch: int, labels: bool):
+    def __init__(self, told: Stage, batch: int, labels: int):
         self._told, self._batch, self._labels = told, batch, labels
         self._first: tuple[int, float] | None = None  # the first step that was told, and when that was
         self._held_out = ""
@@ -175,7 +175,7 @@ class TrainingProgress:
         step, now = int(state.step), time.perf_counter()
         self._first = before, started = self._first or (step, now)
         done = max(1, step - first)
-        accuracy = f" accuracy {int(state.correct) / done / self._batch:.1%}" if self._labels else ""
+        accuracy = f" accuracy {int(state.correct) / done / self._batch / self._labels:.1%}" if self._labels else ""
         rate = f" {(step - before) * self._batch / (now - started):,.0f} examples/s" if step > before else ""
         self._told.at(step, f"loss {float(state.loss) / done:.4f}{accuracy}{self._held_out}{rate}")
 
@@ -189,7 +189,7 @@ class TrainingProgress:
 
 
 @contextmanager
-def training_progress(wanted: bool, model: str, steps: int, batch: int, labels: bool) -> Iterator[TrainingProgress]:
+def training_progress(wanted: bool, model: str, steps: int, batch: int, labels: int) -> Iterator[TrainingProgress]:
     """Show it on stderr where it is wanted, or where a display is open."""
     with display(wanted), stage(f"training {model}", "compiling", total=steps) as told:
         yield TrainingProgress(told, batch, labels)

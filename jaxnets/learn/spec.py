@@ -12,7 +12,7 @@ from . import models
 from .models import Model
 
 MAX_FEATURES = 1_000_000
-MAX_DEPTH = 100  # how deeply one residual(…) may stand inside another
+MAX_DEPTH = 100  # how deeply one residual(…) or each_step(…) may stand inside another
 
 
 def _integer_between(least, most):
@@ -28,8 +28,13 @@ WORDS: dict[str, tuple[Callable[..., Model], str, tuple[Callable, ...]]] = {  # 
     "linear": (models.linear, f"linear(FEATURES), with FEATURES from 1 to {MAX_FEATURES}", (FEATURES,)),
     "conv": (models.conv, "conv(CHANNELS) or conv(CHANNELS, SIZE), with an odd SIZE", (FEATURES, SIZE)),
     "max_pool": (models.max_pool, "max_pool(SIZE)", (SIZE,)),
+    "embedding": (models.embedding, "embedding(COUNT, FEATURES)", (FEATURES, FEATURES)),
+    "rnn": (models.rnn, "rnn(FEATURES)", (FEATURES,)),
+    "lstm": (models.lstm, "lstm(FEATURES)", (FEATURES,)),
+    "gru": (models.gru, "gru(FEATURES)", (FEATURES,)),
     "dropout": (models.dropout, "dropout(RATE), with RATE from 0 to 1", (_fraction,)),
 }
+AROUND: dict[str, Callable[..., Model]] = {"residual": models.residual, "each_step": models.each_step}  # other words
 _TOKEN = re.compile(r"\s*([A-Za-z_]\w*|\d+(?:\.\d+)?(?:e-?\d+)?|[(),])", re.ASCII)
 
 
@@ -38,7 +43,8 @@ def parse(text: str) -> Model:
     """A model from words: `"conv(8) relu max_pool(2) flatten residual(linear(60) tanh) linear(10) log_softmax"`.
 
     The words are `linear(FEATURES)`, `conv(CHANNELS, SIZE)` (SIZE is 3 if not given), `max_pool(SIZE)`, `dropout(RATE)`,
-    `residual(WORDS)` and the layers of one argument.  The text is only read and never evaluated.  Raises SpecError, which
+    `residual(WORDS)`, for sequences `embedding(COUNT, FEATURES)`, `rnn(FEATURES)`, `lstm(FEATURES)`, `gru(FEATURES)` and
+    `each_step(WORDS)`, and the layers of one argument.  The text is only read and never evaluated.  Raises SpecError, which
     names the word that does not fit.
 
     >>> jn.parse("conv(8) relu max_pool(2) flatten linear(10)").output_shape((1, 28, 28))
@@ -61,23 +67,23 @@ def parse(text: str) -> Model:
 
 def _parse_words(tokens, text, depth=0):
     if depth > MAX_DEPTH:
-        raise SpecError(f"model: residual(…) is nested too deeply, more than {MAX_DEPTH} times")
+        raise SpecError(f"model: {' or '.join(AROUND)}(…) is nested too deeply, more than {MAX_DEPTH} times")
     found = []
     while tokens and tokens[0] not in (")", ","):
         word, tokens = tokens[0], tokens[1:]
         if word in WORDS:
             model, tokens = _parse_numbers(word, tokens, text)
             found.append(model)
-        elif word == "residual":
+        elif word in AROUND:
             inner, rest = _parse_words(tokens[1:], text, depth + 1) if tokens[:1] == ["("] else ([], [])
             if not inner or rest[:1] != [")"]:
-                raise SpecError(f"model '{text}': write residual(WORDS)")
-            found.append(models.residual(*inner))
+                raise SpecError(f"model '{text}': write {word}(WORDS)")
+            found.append(AROUND[word](*inner))
             tokens = rest[1:]
         elif word in unary_layers():
             found.append(models.plain(word))
         else:
-            close = ", ".join(get_close_matches(word, [*WORDS, "residual", *unary_layers()]))
+            close = ", ".join(get_close_matches(word, [*WORDS, *AROUND, *unary_layers()]))
             raise SpecError(
                 f"model '{text}': unknown word '{word}'{f', did you mean {close}?' if close else ''}; known: "
                 "linear(FEATURES), conv(CHANNELS), max_pool(SIZE), dropout(RATE), residual(WORDS) and the layers of one "

@@ -136,7 +136,7 @@ def fit(
     compiled_loss = jax.jit(lambda *args: loss(*args))  # for the validation set; a loss need not be hashable
     descent = Descent(model, loss, optimizer, gradient, penalty, batch, dropping, devices, data.classes)
     per_epoch, started = data.size // batch, time.perf_counter()
-    steps, labels = epochs * per_epoch, data.classes is not None
+    steps, labels = epochs * per_epoch, 0 if data.classes is None else math.prod(data.y.shape[1:])
     with (
         records.begun(zero, resume) as (state, history),
         interrupts() as interrupted,
@@ -169,7 +169,7 @@ def fit(
             seconds = time.perf_counter() - begun
             metrics = {"epoch": number + 1, "step": last, "loss": float(state.loss) / per_epoch}
             if data.classes is not None:
-                metrics["accuracy"] = int(state.correct) / (per_epoch * batch)
+                metrics["accuracy"] = int(state.correct) / (per_epoch * batch * labels)
             metrics |= {"seconds": round(seconds, 4), "examples_per_second": round((last - first) * batch / seconds, 1)}
             if validation is not None:
                 told.evaluating()
@@ -247,10 +247,10 @@ def _check_model(model, loss, params, x, y, data):
     """Check the shapes of predictions and losses, before anything is computed."""
     some = [jax.ShapeDtypeStruct((2, *a.shape[1:]), a.dtype) for a in (x, y)]
     predictions = jax.eval_shape(model.apply, params, some[0])
-    if data.classes is not None and predictions.shape != (2, data.classes):
+    if data.classes is not None and predictions.shape != (2, *(expected := (*y.shape[1:], data.classes))):
         raise ShapeError(
             f"fit: predictions have shape (batch, {', '.join(map(str, predictions.shape[1:]))}), expected "
-            f"(batch, {data.classes}) for the classes of {data.name}"
+            f"(batch, {', '.join(map(str, expected))}) for the classes of {data.name}"
         )
     values = jax.eval_shape(loss, predictions, some[1])
     if getattr(values, "shape", ())[:1] != (2,):

@@ -7,17 +7,20 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from jaxnets import CheckpointError, ShapeError, SpecError, parse
+from jaxnets import CheckpointError, ShapeError, SpecError, fit, nll, parse
 from jaxnets.course import practicum
 from jaxnets.course.practicum import RECIPES, evaluate, space, train
 from jaxnets.learn.checkpoint import ARRAYS, CONFIG, SUMS, checkpoints
 from jaxnets.learn.checkpoint import _checksums as sums
 from jaxnets.learn.data import Dataset
+from jaxnets.learn.models import Model
 from jaxnets.show import plots
 
 
@@ -139,6 +142,43 @@ def test_images_come_with_distorted_copies(few_images):
     place = [(np.clip(x - 0.2, 0, 1).sum(2) * rows).sum(1) / np.clip(x - 0.2, 0, 1).sum((1, 2)) for x in (plain, copies[0])]
     assert 0.1 < np.abs(place[0] - place[1]).mean() < 4
     np.testing.assert_array_equal(training.y.reshape(5, 40)[0], training.y.reshape(5, 40)[4])
+
+
+def test_a_text_is_learned_and_written(tmp_path):
+    training, held_out = RECIPES["text"].data(0)
+    assert (training.classes, training.y.shape) == (97, training.x.shape)
+    assert training.size > 8 * held_out.size > 0
+    model = "embedding(97, 8) gru(16) each_step(linear(97)) log_softmax"
+    report = train("text", model=model, epochs=2, output=tmp_path)
+    assert report.numbers["held_out_accuracy"] > 0.15  # a space is the most frequent, one in seven
+    assert len(report.numbers["written"]) == 400
+    assert report.numbers["bits_per_character"] < 4.7
+    check_pictures(report, tmp_path, ["curves.png"], least=300)
+    assert evaluate(tmp_path).accuracy == report.numbers["held_out_accuracy"]
+    assert "A held-out character takes" in str(report)
+
+
+def test_a_text_is_drawn_from_what_is_foreseen():
+    """A model that is sure that after each character comes the next one of the alphabet."""
+
+    def apply(params, x, *, key=None, train=False):
+        return jnp.log(jax.nn.one_hot((x + params).astype(int) % 97, 97))
+
+    model = Model("counts", lambda key, shape: 1.0, apply, lambda shape: (*shape, 97))
+    start = np.array([3, 33])  # the character after it is A
+    assert practicum.text.sample(model, jnp.ones(()), start, 5, jax.random.key(0)) == "ABCDE"
+
+
+def test_the_hand_written_rule_gives_the_gradient_of_a_text():
+    """Two steps with it leave the parameters where JAX's own gradient leaves them."""
+    training, _ = RECIPES["text"].data(0)
+    model = parse("embedding(97, 4) lstm(5) each_step(linear(97)) log_softmax")
+    ends = [
+        fit(model, nll, training.take(slice(32)), optax.sgd(0.5), epochs=1, batch_size=16, gradient=gradient)
+        for gradient in ("autodiff", "manual")
+    ]
+    assert ends[0].step == 2
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), *(end.params for end in ends))
 
 
 def test_without_output_nothing_is_written(few_images, tmp_path, monkeypatch):

@@ -42,6 +42,30 @@ def test_a_data_set_that_cannot_be_says_why(x, y, classes, error, words):
         Dataset(x, y, classes=classes)
 
 
+def test_every_step_of_a_sequence_may_have_a_label():
+    x, y = np.zeros((4, 3, 2)), np.arange(12).reshape(4, 3) % 5
+    found = Dataset(x, y, "steps", 5)
+    assert (found.size, found.shape) == (4, (3, 2))
+    for part in data.split(found, 1):
+        assert part.y.shape == (part.size, 3)
+    for wrong in (y[:, :2], y[..., None], y.astype(float)):
+        with pytest.raises(DTypeError, match="one integer per example"):
+            Dataset(x, wrong, classes=5)
+    with pytest.raises(ValueError, match="reach from 0 to 4, expected 0 to 3"):
+        Dataset(x, y, classes=4)
+
+
+def test_a_text_in_pieces():
+    found = data.characters("ab\nÄ~abc", 3)
+    a, tilde = 1 + ord("a") - 32, 1 + ord("~") - 32
+    assert (found.classes, tilde) == (97, 95)
+    assert found.x.tolist() == [[a, a + 1, 0], [96, tilde, a]]
+    assert found.y.tolist() == [[a + 1, 0, 96], [tilde, a, a + 1]]
+    assert "".join(data.CHARACTERS[i] for i in found.x[0]) == "ab\n"
+    with pytest.raises(ValueError, match="text has 3 characters, expected at least length \\+ 1 = 4"):
+        data.characters("abc", 3)
+
+
 # --- parts --------------------------------------------------------------------------------------------------------
 
 

@@ -117,6 +117,17 @@ def test_evaluation_is_what_its_definition_says(bins, normalised):
     assert 0.3 < found.accuracy < 0.9  # there is something to tell apart
 
 
+def test_labels_of_steps_count_like_labels_of_examples():
+    logits, labels, data = classified()
+    steps = Dataset(logits.reshape(60, 5, 4), labels.reshape(60, 5), "some", 4)
+    one, other = evaluate(given((4,)), {}, data, jn.cross_entropy), evaluate(given((5, 4)), {}, steps, jn.cross_entropy)
+    assert (other.examples, other.accuracy) == (60, one.accuracy)
+    np.testing.assert_array_equal(other.confusion, one.confusion)
+    np.testing.assert_allclose(other.loss, one.loss)
+    with pytest.raises(ShapeError, match=r"\(60, 4, 4\)"):
+        evaluate(given((4,)), {}, Dataset(logits[:60], labels.reshape(60, 5)[:, :4], "some", 4))
+
+
 def test_confident_predictions_are_in_the_last_bin():
     labels = np.array([0, 1, 1])
     found = evaluate(given((2,)), {}, Dataset([[1e3, 0], [0, 1e3], [800, -800]], labels, "sure", 2))

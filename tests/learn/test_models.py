@@ -39,6 +39,19 @@ def test_images_are_flattened():
     assert made("flatten linear(5)", (3, 4, 2))[2].shape == (3, 5)
 
 
+def test_sequences_of_indices():
+    """`embedding` takes rows of its table, and the recurrent models begin as in PyTorch."""
+    model = spec.parse("embedding(5, 3) lstm(4) gru(2) each_step(linear(6))")
+    x = np.array([[0.0, 4.0, 2.0]])
+    params = model.init(jax.random.key(0), (3,))
+    rows = models.embedding(5, 3).apply(params[0], x)
+    np.testing.assert_array_equal(rows, np.asarray(params[0]["table"])[[[0, 4, 2]]])
+    assert model.apply(params, x).shape == (1, 3, 6) == (1, *model.output_shape((3,)))
+    assert [len(params[i]["w_hh"]) for i in (1, 2)] == [16, 6]
+    for leaf in jax.tree.leaves(params[1]):
+        assert 0.3 < float(jnp.abs(leaf).max()) <= 0.5
+
+
 def test_weights_are_kaiming_normal_and_biases_zero():
     params = models.linear(500).init(jax.random.key(1), (400,), jnp.float64)
     assert params["w"].shape == (500, 400)
@@ -83,6 +96,16 @@ def log_softmax(x):
     return x - np.log(np.exp(x).sum(1, keepdims=True))
 
 
+def rnn(p, x):
+    """One step after the other."""
+    w_ih, w_hh, b_ih, b_hh = (np.asarray(p[name]) for name in ("w_ih", "w_hh", "b_ih", "b_hh"))
+    h, found = np.zeros((len(x), len(w_hh))), []
+    for t in range(x.shape[1]):
+        h = np.tanh(x[:, t] @ w_ih.T + b_ih + h @ w_hh.T + b_hh)
+        found.append(h)
+    return np.stack(found, 1)
+
+
 def convnet(p, x):
     x = pooled(relu(convolved(p[3], pooled(relu(convolved(p[0], x))))))
     *_, hidden, last = [q for q in p if q]
@@ -118,6 +141,8 @@ BUILDERS = {  # model, the shape of an input, of a prediction, and the same in N
         (4,),
         lambda p, x: x + np.tanh(affine(p[0], x)),
     ),
+    "rnn": (models.rnn(3), (4, 2), (4, 3), rnn),
+    "each_step": (models.each_step(models.linear(3)), (5, 2), (5, 3), lambda p, x: affine(p[0], x)),
     "mlp": (models.mlp(5, 3), (4,), (3,), lambda p, x: log_softmax(affine(p[2], relu(affine(p[0], x))))),
     "mlp without last": (
         models.mlp(5, 6, 3, activation="tanh", last=None),
@@ -194,7 +219,9 @@ def test_a_name_describes_its_model(name):
     model, params, x = drawn(name)
     again = spec.parse(model.name)
     assert again.name == model.name
-    listed = params if isinstance(params, list) and name != "residual" else [params]  # parse gives a serial model
+    listed = (
+        params if isinstance(params, list) and name not in ("residual", "each_step") else [params]
+    )  # parse gives a serial model
     assert str(jax.make_jaxpr(again.apply)(listed, x)) == str(jax.make_jaxpr(model.apply)(params, x))
     if "without bias" not in name:
         assert jax.tree.map(jnp.shape, abstract(again, x.shape[1:])) == jax.tree.map(jnp.shape, listed)
@@ -332,6 +359,9 @@ def test_a_neighbour_has_no_gradient_and_no_word():
         (", linear(3)", "unexpected ','"),
         ("residual(tanh, tanh)", "residual(WORDS)"),
         ("residual tanh)", "residual(WORDS)"),
+        ("each_step()", "each_step(WORDS)"),
+        ("embedding", "embedding(COUNT, FEATURES)"),
+        ("lstm(0)", "lstm(FEATURES)"),
     ],
 )
 def test_bad_descriptions_name_the_word(text, words):
@@ -367,5 +397,9 @@ def test_shapes_that_do_not_fit_are_named():
         made("conv(5)", (3, 4))
     with pytest.raises(ShapeError, match="max_pool"):
         made("max_pool(5)", (1, 4, 4))
+    with pytest.raises(ShapeError, match="steps and features"):
+        made("gru(5)", (4,))
+    with pytest.raises(ShapeError, match="steps first"):
+        made("each_step(tanh)", (4,))
     with pytest.raises(ShapeError, match="must be odd"):
         models.conv(3, 2)

@@ -1,7 +1,7 @@
-"""The practicum: networks that learn a spiral, a cubic and handwritten digits, and what layers do to the plane.
+"""The practicum: networks that learn a spiral, a cubic, handwritten digits and a text, and what layers do to the plane.
 
-`spiral`, `regression` and `images` each study one kind of task, `run` is one training of a task, `scores` says how good a
-classifier is, and `space` draws what layers do to the plane.
+`spiral`, `regression`, `images` and `text` each study one kind of task, `run` is one training of a task, `scores` says how
+good a classifier is, and `space` draws what layers do to the plane.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from ...learn.presets import DIGITS
 from ...learn.progress import stage
 from ...learn.train import restore
 from ...show.formats import import_plots
-from . import images, regression, spiral
+from . import images, regression, spiral, text
 from .run import Recipe, Run, StudyResult
 from .space import space
 
@@ -45,7 +45,7 @@ def train(
     resume: bool = False,
     progress: bool = False,
 ) -> StudyResult:
-    """Train the networks of a task (spiral, regression, digits, digits_conv, mnist), and report what they learned.
+    """Train the networks of a task (spiral, regression, digits, digits_conv, mnist, text), and report what they learned.
 
     The recipe of the task gives what is left out, and `batch_size=0` means full-batch.  `model`, a model or its description,
     replaces the network of the recipe; the networks that it is compared with stay.  `output` is the folder for the log
@@ -158,5 +158,15 @@ RECIPES: dict[str, Recipe] = {
         learning_rate=3e-3,
         optimizer=_decreasing(optax.adamw),
         study=images.study,
+    ),
+    "text": Recipe(
+        data=lambda seed: text.guide(),
+        model="embedding(97, 32) lstm(128) each_step(linear(97)) log_softmax",
+        loss=LAYERS["nll"],
+        epochs=20,
+        batch_size=16,
+        learning_rate=1e-2,
+        optimizer=_decreasing(optax.adam),
+        study=text.study,
     ),
 }

@@ -93,13 +93,13 @@ class Run:
         key = jax.random.key(self.seed)
         shape = jax.eval_shape(lambda key, x: model.apply(make(key), x), key, one).shape[1:]
         classes = self.training.classes
-        expected = self.training.y.shape[1:] if classes is None else (classes,)
+        expected = self.training.y.shape[1:] + (() if classes is None else (classes,))
         if shape != expected:
             raise ShapeError(f"model '{model.name}': one prediction has shape {shape}, expected {expected} for {self.task}")
         needed = [jax.eval_shape(make, key)] * 3  # as many as Adam stores
         check_fits(f"the parameters of '{model.name}' and the optimizer's state", needed)
         params = make(key)
-        if classes is not None and not np.allclose(np.exp(predict(model, params, self.held_out.x)).sum(1), 1, atol=1e-3):
+        if classes is not None and not np.allclose(np.exp(predict(model, params, self.held_out.x)).sum(-1), 1, atol=1e-3):
             raise ValueError(f"model '{model.name}': its outputs must be log-probabilities; end it with log_softmax")
         return params
 
