@@ -46,7 +46,7 @@ class SolvedTogether(Operator):
         labels = labels_of(self.axes[: self.shared_rank + self.output_rank])
         roles = tuple(labels.index(label) if label in labels else -1 for label in labels_of(source.axes))
         leaves, tree = jax.tree.flatten(self.whole)
-        key = tree, tuple(map(id, leaves)), id(source.value), roles
+        key = type(self), tree, tuple(map(id, leaves)), id(source.value), roles
         if key not in solutions:
             solutions[key] = leaves, source.value, self.pull_all(array)  # kept, so that their ids stay theirs
         return self.choose(solutions[key][-1])

@@ -41,7 +41,7 @@ def at_each_step(output: int, input: int, make: Callable[..., Rule], y, x, *arra
     return Local(Link(output, input), jacobian, True)
 
 
-@pytree("steps")
+@pytree("whole")
 class AfterSteps(Recurrence):
     """What the first array of a carry is after all steps, of what comes in at one value of every step, or at the start.
 
@@ -53,21 +53,15 @@ class AfterSteps(Recurrence):
         return f"{self.written(self.symbol)}{show(tuple(group for group in self.axes if group))}"
 
     def push(self, x):
-        size, after = self.steps.carry[0].size, super().push(x)
+        size, after = self.whole.carry[0].size, super().push(x)
         return lax.slice_in_dim(after, 1, None, axis=-2)[..., :size]
 
-    def pull(self, x):
-        return super().pull(self._with_all_places(x))
-
-    def applied(self, apply, array, source):
-        if apply != self.pull:
-            return apply(array)
-        between = Recurrence(self.steps, self.entry, self.axes, self.shared_rank)
-        return between.applied(between.pull, self._with_all_places(array), source)
+    def pull_all(self, x):
+        return super().pull_all(self._with_all_places(x))
 
     def _with_all_places(self, x):
         """Rows by the whole carry between all steps, which are 0 by what is not the output."""
-        others = sum(part.size for part in self.steps.carry[1:])
+        others = sum(part.size for part in self.whole.carry[1:])
         return jnp.pad(x, [*[(0, 0)] * (x.ndim - 2), (1, 0), (0, others)])
 
 
