@@ -1,5 +1,6 @@
 """Maps of which one product gives the rows by several inputs together."""
 
+import itertools
 import math
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from .factors import Group, Operator, Tensor, labels_of, pytree
+from .sharding import reshaped, spread_as
 
 _solutions: ContextVar[dict | None] = ContextVar("solutions", default=None)
 
@@ -56,11 +58,11 @@ class SolvedTogether(Operator):
 class Pullback(SolvedTogether):
     """The derivative of all outputs of a call, in one row, by one operand: `whole(cotangents)` gives the rows by all.
 
-    `outputs` are the shapes and dtypes of the outputs.  The axes are those of the row of outputs, then of the operand.
+    `outputs` are the types of the outputs.  The axes are those of the row of outputs, then of the operand.
     """
 
     whole: Any
-    outputs: tuple[tuple[tuple[int, ...], Any], ...]
+    outputs: tuple[Any, ...]
     operand: int
     axes: tuple[Group, ...]
     output_rank: int
@@ -79,16 +81,18 @@ class Pullback(SolvedTogether):
 
     @property
     def dtype(self):
-        return jnp.result_type(*(dtype for _, dtype in self.outputs))
+        return jnp.result_type(*(y.dtype for y in self.outputs))
 
     def pull_all(self, x):
         def rows(x):
-            found, start = [], 0
-            for shape, dtype in self.outputs:
-                size = math.prod(shape)
-                found.append(x.reshape(-1)[start : start + size].reshape(shape).astype(dtype))
-                start += size
-            return self.whole(found)
+            if len(self.outputs) == 1:
+                parts = [x]
+            else:
+                ends = itertools.accumulate(math.prod(y.shape) for y in self.outputs[:-1])
+                parts = jnp.split(x.reshape(-1), list(ends))
+            return self.whole(
+                [spread_as(reshaped(v, y.shape).astype(y.dtype), y) for v, y in zip(parts, self.outputs, strict=True)]
+            )
 
         return [row[None] for row in rows(x[0])] if len(x) == 1 else jax.vmap(rows)(x)
 

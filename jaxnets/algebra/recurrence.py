@@ -7,6 +7,7 @@ step by the carry and u[r] is what comes in at that step from elsewhere.  So ∂
 import itertools
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from .contraction import sharing_products
 from .factors import (
     Factor,
     Group,
@@ -31,7 +33,7 @@ from .factors import (
 from .jacobian import Jacobian, jacobian_of
 from .places import dense_sum
 from .promotion import usual_promotion
-from .pullback import SolvedTogether
+from .pullback import SolvedTogether, shared_solutions
 from .sharding import reshaped
 from .sizes import count_entries
 from .terms import Term, highest_id, make_term
@@ -120,19 +122,28 @@ class Repeated(Operator):
         rest = [label for label in distinct_labels(x.axes) if label not in step]
         array = reshaped(x.broadcast_to([*step, *rest]), [size_of(step), *(label.size for label in rest)])
         leaves, tree = jax.tree.flatten(self._of_a_step)
-        found: list[Tensor] = []
+        axes: list[Group] = []
 
         def at_step(leaves, array):
-            found.append(jax.tree.unflatten(tree, leaves).contract(tensor(array, rest), keep - set(step)))
-            return found[-1].value
+            with products_of_its_own():
+                product = jax.tree.unflatten(tree, leaves).contract(tensor(array, rest), keep - set(step))
+            axes[:] = product.axes
+            return product.value
 
         value = jax.vmap(at_step, ([0 if stacked else None for stacked in self.is_stacked], 0))(leaves, array)
-        return Tensor(value, (step, *found[-1].axes)).summed_except(keep)
+        return Tensor(value, (step, *axes)).summed_except(keep)
 
     def array(self, forward=None):
         leaves, tree = jax.tree.flatten(self.inner)
         axes = [0 if stacked else None for stacked in self.is_stacked]
         return jax.vmap(lambda leaves: jax.tree.unflatten(tree, leaves).array(forward), (axes,))(leaves)
+
+
+@contextmanager
+def products_of_its_own():
+    """A context for a function that JAX traces: its products are shared among themselves, and outlive it nowhere."""
+    with sharing_products(), shared_solutions():
+        yield
 
 
 class Part(NamedTuple):
@@ -354,7 +365,8 @@ def _pushed(steps: Steps, x, entry: int) -> jax.Array:
 
     def step(carry, here):
         comes_in, own = here
-        return (_Step(steps, at_step(own), carry[0], outer_rank).pushed(carry, comes_in), carry)
+        with products_of_its_own():
+            return _Step(steps, at_step(own), carry[0], outer_rank).pushed(carry, comes_in), carry
 
     start = [jnp.zeros((*x.shape[1 : 1 + outer_rank], *part.own_shape), x.dtype) for part in steps.carry]
     if at_start:
@@ -386,7 +398,8 @@ def _pulled(steps: Steps, x) -> dict[int, jax.Array]:
 
     def step(carry, here):
         before, own = here
-        return _Step(steps, at_step(own), carry[0], outer_rank).pulled(carry, before)
+        with products_of_its_own():
+            return _Step(steps, at_step(own), carry[0], outer_rank).pulled(carry, before)
 
     start, found = jax.lax.scan(step, last, (before, arrays), steps.length, not steps.reverse)
     numbers = [number for number, _ in steps.entries]

@@ -42,6 +42,13 @@ def resharded(x, mesh, spec):
     return x if wanted == spread(x) else reshard(x, NamedSharding(mesh, PartitionSpec(*wanted)))
 
 
+def spread_as(x, like):
+    """The array, spread as an array of this type is, where JAX asks for that."""
+    mesh = explicit_mesh(x)
+    own = getattr(like, "sharding", None)
+    return x if mesh is None or own is None else reshard(x, NamedSharding(mesh, own.spec))
+
+
 def compatible(*arrays):
     """Arrays whose axes are aligned, so spread that they can be added, multiplied entry by entry, and stacked."""
     mesh = explicit_mesh(*arrays)

@@ -81,7 +81,7 @@ class Block:
         inp = [step, *inner] if has_steps else inner
         return jacobian_of([make_term(out, inp, factors)], self.shape, node.shape, dtype)
 
-    def solution(self, steps: Steps, number: int, node: Node, dtype) -> Jacobian:
+    def solution(self, steps: Steps, number: int, node: Node) -> Jacobian:
         """∂states/∂node for what comes in at a value of the steps, by its number."""
         part = steps.part(number)
         shared = tuple(Label(n, size) for n, size in enumerate(self.shared_shape))
@@ -91,7 +91,7 @@ class Block:
         lead = [(label,) for label in shared]
         axes = (*lead, r, i, *step, labels_of(inner[a] for a in part.own))
         term = make_term([r, *lead, i], [*step, *inner], [Recurrence(steps, number, axes, len(lead), 2)])
-        return jacobian_of([term], self.shape, node.shape, dtype)
+        return jacobian_of([term], self.shape, node.shape, node.dtype)
 
 
 def common_axes(maps: dict[int, dict[int, AxisMap]], rank: int) -> list[dict[int, int]]:

@@ -24,8 +24,8 @@ from .unmixed import TABLES, scan_counts
 
 
 def _values_and_nodes(trace, tracers) -> tuple[list, list[Node | None]]:
-    values, nodes = zip(*map(trace.value_and_node, tracers), strict=True)
-    return list(values), list(nodes)
+    pairs = list(map(trace.value_and_node, tracers))
+    return [value for value, _ in pairs], [node for _, node in pairs]
 
 
 def _is_followed(trace, values, results) -> bool:
@@ -101,12 +101,12 @@ def _pulled_back(trace, primitive, tracers, params) -> list:
     with trace.outside():
         found, pull, outputs = jax.vjp(with_rules(call), *(values[i] for i in tracked), has_aux=True)
     whole, source = Whole.of([y.shape for y in found]), user_line()
-    dtypes = [y.dtype for y in found]
+    types = tuple(map(jax.typeof, found))
     edges = [
-        Edge(parent, "x", functools.partial(whole.by_operand, pull, dtypes, i, parent))
+        Edge(parent, "x", functools.partial(whole.by_operand, pull, types, i, parent))
         for i, parent in enumerate(tracked.values())
     ]
-    together = trace.noted(Node(primitive.name, whole.shape, jnp.result_type(*dtypes), edges, source))
+    together = trace.noted(Node(primitive.name, whole.shape, jnp.result_type(*(y.dtype for y in types)), edges, source))
 
     def output(i, y):
         node = Node(primitive.name, y.shape, y.dtype, source=source)

@@ -392,7 +392,8 @@ class _GraphTrace(core.Trace):
     def nodes_of_parts(self, primitive, nodes, values, outputs, params):
         """What computes with complex values, as a function of their real parts."""
         with set_current_trace(self.parent):
-            parts, made_of = ([real_parts(jnp.asarray(x)) for x in side] for side in (values, outputs))
+            values = list(map(jnp.asarray, values))  # some are Python numbers
+            parts, made_of = (list(map(real_parts, side)) for side in (values, outputs))
         call = InRealParts(BoundPrimitive(primitive, params), values)
 
         @functools.cache

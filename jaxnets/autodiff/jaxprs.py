@@ -62,14 +62,15 @@ def _parted(jaxpr, operands: int):
     )
 
 
-def restricted(jaxpr, outvars):
-    """The jaxpr with these outputs, without what they do not need."""
+def restricted(jaxpr, outvars, invars=None):
+    """The jaxpr with these outputs, without what they do not need; with `invars` it has these inputs, and no effects."""
     needed, kept = set(variables(outvars)), []
     for equation in reversed(jaxpr.eqns):
-        if equation.effects or needed.intersection(equation.outvars):
+        if (equation.effects and invars is None) or needed.intersection(equation.outvars):
             kept.append(equation)
             needed.update(variables(equation.invars))
-    return _replaced(jaxpr, outvars=list(outvars), eqns=kept[::-1])
+    invars = jaxpr.invars if invars is None else invars
+    return _replaced(jaxpr, invars=list(invars), outvars=list(outvars), eqns=kept[::-1])
 
 
 def depending_on(jaxpr, operands) -> set:

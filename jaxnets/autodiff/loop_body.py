@@ -11,7 +11,7 @@ import jax
 from ..algebra.factors import Tensor, entries_over
 from ..algebra.jacobian import Jacobian
 from ..algebra.selections import Slice
-from ..algebra.sizes import count_entries
+from ..algebra.sizes import count_entries, stored_entries
 from ..checks import is_floating
 from .jaxprs import depending_on, evaluated, restricted, variables
 from .nodes import Edges, Node, summed_by_parent
@@ -111,9 +111,9 @@ class TracedBody:
     rows: dict[Node, list[tuple[Node, str, Any, list[int]]]]
 
 
-def shapes_of(jaxpr) -> list[jax.ShapeDtypeStruct]:
+def shapes_of(jaxpr) -> list[Any]:
     """What stands for the operands of a jaxpr while it is traced again."""
-    return [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype, weak_type=v.aval.weak_type) for v in jaxpr.invars]
+    return [v.aval for v in jaxpr.invars]
 
 
 def traced_body(jaxpr, tracked: Sequence[bool], read_graph, merged: bool) -> TracedBody:
@@ -162,7 +162,8 @@ def _read_body(jaxpr, params, counts, tracked, read_graph, merged, of_scalar) ->
     body = traced_body(jaxpr, tracked, read_graph, merged)
     whole, consts, count = body.jaxpr, body.consts, len(body.results)
     found, stacked, constant = _places_of_leaves(whole, counts, count)
-    loop, once = (restricted(whole, results) for results in ([*whole.outvars[:count], *stacked], constant))
+    loop = restricted(whole, [*whole.outvars[:count], *stacked])
+    once = restricted(whole, constant, whole.invars[:fixed])
 
     @jax.jit
     def run(shared, carry, elements):
@@ -170,7 +171,7 @@ def _read_body(jaxpr, params, counts, tracked, read_graph, merged, of_scalar) ->
             results = evaluated(loop, consts, *shared, *carry, *element)
             return results[:carries], results[carries:]
 
-        constants = evaluated(once, consts, *shared, *[None] * (len(carry) + len(elements)))
+        constants = evaluated(once, consts, *shared)
         carry, results = jax.lax.scan(step, list(carry), list(elements), length, reverse, unroll)
         return carry, results[: count - carries], results[count - carries :], constants
 
@@ -250,23 +251,37 @@ def with_merged_entries(edges: Edges, kept: set[Node | None]) -> Edges:
 
 
 def _merge(edges: Edges, v: Node):
-    """Remove a node from the graph if it passes single entries on and that leaves no more arrays."""
+    """Remove a node from the graph if it renames its parent, or passes single entries on, and that leaves no more arrays."""
     incoming, outgoing = edges[v], {w: row[v] for w, row in edges.items() if v in row}
     parents, users = len(incoming), len(outgoing)
     if not parents or not users or parents * users > parents + users:
         return
-    if parents > 1 and any(holds_numbers(j.terms) for j in outgoing.values()):
-        return
-    if not all(map(_passes_entries, [*incoming.values(), *outgoing.values()])):
-        return
+    renamed = (parents == 1 and all(map(is_renaming, incoming.values()))) or all(map(is_renaming, outgoing.values()))
+    if not renamed:
+        if parents > 1 and any(holds_numbers(j.terms) for j in outgoing.values()):
+            return
+        if not all(map(_passes_entries, [*incoming.values(), *outgoing.values()])):
+            return
     products = {(w, u): (after @ before).reduced() for w, after in outgoing.items() for u, before in incoming.items()}
-    if not all(map(_passes_entries, products.values())):
+    if renamed:
+        if _stored(products.values()) > _stored([*incoming.values(), *outgoing.values()]):
+            return  # as where axes are merged and split in ways that do not match
+    elif not all(map(_passes_entries, products.values())):
         return
     for w in outgoing:
         del edges[w][v]
     for (w, u), j in products.items():
         edges[w][u] = (edges[w][u] + j).reduced() if u in edges[w] else j
     del edges[v]
+
+
+def is_renaming(j: Jacobian) -> bool:
+    """Whether it only names entries in another way, as those of identities, reshapes and transposes do."""
+    return len(j.terms) == 1 and not j.terms[0].factors and math.prod(j.out_shape) == math.prod(j.in_shape)
+
+
+def _stored(jacobians) -> int:
+    return sum(stored_entries(j.terms) for j in jacobians)
 
 
 def _passes_entries(j: Jacobian) -> bool:

@@ -21,7 +21,7 @@ from ..algebra.recurrence import Link, Steps, over_steps
 from ..algebra.rules import fresh_groups, identity
 from ..algebra.terms import make_term
 from .carries import STEPS, Block, common_axes, place_of_axis
-from .loop_body import Body, Local
+from .loop_body import Body, Local, is_renaming
 from .nodes import Edge, Node
 from .unmixed import AxisMap, agreed, axis_map, composed, same_axes
 
@@ -182,7 +182,7 @@ class Loop:
         if v in self.body.after or v in self.body.stacked:
             return False
         uses = [local for w in self.body.rows for local in self.row(w) if local.parent is v]
-        return len(uses) == 1 and _is_renaming(uses[0].outline())
+        return len(uses) == 1 and is_renaming(uses[0].outline())
 
     def _is_inside(self, u: Node, members: Members) -> bool:
         return self.number.get(u) in members or u in self.between[members]
@@ -283,17 +283,17 @@ class Loop:
         if not self.members[k]:
             start, after = self.start[k], self.body.after[k]
             if start is not None:
-                node.edges.append(Edge(start, "x", lambda: block.state(0, start, block.first, dtype)))
+                node.edges.append(Edge(start, "x", lambda: block.state(0, start, block.first, start.dtype)))
             if after in self.moving:
                 later = self.at_all_steps(after)
-                node.edges.append(Edge(later, "x", lambda: block.state(0, later, block.after, dtype)))
+                node.edges.append(Edge(later, "x", lambda: block.state(0, later, block.after, later.dtype)))
             return self.make(node)
         numbers = {v: len(block.members) + i for i, v in enumerate(self.between[block.members])}
         steps = functools.cache(lambda: self._steps(block, numbers))
         sources = [(i, self.start[j]) for i, j in enumerate(block.members)]
         sources += [(numbers[v], node) for v in self.entries(block.members) for node in self.coming_in(v)]
         node.edges += [
-            Edge(source, "u", functools.partial(lambda i, source: block.solution(steps(), i, source, dtype), number, source))
+            Edge(source, "u", functools.partial(lambda i, source: block.solution(steps(), i, source), number, source))
             for number, source in sources
             if source is not None
         ]
@@ -320,8 +320,3 @@ class Loop:
 def _sum_edge(node: Node) -> Edge:
     """The edge to a summand."""
     return Edge(node, "x", functools.partial(identity, node, node))
-
-
-def _is_renaming(j: Jacobian) -> bool:
-    """Whether it only names entries in another way, as those of identities, reshapes and transposes do."""
-    return len(j.terms) == 1 and not j.terms[0].factors and math.prod(j.out_shape) == math.prod(j.in_shape)

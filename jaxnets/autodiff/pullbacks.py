@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import jax.numpy as jnp
-
 from ..algebra.factors import Label, labels_of
 from ..algebra.jacobian import Jacobian, jacobian_of
 from ..algebra.pullback import Pullback
@@ -36,10 +34,9 @@ class Whole:
             term = make_term(out, [row], [Slice(start, 1, (labels_of(out), row))])
         return jacobian_of([term], node.shape, self.shape, node.dtype)
 
-    def by_operand(self, function, dtypes, i: int, node: Node) -> Jacobian:
-        """∂(all outputs)/∂(operand i), of which `function(cotangents)` gives the products."""
+    def by_operand(self, function, types: tuple, i: int, node: Node) -> Jacobian:
+        """∂(all outputs)/∂(operand i), of which `function(cotangents)` gives the products; `types` are those of outputs."""
         out = fresh_groups(self.shape)
         inp = fresh_groups(node.shape, start=len(out))
-        types = tuple(zip(map(tuple, self.shapes), map(jnp.dtype, dtypes), strict=True))
         factor = Pullback(function, types, i, (*out, *inp), len(out))
         return jacobian_of([make_term(out, inp, [factor])], self.shape, node.shape, node.dtype)

@@ -227,3 +227,76 @@ def test_an_associative_scan_has_the_jacobian_of_the_scan():
     a, x = pos(H), r(T, H)
     by_scan = jn.jacobian(lambda x: jax.lax.scan(lambda h, u: (a * h + u,) * 2, jnp.zeros(H), x)[1])(x)
     np.testing.assert_allclose(jn.jacobian(lambda x: linear_recurrence(a, x))(x).dense(), by_scan.dense(), atol=1e-12)
+
+
+# --- Faults that were found -------------------------------------------------------------------------------------------
+
+
+def test_effects_in_a_body_happen_once_a_step():
+    seen = []
+
+    def step(c, x):
+        jax.debug.callback(lambda v: seen.append(float(v)), c[0])
+        jax.debug.callback(lambda: seen.append(-1.0))
+        return jnp.sin(c) * x, c
+
+    x = r(T, H)
+    ours = jn.jacobian(lambda x: jax.lax.scan(step, x[0], x)[0])(x).dense()
+    jax.effects_barrier()
+    assert len(seen) == 2 * T
+    assert_same(ours, jax.jacrev(lambda x: jax.lax.scan(step, x[0], x)[0])(x))
+
+
+def test_a_loop_whose_operands_are_all_constant():
+    def f(w):
+        return jax.lax.scan(lambda _, __: (None, jnp.ones(2)), None, length=3)[1].sum() * w.sum()
+
+    assert_same(jn.grad(f)(r(H)), jnp.full(H, 6.0))
+
+
+def test_every_array_of_a_carry_keeps_its_dtype():
+    def f(p):
+        def step(c, _):
+            return (c[0] * jnp.cos(c[1]).astype(jnp.float32), jnp.sin(c[1] + c[0])), None
+
+        return jax.lax.scan(step, (p, jnp.ones(H)), length=3)[0][0].sum()
+
+    p = jnp.asarray(r(H), jnp.float32)
+    assert_same(jn.grad(f)(p), jax.grad(f)(p), 1e-5)
+    assert_same(jn.jacobian(f)(p).dense(), jax.grad(f)(p), 1e-5)
+
+
+def test_a_python_number_beside_a_complex_carry():
+    def f(a):
+        return jax.lax.scan(lambda c, _: ((jnp.exp(1j * a) * c[0], c[1]), None), (a + 0j, 0.0), length=2)[0][0].real
+
+    assert_same(jn.jacobian(f, on_opaque="allow")(X[0, 0]).dense(), jax.jacrev(f)(X[0, 0]))
+
+
+def test_no_tracer_outlives_a_loop():
+    def f(w, x):
+        def outer(c, _):
+            return jax.lax.scan(lambda c, _: (jnp.tanh(c @ w), None), c, length=2)[0], None
+
+        return jnp.sum(jax.lax.scan(outer, x, length=2)[0] ** 2, 1)
+
+    with jax.check_tracer_leaks():
+        jn.per_example_grad_norms(f)(r(H, H), r(B, H))
+        jn.hessian(lambda x: f(jnp.eye(H), x).sum())(r(B, H))
+
+
+def test_examples_stay_apart_where_the_body_merges_axes():
+    """In `[b, s, i]` → `[b·s, i]` → a product → `[b, s, o]` no example meets another."""
+
+    def f(w, x):
+        def step(c, _):
+            return jnp.tanh((c.reshape(-1, 4) @ w).reshape(c.shape)), None
+
+        return jnp.sum(jax.lax.scan(step, x, length=3)[0] ** 2, (1, 2))
+
+    def largest(examples):
+        args = np.ones((4, 4)), np.ones((examples, 5, 4))
+        traced = jax.make_jaxpr(jn.per_example_grad_norms(f))(*args)
+        return max(v.aval.size for v in traced.jaxpr.outvars + [v for e in traced.eqns for v in e.outvars])
+
+    assert largest(32) <= 4 * largest(8)
