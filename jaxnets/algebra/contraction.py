@@ -309,7 +309,10 @@ _shared_products: ContextVar[dict | None] = ContextVar("shared", default=None)
 
 @contextmanager
 def sharing_products():
-    """A context in which a product of the same two factors is carried out once."""
+    """A context in which a product of the same two factors is carried out once, and what is solved together is solved once.
+
+    It must lie within one trace of JAX: what is shared outlives it nowhere.
+    """
     token = _shared_products.set({})
     try:
         yield
@@ -317,8 +320,13 @@ def sharing_products():
         _shared_products.reset(token)
 
 
+def shared_products() -> dict | None:
+    """What was computed in this context, under keys that tell what it is; None outside of `sharing_products`."""
+    return _shared_products.get()
+
+
 def _product_of_factors(a: Factor, b: Factor, keep) -> Tensor:
-    known = _shared_products.get()
+    known = shared_products()
     if known is None or _meter.get():
         return _computed_product(a, b, keep)
     labels = distinct_labels([*a.axes, *b.axes])

@@ -274,6 +274,13 @@ class Operator(Factor):
     # function, which is linear (a callback on tangents); "" if both products can be formed
     one_way: str = ""
 
+    @property
+    def symbols(self) -> dict[str, str]:  # type: ignore[override]
+        return {self.symbol: self.meaning}
+
+    def formula(self, show) -> str:
+        return f"{self.written(self.symbol)}{show(self.axes)}"
+
     def push(self, x) -> jax.Array:
         raise NotImplementedError
 
@@ -383,16 +390,9 @@ class Opaque(Operator):
     def kind(self) -> str:  # type: ignore[override]
         return self.name
 
-    def formula(self, show) -> str:
-        return f"{self.written(self.name)}{show(self.axes)}"
-
     @property
     def symbol(self) -> str:  # type: ignore[override]
         return self.name
-
-    @property
-    def symbols(self) -> dict[str, str]:  # type: ignore[override]
-        return {self.name: ""}
 
     @property
     def dtype(self):

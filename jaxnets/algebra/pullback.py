@@ -2,27 +2,14 @@
 
 import itertools
 import math
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from .contraction import shared_products
 from .factors import Group, Operator, Tensor, labels_of, pytree
 from .sharding import reshaped, spread_as
-
-_solutions: ContextVar[dict | None] = ContextVar("solutions", default=None)
-
-
-@contextmanager
-def shared_solutions():
-    """A context in which a row is pulled once through maps that are solved together."""
-    token = _solutions.set({})
-    try:
-        yield
-    finally:
-        _solutions.reset(token)
 
 
 class SolvedTogether(Operator):
@@ -42,7 +29,7 @@ class SolvedTogether(Operator):
         return self.choose(self.pull_all(x))
 
     def applied(self, apply, array, source: Tensor):
-        solutions = _solutions.get()
+        solutions = shared_products()
         if solutions is None or apply != self.pull:
             return apply(array)
         labels = labels_of(self.axes[: self.shared_rank + self.output_rank])
@@ -71,13 +58,6 @@ class Pullback(SolvedTogether):
     kind = "pullback"
     symbol = "J"
     meaning = "the derivative of a loop"
-
-    @property
-    def symbols(self) -> dict[str, str]:  # type: ignore[override]
-        return {self.symbol: self.meaning}
-
-    def formula(self, show):
-        return f"{self.written(self.symbol)}{show(self.axes)}"
 
     @property
     def dtype(self):

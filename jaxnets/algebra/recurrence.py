@@ -7,9 +7,8 @@ step by the carry and u[r] is what comes in at that step from elsewhere.  So ∂
 import itertools
 import math
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -33,7 +32,7 @@ from .factors import (
 from .jacobian import Jacobian, jacobian_of
 from .places import dense_sum
 from .promotion import usual_promotion
-from .pullback import SolvedTogether, shared_solutions
+from .pullback import SolvedTogether
 from .sharding import reshaped
 from .sizes import count_entries
 from .terms import Term, highest_id, make_term
@@ -125,7 +124,7 @@ class Repeated(Operator):
         axes: list[Group] = []
 
         def at_step(leaves, array):
-            with products_of_its_own():
+            with sharing_products():
                 product = jax.tree.unflatten(tree, leaves).contract(tensor(array, rest), keep - set(step))
             axes[:] = product.axes
             return product.value
@@ -137,13 +136,6 @@ class Repeated(Operator):
         leaves, tree = jax.tree.flatten(self.inner)
         axes = [0 if stacked else None for stacked in self.is_stacked]
         return jax.vmap(lambda leaves: jax.tree.unflatten(tree, leaves).array(forward), (axes,))(leaves)
-
-
-@contextmanager
-def products_of_its_own():
-    """A context for a function that JAX traces: its products are shared among themselves, and outlive it nowhere."""
-    with sharing_products(), shared_solutions():
-        yield
 
 
 class Part(NamedTuple):
@@ -207,6 +199,17 @@ class Steps:
     def dtype(self):
         return jnp.result_type(*(j.dtype for j in self.jacobians))
 
+    @cached_property
+    def one_way(self) -> str:
+        """That of the operators of a step."""
+        ways = {factor.one_way for factor in every_factor(self.jacobians) if isinstance(factor, Operator)}
+        return min(ways - {""}, default="")
+
+    @cached_property
+    def multiplies_per_vector(self) -> int:
+        """How many multiplications all steps take for one vector."""
+        return self.length * sum(j.multiplies_per_vector for j in self.jacobians)
+
     def part(self, number: int) -> Part:
         """The layout of what comes in at a value: an entry, or an array of the carry at the start."""
         return self.carry[number] if number < len(self.carry) else dict(self.entries)[number]
@@ -230,16 +233,8 @@ class Recurrence(SolvedTogether):
     meaning = "the product of ∂c[s+1]/∂c[s] of the steps between"
 
     @property
-    def symbols(self) -> dict[str, str]:  # type: ignore[override]
-        return {self.symbol: self.meaning}
-
-    def formula(self, show):
-        return f"{self.written(self.symbol)}{show(self.axes)}"
-
-    @property
     def one_way(self) -> str:  # type: ignore[override]
-        ways = {factor.one_way for factor in every_factor(self.whole.jacobians) if isinstance(factor, Operator)}
-        return min(ways - {""}, default="")
+        return self.whole.one_way
 
     @property
     def dtype(self):
@@ -247,8 +242,7 @@ class Recurrence(SolvedTogether):
 
     @property
     def multiplies_per_vector(self):
-        whole = self.whole.length * sum(j.multiplies_per_vector for j in self.whole.jacobians)
-        return whole // max(1, len(self.whole.entries))  # one solution is for all of them
+        return self.whole.multiplies_per_vector // max(1, len(self.whole.entries))  # one solution is for all of them
 
     def push(self, x):
         x = x[..., None, :] if self.entry < len(self.whole.carry) else x
@@ -278,19 +272,17 @@ class _Step:
     """One step of a loop, with the arrays of this step."""
 
     def __init__(self, steps: Steps, leaves, like: jax.Array, outer_rank: int):
-        self.carry, self.entries = steps.carry, [part for _, part in steps.entries]
+        self.steps, self.carry = steps, steps.carry
         self.jacobians = list(zip(steps.links, jax.tree.unflatten(jax.tree.structure(steps.jacobians), leaves), strict=True))
         last = max(link.output for link in steps.links)
         self.before, self.after = range(len(steps.carry)), range(last - len(steps.carry) + 1, last + 1)
-        self.entered = [number for number, _ in steps.entries]
         self.outer_shape, self.dtype = like.shape[:outer_rank], like.dtype
         self.outer = tuple((Label(n, size),) for n, size in enumerate(self.outer_shape))
 
     def pushed(self, carry: Vectors, comes_in: dict[int, jax.Array]) -> Vectors:
         """The carry after the step, from that before it and from what comes in, by the numbers of values."""
-        parts = dict(zip(self.entered, self.entries, strict=True))
         columns = {node: j.T for node, j in self._rows(self.before, self.carry, carry).items()}
-        for node, j in self._rows(comes_in, [parts[node] for node in comes_in], list(comes_in.values())).items():
+        for node, j in self._rows(comes_in, map(self.steps.part, comes_in), comes_in.values()).items():
             _add(columns, node, j.T)
         for node in range(self.after.start):
             if node in columns:
@@ -311,9 +303,9 @@ class _Step:
                     if link.output == node:
                         _add(rows, link.input, rows[node] @ j)
         carry = [self._vectors(rows[node], part) for node, part in zip(self.before, self.carry, strict=True)]
-        return carry, [self._vectors(rows.get(node), part) for node, part in zip(self.entered, self.entries, strict=True)]
+        return carry, [self._vectors(rows.get(node), part) for node, part in self.steps.entries]
 
-    def _rows(self, nodes, parts, vectors: Vectors) -> dict[int, Jacobian]:
+    def _rows(self, nodes, parts, vectors: Iterable[jax.Array]) -> dict[int, Jacobian]:
         """The vectors by each of several values, as Jacobians: of their number by the value."""
         found = {}
         for node, part, array in zip(nodes, parts, vectors, strict=True):
@@ -365,7 +357,7 @@ def _pushed(steps: Steps, x, entry: int) -> jax.Array:
 
     def step(carry, here):
         comes_in, own = here
-        with products_of_its_own():
+        with sharing_products():
             return _Step(steps, at_step(own), carry[0], outer_rank).pushed(carry, comes_in), carry
 
     start = [jnp.zeros((*x.shape[1 : 1 + outer_rank], *part.own_shape), x.dtype) for part in steps.carry]
@@ -398,7 +390,7 @@ def _pulled(steps: Steps, x) -> dict[int, jax.Array]:
 
     def step(carry, here):
         before, own = here
-        with products_of_its_own():
+        with sharing_products():
             return _Step(steps, at_step(own), carry[0], outer_rank).pulled(carry, before)
 
     start, found = jax.lax.scan(step, last, (before, arrays), steps.length, not steps.reverse)

@@ -5,7 +5,6 @@ are not taken are zero.  An output is the sum of what each branch makes of it, t
 """
 
 import functools
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ import jax.numpy as jnp
 
 from ..algebra.jacobian import Jacobian
 from ..algebra.rules import diagonal
-from .jaxprs import body_and_constants, evaluated, variables
+from .jaxprs import body_and_constants, evaluated, is_variable, once_for
 from .loop_body import TracedBody, configuration, traced_body
 from .nodes import Edge, Node
 
@@ -32,17 +31,14 @@ class Branches:
     run: Callable
 
 
-_branches: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # what was read, for the first of several branches
-
-
 def read_branches(branches: Sequence[Any], tracked: tuple[bool, ...], read_graph, merged: bool) -> Branches:
     """The branches, each read by `read_graph`; `tracked` says of every operand whether derivatives by it matter."""
     jaxprs = [body_and_constants(branch)[0] for branch in branches]
-    known = _branches.setdefault(jaxprs[0], {})
-    key = (tuple(map(id, jaxprs)), tracked, merged, configuration())
-    if key not in known:
-        known[key] = jaxprs[1:], _read_branches(jaxprs, tracked, read_graph, merged)  # kept, so that their ids stay theirs
-    return known[key][1]
+    key = ("branches", tuple(map(id, jaxprs)), tracked, merged, configuration())
+    _, found = once_for(  # the others are kept, so that their ids stay theirs
+        jaxprs[0], key, lambda: (jaxprs[1:], _read_branches(jaxprs, tracked, read_graph, merged))
+    )
+    return found
 
 
 def _read_branches(jaxprs, tracked, read_graph, merged) -> Branches:
@@ -51,7 +47,7 @@ def _read_branches(jaxprs, tracked, read_graph, merged) -> Branches:
     for body in bodies:
         places = {v: i for i, v in enumerate(body.jaxpr.invars)}
         leaves = body.jaxpr.outvars[len(body.results) :]
-        given.append({i: places[v] for i, v in enumerate(leaves) if variables([v]) and v in places})
+        given.append({i: places[v] for i, v in enumerate(leaves) if is_variable(v) and v in places})
         shapes.append([v.aval for v in leaves])
 
     def zero(aval):

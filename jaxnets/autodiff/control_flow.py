@@ -1,7 +1,7 @@
 """How loops and branches are followed while a function is read.
 
-Each function takes the trace that reads, the primitive, its operands and its parameters.  It returns the outputs, or None
-where the primitive is opaque.
+Each function takes the trace that reads, the primitive, its operands, as they are and as values with nodes, and its
+parameters.  It returns the outputs, or None where the primitive is opaque.
 """
 
 import functools
@@ -23,48 +23,41 @@ from .sources import user_line
 from .unmixed import TABLES, scan_counts
 
 
-def _values_and_nodes(trace, tracers) -> tuple[list, list[Node | None]]:
-    pairs = list(map(trace.value_and_node, tracers))
-    return [value for value, _ in pairs], [node for _, node in pairs]
-
-
 def _is_followed(trace, values, results) -> bool:
     """Whether the trace wants first derivatives alone, of real numbers.  `results` are variables."""
     real = not any(map(jnp.iscomplexobj, values)) and not any(jnp.iscomplexobj(v.aval) for v in results)
     return real and not trace.second_order and not trace.tracks_tangents
 
 
-def _scan(trace, primitive, tracers, params) -> list | None:
+def _scan(trace, primitive, tracers, values, nodes, params) -> list | None:
     """A loop, whose body is read into nodes that have an axis of steps."""
-    values, _ = _values_and_nodes(trace, tracers)
     if not _is_followed(trace, values, body_and_constants(params["jaxpr"])[0].outvars):
         return None
     fixed, carries = scan_counts(params)
     first, rest, consts = parted(params["jaxpr"], fixed)
     with trace.inside():
         shared = evaluated(first, (), *consts, *tracers[:fixed])
-    values, nodes = _values_and_nodes(trace, [*shared, *tracers[fixed:]])
+    operands, outer = trace.values_and_nodes([*shared, *tracers[fixed:]])
     start, stop = len(shared), len(shared) + carries
-    tracked = [node is not None for node in nodes]
-    tracked[start:stop] = map(is_floating, values[start:stop])
+    tracked = [node is not None for node in outer]
+    tracked[start:stop] = map(is_floating, operands[start:stop])
     body = read_body(rest, params, (start, carries), tuple(tracked), trace.read, not trace.every_value, trace.of_scalar)
-    if trace.of_scalar and not one_way_of(params) and Loop(body, params, nodes).takes_more_memory():
-        return _pulled_back(trace, primitive, tracers, params)
-    groups = values[:start], values[start:stop], values[stop:]
+    loop = Loop(body, params, outer, user_line(), trace.noted)
+    if trace.of_scalar and not one_way_of(params) and loop.takes_more_memory():
+        return _pulled_back(trace, primitive, values, nodes, params)
+    groups = operands[:start], operands[start:stop], operands[stop:]
     with trace.outside():
         end, stacked, own, once = body.run(*groups)
     arrays = {"fixed": groups[0], "element": groups[2], "output": own, "constant": once}
-    found = Loop(body, params, nodes, arrays, user_line(), trace.noted).outputs()
-    return list(map(trace.tracked, [*end, *stacked], itertools.chain(*found)))
+    return list(map(trace.tracked, [*end, *stacked], itertools.chain(*loop.outputs(arrays))))
 
 
-def _cond(trace, primitive, tracers, params) -> list | None:
+def _cond(trace, primitive, tracers, values, nodes, params) -> list | None:
     """Branches.  One whose number is known is followed.
 
     Else all are read where they keep examples apart and use an operand, as a weight, that all examples have in common: by it
     an opaque map would have a row for every example.
     """
-    values, nodes = _values_and_nodes(trace, tracers)
     index, *operands = values
     branches = params["branches"]
     if not isinstance(index, jax.core.Tracer):
@@ -75,7 +68,7 @@ def _cond(trace, primitive, tracers, params) -> list | None:
     if nodes[0] is not None or not _is_followed(trace, operands, results):
         return None
     if trace.of_scalar and not one_way_of(params):
-        return _pulled_back(trace, primitive, tracers, params)
+        return _pulled_back(trace, primitive, values, nodes, params)
     rows = TABLES["cond"](params, values, results, trace.unmixed_axes)
     maps = [axes for row in rows for axes in row[1:] if axes is not None]
     if all(maps) or not any(maps):
@@ -89,9 +82,8 @@ def _cond(trace, primitive, tracers, params) -> list | None:
     return list(map(trace.tracked, outputs, found))
 
 
-def _pulled_back(trace, primitive, tracers, params) -> list:
+def _pulled_back(trace, primitive, values, nodes, params) -> list:
     """A call that JAX pulls back as a whole."""
-    values, nodes = _values_and_nodes(trace, tracers)
     tracked = {i: node for i, node in enumerate(nodes) if node is not None}
 
     def call(*moving):
@@ -100,13 +92,11 @@ def _pulled_back(trace, primitive, tracers, params) -> list:
 
     with trace.outside():
         found, pull, outputs = jax.vjp(with_rules(call), *(values[i] for i in tracked), has_aux=True)
-    whole, source = Whole.of([y.shape for y in found]), user_line()
-    types = tuple(map(jax.typeof, found))
+    whole, source = Whole(tuple(map(jax.typeof, found))), user_line()
     edges = [
-        Edge(parent, "x", functools.partial(whole.by_operand, pull, types, i, parent))
-        for i, parent in enumerate(tracked.values())
+        Edge(parent, "x", functools.partial(whole.by_operand, pull, i, parent)) for i, parent in enumerate(tracked.values())
     ]
-    together = trace.noted(Node(primitive.name, whole.shape, jnp.result_type(*(y.dtype for y in types)), edges, source))
+    together = trace.noted(Node(primitive.name, whole.shape, jnp.result_type(*(y.dtype for y in found)), edges, source))
 
     def output(i, y):
         node = Node(primitive.name, y.shape, y.dtype, source=source)

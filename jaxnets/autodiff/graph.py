@@ -28,7 +28,7 @@ from .opaque import BoundPrimitive, opaque_rules
 from .primitives import rules_for
 from .ramps import Ramps, knowing
 from .sources import user_line
-from .unmixed import AxisMap, Table, agreed, axis_map, composed, same_axes, scan_counts
+from .unmixed import AxisMap, Table, agreed, axis_map, composed, same_axes
 
 SPLIT_STATE = (
     "The function changes a model of Flax outside of it, as BatchNorm and Dropout do in training.  State that changes "
@@ -179,12 +179,17 @@ class _GraphTrace(core.Trace):
         """The value and its node; None for a value that is not tracked."""
         return (x.value, x.node) if isinstance(x, _GraphTracer) and x._trace is self else (x, None)
 
+    def values_and_nodes(self, tracers) -> tuple[list, list[Node | None]]:
+        """The same for several values: all values, and all nodes."""
+        pairs = list(map(self.value_and_node, tracers))
+        return [value for value, _ in pairs], [node for _, node in pairs]
+
     def stage_value(self, x):
         value, node = self.value_and_node(x)
         return self.parent.stage_value(value) if node is None else x
 
     def process_primitive(self, primitive, tracers, params, /):
-        values, nodes = [list(side) for side in zip(*map(self.value_and_node, tracers), strict=True)] or [[], []]
+        values, nodes = self.values_and_nodes(tracers)
         if not any(nodes):
             with set_current_trace(self.parent):
                 out = primitive.bind(*values, **params)
@@ -192,7 +197,7 @@ class _GraphTrace(core.Trace):
             return out
         inner = params.get("jaxpr", params.get("call_jaxpr"))
         follow = CONTROL_FLOW.get(primitive.name)
-        if follow and (made := follow(self, primitive, tracers, params)) is not None:
+        if follow and (made := follow(self, primitive, tracers, values, nodes, params)) is not None:
             return made
         if primitive.name in INLINED and inner is not None:
             with set_current_trace(self):
@@ -213,13 +218,6 @@ class _GraphTrace(core.Trace):
         else:
             made = self.primitive_nodes(primitive, nodes, values, outputs, params)
         return made if primitive.multiple_results else made[0]
-
-    def follows_loop(self, values, params) -> bool:
-        """Whether the body of a loop is read."""
-        _, carries = scan_counts(params)
-        results = body_and_constants(params["jaxpr"])[0].outvars
-        real = not any(map(jnp.iscomplexobj, values)) and not any(jnp.iscomplexobj(v.aval) for v in results)
-        return real and not self.second_order and not self.tracks_tangents
 
     def read(self, function, values, names) -> Graph:
         """A function inside of this one, as the body of a loop, read as this one is."""
@@ -344,7 +342,7 @@ class _GraphTrace(core.Trace):
 
         closed = jax.make_jaxpr(call)(*(self.value_and_node(x)[0] for x in tracers))
         program = JaxprFunction(closed.jaxpr, len(closed.consts))
-        values, nodes = [list(side) for side in zip(*map(self.value_and_node, [*closed.consts, *tracers]), strict=True)]
+        values, nodes = self.values_and_nodes([*closed.consts, *tracers])
         with set_current_trace(self.parent):
             outputs = program(*values)
 
@@ -430,9 +428,7 @@ class _GraphTrace(core.Trace):
             ]
             local = _local_function(lambda *xs, o=o: call(*xs)[o], values, parents) if self.second_order and call else None
             node = Node(name, y.shape, y.dtype, edges, source, local, layer, module)
-            if self.on_node:
-                self.on_node(node)
-            made.append(_GraphTracer(self, y, node))
+            made.append(self.tracked(y, self.noted(node)))
         return made
 
 

@@ -1,6 +1,7 @@
 """Functions that JAX has traced, as programs that can be evaluated, parted and looked into."""
 
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -28,7 +29,15 @@ def jaxpr_evaluator(closed):
     return lambda *args: evaluated(closed.jaxpr, closed.consts, *jax.tree.leaves(args))
 
 
-_parts: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+_known: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # for every jaxpr, what was found out of it
+
+
+def once_for(jaxpr, key, find: Callable) -> Any:
+    """What `find()` returns, found out once for every key as long as the jaxpr lives; it must not hold the jaxpr."""
+    known = _known.setdefault(jaxpr, {})
+    if key not in known:
+        known[key] = find()
+    return known[key]
 
 
 def parted(closed, operands: int) -> tuple[Any, Any, tuple]:
@@ -38,10 +47,8 @@ def parted(closed, operands: int) -> tuple[Any, Any, tuple]:
     one needs.  The second one takes this, then the other operands.
     """
     jaxpr, consts = body_and_constants(closed)
-    known = _parts.setdefault(jaxpr, {})
-    if operands not in known:
-        known[operands] = _parted(jaxpr, operands)
-    return *known[operands], tuple(consts)
+    first, rest = once_for(jaxpr, ("parts", operands), lambda: _parted(jaxpr, operands))
+    return first, rest, tuple(consts)
 
 
 def _parted(jaxpr, operands: int):
@@ -90,7 +97,12 @@ def with_replaced(values, places, new) -> list:
 
 def variables(operands) -> list:
     """The operands that are no numbers."""
-    return [v for v in operands if not isinstance(v, Literal)]
+    return list(filter(is_variable, operands))
+
+
+def is_variable(operand) -> bool:
+    """Whether it is no number."""
+    return not isinstance(operand, Literal)
 
 
 def evaluated(jaxpr, consts, *operands) -> list:

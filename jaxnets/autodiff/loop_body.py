@@ -1,7 +1,6 @@
 """The body of a loop, read as any other function: a graph of local Jacobians whose arrays every step has its own of."""
 
 import math
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ from ..algebra.jacobian import Jacobian
 from ..algebra.selections import Slice
 from ..algebra.sizes import count_entries, stored_entries
 from ..checks import is_floating
-from .jaxprs import depending_on, evaluated, restricted, variables
+from .jaxprs import depending_on, evaluated, is_variable, once_for, restricted, variables, with_replaced
 from .nodes import Edges, Node, summed_by_parent
 from .skeleton import holds_numbers
 
@@ -78,8 +77,6 @@ CONFIGURATION = (
     "jax_numpy_rank_promotion",
 )
 
-_bodies: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # what was read, for every jaxpr
-
 
 def read_body(
     jaxpr, params, counts: tuple[int, int], tracked: tuple[bool, ...], read_graph, merged: bool, of_scalar: bool
@@ -89,11 +86,18 @@ def read_body(
     `tracked` says of every operand whether derivatives by it matter.  If `merged`, values that are passed on entry by entry
     have no nodes.  If `of_scalar`, it is found out what JAX's own pullback would store.
     """
-    key = (counts, tracked, merged, of_scalar, configuration(), params["length"], params["reverse"], params["unroll"])
-    known = _bodies.setdefault(jaxpr, {})
-    if key not in known:
-        known[key] = _read_body(jaxpr, params, counts, tracked, read_graph, merged, of_scalar)
-    return known[key]
+    key = (
+        "body",
+        counts,
+        tracked,
+        merged,
+        of_scalar,
+        configuration(),
+        params["length"],
+        params["reverse"],
+        params["unroll"],
+    )
+    return once_for(jaxpr, key, lambda: _read_body(jaxpr, params, counts, tracked, read_graph, merged, of_scalar))
 
 
 @dataclass(eq=False)
@@ -123,8 +127,7 @@ def traced_body(jaxpr, tracked: Sequence[bool], read_graph, merged: bool) -> Tra
 
     def extended(*operands):
         def moving(*some):
-            changed = dict(zip(places, some, strict=True))
-            return evaluated(jaxpr, (), *(changed.get(i, x) for i, x in enumerate(operands)))
+            return evaluated(jaxpr, (), *with_replaced(operands, places, some))
 
         graph = read_graph(moving, [operands[i] for i in places], [f"x{i + 1}" for i in places])
         edges: Edges = {}
@@ -150,9 +153,7 @@ def traced_body(jaxpr, tracked: Sequence[bool], read_graph, merged: bool) -> Tra
 
     closed = jax.make_jaxpr(extended)(*shapes_of(jaxpr))
     inputs, outputs, rows = read
-    nodes: list[Node | None] = [None] * len(tracked)
-    for i, node in zip(places, inputs, strict=True):
-        nodes[i] = node
+    nodes = with_replaced([None] * len(tracked), places, inputs)
     return TracedBody(closed.jaxpr, closed.consts, nodes, outputs, rows)
 
 
@@ -197,9 +198,7 @@ def _residual_bytes(jaxpr, fixed: int, carries: int, tracked) -> float:
 
     def residuals(*operands):
         def moving(*some):
-            changed = dict(zip(places, some, strict=True))
-            found = evaluated(jaxpr, (), *(changed.get(i, x) for i, x in enumerate(operands)))
-            return [y for y in found if is_floating(y)]
+            return list(filter(is_floating, evaluated(jaxpr, (), *with_replaced(operands, places, some))))
 
         return jax.tree.leaves(jax.vjp(moving, *(operands[i] for i in places))[1])
 
@@ -225,9 +224,9 @@ def _places_of_leaves(jaxpr, counts, count: int):
     constant: list[Any] = []
     places = []
     for v in jaxpr.outvars[count:]:
-        if variables([v]) and v in operands:
+        if is_variable(v) and v in operands:
             places.append(operands[v])
-        elif variables([v]) and v in varying:
+        elif is_variable(v) and v in varying:
             places.append(Leaf("output", stacked.setdefault(v, len(stacked))))
         else:
             places.append(Leaf("constant", len(constant)))

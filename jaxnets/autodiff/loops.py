@@ -32,20 +32,12 @@ Members = tuple[int, ...]  # the numbers of arrays of a carry that depend on eac
 class Loop:
     """The nodes of one run of a loop, made when a node after it asks for them.
 
-    `outer` are the nodes of the operands, and `arrays` has the arrays of each kind of `Leaf`.  `source` is the line of the
-    loop, and `make(node)` is called for every node.
+    `outer` are the nodes of the operands.  `source` is the line of the loop, and `make(node)` is called for every node.
     """
 
-    def __init__(
-        self,
-        body: Body,
-        params,
-        outer: Sequence[Node | None],
-        arrays: dict[str, Sequence[Any]] | None = None,
-        source: str = "",
-        make: Callable = lambda node: node,
-    ):
-        self.body, self.arrays, self.make = body, arrays or {}, make
+    def __init__(self, body: Body, params, outer: Sequence[Node | None], source: str, make: Callable):
+        self.body, self.make = body, make
+        self.arrays: dict[str, Sequence[Any]] = {}
         self.length, self.reverse, self.source = params["length"], params["reverse"], source
         operands = [*body.fixed, *body.before, *body.elements]
         self.outer = {u: o for u, o in zip(operands, outer, strict=True) if u is not None and o is not None}
@@ -55,14 +47,15 @@ class Loop:
         self.members = self._members()
         self.known: dict[Any, Any] = {}
 
-    def outputs(self) -> tuple[list[Node | None], list[Node | None]]:
-        """Nodes for the carry at the end and for the stacked outputs."""
+    def outputs(self, arrays: dict[str, Sequence[Any]]) -> tuple[list[Node | None], list[Node | None]]:
+        """Nodes for the carry at the end and for the stacked outputs; `arrays` has the arrays of each kind of `Leaf`."""
+        self.arrays = arrays
         end = [self.final(k) if u in self.moving else None for k, u in enumerate(self.body.before)]
         return end, [self.at_all_steps(v) if v in self.moving else None for v in self.body.stacked]
 
     def takes_more_memory(self) -> bool:
         """Whether a row by all that comes in, with the arrays of the local Jacobians, takes more than JAX's own pullback."""
-        values = [v for v in self.body.rows if v in self.moving and self.from_outside(v) and not self._is_renamed(v)]
+        values = [v for v in self.body.rows if self.outer_row(v) and not self._is_renamed(v)]
         count = sum(math.prod(v.shape) * jnp.finfo(v.dtype).bits // 8 for v in values)
         return self.body.stored_bytes + count > MOST_GROWTH * self.body.residual_bytes
 
@@ -83,6 +76,19 @@ class Loop:
         """The local Jacobians of a value by what is tracked."""
         return [local for local in self.body.rows.get(v, ()) if local.parent in self.moving]
 
+    def outer_row(self, v: Node) -> list[Local]:
+        """The local Jacobians of a value by what does not lie between the same two carries as it does."""
+        members = self.members_around(v)
+        return [local for local in self.row(v) if not members or not self._is_inside(local.parent, members)]
+
+    @functools.cached_property
+    def uses(self) -> dict[Node, list[Local]]:
+        """For every value the local Jacobians by it."""
+        found: dict[Node, list[Local]] = {}
+        for local in itertools.chain(*map(self.row, self.body.rows)):
+            found.setdefault(local.parent, []).append(local)
+        return found
+
     @functools.cached_property
     def dependencies(self) -> dict[Node, dict[int, AxisMap]]:
         """For every value the arrays of the carry on which it depends, with the axes along which nothing mixes."""
@@ -91,8 +97,9 @@ class Loop:
             if v in self.moving and v not in found:
                 maps: dict[int, list[AxisMap]] = {}
                 for local in self.row(v):
+                    own = axis_map(local.outline())
                     for k, before in found.get(local.parent, {}).items():
-                        maps.setdefault(k, []).append(composed(axis_map(local.outline()), before))
+                        maps.setdefault(k, []).append(composed(own, before))
                 found[v] = {k: agreed(*several) for k, several in maps.items()}
         return found
 
@@ -156,9 +163,8 @@ class Loop:
         return self._once(("outside", v), lambda: self._from_outside(v))
 
     def _from_outside(self, v: Node) -> list[Node]:
-        members = self.members_around(v)
-        edges = self._edges(local for local in self.row(v) if not members or not self._is_inside(local.parent, members))
-        return [self._made(v, edges)] if edges else []
+        row = self.outer_row(v)
+        return [self._made(v, self._edges(row))] if row else []
 
     def coming_in(self, v: Node) -> list[Node]:
         """The nodes whose sum comes into the recurrence at a value between two carries."""
@@ -181,7 +187,7 @@ class Loop:
         """Whether a value is used once, by one that is the same or a sum of it."""
         if v in self.body.after or v in self.body.stacked:
             return False
-        uses = [local for w in self.body.rows for local in self.row(w) if local.parent is v]
+        uses = self.uses.get(v, [])
         return len(uses) == 1 and is_renaming(uses[0].outline())
 
     def _is_inside(self, u: Node, members: Members) -> bool:

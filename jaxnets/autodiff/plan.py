@@ -17,7 +17,6 @@ from ..algebra.contraction import cheapest, planning, sharing_products
 from ..algebra.factors import Operator, Tensor, labels_of
 from ..algebra.jacobian import Jacobian
 from ..algebra.places import by_box
-from ..algebra.pullback import shared_solutions
 from ..algebra.recurrence import Recurrence
 from ..algebra.selections import Slice
 from ..algebra.sizes import count_entries
@@ -114,7 +113,7 @@ def elimination_steps(edges: Edges, order: list[Node]) -> Iterator[Edges]:
             incoming = {u: multiplied_out(v, u, j, outgoing) for u, j in incoming.items()}
         if len(incoming) > 1 or any(map(_has_factors, incoming.values())):
             outgoing = {w: multiplied_out(w, v, j, incoming) for w, j in outgoing.items()}
-        with sharing_products(), shared_solutions():
+        with sharing_products():
             found = {(w, u): _product(left, right) for w, left in outgoing.items() for u, right in incoming.items()}
         for (w, u), product in found.items():
             products.add((w, u))
@@ -137,7 +136,7 @@ def remaining_edges(edges: Edges, order: list[Node]) -> Edges:
 def _product(left: Jacobian, right: Jacobian) -> Jacobian:
     """left · right, carried out at once where that must be or where it solves for other entries of a loop, too."""
     product = _cheapest_product(left, right)
-    if _is_only_pulled(right) or (_is_through_loop(right) and holds_numbers(left.terms) and not _is_apart_in_time(left)):
+    if _is_only_pulled(right) or (_is_through_loop(right) and not _is_apart_in_time(left)):
         return dataclasses.replace(product, terms=tuple(term.reduced(fully=True) for term in product.terms))
     return product
 

@@ -36,3 +36,13 @@ def check_that_examples_meet(f, x):
 def d(f):
     """The dense Jacobian of f by its first argument."""
     return lambda x: jaxnets.dense(jaxnets.jacobian(f)(x))
+
+
+def gradient_norms(losses):
+    """The norms of the gradients of single examples, as plain JAX has them; `losses(params, x)` has a loss for each."""
+
+    def norms(params, x):
+        found = jax.vmap(jax.grad(lambda params, x: losses(params, x[None])[0]), (None, 0))(params, x)
+        return jnp.sqrt(sum(jnp.sum(g.reshape(len(x), -1) ** 2, 1) for g in jax.tree.leaves(found)))
+
+    return norms

@@ -8,7 +8,7 @@ from jax import lax
 
 import jaxnets as jn
 
-from .comparing import assert_same
+from .comparing import assert_same, gradient_norms
 from .programs import r
 
 W, V, X = r(3, 4), r(3, 4), r(5, 4)
@@ -30,11 +30,7 @@ def losses(p, x, n):
 
 @jax.jit
 def both(n):
-    def one(p, x):
-        return losses(p, x[None], n)[0]
-
-    gradients = jax.vmap(jax.grad(one), (None, 0))((W, V), X)
-    norms = jnp.sqrt(sum(jnp.sum(g.reshape(len(X), -1) ** 2, 1) for g in jax.tree.leaves(gradients)))
+    norms = gradient_norms(lambda p, x: losses(p, x, n))((W, V), X)
     total = [d(lambda p: losses(p, X, n).sum())((W, V)) for d in (jn.grad, jax.grad)]
     jacobian = jn.jacobian(f, (0, 1), on_opaque="error")((W, V), X, n)
     return (

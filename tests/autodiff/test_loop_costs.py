@@ -12,6 +12,7 @@ import pytest
 import jaxnets as jn
 
 from ..sweeps import swept
+from .comparing import gradient_norms
 from .loop_programs import decoder, elman, gru, kalman, lstm, rk4, s4d, transformer, two_layers
 from .programs import pos, r
 
@@ -138,13 +139,7 @@ def test_a_gradient_through_a_loop_costs_no_more_than_in_jax(name):
 @pytest.mark.parametrize("name", swept(LOSSES, 3))
 def test_norms_through_a_loop_cost_the_products_of_one_gradient(name):
     loss, args = losses(name)
-
-    def theirs(p, x):
-        found = jax.vmap(jax.grad(lambda p, x: loss(p, x[None])[0]), (None, 0))(p, x)
-        return jnp.sqrt(sum(jnp.sum(v.reshape(len(x), -1) ** 2, 1) for v in jax.tree.leaves(found)))
-
-    ours, peer, gradient = (
-        costs(f, *args) for f in (jn.per_example_grad_norms(loss), theirs, jax.grad(lambda *args: loss(*args).mean()))
-    )
+    asked = jn.per_example_grad_norms(loss), gradient_norms(loss), jax.grad(lambda *args: loss(*args).mean())
+    ours, peer, gradient = (costs(f, *args) for f in asked)
     assert ours.multiplications <= 1.25 * max(peer.multiplications, gradient.multiplications)
     assert ours.bytes <= NORM_BYTES.get(name, 1.25) * peer.bytes

@@ -8,7 +8,7 @@ import pytest
 import jaxnets as jn
 
 from ..sweeps import swept
-from .comparing import assert_same
+from .comparing import assert_same, gradient_norms
 from .loop_programs import LOOPS, elman, linear_recurrence, lstm
 from .programs import pos, r
 
@@ -81,9 +81,7 @@ QUANTITIES = {
     ),
     "per_example_grad_norms": (
         lambda w, x: jn.per_example_grad_norms(losses)(w, x),
-        lambda w, x: jnp.linalg.norm(
-            jax.vmap(lambda x: flat(jax.grad(per_example(losses))(w, x)))(x), axis=1
-        ),
+        gradient_norms(losses),
     ),
     "clip_per_example": (
         lambda w, x: flat(jn.clip_per_example(losses, 0.1)(w, x)[0]),
