@@ -6,7 +6,7 @@ step by the carry and u[r] is what comes in at that step from elsewhere.  So ∂
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -38,6 +38,30 @@ from .sizes import count_entries
 from .terms import Term, highest_id, make_term
 
 
+class Layout(NamedTuple):
+    """A tree that holds arrays, some of them at several places: which array lies at each."""
+
+    tree: Any
+    numbers: tuple[int, ...]
+
+    @classmethod
+    def of(cls, tree) -> tuple[list[jax.Array], "Layout"]:
+        """The arrays of a tree, each once, and where they lie: so one array at two places stays one in a transformation."""
+        leaves, structure = jax.tree.flatten(tree)
+        arrays = {id(leaf): leaf for leaf in leaves}
+        numbers = {key: i for i, key in enumerate(arrays)}
+        return list(arrays.values()), cls(structure, tuple(numbers[id(leaf)] for leaf in leaves))
+
+    def filled(self, arrays: Sequence[jax.Array]) -> Any:
+        """The tree with these arrays."""
+        return jax.tree.unflatten(self.tree, [arrays[i] for i in self.numbers])
+
+    def once(self, flags: Sequence[bool]) -> list[bool]:
+        """What is told of every leaf, told of every array."""
+        found = dict(zip(self.numbers, flags, strict=True))
+        return [found[i] for i in range(len(found))]
+
+
 def over_steps(j: Jacobian, is_stacked: tuple[bool, ...], length: int, input_has_steps: bool) -> Jacobian:
     """The Jacobian of all steps of a loop, from that of one step, of which some leaves hold all steps along a first axis.
 
@@ -62,8 +86,10 @@ def _factor_over_steps(factor: Factor, is_stacked: list[bool], step: Group, inpu
     if whole is not None:
         return whole
     assert isinstance(factor, Operator)
-    axes = (step, *factor.axes)
-    return Repeated(factor, tuple(is_stacked), axes, factor.shared_rank + 1, factor.output_rank, notes=factor.notes)
+    layout: Any = (tuple(is_stacked), (step, *factor.axes), factor.shared_rank + 1, factor.output_rank)
+    if isinstance(factor, SolvedTogether):
+        return RepeatedTogether(factor, *layout, notes=factor.notes)
+    return Repeated(factor, *layout, notes=factor.notes)
 
 
 @pytree("inner")
@@ -120,22 +146,50 @@ class Repeated(Operator):
         step = self.axes[0]
         rest = [label for label in distinct_labels(x.axes) if label not in step]
         array = reshaped(x.broadcast_to([*step, *rest]), [size_of(step), *(label.size for label in rest)])
-        leaves, tree = jax.tree.flatten(self._of_a_step)
         axes: list[Group] = []
 
-        def at_step(leaves, array):
+        def at_step(one, array):
             with sharing_products():
-                product = jax.tree.unflatten(tree, leaves).contract(tensor(array, rest), keep - set(step))
+                product = one.contract(tensor(array, rest), keep - set(step))
             axes[:] = product.axes
             return product.value
 
-        value = jax.vmap(at_step, ([0 if stacked else None for stacked in self.is_stacked], 0))(leaves, array)
+        value = self._at_every_step(at_step, array)
         return Tensor(value, (step, *axes)).summed_except(keep)
 
     def array(self, forward=None):
-        leaves, tree = jax.tree.flatten(self.inner)
-        axes = [0 if stacked else None for stacked in self.is_stacked]
-        return jax.vmap(lambda leaves: jax.tree.unflatten(tree, leaves).array(forward), (axes,))(leaves)
+        return self._at_every_step(lambda one: one.array(forward))
+
+    def _at_every_step(self, function, *x, axis=0):
+        """`function(operator, *x)` at every step; the steps lie along this axis of x, and of the result."""
+        arrays, layout = Layout.of(self._of_a_step)
+        axes = [0 if stacked else None for stacked in layout.once(self.is_stacked)]
+
+        def at_step(arrays, *x):
+            return function(layout.filled(arrays), *x)
+
+        return jax.vmap(at_step, (axes, *(axis for _ in x)), axis)(arrays, *x)
+
+
+@pytree("inner")
+class RepeatedTogether(Repeated, SolvedTogether):
+    """One operator for each step of a loop, of those whose rows are found together."""
+
+    inner: SolvedTogether
+    contract, applies_to = SolvedTogether.contract, SolvedTogether.applies_to
+
+    @property
+    def whole(self):
+        return self.inner.whole
+
+    def push(self, x):
+        return self._at_every_step(lambda one, x: one.push(x), x, axis=1)
+
+    def pull_all(self, x):
+        return self._at_every_step(lambda one, x: one.pull_all(x), x, axis=1)
+
+    def choose(self, rows):
+        return self.inner.choose(rows)
 
 
 class Part(NamedTuple):
@@ -179,8 +233,8 @@ class Steps:
 
     The first values of a step are the arrays of the carry before it, the last ones those after it, and `jacobians[k]` is the
     local one of `links[k]`; those leaves that `is_stacked` names hold all steps along a first axis.  `entries` are the other
-    values into which something comes from outside, with their numbers.  With `reverse` the loop runs from the last step to
-    the first.
+    values into which something comes from outside, and `seen` those that are looked at from there at every step, with their
+    numbers; if there are none, the carry at the end is.  With `reverse` the loop runs from the last step to the first.
     """
 
     jacobians: tuple[Jacobian, ...]
@@ -188,6 +242,7 @@ class Steps:
     links: tuple[Link, ...]
     carry: tuple[Part, ...]
     entries: tuple[tuple[int, Part], ...]
+    seen: tuple[tuple[int, Part], ...]
     length: int
     reverse: bool
 
@@ -211,16 +266,21 @@ class Steps:
         return self.length * sum(j.multiplies_per_vector for j in self.jacobians)
 
     def part(self, number: int) -> Part:
-        """The layout of what comes in at a value: an entry, or an array of the carry at the start."""
-        return self.carry[number] if number < len(self.carry) else dict(self.entries)[number]
+        """The layout of an entry, of a value that is seen, or of an array of the carry before the step."""
+        return self.carry[number] if number < len(self.carry) else dict(self.entries + self.seen)[number]
+
+    @property
+    def results(self) -> tuple[Part, ...]:
+        """The layouts of what is seen: of values at every step, or of the carry at the end."""
+        return tuple(part for _, part in self.seen) or self.carry
 
 
 @pytree("whole")
 class Recurrence(SolvedTogether):
-    """What a carry is, between all steps of a loop, of what comes in at one value of every step, or at the start.
+    """What is seen of all steps of a loop, by what comes in at one value of every step, or at the start.
 
-    The axes are those that all values share; then the places r between steps and the entries of the carry; then the steps t,
-    but not for what comes in at the start, and the entries of the value.
+    The axes are those that all values share; then the steps t, but not where only the end is seen, and the entries of all
+    that is seen; then the steps at which something comes in, but not at the start, and the entries of the value.
     """
 
     whole: Steps
@@ -244,12 +304,17 @@ class Recurrence(SolvedTogether):
     def multiplies_per_vector(self):
         return self.whole.multiplies_per_vector // max(1, len(self.whole.entries))  # one solution is for all of them
 
+    def formula(self, show):
+        return f"{self.written(self.symbol)}{show(tuple(group for group in self.axes if group))}"
+
     def push(self, x):
         x = x[..., None, :] if self.entry < len(self.whole.carry) else x
-        return _pushed(self.whole, x, self.entry)
+        arrays, layout = Layout.of(self.whole)
+        return _pushed(layout, arrays, x, self.entry)
 
     def pull_all(self, x):
-        return _pulled(self.whole, x)
+        arrays, layout = Layout.of(self.whole)
+        return _pulled(layout, arrays, x)
 
     def choose(self, rows: dict[int, jax.Array]) -> jax.Array:
         """The rows by this entry, `[n, *shared, t, entries]`, or by the start, `[n, *shared, entries]`."""
@@ -271,39 +336,48 @@ Vectors = list[jax.Array]  # several of each of several values: `[n, *shared, *o
 class _Step:
     """One step of a loop, with the arrays of this step."""
 
-    def __init__(self, steps: Steps, leaves, like: jax.Array, outer_rank: int):
+    def __init__(self, steps: Steps, jacobians: tuple[Jacobian, ...], like: jax.Array, outer_rank: int):
         self.steps, self.carry = steps, steps.carry
-        self.jacobians = list(zip(steps.links, jax.tree.unflatten(jax.tree.structure(steps.jacobians), leaves), strict=True))
+        self.jacobians = list(zip(steps.links, jacobians, strict=True))
         last = max(link.output for link in steps.links)
         self.before, self.after = range(len(steps.carry)), range(last - len(steps.carry) + 1, last + 1)
         self.outer_shape, self.dtype = like.shape[:outer_rank], like.dtype
         self.outer = tuple((Label(n, size),) for n, size in enumerate(self.outer_shape))
 
-    def pushed(self, carry: Vectors, comes_in: dict[int, jax.Array]) -> Vectors:
-        """The carry after the step, from that before it and from what comes in, by the numbers of values."""
+    def pushed(self, carry: Vectors, comes_in: dict[int, jax.Array]) -> tuple[Vectors, Vectors]:
+        """The carry after the step and what is seen of it, from the carry before it and what comes in, by numbers."""
         columns = {node: j.T for node, j in self._rows(self.before, self.carry, carry).items()}
         for node, j in self._rows(comes_in, map(self.steps.part, comes_in), comes_in.values()).items():
             _add(columns, node, j.T)
         for node in range(self.after.start):
             if node in columns:
-                column = _as_one(columns.pop(node))
+                columns[node] = _as_one(columns[node])
                 for link, j in self.jacobians:
                     if link.input == node:
-                        _add(columns, link.output, j @ column)
-        after = [columns.get(node) for node in self.after]
-        return [self._vectors(j and j.T, part) for j, part in zip(after, self.carry, strict=True)]
+                        _add(columns, link.output, j @ columns[node])
 
-    def pulled(self, carry: Vectors, before: Vectors) -> tuple[Vectors, Vectors]:
-        """The vectors by the carry before the step and by what comes in, from those by the carry after it and before it."""
-        rows = self._rows(self.after, self.carry, carry) | self._rows(self.before, self.carry, before)
+        def vectors(node, part):
+            return self._vectors(columns[node].T if node in columns else None, part)
+
+        return list(map(vectors, self.after, self.carry)), [vectors(*seen) for seen in self.steps.seen]
+
+    def pulled(self, carry: Vectors, seen: Vectors) -> tuple[Vectors, Vectors]:
+        """The vectors by the carry before the step and by what comes in, by those by the carry after it and what is seen."""
+        rows = self._rows(self.after, self.carry, carry)
+        numbers, parts = [number for number, _ in self.steps.seen], [part for _, part in self.steps.seen]
+        for node, j in self._rows(numbers, parts, seen).items():
+            _add(rows, node, j)
         for node in reversed(range(len(self.before), self.after.stop)):
             if node in rows:
                 rows[node] = _as_one(rows[node])
                 for link, j in self.jacobians:
                     if link.output == node:
                         _add(rows, link.input, rows[node] @ j)
-        carry = [self._vectors(rows[node], part) for node, part in zip(self.before, self.carry, strict=True)]
-        return carry, [self._vectors(rows.get(node), part) for node, part in self.steps.entries]
+
+        def vectors(node, part):
+            return self._vectors(rows.get(node), part)
+
+        return list(map(vectors, self.before, self.carry)), [vectors(*entry) for entry in self.steps.entries]
 
     def _rows(self, nodes, parts, vectors: Iterable[jax.Array]) -> dict[int, Jacobian]:
         """The vectors by each of several values, as Jacobians: of their number by the value."""
@@ -331,69 +405,77 @@ def _add(found: dict[int, Jacobian], key: int, j: Jacobian):
 
 
 def _arrays_of_steps(steps: Steps):
-    """The arrays that hold all steps, and a function from those of one step to the leaves of the Jacobians at it."""
-    leaves = jax.tree.leaves(steps.jacobians)
+    """The arrays that hold all steps, and a function from those of one step to the Jacobians at it."""
+    every, layout = Layout.of(steps.jacobians)
+    stacked = layout.once(steps.is_stacked)
 
     def at_step(arrays):
         own = iter(arrays)
-        return [next(own) if stacked else leaf for leaf, stacked in zip(leaves, steps.is_stacked, strict=True)]
+        return layout.filled([next(own) if flag else array for array, flag in zip(every, stacked, strict=True)])
 
-    return [leaf for leaf, stacked in zip(leaves, steps.is_stacked, strict=True) if stacked], at_step
+    return [array for array, flag in zip(every, stacked, strict=True) if flag], at_step
 
 
-def _steps_first(x, part: Part, dtype) -> jax.Array:
-    """`[steps, n, *shared, *others]` from `[n, *shared, steps, entries]`, in float32 or wider."""
+def _in_parts(x, parts: Sequence[Part], has_steps: bool, dtype) -> Vectors:
+    """`[n, *shared, *others]` of each part, in float32 or wider, from `[n, *shared, entries]`.
+
+    With steps `[steps, n, *shared, *others]`, from `[n, *shared, steps, entries]`.
+    """
     x = at_least_float32(x.astype(jnp.promote_types(x.dtype, dtype)))
-    return jnp.moveaxis(x.reshape(*x.shape[:-1], *part.own_shape), x.ndim - 2, 0)
+    ends = itertools.accumulate(part.size for part in parts[:-1])
+    found = [v.reshape(*x.shape[:-1], *part.own_shape) for v, part in zip(jnp.split(x, list(ends), -1), parts, strict=True)]
+    return [jnp.moveaxis(v, x.ndim - 2, 0) for v in found] if has_steps else found
 
 
-@partial(jax.jit, static_argnames="entry")
+@partial(jax.jit, static_argnames=("layout", "entry"))
 @usual_promotion()
-def _pushed(steps: Steps, x, entry: int) -> jax.Array:
-    """The carry between all steps, `[n, *shared, r, entries]`, from what comes in at an entry `[n, *shared, t, entries]`."""
+def _pushed(layout: Layout, arrays, x, entry: int) -> jax.Array:
+    """What is seen, `[n, *shared, t, entries]`, or `[n, *shared, entries]` at the end, of what comes in at an entry.
+
+    That is `[n, *shared, t, entries]`, with one step at the start.
+    """
+    steps: Steps = layout.filled(arrays)
     arrays, at_step = _arrays_of_steps(steps)
     outer_rank, at_start = x.ndim - 2, entry < len(steps.carry)
-    x = _steps_first(x, steps.part(entry), steps.dtype)
+    (x,) = _in_parts(x, [steps.part(entry)], True, steps.dtype)
 
     def step(carry, here):
         comes_in, own = here
         with sharing_products():
-            return _Step(steps, at_step(own), carry[0], outer_rank).pushed(carry, comes_in), carry
+            return _Step(steps, at_step(own), carry[0], outer_rank).pushed(carry, comes_in)
 
     start = [jnp.zeros((*x.shape[1 : 1 + outer_rank], *part.own_shape), x.dtype) for part in steps.carry]
     if at_start:
         start[entry] = x[0]
-    last, before = jax.lax.scan(step, start, ({} if at_start else {entry: x}, arrays), steps.length, steps.reverse)
-
-    def between(end, rest, part):
-        states = jnp.concatenate([end[None], rest] if steps.reverse else [rest, end[None]])
-        return jnp.moveaxis(states, 0, outer_rank).reshape(*states.shape[1 : 1 + outer_rank], -1, part.size)
-
-    return jnp.concatenate(list(map(between, last, before, steps.carry)), -1)
+    end, seen = jax.lax.scan(step, start, ({} if at_start else {entry: x}, arrays), steps.length, steps.reverse)
+    found = [jnp.moveaxis(v, 0, outer_rank) for v in seen] or end
+    parts = zip(found, steps.results, strict=True)
+    return jnp.concatenate([v.reshape(*v.shape[: v.ndim - len(part.own_shape)], part.size) for v, part in parts], -1)
 
 
-@jax.jit
+@partial(jax.jit, static_argnames="layout")
 @usual_promotion()
-def _pulled(steps: Steps, x) -> dict[int, jax.Array]:
+def _pulled(layout: Layout, arrays, x) -> dict[int, jax.Array]:
     """The rows by all entries, `[n, *shared, t, *others]`, and by the start, `[n, *shared, *others]`, by their numbers.
 
-    The rows by the carry between all steps are `[n, *shared, r, entries]`.
+    The rows by what is seen are `[n, *shared, t, entries]`, or `[n, *shared, entries]` at the end.
     """
+    steps: Steps = layout.filled(arrays)
     arrays, at_step = _arrays_of_steps(steps)
-    outer_rank = x.ndim - 2
-    ends = list(itertools.accumulate((part.size for part in steps.carry), initial=0))
-    rows = [
-        _steps_first(x[..., start:stop], part, steps.dtype)
-        for part, start, stop in zip(steps.carry, ends, ends[1:], strict=False)
-    ]
-    last, before = [v[0] if steps.reverse else v[-1] for v in rows], [v[1:] if steps.reverse else v[:-1] for v in rows]
+    outer_rank = x.ndim - 2 if steps.seen else x.ndim - 1
+    rows = _in_parts(x, steps.results, bool(steps.seen), steps.dtype)
+    seen, last = rows, rows
+    if steps.seen:
+        last = [jnp.zeros((*x.shape[:outer_rank], *part.own_shape), rows[0].dtype) for part in steps.carry]
+    else:
+        seen = []
 
     def step(carry, here):
-        before, own = here
+        seen, own = here
         with sharing_products():
-            return _Step(steps, at_step(own), carry[0], outer_rank).pulled(carry, before)
+            return _Step(steps, at_step(own), carry[0], outer_rank).pulled(carry, seen)
 
-    start, found = jax.lax.scan(step, last, (before, arrays), steps.length, not steps.reverse)
+    start, found = jax.lax.scan(step, last, (seen, arrays), steps.length, not steps.reverse)
     numbers = [number for number, _ in steps.entries]
     moved = [jnp.moveaxis(v, 0, outer_rank) for v in found]
     return dict(enumerate(start)) | dict(zip(numbers, moved, strict=True))

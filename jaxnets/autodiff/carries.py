@@ -1,10 +1,13 @@
 """The carry of a loop at all its steps: which of its axes no step mixes, and how its arrays lie in one node."""
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..algebra.factors import Label, labels_of
+from ..algebra.factors import Group, Label, labels_of
 from ..algebra.jacobian import Jacobian, jacobian_of
 from ..algebra.recurrence import Part, Recurrence, Steps
+from ..algebra.rules import fresh_groups
 from ..algebra.selections import Slice
 from ..algebra.terms import make_term
 from .nodes import Node
@@ -15,23 +18,23 @@ STEPS = "t"  # the index of the steps in formulae
 
 @dataclass(eq=False)
 class Block:
-    """How arrays of a carry that depend on each other lie in one node, the states: `[r, *shared, entries of all arrays]`.
+    """How values of a loop around the same arrays of a carry, which depend on each other, lie in one node, once solved for.
 
-    The places r are those between steps, from before the first to after the last.  `entries` are the values of a step into
-    which something comes from outside.
+    The node is `[t, *shared, entries of all that is seen]`, or `[*shared, entries of all arrays]` if only the carry at the
+    end is seen.  `entries` are the values of a step into which something comes from outside.
     """
 
-    members: tuple[int, ...]
     arrays: list[Part]
     entries: list[Part]
+    seen: list[Part]
     length: int
-    reverse: bool
 
     @classmethod
-    def of(cls, members, shapes, entry_shapes, shared, length: int, reverse: bool) -> "Block":
-        """A block of arrays and entries of these shapes; `shared` has for each shared axis its places in all of them."""
-        parts = [Part(shape, tuple(axes[i] for axes in shared)) for i, shape in enumerate([*shapes, *entry_shapes])]
-        return cls(members, parts[: len(shapes)], parts[len(shapes) :], length, reverse)
+    def of(cls, shapes: Sequence[Sequence[tuple[int, ...]]], shared, length: int) -> "Block":
+        """A block of arrays, entries and seen values of these shapes; `shared` has the places of each shared axis in all."""
+        places = zip(*shared, strict=True) if shared else itertools.repeat(())
+        arrays, entries, seen = ([Part(shape, next(places)) for shape in some] for some in shapes)
+        return cls(arrays, entries, seen, length)
 
     @property
     def shared_shape(self) -> tuple[int, ...]:
@@ -40,58 +43,56 @@ class Block:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """That of the states."""
-        return (self.length + 1, *self.shared_shape, sum(part.size for part in self.arrays))
+        steps = (self.length,) if self.seen else ()
+        return (*steps, *self.shared_shape, sum(part.size for part in self.seen or self.arrays))
 
-    @property
-    def first(self) -> int:
-        """The place r of the carry at the start."""
-        return self.length if self.reverse else 0
-
-    @property
-    def last(self) -> int:
-        """The place r of the carry at the end."""
-        return 0 if self.reverse else self.length
-
-    @property
-    def before(self) -> int:
-        """The place r of the carry before step 0."""
-        return int(self.reverse)
-
-    @property
-    def after(self) -> int:
-        """The place r of the carry after step 0."""
-        return int(not self.reverse)
-
-    def state(self, i: int, node: Node, start: int, dtype) -> Jacobian:
-        """∂states/∂node for array i of the carry at all steps, of which the first is at place `start`, or at that place."""
-        part, offset = self.arrays[i], sum(part.size for part in self.arrays[:i])
-        has_steps = len(node.shape) > len(part.shape)
-        step = (Label(300, self.length, STEPS),) if has_steps else ()
-        place = (Label(301, self.length + 1, "r"),)
+    def value(self, i: int, node: Node) -> Jacobian:
+        """∂node/∂(what is solved for) for seen value i, or for array i at the end."""
+        parts = self.seen or self.arrays
+        step = [(Label(300, self.length, STEPS),)] if self.seen else []
         shared = tuple(Label(200 + n, size) for n, size in enumerate(self.shared_shape))
-        inner = part.axes_with(shared)
-        entry = labels_of(inner[a] for a in part.own)
-        factors = [Slice(start, 1, (step, place))]
-        if len(self.arrays) > 1:
+        inner = parts[i].axes_with(shared)
+        entry: Group = labels_of(inner[a] for a in parts[i].own)
+        factors = []
+        if len(parts) > 1:
             entries = (Label(302, self.shape[-1]),)
-            factors.append(Slice(offset, 1, (entry, entries)))
+            factors.append(Slice(sum(part.size for part in parts[:i]), 1, (entry, entries)))
             entry = entries
-        out = [place, *((label,) for label in shared), entry]
-        inp = [step, *inner] if has_steps else inner
-        return jacobian_of([make_term(out, inp, factors)], self.shape, node.shape, dtype)
+        inp = [*step, *((label,) for label in shared), entry]
+        return jacobian_of([make_term([*step, *inner], inp, factors)], node.shape, self.shape, node.dtype)
 
     def solution(self, steps: Steps, number: int, node: Node) -> Jacobian:
-        """∂states/∂node for what comes in at a value of the steps, by its number."""
+        """∂(what is solved for)/∂node for what comes in at a value of the steps, by its number."""
         part = steps.part(number)
         shared = tuple(Label(n, size) for n, size in enumerate(self.shared_shape))
         inner = part.axes_with(shared)
-        r, i = (Label(300, self.length + 1, "r"),), (Label(301, self.shape[-1], "i"),)
-        step = [] if number < len(self.arrays) else [(Label(302, self.length, STEPS),)]
         lead = [(label,) for label in shared]
-        axes = (*lead, r, i, *step, labels_of(inner[a] for a in part.own))
-        term = make_term([r, *lead, i], [*step, *inner], [Recurrence(steps, number, axes, len(lead), 2)])
+        seen = [(Label(300, self.length, STEPS),)] if self.seen else []
+        entries = (Label(301, self.shape[-1], "i"),)
+        step = [] if number < len(self.arrays) else [(Label(302, self.length, STEPS),)]
+        axes = (*lead, *seen, entries, *step, labels_of(inner[a] for a in part.own))
+        factor = Recurrence(steps, number, axes, len(lead), len(seen) + 1)
+        term = make_term([*seen, *lead, entries], [*step, *inner], [factor])
         return jacobian_of([term], self.shape, node.shape, node.dtype)
+
+
+def at_one_step(node: Node, of_all: Node, step: int) -> Jacobian:
+    """∂node/∂of_all, if `of_all` is at all steps what the node is at one of them."""
+    own = fresh_groups(node.shape)
+    steps = (Label(len(own), of_all.shape[0], STEPS),)
+    term = make_term(own, [steps, *own], [Slice(step, 1, ((), steps))])
+    return jacobian_of([term], node.shape, of_all.shape, node.dtype)
+
+
+def one_step_later(node: Node, before: Node, reverse: bool) -> Jacobian:
+    """∂node/∂before, if the node is at every step but the first what `before` is at the step before."""
+    own = fresh_groups(node.shape[1:])
+    length = node.shape[0]
+    later, earlier, both = (Label(len(own) + n, length - (n == 2), STEPS) for n in range(3))
+    first, second = (earlier, later) if reverse else (later, earlier)
+    factors = [Slice(1, 1, ((both,), (first,))), Slice(0, 1, ((both,), (second,)))]
+    term = make_term([(later,), *own], [(earlier,), *own], factors)
+    return jacobian_of([term], node.shape, before.shape, node.dtype)
 
 
 def common_axes(maps: dict[int, dict[int, AxisMap]], rank: int) -> list[dict[int, int]]:

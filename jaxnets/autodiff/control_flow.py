@@ -49,7 +49,8 @@ def _scan(trace, primitive, tracers, values, nodes, params) -> list | None:
     with trace.outside():
         end, stacked, own, once = body.run(*groups)
     arrays = {"fixed": groups[0], "element": groups[2], "output": own, "constant": once}
-    return list(map(trace.tracked, [*end, *stacked], itertools.chain(*loop.outputs(arrays))))
+    trace.loops.append(loop)
+    return list(map(trace.tracked, [*end, *stacked], loop.results(arrays)))
 
 
 def _cond(trace, primitive, tracers, values, nodes, params) -> list | None:

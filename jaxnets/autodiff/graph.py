@@ -23,12 +23,13 @@ from ..layers.marker import bind, layer_p, product_p, with_absent_arguments, wit
 from .complex_parts import InRealParts, real_parts, unmixed_in_parts
 from .control_flow import CONTROL_FLOW
 from .jaxprs import JaxprFunction, body_and_constants, evaluated, jaxpr_evaluator, one_way_of, with_replaced
+from .loops import Loop
 from .nodes import Edge, Graph, LocalFunction, Node
 from .opaque import BoundPrimitive, opaque_rules
 from .primitives import rules_for
 from .ramps import Ramps, knowing
 from .sources import user_line
-from .unmixed import AxisMap, Table, agreed, axis_map, composed, same_axes
+from .unmixed import AxisMap, Table, agreed, axis_map, composed, in_pullback, is_in_pullback, same_axes
 
 SPLIT_STATE = (
     "The function changes a model of Flax outside of it, as BatchNorm and Dropout do in training.  State that changes "
@@ -67,9 +68,22 @@ def _traced_outputs(function, values, inputs, on_node, second_order, of_scalar, 
         with set_current_trace(trace):
             outputs = function(*(_GraphTracer(trace, x, node) for x, node in zip(values, inputs, strict=True)))
         found = [trace.value_and_node(x) for x in outputs]
+        _connect(trace.loops, [node for _, node in found if node is not None])
         if any(node is not None and jnp.iscomplexobj(x) for x, node in found):
             raise _ComplexValueError
         return found
+
+
+def _connect(loops, outputs: list[Node]):
+    """Connect the results of loops that the outputs depend on with what the loops, in their order, were run on."""
+    reached, waiting = set(outputs), list(outputs)
+    for loop in reversed(loops):
+        while waiting:
+            new = {edge.parent for edge in waiting.pop().edges} - reached
+            reached |= new
+            waiting += new
+        loop.connect(reached)
+        waiting += [*loop.ends.values(), *loop.stacked.values()]
 
 
 def _opaque_outputs(function, values, inputs):
@@ -173,6 +187,7 @@ class _GraphTrace(core.Trace):
         self.of_scalar, self.every_value = of_scalar, every_value
         self.parent, self.on_node, self.second_order, self.requires_low = parent, on_node, second_order, False
         self.ramps = Ramps()
+        self.loops: list[Loop] = []
         self.tracks_tangents = False  # inside the rule of a custom_jvp, which is a linear function of what is tracked there
 
     def value_and_node(self, x):
@@ -325,7 +340,11 @@ class _GraphTrace(core.Trace):
 
         @functools.cache
         def table():
-            of_arguments = _transposed(unmixed_axes(pulled_back, outputs), len(outputs))
+            if is_in_pullback():
+                of_arguments: Table = [[{}] * len(values)] * len(outputs)
+            else:
+                with in_pullback():
+                    of_arguments = _transposed(unmixed_axes(pulled_back, outputs), len(outputs))
             axes: Table = [[*[None] * sum(count), *row] for row in of_arguments]
             rules = opaque_rules("custom_vjp", call, operands, outputs, "pull", axes)
             return self.jacobians(rules, operands, outputs, all_nodes)

@@ -15,6 +15,7 @@ from ..checks import is_floating
 from .jaxprs import depending_on, evaluated, is_variable, once_for, restricted, variables, with_replaced
 from .nodes import Edges, Node, summed_by_parent
 from .skeleton import holds_numbers
+from .unmixed import is_in_pullback
 
 
 class Leaf(NamedTuple):
@@ -66,8 +67,8 @@ class Body:
 
 
 def configuration() -> tuple:
-    """The settings of JAX on which it depends what is read."""
-    return tuple(getattr(jax.config, name) for name in CONFIGURATION)
+    """The settings on which it depends what is read."""
+    return (*(getattr(jax.config, name) for name in CONFIGURATION), is_in_pullback())
 
 
 CONFIGURATION = (
@@ -228,6 +229,8 @@ def _places_of_leaves(jaxpr, counts, count: int):
             places.append(operands[v])
         elif is_variable(v) and v in varying:
             places.append(Leaf("output", stacked.setdefault(v, len(stacked))))
+        elif is_variable(v) and v in constant:
+            places.append(Leaf("constant", constant.index(v)))
         else:
             places.append(Leaf("constant", len(constant)))
             constant.append(v)
@@ -259,13 +262,13 @@ def _merge(edges: Edges, v: Node):
     if not renamed:
         if parents > 1 and any(holds_numbers(j.terms) for j in outgoing.values()):
             return
-        if not all(map(_passes_entries, [*incoming.values(), *outgoing.values()])):
+        if not all(map(passes_entries, [*incoming.values(), *outgoing.values()])):
             return
     products = {(w, u): (after @ before).reduced() for w, after in outgoing.items() for u, before in incoming.items()}
     if renamed:
         if _stored(products.values()) > _stored([*incoming.values(), *outgoing.values()]):
             return  # as where axes are merged and split in ways that do not match
-    elif not all(map(_passes_entries, products.values())):
+    elif not all(map(passes_entries, products.values())):
         return
     for w in outgoing:
         del edges[w][v]
@@ -283,7 +286,7 @@ def _stored(jacobians) -> int:
     return sum(stored_entries(j.terms) for j in jacobians)
 
 
-def _passes_entries(j: Jacobian) -> bool:
+def passes_entries(j: Jacobian) -> bool:
     """Whether every term has as few entries as output or input, in one array, and at most selects and places them."""
     size = max(count_entries(j.out_shape), count_entries(j.in_shape))
     for term in j.terms:

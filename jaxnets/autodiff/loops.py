@@ -17,22 +17,25 @@ import jax.numpy as jnp
 
 from ..algebra.factors import Label
 from ..algebra.jacobian import Jacobian, jacobian_of
+from ..algebra.pullback import SolvedTogether
 from ..algebra.recurrence import Link, Steps, over_steps
 from ..algebra.rules import fresh_groups, identity
 from ..algebra.terms import make_term
-from .carries import STEPS, Block, common_axes, place_of_axis
-from .loop_body import Body, Local, is_renaming
+from .carries import STEPS, Block, at_one_step, common_axes, one_step_later, place_of_axis
+from .loop_body import Body, Local, is_renaming, passes_entries
 from .nodes import Edge, Node
 from .unmixed import AxisMap, agreed, axis_map, composed, same_axes
 
-MOST_GROWTH = 1.1  # by which the memory of a loop may exceed that of JAX's own pullback
+MOST_GROWTH = 1.05  # by which the memory of a loop may exceed that of JAX's own pullback
 Members = tuple[int, ...]  # the numbers of arrays of a carry that depend on each other
 
 
 class Loop:
-    """The nodes of one run of a loop, made when a node after it asks for them.
+    """The nodes of one run of a loop.
 
-    `outer` are the nodes of the operands.  `source` is the line of the loop, and `make(node)` is called for every node.
+    Those of its results are made first.  When it is known which of them the outputs of the function depend on, they are
+    connected with these of its operands, `outer`.  `source` is the line of the loop, and `make(node)` is called for every
+    node.
     """
 
     def __init__(self, body: Body, params, outer: Sequence[Node | None], source: str, make: Callable):
@@ -46,16 +49,43 @@ class Loop:
         self.number = {u: k for k, u in enumerate(body.before) if u in self.moving}
         self.members = self._members()
         self.known: dict[Any, Any] = {}
+        self.ends: dict[int, Node] = {}
+        self.stacked: dict[Node, Node] = {}
 
-    def outputs(self, arrays: dict[str, Sequence[Any]]) -> tuple[list[Node | None], list[Node | None]]:
-        """Nodes for the carry at the end and for the stacked outputs; `arrays` has the arrays of each kind of `Leaf`."""
+    def results(self, arrays: dict[str, Sequence[Any]]) -> list[Node | None]:
+        """Nodes for the carry at the end and for the stacked results; `arrays` has the arrays of each kind of `Leaf`."""
         self.arrays = arrays
-        end = [self.final(k) if u in self.moving else None for k, u in enumerate(self.body.before)]
-        return end, [self.at_all_steps(v) if v in self.moving else None for v in self.body.stacked]
+        end = [self._end(k) if u in self.moving else None for k, u in enumerate(self.body.before)]
+        return end + [self._stacked(v) if v in self.moving else None for v in self.body.stacked]
+
+    def _end(self, k: int) -> Node | None:
+        before = self.before(k)
+        if self.length == 0:
+            return self.outer.get(before)
+        if self.members[k] or self.body.after[k] in self.moving:
+            self.ends[k] = self.make(Node("scan", before.shape, before.dtype, source=self.source))
+        return self.ends.get(k)
+
+    def _stacked(self, v: Node) -> Node:
+        if v in self.outer and v not in self.number:
+            return self.at_all_steps(v)
+        self.stacked[v] = self.node_of(v)
+        return self.stacked[v]
+
+    def connect(self, reached: set[Node]):
+        """Give edges to those results that are among these nodes."""
+        self.ends = {k: node for k, node in self.ends.items() if node in reached}
+        self.stacked = {v: node for v, node in self.stacked.items() if node in reached}
+        for v in [*self.number, *self.body.rows]:
+            if v in self.looked_at:
+                self.at_all_steps(v)
+        for k, node in self.ends.items():
+            node.edges.append(self._edge_of_end(k, node))
 
     def takes_more_memory(self) -> bool:
         """Whether a row by all that comes in, with the arrays of the local Jacobians, takes more than JAX's own pullback."""
         values = [v for v in self.body.rows if self.outer_row(v) and not self._is_renamed(v)]
+        values += itertools.chain(*self.inlets.values())
         count = sum(math.prod(v.shape) * jnp.finfo(v.dtype).bits // 8 for v in values)
         return self.body.stored_bytes + count > MOST_GROWTH * self.body.residual_bytes
 
@@ -79,7 +109,10 @@ class Loop:
     def outer_row(self, v: Node) -> list[Local]:
         """The local Jacobians of a value by what does not lie between the same two carries as it does."""
         members = self.members_around(v)
-        return [local for local in self.row(v) if not members or not self._is_inside(local.parent, members)]
+        if not members:
+            return self.row(v)
+        inlets = self.inlets[members]
+        return [u for u in self.row(v) if u.parent not in inlets and not self._is_inside(u.parent, members)]
 
     @functools.cached_property
     def uses(self) -> dict[Node, list[Local]]:
@@ -127,6 +160,32 @@ class Loop:
             found[members] = dict.fromkeys(v for v in inside if v not in self.number)
         return found
 
+    @functools.cached_property
+    def inlets(self) -> dict[Members, dict[Node, None]]:
+        """The values outside that come in themselves, instead of larger ones that are made of them, or of another loop.
+
+        They keep apart what all values between the carries do.
+        """
+        found: dict[Members, dict[Node, None]] = {members: {} for members in self.between}
+        for members, inside in self.between.items():
+            places = [[place_of_axis(self.dependencies[v], axes) for v in inside] for axes in self.common_axes(members)]
+            kept = [dict(zip(inside, own, strict=True)) for own in places if None not in own]
+            uses: dict[Node, list[tuple[Node, Local]]] = {}
+            for v in inside:
+                for local in self.row(v):
+                    if local.parent not in self.body.fixed and not self._is_inside(local.parent, members):
+                        uses.setdefault(local.parent, []).append((v, local))
+            for u, own in uses.items():
+                keeps_apart = all(_place_of_inlet(own, place) is not None for place in kept)
+                if keeps_apart and any(_comes_in_before(local, v) for v, local in own):
+                    found[members][u] = None
+        return found
+
+    def common_axes(self, members: Members) -> list[dict[int, int]]:
+        """The axes that the steps mix in none of these arrays of the carry: the place in each."""
+        maps = {j: {k: m for k, m in self.dependencies[self.after(j)].items() if k in members} for j in members}
+        return common_axes(maps, len(self.before(members[0]).shape))
+
     def members_around(self, v: Node) -> Members:
         """The arrays of the carry between which a value lies."""
         return next((members for members, inside in self.between.items() if v in inside), ())
@@ -144,19 +203,31 @@ class Loop:
             return self._once(("repeated", v), lambda: self._repeated(self.outer[v]))
         if v in self.outer and v not in self.number:
             return self.outer[v]
-        if v in self.number:
-            return self.carry_before(self.number[v])
-        k = self.body.after.index(v) if v in self.body.after else None
-        if k is not None and self.members.get(k):
-            return self.carry_after(k)
-        return self._once(v, lambda: self._value(v))
+        node = self.node_of(v)
+        self._once(("edges", v), lambda: node.edges.extend(self._edges_at_all_steps(v, node)))
+        return node
 
-    def _value(self, v: Node) -> Node:
-        members = self.members_around(v)
-        if not members:
-            return self._made(v, self._edges(self.row(v)))
-        edges = self._edges(local for local in self.row(v) if self._is_inside(local.parent, members))
-        return self._made(v, [*edges, *map(_sum_edge, self.from_outside(v))])
+    def node_of(self, v: Node) -> Node:
+        """The node for a value at all steps, which may have no edges yet."""
+        is_carry = v in self.number or (v in self.body.after and self.members_of(v))
+        return self._once(("node", v), lambda: self._made(v, [], "scan" if is_carry else v.name))
+
+    def _edges_at_all_steps(self, v: Node, node: Node) -> list[Edge]:
+        if members := self.members_of(v):
+            block, i = self.block(members), self.seen[members].index(v)
+            return [Edge(self.solved(members), "c", lambda: block.value(i, node))]
+        return self._edges_of_carry(v, node) if v in self.number else self._edges(self.row(v))
+
+    def _edges_of_carry(self, v: Node, node: Node) -> list[Edge]:
+        """Those of an array of the carry before every step that does not depend on itself."""
+        start, after, found = self.start[self.number[v]], self.body.after[self.number[v]], []
+        if start is not None and self.length:
+            first = self.length - 1 if self.reverse else 0
+            found.append(Edge(start, "x", lambda: at_one_step(start, node, first).T))
+        if after in self.moving and self.length > 1:
+            earlier = self.at_all_steps(after)
+            found.append(Edge(earlier, "x", lambda: one_step_later(node, earlier, self.reverse)))
+        return found
 
     def from_outside(self, v: Node) -> list[Node]:
         """What a value between two carries is of what does not depend on these: one node, or none."""
@@ -167,8 +238,8 @@ class Loop:
         return [self._made(v, self._edges(row))] if row else []
 
     def coming_in(self, v: Node) -> list[Node]:
-        """The nodes whose sum comes into the recurrence at a value between two carries."""
-        return self._once(("in", v), lambda: self._coming_in(v))
+        """The nodes whose sum comes into the recurrence at a value between two carries, or at an inlet."""
+        return self._once(("in", v), lambda: self._coming_in(v) if self.members_around(v) else [self.at_all_steps(v)])
 
     def _coming_in(self, v: Node) -> list[Node]:
         passed = [
@@ -193,8 +264,9 @@ class Loop:
     def _is_inside(self, u: Node, members: Members) -> bool:
         return self.number.get(u) in members or u in self.between[members]
 
-    def _made(self, v: Node, edges: list[Edge]) -> Node:
-        return self.make(Node(v.name, (self.length, *v.shape), v.dtype, edges, v.source, None, v.layer, v.module))
+    def _made(self, v: Node, edges: list[Edge], name: str = "") -> Node:
+        """A node for a value of the body at all steps."""
+        return self.make(Node(name or v.name, (self.length, *v.shape), v.dtype, edges, v.source, None, v.layer, v.module))
 
     def _edges(self, row) -> list[Edge]:
         return [Edge(self._parent(local), local.argument, functools.partial(self.jacobian, local)) for local in row]
@@ -218,28 +290,7 @@ class Loop:
         j = jacobian_of([make_term(((Label(len(inp), self.length, STEPS),), *inp), inp, [])], shape, node.shape, node.dtype)
         return self.make(Node("scan", shape, node.dtype, [Edge(node, "x", lambda: j)], self.source))
 
-    # Nodes for the carry
-
-    def carry_before(self, k: int) -> Node:
-        """An array of the carry before every step."""
-        return self._once(("before", k), lambda: self._carry(k, self.length, self.block(k).before))
-
-    def carry_after(self, k: int) -> Node:
-        """An array of the carry after every step."""
-        return self._once(("after", k), lambda: self._carry(k, self.length, self.block(k).after))
-
-    def final(self, k: int) -> Node | None:
-        """An array of the carry at the end."""
-        if self.length == 0:
-            return self.outer.get(self.before(k))
-        return self._once(("final", k), lambda: self._carry(k, None, self.block(k).last))
-
-    def _carry(self, k: int, length: int | None, start: int) -> Node:
-        states, leaf, block = self.states(k), self.before(k), self.block(k)
-        shape = leaf.shape if length is None else (length, *leaf.shape)
-        node = Node("scan", shape, leaf.dtype, source=self.source)
-        node.edges.append(Edge(states, "c", lambda: block.state(block.members.index(k), node, start, states.dtype).T))
-        return self.make(node)
+    # Nodes for what the carry takes part in
 
     def before(self, k: int) -> Node:
         """An array of the carry in the body, before a step."""
@@ -253,51 +304,102 @@ class Loop:
         assert node is not None
         return node
 
-    def block(self, k: int) -> Block:
-        """How those arrays of the carry lie in one node that are solved together with this one."""
-        return self._once(("block", self.members[k] or k), lambda: self._block(self.members[k] or (k,)))
+    def members_of(self, v: Node) -> Members:
+        """The arrays of the carry between which a value lies, or of which it is one."""
+        return self.members[self.number[v]] if v in self.number else self.members_around(v)
 
-    def _block(self, members: Members) -> Block:
-        arrays = [self.before(k) for k in members]
-        shapes = [u.shape for u in arrays]
-        if not self.members[members[0]]:
-            return Block.of(members, shapes, [], [(a,) for a in range(len(shapes[0]))], self.length, self.reverse)
-        maps = {j: {k: m for k, m in self.dependencies[self.after(j)].items() if k in members} for j in members}
+    @functools.cached_property
+    def seen(self) -> dict[Members, list[Node]]:
+        """The values around arrays of the carry that are looked at from outside at every step.
+
+        With them are those arrays after a step of which only the end is looked at, where that takes no more memory.
+        """
+        found: dict[Members, dict[Node, None]] = {members: {} for members in self.between}
+        for v in self.looked_at:
+            if members := self.members_of(v):
+                found[members][v] = None
+        for members, wanted in found.items():
+            size = sum(math.prod(v.shape) for v in wanted)
+            ends = (self.after(k) for k in members if k in self.ends)
+            wanted.update((v, None) for v in ends if math.prod(v.shape) <= size)
+        return {members: list(wanted) for members, wanted in found.items()}
+
+    @functools.cached_property
+    def looked_at(self) -> dict[Node, None]:
+        """The values of the body, at all steps, of which something outside of the recurrences is made that is wanted."""
+        found: dict[Node, None] = {}
+        solved: set[Members] = set()
+        waiting: list[Node] = list(self.stacked)
+
+        def look(members: Members):
+            if members not in solved:
+                solved.add(members)
+                waiting.extend(local.parent for v in self.between[members] for local in self.outer_row(v))
+                waiting.extend(self.inlets[members])
+
+        for k in self.ends:
+            if self.members[k]:
+                look(self.members[k])
+            else:
+                waiting.append(self.after(k))
+        while waiting:
+            v = waiting.pop()
+            if v in found:
+                continue
+            found[v] = None
+            if members := self.members_of(v):
+                look(members)
+            elif v in self.number:
+                waiting += [after] if (after := self.body.after[self.number[v]]) in self.moving else []
+            else:
+                waiting += [local.parent for local in self.row(v)]
+        return found
+
+    def _edge_of_end(self, k: int, node: Node) -> Edge:
+        after, members = self.after(k), self.members[k]
+        if members and after not in self.seen[members]:
+            block = self.block(members, at_end=True)
+            return Edge(self.solved(members, at_end=True), "c", lambda: block.value(members.index(k), node))
+        steps, last = self.at_all_steps(after), 0 if self.reverse else self.length - 1
+        return Edge(steps, "x", lambda: at_one_step(node, steps, last))
+
+    def block(self, members: Members, at_end: bool = False) -> Block:
+        """How what is seen of these arrays of the carry lies in one node."""
+        return self._once(("block", members, at_end), lambda: self._block(members, [] if at_end else self.seen[members]))
+
+    def _block(self, members: Members, seen: list[Node]) -> Block:
+        arrays, entries = [self.before(k) for k in members], self.entries(members)
         shared = []
-        entries = self.entries(members)
-        for axes in common_axes(maps, len(shapes[0])):
-            places = [place_of_axis(self.dependencies[v], axes) for v in entries]
+        for axes in self.common_axes(members):
+            places = [self._place(v, members, axes) for v in [*entries, *seen]]
             if None not in places:
                 shared.append([*axes.values(), *places])
-        return Block.of(members, shapes, [v.shape for v in entries], shared, self.length, self.reverse)
+        return Block.of([[v.shape for v in some] for some in (arrays, entries, seen)], shared, self.length)
+
+    def _place(self, v: Node, members: Members, axes: dict[int, int]) -> int | None:
+        """The axis of a value around arrays of the carry, or of an inlet, that is one with these axes of the arrays."""
+        if v not in self.inlets[members]:
+            return place_of_axis(self.dependencies[v], axes)
+        uses = [(w, local) for w in self.between[members] for local in self.row(w) if local.parent is v]
+        return _place_of_inlet(uses, {w: place_of_axis(self.dependencies[w], axes) for w, _ in uses})
 
     def entries(self, members: Members) -> list[Node]:
-        """The values between carries into which something comes from outside."""
-        return [v for v in self.between[members] if not self._is_passed_on(v) and self.coming_in(v)]
+        """The values into which something comes from outside: inlets, and values between the carries."""
+        inside = (v for v in self.between[members] if not self._is_passed_on(v) and self.coming_in(v))
+        return [*self.inlets[members], *inside]
 
-    def states(self, k: int) -> Node:
-        """Those arrays of the carry that are solved together with this one, before every step and at the end.
+    def solved(self, members: Members, at_end: bool = False) -> Node:
+        """What is seen of these arrays of the carry and the values between them, at every step or at the end."""
+        return self._once(("solved", members, at_end), lambda: self._solved(members, at_end))
 
-        Its axes are r, the shared ones, and one for the entries of all arrays.
-        """
-        return self._once(("states", self.members[k] or k), lambda: self._states(k))
-
-    def _states(self, k: int) -> Node:
-        block = self.block(k)
-        dtype = jnp.result_type(*(self.before(j).dtype for j in block.members))
+    def _solved(self, members: Members, at_end: bool) -> Node:
+        block = self.block(members, at_end)
+        dtype = jnp.result_type(*(v.dtype for v in [*map(self.before, members), *self.seen[members]]))
         node = Node("scan", block.shape, dtype, source=self.source)
-        if not self.members[k]:
-            start, after = self.start[k], self.body.after[k]
-            if start is not None:
-                node.edges.append(Edge(start, "x", lambda: block.state(0, start, block.first, start.dtype)))
-            if after in self.moving:
-                later = self.at_all_steps(after)
-                node.edges.append(Edge(later, "x", lambda: block.state(0, later, block.after, later.dtype)))
-            return self.make(node)
-        numbers = {v: len(block.members) + i for i, v in enumerate(self.between[block.members])}
-        steps = functools.cache(lambda: self._steps(block, numbers))
-        sources = [(i, self.start[j]) for i, j in enumerate(block.members)]
-        sources += [(numbers[v], node) for v in self.entries(block.members) for node in self.coming_in(v)]
+        numbers = {v: len(members) + i for i, v in enumerate([*self.inlets[members], *self.between[members]])}
+        steps = functools.cache(lambda: self._steps(members, block, numbers))
+        sources = [(i, self.start[j]) for i, j in enumerate(members)]
+        sources += [(numbers[v], node) for v in self.entries(members) for node in self.coming_in(v)]
         node.edges += [
             Edge(source, "u", functools.partial(lambda i, source: block.solution(steps(), i, source), number, source))
             for number, source in sources
@@ -305,22 +407,44 @@ class Loop:
         ]
         return self.make(node)
 
-    def _steps(self, block: Block, numbers: dict[Node, int]) -> Steps:
-        """The steps between the arrays of a block, whose values have these numbers, after those of the carry."""
-        numbers = {self.before(j): i for i, j in enumerate(block.members)} | numbers
+    def _steps(self, members: Members, block: Block, numbers: dict[Node, int]) -> Steps:
+        """The steps between arrays of the carry, where the values between them have these numbers, after the arrays."""
+        numbers = {self.before(j): i for i, j in enumerate(members)} | numbers
         links, jacobians, stacked = [], [], []
-        for v in self.between[block.members]:
+        for v in self.between[members]:
             for local in self.row(v):
                 if local.parent in numbers:
                     links.append(Link(numbers[v], numbers[local.parent]))
                     jacobians.append(self._at_steps(local))
                     stacked += [leaf.is_stacked for leaf in local.leaves]
-        for i, j in enumerate(block.members):
+        for i, j in enumerate(members):
             after = self.after(j)
             links.append(Link(len(numbers) + i, numbers[after]))
             jacobians.append(identity(after, after))
-        entries = tuple((numbers[v], part) for v, part in zip(self.entries(block.members), block.entries, strict=True))
-        return Steps(tuple(jacobians), tuple(stacked), tuple(links), tuple(block.arrays), entries, self.length, self.reverse)
+
+        def numbered(values, parts):
+            return tuple((numbers[v], part) for v, part in zip(values, parts, strict=True))
+
+        entries, seen = numbered(self.entries(members), block.entries), ()
+        if block.seen:
+            seen = numbered(self.seen[members], block.seen)
+        return Steps(
+            tuple(jacobians), tuple(stacked), tuple(links), tuple(block.arrays), entries, seen, self.length, self.reverse
+        )
+
+
+def _comes_in_before(local: Local, v: Node) -> bool:
+    """Whether vectors by what a value is made of are smaller than those by the value, or solved for together with them."""
+    j = local.outline()
+    if any(isinstance(factor, SolvedTogether) for term in j.terms for factor in term.factors):
+        return True
+    return math.prod(local.parent.shape) < math.prod(v.shape) and passes_entries(j)
+
+
+def _place_of_inlet(uses: list[tuple[Node, Local]], places: dict[Node, int | None]) -> int | None:
+    """The axis of an inlet that is one with the axes at these places of all values that are made of it."""
+    found = {(axis_map(local.outline()) or {}).get(place) for v, local in uses if (place := places[v]) is not None}
+    return found.pop() if len(found) == 1 and all(places[v] is not None for v, _ in uses) else None
 
 
 def _sum_edge(node: Node) -> Edge:

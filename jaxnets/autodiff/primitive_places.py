@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ..algebra.factors import Factor, Label, Tensor
-from ..algebra.rules import Rule, axis_names, diagonal, fresh_groups, from_groups, identity
+from ..algebra.rules import axis_names, fresh_groups, from_groups, identity
 from ..algebra.selections import Selection, Slice, as_int32
 from .primitive_table import primitive
 from .ramps import counted_axis
@@ -16,28 +16,52 @@ NOWHERE = jnp.iinfo(jnp.int32).max  # an index that is out of range
 @primitive("dynamic_update_slice")
 def _(y, x, update, *starts):
     out = fresh_groups(y.shape, axis_names(y.ndim))
-    inp, selections = list(out), []
+    inp, selections, whole = list(out), [], []
     for a, (start, size, n) in enumerate(zip(starts, update.shape, x.shape, strict=True)):
-        if size != n:
+        if size == n:
+            whole += [a] if n else []
+        else:
             inp[a] = (Label(y.ndim + a, size),)
             place = jnp.clip(as_int32(start), 0, n - size) + jnp.arange(size)
             selections.append(Selection(place, (inp[a], out[a]), "k"))
 
-    def write(x):
-        return lax.dynamic_update_slice(x, update, starts)
+    def by_operand(y, x):
+        line, update_of_line = _one_line(x, whole), _one_line(update, whole)
+        starts_of_line = [jnp.zeros_like(start) if a in whole else start for a, start in enumerate(starts)]
+        weights = _weights(lambda x: lax.dynamic_update_slice(x, update_of_line, starts_of_line), line)
+        return from_groups(out, out, _weights_of_lines(weights, out, whole))(y, x)
 
-    return _entry_by_entry(write, x), from_groups(out, inp, *selections), *[None] * len(starts)
+    return by_operand, from_groups(out, inp, *selections), *[None] * len(starts)
 
 
 def _scatter_rule(scatter):
     """An update changes one entry, with a weight: 0 where another one is written over it, or is larger."""
 
-    def rule(y, x, indices, updates, **params):
-        def by_updates(y, updates_):
-            weight = _weights(lambda u: scatter.bind(x, indices, u, **params), updates, y)
-            return _written(x, indices, updates, weight, **params)(y, updates_)
+    def rule(y, x, indices, updates, *, dimension_numbers, **params):
+        numbers = dimension_numbers
+        written = dict(zip(_window_axes(x, numbers), numbers.update_window_dims, strict=True))
+        if scatter is lax.scatter_p:  # it is the same along axes of which it sets all
+            picked = numbers.scatter_dims_to_operand_dims
+            written = {a: k for a, k in written.items() if updates.shape[k] == x.shape[a] > 0 and a not in picked}
+        else:
+            written = {}
+        axes, update_axes = list(written), list(written.values())
+        line, updates_of_line = _one_line(x, axes), _one_line(updates, update_axes)
 
-        return _entry_by_entry(lambda x: scatter.bind(x, indices, updates, **params), x), None, by_updates
+        def write(x, updates):
+            return scatter.bind(x, indices, updates, dimension_numbers=numbers, **params)
+
+        def by_operand(y, x):
+            groups = fresh_groups(x.shape, axis_names(x.ndim))
+            weights = _weights(lambda x: write(x, updates_of_line), line)
+            return from_groups(groups, groups, _weights_of_lines(weights, groups, axes))(y, x)
+
+        def by_updates(y, updates):
+            groups, selections = _written(x, indices, updates, dimension_numbers=numbers, **params)
+            weights = _weights(lambda updates: write(line, updates), updates_of_line)
+            return from_groups(*groups, *selections, _weights_of_lines(weights, groups[1], update_axes))(y, updates)
+
+        return by_operand, None, by_updates
 
     return rule
 
@@ -48,7 +72,8 @@ for scatter in (lax.scatter_p, lax.scatter_mul_p, lax.scatter_min_p, lax.scatter
 
 @primitive("scatter-add")
 def _(y, x, indices, updates, **params):
-    return identity, None, _written(x, indices, updates, None, **params)
+    groups, selections = _written(x, indices, updates, **params)
+    return identity, None, from_groups(*groups, *selections)
 
 
 @primitive("top_k")
@@ -96,28 +121,42 @@ def _(ys, data, indices, **_):
     return [[identity, None], [None, None]] if data.ndim == 1 else None  # the entries keep their order
 
 
-def _weights(write, x, y):
-    """∂(the entry of y that an entry of x changes)/∂(this entry), from JAX's own derivative along the vector of ones."""
-    return jax.vjp(write, x)[1](jnp.ones(y.shape, y.dtype))[0]
+def _one_line(x, axes):
+    """The first entry along each of these axes."""
+    return x[tuple(slice(1) if a in axes else slice(None) for a in range(x.ndim))]
 
 
-def _entry_by_entry(write, x) -> Rule:
-    """The rule of a function that changes each entry by itself."""
-    return lambda y, x_: diagonal(_weights(write, x, y), "m")(y, x_)
+def _weights(write, x):
+    """∂(the entry that an entry of x changes)/∂(this entry), from JAX's own derivative along the vector of ones."""
+    y, pull = jax.vjp(write, x)
+    return pull(jnp.ones(y.shape, y.dtype))[0]
 
 
-def _written(x, indices, updates, weight, *, dimension_numbers, mode, **_) -> Rule:
-    """The rule by the updates, of which each is written to one entry of x or, as a whole window outside of it, nowhere."""
-    numbers = dimension_numbers
+def _weights_of_lines(weights, groups, axes) -> Tensor:
+    """Weights that are the same along some axes, of which they have one entry, as a factor."""
+    others = [a for a in range(weights.ndim) if a not in axes]
+    return Tensor(weights.reshape([weights.shape[a] for a in others]), tuple(groups[a] for a in others), "m")
+
+
+def _window_axes(x, numbers) -> list[int]:
+    """The axes of x along which windows lie that are written."""
     absent = (*numbers.inserted_window_dims, *numbers.operand_batching_dims)
-    windows = [a for a in range(x.ndim) if a not in absent]
+    return [a for a in range(x.ndim) if a not in absent]
+
+
+def _written(x, indices, updates, *, dimension_numbers, mode, **_):
+    """The groups of x and of the updates, and the selections between them.
+
+    Each update is written to one entry or, as a whole window outside of x, nowhere.
+    """
+    numbers = dimension_numbers
+    windows = _window_axes(x, numbers)
     sizes = dict(zip(windows, (updates.shape[k] for k in numbers.update_window_dims), strict=True))
     batching = dict(zip(numbers.operand_batching_dims, numbers.scatter_indices_batching_dims, strict=True))
     axes, batch, window, selections = _windows(x, indices, numbers.scatter_dims_to_operand_dims, sizes, batching, mode)
     places, own = iter(batch), iter(windows)
     inp = [window[next(own)] if k in numbers.update_window_dims else next(places) for k in range(updates.ndim)]
-    weights = [] if weight is None else [Tensor(weight, tuple(inp), "m")]
-    return from_groups(axes, inp, *selections, *weights)
+    return (axes, inp), selections
 
 
 @primitive("gather")

@@ -5,9 +5,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-from ..algebra.factors import Factor, Group, Label, pytree
+from ..algebra.factors import Factor, Group, Label
 from ..algebra.jacobian import Jacobian
 from ..algebra.recurrence import Link, Part, Recurrence, Steps
 from ..algebra.rules import Rule, fresh_groups, from_groups, named_tensor
@@ -41,30 +40,6 @@ def at_each_step(output: int, input: int, make: Callable[..., Rule], y, x, *arra
     return Local(Link(output, input), jacobian, True)
 
 
-@pytree("whole")
-class AfterSteps(Recurrence):
-    """What the first array of a carry is after all steps, of what comes in at one value of every step, or at the start.
-
-    The axes are those that all values share; then the steps t after which it is, and its entries; then the steps at which
-    something comes in, but not at the start, and the entries of the value.
-    """
-
-    def formula(self, show):
-        return f"{self.written(self.symbol)}{show(tuple(group for group in self.axes if group))}"
-
-    def push(self, x):
-        size, after = self.whole.carry[0].size, super().push(x)
-        return lax.slice_in_dim(after, 1, None, axis=-2)[..., :size]
-
-    def pull_all(self, x):
-        return super().pull_all(self._with_all_places(x))
-
-    def _with_all_places(self, x):
-        """Rows by the whole carry between all steps, which are 0 by what is not the output."""
-        others = sum(part.size for part in self.whole.carry[1:])
-        return jnp.pad(x, [*[(0, 0)] * (x.ndim - 2), (1, 0), (0, others)])
-
-
 class Loop:
     """The rules of y[..., t, o], the first array of the carry after the steps, by what comes in at values of all steps.
 
@@ -86,12 +61,14 @@ class Loop:
         shared = tuple(range(len(self.shared)))
         state, entry = Part((*lead, hidden), shared), Part((*lead, width), shared)
         leaves = [(one, jax.tree.leaves(one.jacobian)) for one in local]
+        after = max(one.link.output for one in local) - carry + 1
         self.steps = Steps(
             tuple(one.jacobian for one in local),
             tuple(one.is_stacked for one, own in leaves for _ in own),
             tuple(one.link for one in local),
             (state,) * carry,
             tuple((number, entry) for number in entries),
+            ((after, state),),
             length,
             reverse=False,
         )
@@ -128,6 +105,6 @@ class Loop:
     def _inputs(self, size: int) -> Group:
         return (Label(self.next_id, size, "i"),)
 
-    def _after_steps(self, number: int, *inp: Group) -> AfterSteps:
+    def _after_steps(self, number: int, *inp: Group) -> Recurrence:
         own = (self.t, (), *inp[:-1], ()) if self.is_diagonal else (self.t, self.o, *inp)
-        return AfterSteps(self.steps, number, (*self.shared, *own), len(self.shared))
+        return Recurrence(self.steps, number, (*self.shared, *own), len(self.shared))

@@ -173,7 +173,7 @@ def unrolled(optimizer, w, x, rate):
 def nested(w, u, h, xs):
     def outer(h, x):
         drive = x @ u.T
-        return lax.scan(lambda h, s: (jnp.tanh(h @ w.T + s * drive), h.sum()), h, jnp.arange(1.0, 3.0))
+        return lax.scan(lambda h, s: (jnp.tanh(h @ w.T + s * drive), h.sum()), h, jnp.arange(1, 3, dtype=h.dtype))
 
     return scan(outer, h, xs)
 
@@ -236,6 +236,46 @@ def indexed(w, xs):
 def written(xs):
     """The counter of the loop says which entry is written."""
     return lax.fori_loop(1, T, lambda i, a: a.at[i].set(jnp.sin(a[i - 1]) + a[i]), xs)
+
+
+def generated(w, u, h, xs, last_only=True):
+    """Each step writes its state into a buffer, and reads the last one there, as with a cache of keys and values."""
+    start = jnp.zeros((len(h), len(xs) + 1, h.shape[1]), h.dtype).at[:, 0].set(h)
+
+    def step(carry, x):
+        i, buffer = carry
+        new = jnp.tanh(lax.dynamic_index_in_dim(buffer, i, 1, False) @ w.T + x @ u.T)
+        return (i + 1, buffer.at[:, i + 1].set(new)), new
+
+    (_, buffer), new = lax.scan(step, (0, start), xs)
+    return [buffer] if last_only else [buffer, new]
+
+
+def deep(w, u, h, xs):
+    """A loop over layers, each with its own state and weights, in a loop over time."""
+
+    def step(states, x):
+        def layer(x, one):
+            w, u, h = one
+            h = jnp.tanh(h @ w.T + x @ u.T)
+            return h, h
+
+        top, states = lax.scan(layer, x, (w, u, states))
+        return states, top
+
+    return scan(step, h, xs)
+
+
+def observed(w, u, h, xs):
+    """What is looked at outside lies before a state and after another one, and is used once more inside."""
+
+    def step(carry, x):
+        h, c = carry
+        a = jnp.sin(h @ w.T + x @ u.T)
+        b = a * c
+        return (jnp.tanh(b), a + c), (a, 2 * b)
+
+    return scan(step, (h, h), xs)[2:]
 
 
 def sums_and_products(x):
@@ -305,6 +345,10 @@ LOOPS = [
     Program("a loop by counting", lambda w, x: lax.fori_loop(0, 3, lambda i, c: jnp.tanh(w @ c + i), x), (W, r(H))),
     Program("indexed by the counter", indexed, (W, r(T, H))),
     Program("written by the counter", written, (r(T, H),)),
+    Program("generated into a buffer", generated, (W, U, H0, XS)),
+    Program("generated into a buffer and seen", partial(generated, last_only=False), (W, U, H0, XS)),
+    Program("layers in time", deep, (r(3, H, H), r(3, H, H), r(3, B, H), r(T, B, H))),
+    Program("seen inside of a step", observed, (W, U, H0, XS)),
     Program("cumulative sum and product", sums_and_products, (r(T, H),)),
     Program("scanned transformer", transformer, (LAYERS, r(B, 3, H))),
     Program("scanned transformer with checkpoint", partial(transformer, checkpoint=True), (LAYERS, r(B, 3, H))),

@@ -13,7 +13,7 @@ import jaxnets as jn
 
 from ..sweeps import swept
 from .comparing import gradient_norms
-from .loop_programs import decoder, elman, gru, kalman, lstm, rk4, s4d, transformer, two_layers
+from .loop_programs import decoder, deep, elman, generated, gru, kalman, lstm, nested, rk4, s4d, transformer, two_layers
 from .programs import pos, r
 
 
@@ -96,6 +96,21 @@ LOSSES = {  # of the parameters and of examples, one loss an example
         (r(H, H), r(H, D)),
         r(B, T, D),
     ),
+    "nested": (
+        lambda p, x: nested(*p, jnp.zeros((len(x), H), x.dtype), x.swapaxes(0, 1))[0],
+        (r(H, H), r(H, D)),
+        r(B, T, D),
+    ),
+    "layers in time": (
+        lambda p, x: deep(*p, jnp.zeros((3, len(x), D), x.dtype), x.swapaxes(0, 1))[1].swapaxes(0, 1),
+        (r(3, D, D), r(3, D, D)),
+        r(B, 2 * T, D),
+    ),
+    "generated into a buffer": (
+        lambda p, x: generated(*p, jnp.zeros((len(x), H), x.dtype), x.swapaxes(0, 1))[0],
+        (r(H, H), r(H, D)),
+        r(B, 2 * T, D),
+    ),
     "scanned transformer": (transformer, LAYERS, r(B, T, H)),
     "scanned transformer with checkpoint": (partial(transformer, checkpoint=True), LAYERS, r(B, T, H)),
     "neural ODE": (
@@ -108,13 +123,13 @@ LOSSES = {  # of the parameters and of examples, one loss an example
 }
 
 
-GRADIENT_BYTES = {"elman": 1.3}  # the limit is 1.25 but for these; here 9 kB make the difference
-NORM_BYTES = {  # rows by all that comes in at every step are kept, of which vmapped gradients keep the sums over steps
-    "decoder": 1.3,
-    "scanned transformer with checkpoint": 1.8,  # the values at all steps are kept
+# The limit is 1.25 but for these: rows by all that comes in at every step are kept, of which vmapped gradients keep the sums.
+NORM_BYTES = {
+    "layers in time": 1.4,  # at every step the weights of all layers are transposed
+    "scanned transformer with checkpoint": 1.7,  # the values at all steps are kept
     "neural ODE": 1.6,
-    "S4D": 2.7,
-    "Kalman filter": 5.2,
+    "S4D": 2.6,
+    "Kalman filter": 3.5,
 }
 
 
@@ -133,7 +148,7 @@ def test_a_gradient_through_a_loop_costs_no_more_than_in_jax(name):
     loss, args = losses(name)
     ours, theirs = (costs(f(lambda *args: loss(*args).mean()), *args) for f in (jn.grad, jax.grad))
     assert ours.multiplications <= theirs.multiplications
-    assert ours.bytes <= GRADIENT_BYTES.get(name, 1.25) * theirs.bytes
+    assert ours.bytes <= 1.05 * theirs.bytes
 
 
 @pytest.mark.parametrize("name", swept(LOSSES, 3))
