@@ -22,7 +22,17 @@ ELEMENTWISE = {
     "regularized_incomplete_beta", "rem", "rsqrt", "sin", "sinh", "sqrt", "square", "tan", "zeta",
 }  # fmt: skip
 WITHOUT_DERIVATIVE = {"ceil", "floor", "is_finite", "nextafter", "round", "sign", "stop_gradient"}
-LIKE_IDENTITY = {"convert_element_type", "copy", "name", "optimization_barrier", "real", "reduce_precision"}
+# Each output is the operand at its place.
+LIKE_IDENTITY = {
+    "convert_element_type",
+    "copy",
+    "device_put",
+    "name",
+    "optimization_barrier",
+    "real",
+    "reduce_precision",
+    "sharding_constraint",
+}
 
 
 def rules_for(prim, params, arguments, outputs, one_way="", of_function=None) -> list[list[Rule | None]]:
@@ -32,8 +42,8 @@ def rules_for(prim, params, arguments, outputs, one_way="", of_function=None) ->
     """
     if prim.name in WITHOUT_DERIVATIVE:
         return [[None] * len(arguments)] * len(outputs)
-    if prim.name in LIKE_IDENTITY and len(outputs) == 1:
-        return [[identity] * len(arguments)]
+    if prim.name in LIKE_IDENTITY:
+        return [[identity if i == o else None for i in range(len(arguments))] for o in range(len(outputs))]
     if prim.name in RULES:
         found = RULES[prim.name](outputs if prim.multiple_results else outputs[0], *arguments, **params)
         if found is not None:
