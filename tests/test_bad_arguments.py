@@ -224,6 +224,7 @@ CASES = [
     quantity("laplacian", squares, X, limit=None),
     quantity("logdet", scaled, X),
     quantity("jacobian_norm", scaled, X, kind="spectral", layers=False, iterations=3),
+    quantity("jacobian_norm", scaled, X, keep=1),
     quantity("ggn", network, W, X, Y, loss=squared_error, scale=1.0),
     quantity("ggn_diagonal", network, W, X, Y, loss=squared_error, scale=1.0),
     quantity("ggn_vector_product", network, W, W, X, Y, loss=squared_error, scale=1.0),
