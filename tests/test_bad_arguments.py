@@ -357,6 +357,7 @@ CASES = [
     ),
     made("initializers.xavier_normal", jn.initializers.xavier_normal, scale=1.0),
     made("initializers.xavier_uniform", jn.initializers.xavier_uniform, scale=1.0),
+    made("initializers.orthogonal", jn.initializers.orthogonal, scale=1.0),
     made("initializers.kaiming_normal", jn.initializers.kaiming_normal(), key=jax.random.key(0), shape=(2, 3), dtype=float),
     made(
         "models.Model",

@@ -138,6 +138,15 @@ def test_contenders_that_tie_share_a_place():
     )
 
 
+def test_of_equal_medians_the_best_worst_seed_wins():
+    values = {"a": [100, 50, 100], "b": [100, 100, 99], "c": [55, 54, 53]}
+    text = verdict(values, Claim("accuracy (%)", "the accuracy is highest with", least=False))
+    assert text == (
+        "the accuracy is highest with b and a: 100 % (99 – 100) and 100 % (50 – 100), no difference beyond the spread "
+        "between seeds, against 54 % (53 – 55) with c"
+    )
+
+
 @pytest.mark.parametrize(
     "a, b, expected",
     [
