@@ -42,8 +42,8 @@ def lstm_step(params, state, x):
 
 
 def _pre_activations(params, h, x):
-    by_input, by_state = ((params["w_ih"], params["b_ih"]), (params["w_hh"], params["b_hh"]))
-    return LAYERS["linear"](x, *by_input) + LAYERS["linear"](h, *by_state)
+    apply = LAYERS["linear"]
+    return apply(x, params["w_ih"], params["b_ih"]) + apply(h, params["w_hh"], params["b_hh"])
 
 
 def state_norms(step: Callable, params, x, size: int):
@@ -77,7 +77,7 @@ class Cell(NamedTuple):
 
     layer: Callable[[int], Model]
     step: Callable
-    numbers: int
+    numbers: int  # 2 if the state is h and c
 
     def model(self, width: int) -> Model:
         """The layer, and the class from its last state alone."""
@@ -129,8 +129,8 @@ def recurrence(seeds: int, quick: bool) -> TrickResult:
 
     The first symbol of a sequence is its class, and all others are random, as in Bengio, Simard and Frasconi 1994.  An RNN
     begins as in PyTorch, with larger weights of its states, or with orthogonal ones.  The forget gates of an LSTM begin with
-    a bias of 1, as in Jozefowicz, Zaremba and Sutskever 2015, or of log T: a gate of that keeps σ(log T) = T / (T + 1) per
-    step, so 1/e over T steps.  See Tallec and Ollivier 2018, arXiv:1804.11188.
+    a bias of 1, as in Jozefowicz, Zaremba and Sutskever 2015, or of log T: with that a gate keeps σ(log T) = T / (T + 1) of
+    c at every step, so 1/e over T steps.  See Tallec and Ollivier 2018, arXiv:1804.11188.
     """
     width, length, count, epochs, rates = (8, 20, 128, 5, (0.01,)) if quick else (16, 80, 512, 12, (0.003, 0.01))
     gain = 3
@@ -173,7 +173,7 @@ def recurrence(seeds: int, quick: bool) -> TrickResult:
             for name, own in before.items()
         },
         claims=(
-            Claim(powers, f"over {length} steps a gradient changes by the fewest powers of ten with"),
+            Claim(powers, f"from step {length} back to step 1 a gradient changes by the fewest powers of ten with"),
             Claim(HELD_OUT, "training then reaches the highest held-out accuracy with", least=False),
             Claim(HELD_OUT, "from usual weights it is higher with", least=False, among=(usual_rnn, usual_lstm)),
         ),
