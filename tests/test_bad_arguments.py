@@ -224,6 +224,7 @@ CASES = [
     quantity("laplacian", squares, X, limit=None),
     quantity("logdet", scaled, X),
     quantity("jacobian_norm", scaled, X, kind="spectral", layers=False, iterations=3),
+    quantity("jacobian_norm", scaled, X, keep=1),
     quantity("ggn", network, W, X, Y, loss=squared_error, scale=1.0),
     quantity("ggn_diagonal", network, W, X, Y, loss=squared_error, scale=1.0),
     quantity("ggn_vector_product", network, W, W, X, Y, loss=squared_error, scale=1.0),
@@ -356,6 +357,7 @@ CASES = [
     ),
     made("initializers.xavier_normal", jn.initializers.xavier_normal, scale=1.0),
     made("initializers.xavier_uniform", jn.initializers.xavier_uniform, scale=1.0),
+    made("initializers.orthogonal", jn.initializers.orthogonal, scale=1.0),
     made("initializers.kaiming_normal", jn.initializers.kaiming_normal(), key=jax.random.key(0), shape=(2, 3), dtype=float),
     made(
         "models.Model",

@@ -259,7 +259,7 @@ def _planned_product(a: _Outline, b: _Outline, keep) -> tuple[list[Label], Meter
     left = set(other.labels) & (keep | set(applied.labels))
     if set(applied.labels) <= keep or not applied.map.applies_to(left, keep):  # it becomes an array as well
         return labels, Meter(stored + entries_over(applied.labels) + meter.multiplies, meter.moves)
-    return labels, Meter(stored + applied.map.multiplies_per_vector * entries_over(left - set(applied.labels)))
+    return labels, Meter(stored + applied.map.multiplies_per_vector * applied.map.count_vectors(left, keep))
 
 
 def _product_layout(x, y, keep) -> tuple[list[Label], bool, Meter]:

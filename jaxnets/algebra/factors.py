@@ -152,6 +152,10 @@ class Factor(_Noted):
         """The product with a stored array to which it applies, summed over all labels outside `keep`."""
         raise NotImplementedError
 
+    def count_vectors(self, labels: set[Label], keep: set[Label]) -> int:
+        """How many vectors `contract` multiplies, where it applies to an array with these labels."""
+        return entries_over(labels - self.labels)
+
     def summed_over(self, labels) -> tuple[Group, Callable[[], jax.Array]] | None:
         """The sum over labels that nothing else has, where it is known without a product: its labels and its array."""
         return None

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .contraction import sharing_products
+from .contraction import sharing_products, with_deltas
 from .factors import (
     Factor,
     Group,
@@ -23,6 +23,7 @@ from .factors import (
     Tensor,
     at_least_float32,
     distinct_labels,
+    entries_over,
     labels_of,
     pytree,
     shape_of,
@@ -141,6 +142,10 @@ class Repeated(Operator):
     def applies_to(self, labels, keep):
         step = set(self.axes[0])
         return step.isdisjoint(labels_of(self.axes[1:])) and self._of_a_step.applies_to(labels - step, keep - step)
+
+    def count_vectors(self, labels, keep):
+        step = set(self.axes[0])
+        return self._of_a_step.count_vectors(labels - step, keep - step)
 
     def contract(self, x, keep):
         step = self.axes[0]
@@ -315,6 +320,38 @@ class Recurrence(SolvedTogether):
     def pull_all(self, x):
         arrays, layout = Layout.of(self.whole)
         return _pulled(layout, arrays, x)
+
+    def applies_to(self, labels, keep):
+        return self._unit_labels(labels, keep) is not None
+
+    def contract(self, x, keep):
+        units = self._unit_labels(x.labels, keep)
+        if not units:
+            return super().contract(x, keep)
+        free = 1 + max(label.id for label in x.labels | self.labels | keep)
+        summed = {label: label._replace(id=free + n) for n, label in enumerate(units)}
+        unit_vectors = with_deltas(x, distinct_labels([*x.axes, tuple(units), tuple(summed.values())]), list(summed.items()))
+        of_units = self.relabel(lambda group: tuple(summed.get(label, label) for label in group))
+        return Operator.contract(of_units, unit_vectors, keep)
+
+    def count_vectors(self, labels, keep):
+        return super().count_vectors(labels, keep) * entries_over(self._unit_labels(labels, keep) or ())
+
+    def _unit_labels(self, labels, keep) -> list[Label] | None:
+        """The labels of the side that it multiplies of which a product needs unit vectors, because it keeps them.
+
+        So the rows of the last state are as many as that has entries, not as many as all states have.  None if the product
+        needs the array.
+        """
+        if super().applies_to(labels, keep):
+            return []
+        sides = [(labels_of(source), labels_of(target)) for source, target, _ in self.directions()]
+        if len(labels_of(self.axes)) != len(self.labels):
+            return None
+        kept = [[label for label in source if label in keep] for source, target in sides if labels.isdisjoint(target)]
+        units = min(kept, key=entries_over, default=[])
+        vectors = entries_over(units) * entries_over(labels - self.labels)
+        return units if units and vectors < min(entries_over(source) for source, _ in sides) else None
 
     def choose(self, rows: dict[int, jax.Array]) -> jax.Array:
         """The rows by this entry, `[n, *shared, t, entries]`, or by the start, `[n, *shared, entries]`."""

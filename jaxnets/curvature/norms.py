@@ -1,6 +1,5 @@
 """Norms of Jacobians by the input: of a whole function, and of every layer in it."""
 
-import functools
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -10,30 +9,49 @@ import jax.numpy as jnp
 from ..algebra.jacobian import Jacobian
 from ..autodiff.eliminate import local_jacobians
 from ..autodiff.transforms import jacobian_for, trace_graph
-from ..checks import check_integer
+from ..checks import check_axes, check_integer
 from .rows import quantity, squared_row_norms, with_float32_results
 
 NORMS = ("frobenius", "spectral")
 
 
 @quantity
-def jacobian_norm(f: Callable, kind: str = "frobenius", *, layers: bool = False, iterations: int = 100) -> Callable:
+def jacobian_norm(
+    f: Callable,
+    kind: str = "frobenius",
+    *,
+    layers: bool = False,
+    keep: int | tuple[int, ...] | None = None,
+    iterations: int = 100,
+) -> Callable:
     """A function of `(x, *args)` that returns ‖∂f/∂x‖: `[B]` if examples are independent, else one number.
 
     "frobenius" is exact.  "spectral", the largest singular value, is approached from below by at most `iterations` steps of
     power iteration.  With `layers` the result has the norm of every layer's local Jacobian by its input, in the order of the
-    layers: `{"linear": …, "tanh": …, "linear 2": …}`.  Raises ValueError for an unknown kind.
+    layers: `{"linear": …, "tanh": …, "linear 2": …}`.
+
+    `keep` is an axis of x, or several, that the result keeps: with `keep=1` and x [b, t, i] it has the Frobenius norms
+    ‖∂f[b,...]/∂x[b,t,...]‖ as `[B, T]`, by every step of a sequence.  It goes neither with "spectral" nor with `layers`.
+    Raises ValueError for that and for an unknown kind, and ShapeError where x has no such axis.
 
     >>> f = lambda x: jn.tanh(jn.relu(x))
     >>> jn.jacobian_norm(jn.relu)(jnp.ones((2, 4)))
     Array([2., 2.], dtype=float32)
     >>> list(jn.jacobian_norm(f, layers=True)(jnp.ones((2, 4))))
     ['relu', 'tanh']
+    >>> jn.jacobian_norm(lambda x: jnp.cumsum(x, 1)[:, -1], keep=1)(jnp.ones((2, 3, 4))).shape
+    (2, 3)
     """
     if kind not in NORMS:
         raise ValueError(f"jacobian_norm: kind must be one of {NORMS}, got {kind!r}")
     check_integer("jacobian_norm", "iterations", iterations, 1)
-    measure = _frobenius if kind == "frobenius" else functools.partial(_spectral, iterations=iterations)
+    if keep is not None and (layers or kind != "frobenius"):
+        raise ValueError('jacobian_norm: keep goes neither with layers nor with kind="spectral"')
+
+    def measure(j: Jacobian) -> jax.Array:
+        if kind == "spectral":
+            return _spectral(j, iterations)
+        return _frobenius(j) if keep is None else _frobenius_along(j, keep)
 
     def run(x, *args):
         if not layers:
@@ -55,6 +73,13 @@ def jacobian_norm(f: Callable, kind: str = "frobenius", *, layers: bool = False,
 def _frobenius(j: Jacobian) -> jax.Array:
     squares = squared_row_norms(j)
     return jnp.sqrt(jnp.sum(squares, tuple(range(1, squares.ndim)) if j.batched else None)).astype(j.dtype)
+
+
+def _frobenius_along(j: Jacobian, keep: int | tuple[int, ...]) -> jax.Array:
+    """The norms of the parts of J by the places along some axes of the input, and by examples that are independent."""
+    kept = {*check_axes("jacobian_norm", jax.ShapeDtypeStruct(j.in_shape, j.dtype), keep, "keep"), *range(j.batched)}
+    squares = squared_row_norms(j.T)
+    return jnp.sqrt(jnp.sum(squares, tuple(a for a in range(squares.ndim) if a not in kept))).astype(j.dtype)
 
 
 def _spectral(j: Jacobian, iterations: int) -> jax.Array:

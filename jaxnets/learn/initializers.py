@@ -1,4 +1,4 @@
-"""Initial weights `[out, in, *kernel]`: Kaiming's and Xavier's, normal and uniform, drawn by `jax.nn.initializers`.
+"""Initial weights `[out, in, *kernel]`: Kaiming's, Xavier's and orthogonal ones, drawn by `jax.nn.initializers`.
 
 Every function here but `gain` returns an initializer `init(key, shape, dtype)`.
 """
@@ -6,6 +6,7 @@ Every function here but `gain` returns an initializer `init(key, shape, dtype)`.
 import math
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 from jax.nn.initializers import variance_scaling
 
@@ -72,11 +73,30 @@ def xavier_uniform(scale: float = 1.0) -> Callable:
     return _scaled("xavier_uniform", scale, "fan_avg", "uniform")
 
 
+@checked
+def orthogonal(scale: float = 1.0) -> Callable:
+    """w = scale · Q with Q Qᵀ = 1, or Qᵀ Q = 1 if w has more rows than columns: Saxe et al. 2014, arXiv:1312.6120.
+
+    A kernel counts as `[out, in · kernel]`.  Square weights keep the norm of every vector, as those of the states of a
+    recurrent layer should.
+
+    >>> w = jn.initializers.orthogonal()(jax.random.key(0), (50, 50))
+    >>> bool(abs(w @ w.T - jnp.eye(50)).max() < 1e-5)
+    True
+    """
+    check_positive("orthogonal", "scale", scale)
+    return _checked_init("orthogonal", jax.nn.initializers.orthogonal(scale, column_axis=0))
+
+
 def _scaled(name, scale, mode, distribution):
     if mode not in MODES:
         raise ValueError(f"{name}: mode must be one of {', '.join(MODES)}, got {mode!r}")
     check_positive(name, "scale", scale)
-    draw = variance_scaling(scale**2, mode, distribution, in_axis=1, out_axis=0)
+    return _checked_init(name, variance_scaling(scale**2, mode, distribution, in_axis=1, out_axis=0))
+
+
+def _checked_init(name: str, draw: Callable) -> Callable:
+    """An initializer whose arguments are checked."""
 
     def init(key, shape, dtype=float):
         check_key(name, "key", key)

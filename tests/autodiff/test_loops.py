@@ -7,8 +7,9 @@ import pytest
 
 import jaxnets as jn
 
+from ..computing import largest
 from ..sweeps import swept
-from .comparing import assert_same, gradient_norms
+from .comparing import assert_same, both, gradient_norms
 from .loop_programs import LOOPS, elman, linear_recurrence, lstm
 from .programs import pos, r
 
@@ -190,6 +191,47 @@ def test_a_row_goes_through_a_loop_once():
     assert loops(jn.grad(lambda w, x: losses(w, x).sum()), WEIGHTS, X) == 2
 
 
+STEPS = 24
+SMALL = r(H, D), r(H, H)
+
+
+def added(e):
+    """The last state of a loop, of which e[b, t] is added to the state after step t."""
+
+    def step(h, e):
+        return jnp.tanh(h @ SMALL[1]) + e, None
+
+    return jax.lax.scan(step, jnp.ones_like(e[:, 0]), e.swapaxes(0, 1))[0]
+
+
+def from_one_input(x):
+    """The input x of one step, and then zeros."""
+    return jnp.pad(x, ((0, 0), (0, STEPS - 1), (0, 0)))
+
+
+ENDS = {  # a function of which the input or the output belongs to one step, and the shape of its input
+    "last state": (lambda x: states(WEIGHTS, x)[:, -1], (B, STEPS, D)),
+    "last state by what is added to all": (added, (B, STEPS, H)),
+    "last state but one of a layer": (lambda x: jn.rnn(x, *SMALL)[:, -2], (B, STEPS, D)),
+    "all states by the first input": (lambda x: states(WEIGHTS, from_one_input(x)), (B, 1, D)),
+    "those of a layer by the first input": (lambda x: jn.rnn(from_one_input(x), *SMALL), (B, 1, D)),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_the_jacobian_of_one_state_makes_no_array_of_two_times(name):
+    """What follows from the state after one step, or from the input of one, takes a vector for each of its entries."""
+    function, shape = ENDS[name]
+    x = r(*shape)
+
+    def ours(x):
+        return jn.jacobian(function)(x).per_example()
+
+    found, expected = both(ours, jax.vmap(jax.jacrev(lambda x: function(x[None])[0])))(x)
+    assert_same(found, expected)
+    assert largest(ours, x) <= 8 * found.size  # the rows by four gates; with two times it would be 24 times as large
+
+
 def test_a_body_is_read_once_and_compiled_once():
     """A second call outside of jit takes what the first one found out of the same body."""
     read = []
@@ -292,9 +334,9 @@ def test_examples_stay_apart_where_the_body_merges_axes():
 
         return jnp.sum(jax.lax.scan(step, x, length=3)[0] ** 2, (1, 2))
 
-    def largest(examples):
+    def most(examples):
         args = np.ones((4, 4)), np.ones((examples, 5, 4))
         traced = jax.make_jaxpr(jn.per_example_grad_norms(f))(*args)
         return max(v.aval.size for v in traced.jaxpr.outvars + [v for e in traced.eqns for v in e.outvars])
 
-    assert largest(32) <= 4 * largest(8)
+    assert most(32) <= 4 * most(8)

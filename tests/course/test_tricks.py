@@ -13,7 +13,7 @@ import optax
 import pytest
 
 from jaxnets import LAYERS, data, models
-from jaxnets.course.tricks import TRICKS, measure_trick, restraint, signals, training
+from jaxnets.course.tricks import TRICKS, measure_trick, memory, restraint, signals, training
 from jaxnets.course.tricks.panels import LinesPanel, PointsPanel
 from jaxnets.course.tricks.result import Claim, TrickResult, beats, verdict
 from jaxnets.course.tricks.words import median_and_range, number_text
@@ -138,6 +138,15 @@ def test_contenders_that_tie_share_a_place():
     )
 
 
+def test_of_equal_medians_the_best_worst_seed_wins():
+    values = {"a": [100, 50, 100], "b": [100, 100, 99], "c": [55, 54, 53]}
+    text = verdict(values, Claim("accuracy (%)", "the accuracy is highest with", least=False))
+    assert text == (
+        "the accuracy is highest with b and a: 100 % (99 – 100) and 100 % (50 – 100), no difference beyond the spread "
+        "between seeds, against 54 % (53 – 55) with c"
+    )
+
+
 @pytest.mark.parametrize(
     "a, b, expected",
     [
@@ -239,6 +248,146 @@ def test_norms_of_gradients_and_jacobians_by_layer():
         for z, w in ((z1, w1), (z2, w2))
     ]
     np.testing.assert_allclose(factors, expected, rtol=1e-12)
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def rnn_by_hand(w, a, h):
+    """The state of one RNN after a step, and its Jacobian by the state before it, from what comes in from the input."""
+    new = np.tanh(a + w @ h)
+    return new, (1 - new**2)[:, None] * w
+
+
+def lstm_by_hand(w, a, state):
+    h, c = np.split(state, 2)
+    w_i, w_f, w_g, w_o = np.split(w, 4)
+    a_i, a_f, a_g, a_o = np.split(a + w @ h, 4)
+    i, f, g, o = sigmoid(a_i), sigmoid(a_f), np.tanh(a_g), sigmoid(a_o)
+    new_c = f * c + i * g
+    by_h = (c * f * (1 - f))[:, None] * w_f + (g * i * (1 - i))[:, None] * w_i + (i * (1 - g**2))[:, None] * w_g
+    y, slope = np.tanh(new_c), (o * (1 - np.tanh(new_c) ** 2))[:, None]
+    by_own = (y * o * (1 - o))[:, None] * w_o
+    return np.concatenate([o * y, new_c]), np.block([[by_own + slope * by_h, slope * np.diag(f)], [by_h, np.diag(f)]])
+
+
+RECURRENT = pytest.mark.parametrize(
+    "cell, by_hand", [(memory.RNN, rnn_by_hand), (memory.LSTM, lstm_by_hand)], ids=["rnn", "lstm"]
+)
+
+
+def recurrent_example(cell, n=3, steps=5):
+    """Parameters of a recurrent layer of n units, in float64, and sequences [b, t, i]."""
+    params = jax.jit(cell.layer(n).init, static_argnums=(1, 2))(jax.random.key(0), (steps, 4), jnp.float64)
+    return jax.tree.map(lambda a: 2 * np.asarray(a), params), np.random.default_rng(1).normal(size=(2, steps, 4))
+
+
+def unrolled(cell, params, x, t, state):
+    """The last state of one sequence x, if the state after step t is this one."""
+    for now in x[t:]:
+        state = cell.step(params, state[None], now[None])[0]
+    return state
+
+
+@RECURRENT
+def test_norms_by_the_state_at_every_step(cell, by_hand):
+    params, x = recurrent_example(cell)
+    size = 3 * cell.numbers
+
+    @jax.jit
+    def both(params, x):
+        states = [jnp.zeros((len(x), size))]
+        for now in x.swapaxes(0, 1):
+            states.append(cell.step(params, states[-1], now))
+
+        def by_state(t):
+            return jax.vmap(jax.jacrev(lambda s, one: unrolled(cell, params, one, t, s)))(states[t], x)
+
+        blocks = jnp.stack([by_state(t) for t in range(1, x.shape[1] + 1)], 1)
+        return memory.state_norms(cell.step, params, x, size), jnp.linalg.norm(blocks, axis=(2, 3)) / np.sqrt(size)
+
+    found, by_jax = both(params, x)
+    expected = np.zeros(x.shape[:2])
+    for b, inputs in enumerate(x @ params["w_ih"].T + params["b_ih"] + params["b_hh"]):
+        state, steps = np.zeros(size), []
+        for a in inputs:
+            state, jacobian = by_hand(params["w_hh"], a, state)
+            steps.append(jacobian)
+        for t in range(1, len(steps) + 1):
+            product = functools.reduce(lambda whole, one: one @ whole, steps[t:], np.eye(size))
+            expected[b, t - 1] = np.linalg.norm(product) / np.sqrt(size)
+    np.testing.assert_allclose(found, by_jax, rtol=1e-12)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    np.testing.assert_allclose(found[:, -1], 1, rtol=1e-12)
+
+
+@RECURRENT
+def test_the_steps_that_are_measured_are_those_of_the_layer(cell, by_hand):
+    params, x = recurrent_example(cell)
+
+    @jax.jit
+    def both(params, x):
+        def step(state, now):
+            state = cell.step(params, state, now)
+            return state, state[:, :3]  # of an LSTM, h stands before c
+
+        states = jax.lax.scan(step, jnp.zeros((len(x), 3 * cell.numbers)), x.swapaxes(0, 1))[1]
+        return states.swapaxes(0, 1), cell.layer(3).apply(params, x)
+
+    np.testing.assert_allclose(*both(params, x), rtol=1e-12)
+
+
+def test_norms_that_float32_could_not_square_are_measured():
+    """Weights of 10⁻⁶ leave 10⁻³⁶ after six steps."""
+    params, x = recurrent_example(memory.RNN, steps=7)
+    small = {name: (1e-6 if name == "w_hh" else 1) * a.astype(np.float32) for name, a in params.items()}
+    (norms,) = memory.RNN.norms(3, [x.astype(np.float32)], [[small]])
+    assert norms.shape == (7,)
+    assert (np.diff(np.log10(norms)) > 5).all() and 1e-45 < norms[0] < 1e-34
+
+
+def test_recurrent_layers_begin_as_the_trick_says():
+    key = jax.random.key(0)
+    rnn, lstm = (recurrent_example(cell)[0] for cell in (memory.RNN, memory.LSTM))
+    w = memory.with_state_weights(lambda key, shape, dtype: jnp.full(shape, 7, dtype))(rnn, key)
+    np.testing.assert_array_equal(w.pop("w_hh"), np.full((3, 3), 7))
+    assert all(w[name] is rnn[name] for name in w)
+    forgetting = memory.with_forget_bias(math.log(80))(jax.tree.map(jnp.asarray, lstm), key)
+    total = np.asarray(forgetting["b_ih"] + forgetting["b_hh"])
+    np.testing.assert_allclose(sigmoid(total[3:6]), 80 / 81, rtol=1e-12)
+    others = np.r_[0:3, 6:12]
+    np.testing.assert_array_equal(total[others], (lstm["b_ih"] + lstm["b_hh"])[others])
+
+
+def test_the_first_symbol_is_the_class_and_the_others_tell_nothing():
+    found = memory.first_symbols(50, 6, seed=0)
+    symbols = found.x.argmax(-1)
+    np.testing.assert_array_equal(found.x.sum(-1), np.ones((50, 6)))
+    np.testing.assert_array_equal(symbols[:, 0], found.y)
+    assert set(found.y) == {0, 1} and set(symbols[:, 1:].ravel()) == {2, 3}
+
+
+@pytest.mark.sweep
+def test_the_table_of_recurrence_has_the_norms_of_its_pictures_and_of_jax():
+    finding = found("recurrence")
+    before, after, training_loss, accuracy = finding.panels
+    start, powers, trained, held_out = finding.columns
+    assert held_out == accuracy.column
+    for name in finding.rows:
+        np.testing.assert_array_equal(finding.column(start)[name], before.values[name][:, 0])
+        np.testing.assert_allclose(10 ** finding.column(powers)[name], np.exp(np.abs(np.log(before.values[name][:, 0]))))
+        np.testing.assert_array_equal(finding.column(trained)[name], after.values[name][:, 0])
+        np.testing.assert_allclose(before.values[name][:, -1], 1, rtol=1e-6)
+        assert training_loss.values[name].shape == (2, 6)
+    length, width, cell = before.x[-1], 8, memory.RNN
+    splits = [data.split(memory.first_symbols(328, length, seed), 200, seed) for seed in range(2)]
+    for seed, begin in enumerate(training.make_starts(cell.model(width), splits)):
+        params, x = jax.tree.map(np.float64, (begin.params[0], begin.arrays[0][: memory.MEASURED]))
+        states = cell.step(params, np.zeros((len(x), width)), x[:, 0])
+        blocks = jax.vmap(jax.jacrev(lambda s, one, params=params: unrolled(cell, params, one, 1, s)))(states, x)
+        expected = np.mean(np.linalg.norm(blocks, axis=(1, 2))) / np.sqrt(width)
+        np.testing.assert_allclose(finding.column(start)["uniform RNN"][seed], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("alpha", [0, 1e-3, 0.1, 1])

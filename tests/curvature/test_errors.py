@@ -105,6 +105,9 @@ ERRORS = [
     (lambda: jn.divergence(lambda x: (x, x))(X), jn.ShapeError, "divergence: f must take"),
     (lambda: jn.divergence(jnp.sin)(jnp.array(1.0)), jn.ShapeError, "divergence: f must take"),
     (lambda: jn.jacobian_norm(jn.tanh, "nuclear"), ValueError, "jacobian_norm: kind.*'nuclear'"),
+    (lambda: jn.jacobian_norm(jn.tanh, "spectral", keep=1), ValueError, "jacobian_norm: keep.*spectral"),
+    (lambda: jn.jacobian_norm(jn.tanh, layers=True, keep=1), ValueError, "jacobian_norm: keep.*layers"),
+    (lambda: jn.jacobian_norm(jn.tanh, keep=2)(X), jn.ShapeError, r"jacobian_norm: keep 2 is no axis.*\(2, 3\)"),
     (lambda: jn.logdet(lambda x: x[:, :2])(X), jn.ShapeError, r"logdet: the Jacobian must be square.*\(2, 3\).*\(2, 2\)"),
     (lambda: jn.logdet(lambda x: (x, x))(X), jn.ShapeError, "logdet: the Jacobian must be square"),
 ]  # fmt: skip

@@ -136,6 +136,12 @@ def test_norms_of_jacobians():
                 tuple(largest[name] for name in ("linear", "tanh", "linear 2")),
                 (ones * np.linalg.norm(w, 2), jnp.max(d, 1), ones * np.linalg.norm(last, 2)),
             ),
+            "by entries": (jn.jacobian_norm(f, keep=-1)(x), jnp.linalg.norm(j, axis=1)),
+            "by coupled examples": (
+                jn.jacobian_norm(jn.standardize, keep=0)(x),
+                jnp.linalg.norm(whole.reshape(12, 4, 3), axis=(0, 2)),
+            ),
+            "by nothing": (jn.jacobian_norm(f, keep=())(x), jnp.linalg.norm(j, axis=(1, 2))),
             "of a tree": (both, (jnp.linalg.norm(j, axis=(1, 2)), np.zeros(4))),
         }
 

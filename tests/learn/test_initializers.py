@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxnets import initializers
-from jaxnets.learn.initializers import gain, kaiming_normal, kaiming_uniform, xavier_normal, xavier_uniform
+from jaxnets.learn.initializers import gain, kaiming_normal, kaiming_uniform, orthogonal, xavier_normal, xavier_uniform
 
 SHAPES = [((400, 300), 300, 400), ((40, 30, 5, 5), 30 * 25, 40 * 25)]  # [out, in, *kernel], fan in, fan out
 
@@ -27,6 +27,14 @@ def test_spread(shape, fan_in, fan_out):
         assert w.shape == shape and w.dtype == np.float32
         np.testing.assert_allclose(w.std(), spread, rtol=0.02)
         np.testing.assert_allclose(w.mean(), 0, atol=4 * spread / np.sqrt(w.size))
+
+
+@pytest.mark.parametrize("shape", [(7, 7), (4, 6), (9, 5), (4, 3, 2, 2), (30, 2, 3, 3)])
+def test_orthogonal_weights(shape):
+    w = np.asarray(orthogonal(scale=3)(jax.random.key(0), shape, "float64")).reshape(shape[0], -1)
+    assert w.dtype == np.float64
+    gram = w @ w.T if w.shape[0] <= w.shape[1] else w.T @ w
+    np.testing.assert_allclose(gram, 9 * np.eye(len(gram)), atol=1e-12)
 
 
 def test_distributions():
@@ -51,6 +59,7 @@ def test_a_signal_keeps_its_size_through_relu_layers():
     (lambda: kaiming_normal(mode="fan"), ["kaiming_normal", "'fan'", "fan_in"]),
     (lambda: xavier_uniform(scale=-1), ["xavier_uniform", "-1"]),
     (lambda: initializers.xavier_normal(0), ["xavier_normal", "0"]),
+    (lambda: initializers.orthogonal(-2), ["orthogonal", "-2"]),
 ])  # fmt: skip
 def test_errors(call, words):
     with pytest.raises(ValueError) as raised:

@@ -1,7 +1,7 @@
 """The practical tricks of training, measured: one experiment per trick, over several seeds.
 
-`signals`, `losses`, `descent` and `restraint` hold the experiments, `training` trains many small networks side by side, and
-`result` turns the numbers of an experiment into a table, a picture (`panels`) and a sentence (`words`).
+`signals`, `losses`, `descent`, `memory` and `restraint` hold the experiments, `training` trains many small networks side by
+side, and `result` turns the numbers of an experiment into a table, a picture (`panels`) and a sentence (`words`).
 """
 
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ...files import written_atomically
 from ...show.formats import import_plots
-from . import descent, losses, restraint, signals
+from . import descent, losses, memory, restraint, signals
 from .result import Trick, TrickResult
 
 TRICKS: dict[str, Trick] = {
@@ -27,6 +27,7 @@ TRICKS: dict[str, Trick] = {
         restraint.l2,
         signals.initialisation,
         restraint.dropout,
+        memory.recurrence,
     )
 }
 

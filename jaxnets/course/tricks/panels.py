@@ -102,7 +102,8 @@ def _draw_points(axes: "Axes", panel: PointsPanel, values: Mapping[str, np.ndarr
         y = np.where(np.isfinite(own), own, np.nan)
         axes.plot(across, y, MARKERS[place], color=COLOURS[place], markersize=7, alpha=0.8)
         axes.hlines(np.median(y), place - 0.32, place + 0.32, color=COLOURS[place], linewidth=2.5)
-    width = 40 // len(values)
-    axes.set_xticks(range(len(values)), ["\n".join(textwrap.wrap(contender, width)) for contender in values])
+    width = 50 // len(values)
+    labels = ["\n".join(textwrap.wrap(contender, width, break_long_words=False)) for contender in values]
+    axes.set_xticks(range(len(values)), labels)
     axes.set(title=panel.title, ylabel=panel.column, xlim=(-0.6, len(values) - 0.4))
     axes.grid(alpha=0.3, axis="y")

@@ -121,11 +121,11 @@ def trick(question: str) -> Callable[[Callable[[int, bool], TrickResult]], Trick
 def verdict(values: Mapping[str, Any], claim: Claim) -> str:
     """Which contender wins a column `{contender: one number per seed}`, in words.
 
-    The winner has the best median.  Contenders that it does not beat (see `beats`) share its place; if it beats none, there
-    is no difference to report.
+    The winner has the best median, and of equal medians the one whose worst seed is best.  Contenders that it does not beat
+    (see `beats`) share its place; if it beats none, there is no difference to report.
     """
     scores = {name: _larger_is_better(own, claim.least) for name, own in values.items()}
-    best = max(scores, key=lambda name: np.median(scores[name]))
+    best = max(scores, key=lambda name: (np.median(scores[name]), np.min(scores[name])))
     beaten = [name for name, own in scores.items() if beats(scores[best], own)]
     unit = claim.column[claim.column.rindex("(") + 1 : -1] if claim.column.endswith(")") else ""
     if not beaten:
