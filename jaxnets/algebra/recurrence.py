@@ -181,7 +181,7 @@ class RepeatedTogether(Repeated, SolvedTogether):
     """One operator for each step of a loop, of those whose rows are found together."""
 
     inner: SolvedTogether
-    contract, applies_to = SolvedTogether.contract, SolvedTogether.applies_to
+    contract, applies_to, count_vectors = SolvedTogether.contract, SolvedTogether.applies_to, SolvedTogether.count_vectors
 
     @property
     def whole(self):

@@ -123,7 +123,7 @@ LOSSES = {  # of the parameters and of examples, one loss an example
 }
 
 
-# The limit is 1.25 but for these: rows by all that comes in at every step are kept, of which vmapped gradients keep the sums.
+# The limit is 1.25 but for these.  Rows by what comes in are kept for every step, of which vmapped gradients keep the sums.
 NORM_BYTES = {
     "layers in time": 1.4,  # at every step the weights of all layers are transposed
     "scanned transformer with checkpoint": 1.7,  # the values at all steps are kept
