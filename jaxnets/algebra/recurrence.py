@@ -1,4 +1,4 @@
-"""What a loop adds to the algebra: one more index for its steps, and the triangular solve that its carry is.
+"""The triangular solve that the carry of a loop is, between all its steps.
 
 A loop `c[r+1] = f(c[r], x[r])` is linear around its values: ∂c[r+1] = C[r]·∂c[r] + u[r], where C[r] is the Jacobian of one
 step by the carry and u[r] is what comes in at that step from elsewhere.  So ∂c = (1 − S·C)⁻¹·u, with the shift S in r.
@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,122 +20,19 @@ from .factors import (
     Group,
     Label,
     Operator,
-    Tensor,
     at_least_float32,
-    distinct_labels,
     labels_of,
     pytree,
-    shape_of,
-    size_of,
     tensor,
 )
 from .jacobian import Jacobian, jacobian_of
 from .places import dense_sum
 from .promotion import usual_promotion
 from .pullback import SolvedTogether
-from .sharding import reshaped
-from .sizes import count_entries
-from .terms import Term, highest_id, make_term
+from .repeated import Repeated
+from .terms import make_term
 
-
-def over_steps(j: Jacobian, is_stacked: tuple[bool, ...], length: int, input_has_steps: bool) -> Jacobian:
-    """The Jacobian of all steps of a loop, from that of one step, of which some leaves hold all steps along a first axis.
-
-    Its output has the steps as a first axis, and so has its input, which shares them, unless all steps have it in common.
-    """
-    flags = iter(is_stacked)
-    terms = [_term_over_steps(term, flags, length, input_has_steps) for term in j.terms]
-    in_shape = (length, *j.in_shape) if input_has_steps else j.in_shape
-    return jacobian_of(terms, (length, *j.out_shape), in_shape, j.dtype, j.names)
-
-
-def _term_over_steps(term: Term, flags, length: int, input_has_steps: bool) -> Term:
-    step = (Label(highest_id(term) + 1, length, "t"),)
-    factors = [_factor_over_steps(f, [next(flags) for _ in jax.tree.leaves(f)], step, input_has_steps) for f in term.factors]
-    return make_term((step, *term.out), (step, *term.inp) if input_has_steps else term.inp, factors, term.scale)
-
-
-def _factor_over_steps(factor: Factor, is_stacked: list[bool], step: Group, input_has_steps: bool) -> Factor:
-    if not any(is_stacked):
-        return factor
-    whole = factor.of_all_steps(step, input_has_steps) if all(is_stacked) else None
-    if whole is not None:
-        return whole
-    assert isinstance(factor, Operator)
-    axes = (step, *factor.axes)
-    return Repeated(factor, tuple(is_stacked), axes, factor.shared_rank + 1, factor.output_rank, notes=factor.notes)
-
-
-@pytree("inner")
-class Repeated(Operator):
-    """One operator for each step of a loop: those leaves of `inner` that `is_stacked` names hold all steps."""
-
-    inner: Operator
-    is_stacked: tuple[bool, ...]
-    axes: tuple[Group, ...]
-    shared_rank: int
-    output_rank: int
-
-    @property
-    def kind(self) -> str:  # type: ignore[override]
-        return self.inner.kind
-
-    @property
-    def one_way(self) -> str:  # type: ignore[override]
-        return self.inner.one_way
-
-    @property
-    def symbol(self) -> str:  # type: ignore[override]
-        return self.inner.symbol
-
-    @property
-    def meaning(self) -> str:  # type: ignore[override]
-        return self.inner.meaning
-
-    @property
-    def symbols(self) -> dict[str, str]:  # type: ignore[override]
-        return self.inner.symbols
-
-    @property
-    def dtype(self):
-        return self.inner.dtype
-
-    @property
-    def multiplies_per_vector(self):
-        return count_entries(shape_of(self.axes[:1])) * self.inner.multiplies_per_vector
-
-    @property
-    def _of_a_step(self) -> Any:
-        """The operator with the labels of this one, and with the arrays of all steps."""
-        return replace(self.inner, axes=self.axes[1:], notes=self.notes)  # type: ignore[call-arg]
-
-    def formula(self, show):
-        return self._of_a_step.formula(lambda groups: show((self.axes[0], *groups)))
-
-    def applies_to(self, labels, keep):
-        step = set(self.axes[0])
-        return step.isdisjoint(labels_of(self.axes[1:])) and self._of_a_step.applies_to(labels - step, keep - step)
-
-    def contract(self, x, keep):
-        step = self.axes[0]
-        rest = [label for label in distinct_labels(x.axes) if label not in step]
-        array = reshaped(x.broadcast_to([*step, *rest]), [size_of(step), *(label.size for label in rest)])
-        leaves, tree = jax.tree.flatten(self._of_a_step)
-        axes: list[Group] = []
-
-        def at_step(leaves, array):
-            with sharing_products():
-                product = jax.tree.unflatten(tree, leaves).contract(tensor(array, rest), keep - set(step))
-            axes[:] = product.axes
-            return product.value
-
-        value = jax.vmap(at_step, ([0 if stacked else None for stacked in self.is_stacked], 0))(leaves, array)
-        return Tensor(value, (step, *axes)).summed_except(keep)
-
-    def array(self, forward=None):
-        leaves, tree = jax.tree.flatten(self.inner)
-        axes = [0 if stacked else None for stacked in self.is_stacked]
-        return jax.vmap(lambda leaves: jax.tree.unflatten(tree, leaves).array(forward), (axes,))(leaves)
+LETTERS = "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ"
 
 
 class Part(NamedTuple):
@@ -210,6 +107,30 @@ class Steps:
         """How many multiplications all steps take for one vector."""
         return self.length * sum(j.multiplies_per_vector for j in self.jacobians)
 
+    def product(self, places: tuple[str, str, str], number: int, step: str = "", after: str = "", rows: str = "") -> str:
+        """The carry by what comes in at a value of this number, in words: as a product of Jacobians of steps.
+
+        `places` are that of the carry, the one before it, and the one after the first of these steps.  What comes in at
+        `step` is seen at the place `after`; if no step is named it comes in at the start.  Some `rows` may be meant alone.
+        """
+        last, before, first = places
+        size, own, mark = sum(part.size for part in self.carry), self.part(number).size, self.mark(number)
+        factors, meanings = [f"C[{last}]⋯C[{first}]"], [f"C[{last}] = ∂c[{last}]/∂c[{before}] [{size}×{size}]"]
+        parts = [f"rows {rows}"] if rows else []
+        if step:
+            factors.append(f"E{mark}[{step}]")
+            meanings.append(f"E{mark}[{step}] = ∂c[{after}]/∂u{mark}[{step}] [{size}×{own}]")
+        elif len(self.carry) > 1:
+            start = sum(part.size for part in self.carry[:number])
+            parts.append(f"columns {start}–{start + own - 1}")
+        part = ", ".join(parts) + " of " if parts else ""
+        return f"{part}{'·'.join(factors)} with {', '.join(meanings)}; {self.length} step{'s' * (self.length != 1)}"
+
+    def mark(self, number: int) -> str:
+        """What tells several entries, or several arrays at the start, apart: nothing for the first one, then ᵇ, ᶜ, …"""
+        k = number if number < len(self.carry) else [entry for entry, _ in self.entries].index(number)
+        return LETTERS[k % len(LETTERS)] * (1 + k // len(LETTERS)) if k else ""
+
     def part(self, number: int) -> Part:
         """The layout of what comes in at a value: an entry, or an array of the carry at the start."""
         return self.carry[number] if number < len(self.carry) else dict(self.entries)[number]
@@ -229,8 +150,24 @@ class Recurrence(SolvedTogether):
     shared_rank: int
     output_rank: int = 2
     kind = "recurrence"
-    symbol = "R"
-    meaning = "the product of ∂c[s+1]/∂c[s] of the steps between"
+
+    @property
+    def symbol(self) -> str:  # type: ignore[override]
+        """R for what comes in at a step, R⁰ for what comes in at the start, with a letter from the second one on."""
+        return f"R{'⁰' * self._is_by_start}{self.whole.mark(self.entry)}"
+
+    @property
+    def meaning(self) -> str:  # type: ignore[override]
+        """What a product of steps it is: c[r] is the carry at a place r between steps, u[t] what comes in at step t."""
+        step = "" if self._is_by_start else "t"
+        if self.whole.reverse:
+            first = "t−1" if step else str(self.whole.length - 1)
+            return self.whole.product(("r", "r+1", first), self.entry, step, "t")
+        return self.whole.product(("r", "r−1", "t+2" if step else "1"), self.entry, step, "t+1")
+
+    @property
+    def _is_by_start(self) -> bool:
+        return self.entry < len(self.whole.carry)
 
     @property
     def one_way(self) -> str:  # type: ignore[override]
@@ -245,7 +182,7 @@ class Recurrence(SolvedTogether):
         return self.whole.multiplies_per_vector // max(1, len(self.whole.entries))  # one solution is for all of them
 
     def push(self, x):
-        x = x[..., None, :] if self.entry < len(self.whole.carry) else x
+        x = x[..., None, :] if self._is_by_start else x
         return _pushed(self.whole, x, self.entry)
 
     def pull_all(self, x):

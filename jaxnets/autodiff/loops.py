@@ -17,7 +17,8 @@ import jax.numpy as jnp
 
 from ..algebra.factors import Label
 from ..algebra.jacobian import Jacobian, jacobian_of
-from ..algebra.recurrence import Link, Steps, over_steps
+from ..algebra.recurrence import Link, Steps
+from ..algebra.repeated import over_steps
 from ..algebra.rules import fresh_groups, identity
 from ..algebra.terms import make_term
 from .carries import STEPS, Block, common_axes, place_of_axis

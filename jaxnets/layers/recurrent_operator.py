@@ -49,6 +49,15 @@ class AfterSteps(Recurrence):
     something comes in, but not at the start, and the entries of the value.
     """
 
+    @property
+    def meaning(self) -> str:  # type: ignore[override]
+        """What a product of steps it is: c[t] is the carry after step t, u[s] what comes in at step s."""
+        carry = self.whole.carry
+        rows = f"0–{carry[0].size - 1}" if len(carry) > 1 else ""
+        if self.entry < len(carry):
+            return self.whole.product(("t", "t−1", "0"), self.entry, rows=rows)
+        return self.whole.product(("t", "t−1", "s+1"), self.entry, "s", "s", rows)
+
     def formula(self, show):
         return f"{self.written(self.symbol)}{show(tuple(group for group in self.axes if group))}"
 
