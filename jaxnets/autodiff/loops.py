@@ -22,8 +22,8 @@ from ..algebra.repeated import over_steps
 from ..algebra.rules import fresh_groups, identity
 from ..algebra.terms import make_term
 from .carries import STEPS, Block, common_axes, place_of_axis
-from .loop_body import Body, Local, is_renaming
-from .nodes import Edge, Node
+from .loop_body import STACKED, Body, Local, is_renaming
+from .nodes import Edge, Node, Repetition, Round
 from .unmixed import AxisMap, agreed, axis_map, composed, same_axes
 
 MOST_GROWTH = 1.1  # by which the memory of a loop may exceed that of JAX's own pullback
@@ -47,12 +47,32 @@ class Loop:
         self.number = {u: k for k, u in enumerate(body.before) if u in self.moving}
         self.members = self._members()
         self.known: dict[Any, Any] = {}
+        moved = {k: v if v in self.moving else None for k, v in enumerate(body.after)}
+        rounds = [Round(u, self.start[k], moved[k]) for u, k in self.number.items()]
+        outside = {u: node for u, node in self.outer.items() if u not in self.number}
+        self.repetition = Repetition("scan", self.length, lambda: {}, outside, rounds)
 
     def outputs(self, arrays: dict[str, Sequence[Any]]) -> tuple[list[Node | None], list[Node | None]]:
         """Nodes for the carry at the end and for the stacked outputs; `arrays` has the arrays of each kind of `Leaf`."""
         self.arrays = arrays
         end = [self.final(k) if u in self.moving else None for k, u in enumerate(self.body.before)]
-        return end, [self.at_all_steps(v) if v in self.moving else None for v in self.body.stacked]
+        stacked = [self.at_all_steps(v) if v in self.moving else None for v in self.body.stacked]
+        groups = ((end, self.body.after, self.body.before), (stacked, self.body.stacked, self.body.stacked))
+        self._describe(row for group in groups for row in zip(*group, strict=True))
+        self.repetition.ends.update(filter(None, end))
+        return end, stacked
+
+    def _describe(self, results):
+        """Let the nodes know the graph of one step.  It holds no arrays, since the nodes of a body outlive its trace."""
+        shapes = {
+            kind: [jax.ShapeDtypeStruct(x.shape[kind in STACKED :], x.dtype) for x in map(jax.typeof, arrays)]
+            for kind, arrays in self.arrays.items()
+        }
+        moving = {v: self.row(v) for v in self.body.rows if v in self.moving}
+        self.repetition.rows = functools.partial(_edges_of_a_step, moving, shapes)
+        for node, v, u in results:
+            if node is not None and node.loops[:1] == (self.repetition,):
+                self.repetition.results[node] = v if v in self.moving else u
 
     def takes_more_memory(self) -> bool:
         """Whether a row by all that comes in, with the arrays of the local Jacobians, takes more than JAX's own pullback."""
@@ -195,7 +215,8 @@ class Loop:
         return self.number.get(u) in members or u in self.between[members]
 
     def _made(self, v: Node, edges: list[Edge]) -> Node:
-        return self.make(Node(v.name, (self.length, *v.shape), v.dtype, edges, v.source, None, v.layer, v.module))
+        loops = (self.repetition, *(loop for loop in v.loops if v not in loop.ends))
+        return self.make(Node(v.name, (self.length, *v.shape), v.dtype, edges, v.source, None, v.layer, v.module, loops))
 
     def _edges(self, row) -> list[Edge]:
         return [Edge(self._parent(local), local.argument, functools.partial(self.jacobian, local)) for local in row]
@@ -217,7 +238,9 @@ class Loop:
         inp = fresh_groups(node.shape)
         shape = (self.length, *node.shape)
         j = jacobian_of([make_term(((Label(len(inp), self.length, STEPS),), *inp), inp, [])], shape, node.shape, node.dtype)
-        return self.make(Node("scan", shape, node.dtype, [Edge(node, "x", lambda: j)], self.source))
+        return self.make(
+            Node("scan", shape, node.dtype, [Edge(node, "x", lambda: j)], self.source, loops=(self.repetition,))
+        )
 
     # Nodes for the carry
 
@@ -238,7 +261,7 @@ class Loop:
     def _carry(self, k: int, length: int | None, start: int) -> Node:
         states, leaf, block = self.states(k), self.before(k), self.block(k)
         shape = leaf.shape if length is None else (length, *leaf.shape)
-        node = Node("scan", shape, leaf.dtype, source=self.source)
+        node = Node("scan", shape, leaf.dtype, source=self.source, loops=(self.repetition,))
         node.edges.append(Edge(states, "c", lambda: block.state(block.members.index(k), node, start, states.dtype).T))
         return self.make(node)
 
@@ -286,7 +309,7 @@ class Loop:
     def _states(self, k: int) -> Node:
         block = self.block(k)
         dtype = jnp.result_type(*(self.before(j).dtype for j in block.members))
-        node = Node("scan", block.shape, dtype, source=self.source)
+        node = Node("scan", block.shape, dtype, source=self.source, loops=(self.repetition,))
         if not self.members[k]:
             start, after = self.start[k], self.body.after[k]
             if start is not None:
@@ -322,6 +345,18 @@ class Loop:
             jacobians.append(identity(after, after))
         entries = tuple((numbers[v], part) for v, part in zip(self.entries(block.members), block.entries, strict=True))
         return Steps(tuple(jacobians), tuple(stacked), tuple(links), tuple(block.arrays), entries, self.length, self.reverse)
+
+
+def _edges_of_a_step(rows: dict[Node, list[Local]], shapes: dict[str, list[Any]]) -> dict[Node, list[Edge]]:
+    """The local Jacobians of one step as edges; `shapes` stand for the arrays of each kind of `Leaf` at one step."""
+
+    def jacobian(local: Local) -> Jacobian:
+        return jax.tree.unflatten(local.tree, [shapes[leaf.kind][leaf.number] for leaf in local.leaves])
+
+    return {
+        v: [Edge(local.parent, local.argument, functools.partial(jacobian, local)) for local in row]
+        for v, row in rows.items()
+    }
 
 
 def _sum_edge(node: Node) -> Edge:

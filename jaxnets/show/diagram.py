@@ -84,7 +84,7 @@ def diagram_of(jacobians: LocalJacobians) -> Diagram:
     arrows = []
     for node in nodes:
         for edge, j in jacobians.pairs[node]:
-            block = jacobians.block(edge, j)
+            block = jacobians.block(node, edge, j)
             arrows.append(Arrow(index[edge.parent], index[node], block, _gradient(block.dims)))
     last = max((row for _, row in places.values()), default=0)
     for o, end in enumerate(jacobians.outputs):
