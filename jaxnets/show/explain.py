@@ -45,8 +45,7 @@ class LoopCost:
     multiplies: int
 
     def __str__(self):
-        count, rest = divmod(self.multiplies, self.steps) if self.steps else (0, 0)
-        a_step = f"{self.multiplies / self.steps:,.1f}" if rest else f"{count:,}"
+        a_step = f"{self.multiplies / max(1, self.steps):,.2f}".rstrip("0").rstrip(".")
         return f"{self.name}: {self.steps:,} steps × {a_step} = {self.multiplies:,}"
 
 

@@ -37,8 +37,8 @@ class Layout:
     """The places of nodes, the rectangles of loops, and the places between the ends of arrows.
 
     `states` has for every node, parents first, those that it is computed from; weights are no part of it.  `weighted` are
-    the nodes that weights lead to: inside of loops each has a row of its own, so that arrows from the left meet no block,
-    and so has every array of the carry, to which an arrow comes from the right.
+    the nodes that weights lead to.  Each has a row of its own, so that arrows from the left meet no block, and so has every
+    array of a carry, to which an arrow comes from the right.
     """
 
     def __init__(self, graph: OneStepGraph, states: Mapping[Node, Sequence[Node]], weighted: Iterable[Node]):
@@ -77,6 +77,7 @@ class _Group:
         self.places: dict[Node, Place] = {}
         self.taken: set[Place] = set()
         self.bottoms: dict[Unit, int] = {}
+        self.rows: set[int] = set()  # of single nodes, and of those that weights lead to
         self.weight_rows: set[int] = set()
         depth = 0 if loop is None else loop.depth + 1
         paths = {node: layout.graph.loop_path(node) for node in nodes}
@@ -99,7 +100,7 @@ class _Group:
             places, block = inner.places, inner.taken
         else:
             places, block = {unit: (0, 0)}, {(0, 0)}
-            row = self._row_of_weights(unit, row)
+            row = self._row_of(unit, row)
         entering = {places[node][0] for p, node in pairs if p not in self.unit}  # the columns of arrows from outside
         column = self.carried.index(unit) if unit in self.carried else 0
         if inside:
@@ -117,10 +118,12 @@ class _Group:
                 way = [(self.places[node][0], k) for k in range(row)]
                 self.layout.segments.append(Way((p, node), self.loop, way))
 
-    def _row_of_weights(self, node: Node, row: int) -> int:
-        """The row of a node: in a loop one in which no other node has weights, if it has any."""
-        if self.loop is not None and node in self.layout.weighted:
-            row = next(k for k in itertools.count(row) if k not in self.weight_rows)
+    def _row_of(self, node: Node, row: int) -> int:
+        """The first row from this one on where no arrow of weights meets a block."""
+        is_weighted = node in self.layout.weighted
+        row = next(k for k in itertools.count(row) if k not in (self.rows if is_weighted else self.weight_rows))
+        self.rows.add(row)
+        if is_weighted:
             self.weight_rows.add(row)
         return row
 

@@ -1,5 +1,6 @@
 """Loops as people see them: one step of each, how often it is taken, and where the carry goes round."""
 
+import itertools
 import re
 
 import jax
@@ -7,8 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.text import Text
 
 import jaxnets as jn
+from jaxnets.show import plots
+from jaxnets.show.diagram import diagram
 from jaxnets.show.formats import as_text
 
 from ..autodiff.test_loop_costs import multiplications
@@ -283,3 +288,82 @@ def test_the_search_for_an_order_of_scalars_runs_once(monkeypatch):
 
     plan = jn.explain_plan(f, 1.0, 2.0, argnums=(0, 1))
     assert plan.bound is not None and len(runs) == 1
+
+
+# --- pictures -----------------------------------------------------------------------------------------------------------
+
+
+def tied(w, x):
+    """One weight in layers and in a loop after them."""
+    for _ in range(2):
+        x = jn.tanh(jn.linear(x, w * 2))
+    return lax.scan(lambda x, _: (jn.tanh(jn.linear(x, w)), None), x, None, length=3)[0]
+
+
+PICTURES = {
+    "elman": (elman, ELMAN),
+    "lstm": (lstm, LSTM),
+    "nested": (nested, shapes((H, H), (T, B, H))),
+    "layers": (layers, shapes((6, H, H), (B, H))),
+    "tied": (tied, shapes((H, H), (B, H))),
+    "map": (lambda x: lax.map(lambda u: jn.softmax(jn.tanh(u)), x), shapes((T, H))),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_loops_have_rectangles_in_a_diagram(name):
+    """Every block and every part of an arrow has a place of its own, inside of the rectangles of its loops alone."""
+    function, args = PICTURES[name]
+    found = diagram(function, *args)
+    places = [(item.column, item.row) for item in found.items] + [p for arrow in found.arrows for p in arrow.way]
+    assert len(set(places)) == len(places)
+    for arrow in found.arrows:
+        source, target = found.items[arrow.source], found.items[arrow.target]
+        if source.column >= 0:
+            assert [row for _, row in arrow.way] == list(range(source.row + 1, target.row))
+    for frame in found.frames:
+        inside = [item for item in found.items if within(frame, item)]
+        steps = [item for item in inside if item.kind in ("function", "carry")]
+        assert inside == steps and len(steps) > 1
+        assert frame.label.startswith("scan × ") and all(item.row > frame.top for item in steps)
+        for after, carry in frame.rounds:
+            assert found.items[carry].kind == "carry"
+            assert {found.items[after], found.items[carry]} <= set(steps) and found.items[after].row > found.items[carry].row
+            assert not [item for item in inside if item.row == found.items[carry].row and item is not found.items[carry]]
+    assert [frame.depth for frame in found.frames] == ([0, 1] if name == "nested" else [0])
+    outer = found.frames[0]
+    assert len([item for item in found.items if item.kind == "carry"]) == sum(len(f.rounds) for f in found.frames)
+    assert all(outer.left <= f.left <= f.right <= outer.right and outer.top <= f.top for f in found.frames)
+
+
+def within(frame, item):
+    return frame.left <= item.column <= frame.right and frame.top <= item.row <= frame.bottom
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures_of_loops_have_a_box_an_arrow_back_and_no_words_over_others(name):
+    function, args = PICTURES[name]
+    figure = plots.graph(function, *args)
+    found = diagram(function, *args)
+    figure.canvas.draw()
+    for axes in figure.axes:
+        words = {text.get_text() for text in axes.texts}
+        assert {frame.label for frame in found.frames} <= words
+        boxes = [patch for patch in axes.patches if isinstance(patch, FancyBboxPatch)]
+        arrows = [patch for patch in axes.patches if isinstance(patch, FancyArrowPatch)]
+        dashed = [patch for patch in arrows if patch.get_linestyle() != "-"]
+        assert len(boxes) == len(found.frames) and len(arrows) - len(dashed) == len(found.arrows)
+        assert len(dashed) == sum(len(frame.rounds) for frame in found.frames)
+        extents = [(text.get_text(), extent(text)) for text in axes.texts if text.get_text()]
+        covered = [(a, b) for (a, x), (b, y) in itertools.combinations(extents, 2) if x.overlaps(y)]
+        assert covered == []
+        window = figure.bbox
+        assert all(window.contains(e.x0, e.y0) and window.contains(e.x1, e.y1) for _, e in extents)
+
+
+def extent(text):
+    """The place of a text on the canvas, with its box if it has a frame."""
+    patch = text.get_bbox_patch()
+    if patch is None or patch.get_edgecolor()[3] == 0:
+        return Text.get_window_extent(text)
+    return patch.get_window_extent()

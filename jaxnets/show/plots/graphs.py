@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -196,21 +197,24 @@ class _Side:
         return [(d if self._bends_early(arrow, 0) else c, (k + m) / 2 + shift), (c, (k + m) / 2), (d, (k + m) / 2)]
 
     def _draw_weight(self, axes: Axes, arrow: Arrow):
-        """An arrow from the left, over other weights of the same block."""
+        """An arrow from the left, over other weights of the same block, or to a block in another row."""
         source, target = self._ends(arrow)
-        weights = [item for item in self.found.items if item.row == target.row and source.column < item.column < 0]
-        start, stop = source.column + self._half_width(source), target.column - self._half_width(target)
-        if source.row == target.row and not weights:
-            points: list[tuple[float, float]] = [(start, source.row), (stop, target.row)]
-            codes: list = [Path.MOVETO, Path.LINETO]
+        c, k, m = source.column, source.row, target.row
+        start, stop = c + self._half_width(source), target.column - self._half_width(target)
+        style: dict[str, Any] = {"va": "center", "fontsize": 7.5, "color": TEXT, "bbox": PAPER, "zorder": 3}
+        if k != m:
+            side = self._half_height(source) if m > k else -self._half_height(source)
+            self._draw_path(axes, [(c, k + side), (c, m), (c, m), (stop, m)], [Path.MOVETO, *3 * [Path.CURVE4]])
+            axes.text(stop - 0.08, m + 0.17, self.words(arrow), ha="right", **style)
+            return
+        if any(item.row == k and c < item.column < min(0, target.column) for item in self.found.items):
+            high, last = k - 0.3, k - 0.08
+            self._draw_path(
+                axes, [(start, k), (start + 0.3, high), (stop - 0.5, high), (stop, last)], [Path.MOVETO, *3 * [Path.CURVE4]]
+            )
         else:
-            high = min(source.row, target.row) - 0.3 * bool(weights)
-            top = target.row - 0.08 * bool(weights)
-            points = [(start, source.row), (start + 0.3, high), (stop - 0.5, high), (stop, top)]
-            codes = [Path.MOVETO, *3 * [Path.CURVE4]]
-        self._draw_path(axes, points, codes)
-        place = source.column, source.row - 0.36
-        axes.text(*place, self.words(arrow), ha="center", va="center", fontsize=7.5, color=TEXT, bbox=PAPER, zorder=3)
+            self._draw_path(axes, [(start, k), (stop, k)], [Path.MOVETO, Path.LINETO])
+        axes.text(c, k - 0.36, self.words(arrow), ha="center", **style)
 
     # Loops
 
