@@ -4,6 +4,7 @@ import math
 import re
 
 from .factors import Label, Tensor, entries_over, labels_of
+from .selections import Slice
 from .symbols import scale_text
 from .terms import Term
 
@@ -100,15 +101,18 @@ class _Namer:
         for label, letter in zip(labels_of(term.out) + labels_of(term.inp), self.letters, strict=True):
             if names.setdefault(label, letter) != letter:
                 parts.append(f"δ({names[label]},{letter})")
-        inner = [label for f in term.factors for label in labels_of(f.axes) if label not in names]
+        slices = _slices_of_places(term)
+        sliced = {f.axes[1][0] for f in slices}
+        inner = [label for f in term.factors for label in labels_of(f.axes) if label not in names and label not in sliced]
         for label in dict.fromkeys(inner):
             names[label] = self.fresh_letter(label.name, [*self.letters, *names.values()])
+        names |= {f.axes[1][0]: f.place("".join(names[label] for label in f.axes[0])) for f in slices}
 
         def show(groups):
             texts = ["".join(names[label] for label in group) or "0" for group in groups]
             return f"[{','.join(texts)}]" if texts else ""
 
-        factors = [f.formula(show) for f in sorted(term.factors, key=lambda f: -f.notes.place)]
+        factors = [f.formula(show) for f in sorted(term.factors, key=lambda f: -f.notes.place) if f not in slices]
         parts += [text.removeprefix("−") for text in factors]
         sign = math.prod(-1 if text.startswith("−") else 1 for text in factors)
         scale = self.scale_text(term, term.scale * sign)
@@ -126,3 +130,15 @@ class _Namer:
             self.averaged = n
             return "1/n" if scale > 0 else "−1/n"
         return scale_text(scale)
+
+
+def _slices_of_places(term: Term) -> list[Slice]:
+    """Those that only say at which place of a recurrence it is read: R[t+1] for Σ_r δ(r, t + 1)·R[r]."""
+
+    def is_place(f: Slice) -> bool:
+        users = [g for g in term.factors if g is not f and g.labels & set(f.axes[1])]
+        one_place = len(f.axes[1]) == 1 and len(f.axes[0]) <= 1 and f.stride == 1
+        return one_place and len(users) == 1 and users[0].kind == "recurrence" and f.axes[1] in users[0].axes
+
+    found = [f for f in term.factors if isinstance(f, Slice) and f.axes[1] and f.axes[1][0] not in term.external_labels]
+    return [f for f in found if is_place(f)]

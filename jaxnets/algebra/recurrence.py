@@ -1,283 +1,36 @@
-"""What a loop adds to the algebra: one more index for its steps, and the triangular solve that its carry is.
+"""The triangular solve that the carry of a loop is, between all its steps.
 
 A loop `c[r+1] = f(c[r], x[r])` is linear around its values: ∂c[r+1] = C[r]·∂c[r] + u[r], where C[r] is the Jacobian of one
 step by the carry and u[r] is what comes in at that step from elsewhere.  So ∂c = (1 − S·C)⁻¹·u, with the shift S in r.
 """
 
 import itertools
-import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
-from typing import Any, NamedTuple
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 
 from .contraction import sharing_products, with_deltas
 from .factors import (
-    Factor,
     Group,
     Label,
     Operator,
-    Tensor,
     at_least_float32,
     distinct_labels,
     entries_over,
     labels_of,
     pytree,
-    shape_of,
-    size_of,
     tensor,
 )
 from .jacobian import Jacobian, jacobian_of
 from .places import dense_sum
 from .promotion import usual_promotion
 from .pullback import SolvedTogether
-from .sharding import reshaped
-from .sizes import count_entries
-from .terms import Term, highest_id, make_term
-
-
-class Layout(NamedTuple):
-    """A tree that holds arrays, some of them at several places: which array lies at each."""
-
-    tree: Any
-    numbers: tuple[int, ...]
-
-    @classmethod
-    def of(cls, tree) -> tuple[list[jax.Array], "Layout"]:
-        """The arrays of a tree, each once, and where they lie: so one array at two places stays one in a transformation."""
-        leaves, structure = jax.tree.flatten(tree)
-        arrays = {id(leaf): leaf for leaf in leaves}
-        numbers = {key: i for i, key in enumerate(arrays)}
-        return list(arrays.values()), cls(structure, tuple(numbers[id(leaf)] for leaf in leaves))
-
-    def filled(self, arrays: Sequence[jax.Array]) -> Any:
-        """The tree with these arrays."""
-        return jax.tree.unflatten(self.tree, [arrays[i] for i in self.numbers])
-
-    def once(self, flags: Sequence[bool]) -> list[bool]:
-        """What is told of every leaf, told of every array."""
-        found = dict(zip(self.numbers, flags, strict=True))
-        return [found[i] for i in range(len(found))]
-
-
-def over_steps(j: Jacobian, is_stacked: tuple[bool, ...], length: int, input_has_steps: bool) -> Jacobian:
-    """The Jacobian of all steps of a loop, from that of one step, of which some leaves hold all steps along a first axis.
-
-    Its output has the steps as a first axis, and so has its input, which shares them, unless all steps have it in common.
-    """
-    flags = iter(is_stacked)
-    terms = [_term_over_steps(term, flags, length, input_has_steps) for term in j.terms]
-    in_shape = (length, *j.in_shape) if input_has_steps else j.in_shape
-    return jacobian_of(terms, (length, *j.out_shape), in_shape, j.dtype, j.names)
-
-
-def _term_over_steps(term: Term, flags, length: int, input_has_steps: bool) -> Term:
-    step = (Label(highest_id(term) + 1, length, "t"),)
-    factors = [_factor_over_steps(f, [next(flags) for _ in jax.tree.leaves(f)], step, input_has_steps) for f in term.factors]
-    return make_term((step, *term.out), (step, *term.inp) if input_has_steps else term.inp, factors, term.scale)
-
-
-def _factor_over_steps(factor: Factor, is_stacked: list[bool], step: Group, input_has_steps: bool) -> Factor:
-    if not any(is_stacked):
-        return factor
-    whole = factor.of_all_steps(step, input_has_steps) if all(is_stacked) else None
-    if whole is not None:
-        return whole
-    assert isinstance(factor, Operator)
-    layout: Any = (tuple(is_stacked), (step, *factor.axes), factor.shared_rank + 1, factor.output_rank)
-    if isinstance(factor, SolvedTogether):
-        return RepeatedTogether(factor, *layout, notes=factor.notes)
-    return Repeated(factor, *layout, notes=factor.notes)
-
-
-@pytree("inner")
-class Repeated(Operator):
-    """One operator for each step of a loop: those leaves of `inner` that `is_stacked` names hold all steps."""
-
-    inner: Operator
-    is_stacked: tuple[bool, ...]
-    axes: tuple[Group, ...]
-    shared_rank: int
-    output_rank: int
-
-    @property
-    def kind(self) -> str:  # type: ignore[override]
-        return self.inner.kind
-
-    @property
-    def one_way(self) -> str:  # type: ignore[override]
-        return self.inner.one_way
-
-    @property
-    def symbol(self) -> str:  # type: ignore[override]
-        return self.inner.symbol
-
-    @property
-    def meaning(self) -> str:  # type: ignore[override]
-        return self.inner.meaning
-
-    @property
-    def symbols(self) -> dict[str, str]:  # type: ignore[override]
-        return self.inner.symbols
-
-    @property
-    def dtype(self):
-        return self.inner.dtype
-
-    @property
-    def multiplies_per_vector(self):
-        return count_entries(shape_of(self.axes[:1])) * self.inner.multiplies_per_vector
-
-    @property
-    def _of_a_step(self) -> Any:
-        """The operator with the labels of this one, and with the arrays of all steps."""
-        return replace(self.inner, axes=self.axes[1:], notes=self.notes)  # type: ignore[call-arg]
-
-    def formula(self, show):
-        return self._of_a_step.formula(lambda groups: show((self.axes[0], *groups)))
-
-    def applies_to(self, labels, keep):
-        step = set(self.axes[0])
-        return step.isdisjoint(labels_of(self.axes[1:])) and self._of_a_step.applies_to(labels - step, keep - step)
-
-    def count_vectors(self, labels, keep):
-        step = set(self.axes[0])
-        return self._of_a_step.count_vectors(labels - step, keep - step)
-
-    def contract(self, x, keep):
-        step = self.axes[0]
-        rest = [label for label in distinct_labels(x.axes) if label not in step]
-        array = reshaped(x.broadcast_to([*step, *rest]), [size_of(step), *(label.size for label in rest)])
-        axes: list[Group] = []
-
-        def at_step(one, array):
-            with sharing_products():
-                product = one.contract(tensor(array, rest), keep - set(step))
-            axes[:] = product.axes
-            return product.value
-
-        value = self._at_every_step(at_step, array)
-        return Tensor(value, (step, *axes)).summed_except(keep)
-
-    def array(self, forward=None):
-        return self._at_every_step(lambda one: one.array(forward))
-
-    def _at_every_step(self, function, *x, axis=0):
-        """`function(operator, *x)` at every step; the steps lie along this axis of x, and of the result."""
-        arrays, layout = Layout.of(self._of_a_step)
-        axes = [0 if stacked else None for stacked in layout.once(self.is_stacked)]
-
-        def at_step(arrays, *x):
-            return function(layout.filled(arrays), *x)
-
-        return jax.vmap(at_step, (axes, *(axis for _ in x)), axis)(arrays, *x)
-
-
-@pytree("inner")
-class RepeatedTogether(Repeated, SolvedTogether):
-    """One operator for each step of a loop, of those whose rows are found together."""
-
-    inner: SolvedTogether
-    contract, applies_to, count_vectors = SolvedTogether.contract, SolvedTogether.applies_to, SolvedTogether.count_vectors
-
-    @property
-    def whole(self):
-        return self.inner.whole
-
-    def push(self, x):
-        return self._at_every_step(lambda one, x: one.push(x), x, axis=1)
-
-    def pull_all(self, x):
-        return self._at_every_step(lambda one, x: one.pull_all(x), x, axis=1)
-
-    def choose(self, rows):
-        return self.inner.choose(rows)
-
-
-class Part(NamedTuple):
-    """One of several arrays that lie in one: its shape, and for each axis that all of them share the place among its own."""
-
-    shape: tuple[int, ...]
-    shared: tuple[int, ...]
-
-    @property
-    def own(self) -> tuple[int, ...]:
-        """The axes that are not shared."""
-        return tuple(a for a in range(len(self.shape)) if a not in self.shared)
-
-    @property
-    def own_shape(self) -> tuple[int, ...]:
-        return tuple(self.shape[a] for a in self.own)
-
-    @property
-    def size(self) -> int:
-        """The number of entries at one place along the shared axes."""
-        return math.prod(self.own_shape)
-
-    def axes_with(self, shared: tuple[Label, ...]) -> list[Group]:
-        """A label for each axis: the given ones for shared axes, new ones for the others."""
-        axes: list[Group] = [(Label(100 + a, n),) for a, n in enumerate(self.shape)]
-        for label, a in zip(shared, self.shared, strict=True):
-            axes[a] = (label,)
-        return axes
-
-
-class Link(NamedTuple):
-    """A local Jacobian of one step, between two of its values by their numbers."""
-
-    output: int
-    input: int
-
-
-@pytree("jacobians")
-class Steps:
-    """The steps of a loop, each as a small graph, around the values of one run.
-
-    The first values of a step are the arrays of the carry before it, the last ones those after it, and `jacobians[k]` is the
-    local one of `links[k]`; those leaves that `is_stacked` names hold all steps along a first axis.  `entries` are the other
-    values into which something comes from outside, and `seen` those that are looked at from there at every step, with their
-    numbers; if there are none, the carry at the end is.  With `reverse` the loop runs from the last step to the first.
-    """
-
-    jacobians: tuple[Jacobian, ...]
-    is_stacked: tuple[bool, ...]
-    links: tuple[Link, ...]
-    carry: tuple[Part, ...]
-    entries: tuple[tuple[int, Part], ...]
-    seen: tuple[tuple[int, Part], ...]
-    length: int
-    reverse: bool
-
-    def __repr__(self):
-        sizes = ", ".join(str(list(part.shape)) for part in self.carry)
-        return f"Steps({self.length} of a carry {sizes}, {len(self.links)} local Jacobians)"
-
-    @property
-    def dtype(self):
-        return jnp.result_type(*(j.dtype for j in self.jacobians))
-
-    @cached_property
-    def one_way(self) -> str:
-        """That of the operators of a step."""
-        ways = {factor.one_way for factor in every_factor(self.jacobians) if isinstance(factor, Operator)}
-        return min(ways - {""}, default="")
-
-    @cached_property
-    def multiplies_per_vector(self) -> int:
-        """How many multiplications all steps take for one vector."""
-        return self.length * sum(j.multiplies_per_vector for j in self.jacobians)
-
-    def part(self, number: int) -> Part:
-        """The layout of an entry, of a value that is seen, or of an array of the carry before the step."""
-        return self.carry[number] if number < len(self.carry) else dict(self.entries + self.seen)[number]
-
-    @property
-    def results(self) -> tuple[Part, ...]:
-        """The layouts of what is seen: of values at every step, or of the carry at the end."""
-        return tuple(part for _, part in self.seen) or self.carry
+from .repeated import Layout
+from .steps import Part, Steps
+from .terms import make_term
 
 
 @pytree("whole")
@@ -294,8 +47,19 @@ class Recurrence(SolvedTogether):
     shared_rank: int
     output_rank: int = 2
     kind = "recurrence"
-    symbol = "R"
-    meaning = "the product of ∂c[s+1]/∂c[s] of the steps between"
+
+    @property
+    def symbol(self) -> str:  # type: ignore[override]
+        """R for what comes in at a step, R⁰ for what comes in at the start, with a letter from the second one on."""
+        return f"R{'⁰' * self._is_by_start}{self.whole.mark(self.entry)}"
+
+    @property
+    def meaning(self) -> str:  # type: ignore[override]
+        return self.whole.product_to(self.entry)
+
+    @property
+    def _is_by_start(self) -> bool:
+        return self.entry < len(self.whole.carry)
 
     @property
     def one_way(self) -> str:  # type: ignore[override]
@@ -313,7 +77,7 @@ class Recurrence(SolvedTogether):
         return f"{self.written(self.symbol)}{show(tuple(group for group in self.axes if group))}"
 
     def push(self, x):
-        x = x[..., None, :] if self.entry < len(self.whole.carry) else x
+        x = x[..., None, :] if self._is_by_start else x
         arrays, layout = Layout.of(self.whole)
         return _pushed(layout, arrays, x, self.entry)
 
@@ -357,14 +121,6 @@ class Recurrence(SolvedTogether):
         """The rows by this entry, `[n, *shared, t, entries]`, or by the start, `[n, *shared, entries]`."""
         array, part = rows[self.entry], self.whole.part(self.entry)
         return array.reshape(*array.shape[: array.ndim - len(part.own_shape)], part.size)
-
-
-def every_factor(jacobians: Iterable[Jacobian]) -> Iterator[Factor]:
-    """The factors of Jacobians, also those inside of loops."""
-    for factor in (f for j in jacobians for term in j.terms for f in term.factors):
-        yield factor.inner if isinstance(factor, Repeated) else factor
-        if isinstance(factor, Recurrence):
-            yield from every_factor(factor.whole.jacobians)
 
 
 Vectors = list[jax.Array]  # several of each of several values: `[n, *shared, *others]`

@@ -136,6 +136,10 @@ class Slice(Factor):
         step = "" if self.stride == 1 else f"{self.stride}·"
         return f"δ({big}, {step}{small}{f' + {self.start}' if self.start else ''})"
 
+    def place(self, small: str) -> str:
+        """The second index for the first one, as it stands in brackets: t+1."""
+        return f"{small}+{self.start}" if small and self.start else small or str(self.start)
+
     def as_tensor(self):
         small, big = shape_of(self.axes)
         hit = jnp.arange(big) == (self.start + self.stride * jnp.arange(small))[:, None]

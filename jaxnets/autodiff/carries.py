@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from ..algebra.factors import Group, Label, labels_of
 from ..algebra.jacobian import Jacobian, jacobian_of
-from ..algebra.recurrence import Part, Recurrence, Steps
+from ..algebra.recurrence import Recurrence
 from ..algebra.rules import fresh_groups
 from ..algebra.selections import Slice
+from ..algebra.steps import Part, Steps
 from ..algebra.terms import make_term
 from .nodes import Node
 from .unmixed import AxisMap

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from ..algebra.factors import Opaque, Tensor, entries_over
 from ..algebra.jacobian import Jacobian
-from ..algebra.recurrence import every_factor
 from ..algebra.rules import fresh_groups, from_groups, zero
+from ..algebra.steps import every_factor
 from ..errors import OpaqueError
 from .chunks import remaining_edges_in_chunks
 from .nodes import Edges, Graph, Node, summed_by_parent

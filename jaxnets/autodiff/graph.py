@@ -27,9 +27,10 @@ from .loops import Loop
 from .nodes import Edge, Graph, LocalFunction, Node
 from .opaque import BoundPrimitive, opaque_rules
 from .primitives import rules_for
+from .pullbacks import in_pullback, is_in_pullback
 from .ramps import Ramps, knowing
 from .sources import user_line
-from .unmixed import AxisMap, Table, agreed, axis_map, composed, in_pullback, is_in_pullback, same_axes
+from .unmixed import AxisMap, Table, agreed, axis_map, composed, same_axes
 
 SPLIT_STATE = (
     "The function changes a model of Flax outside of it, as BatchNorm and Dropout do in training.  State that changes "

@@ -14,8 +14,10 @@ from ..algebra.sizes import count_entries, stored_entries
 from ..checks import is_floating
 from .jaxprs import depending_on, evaluated, is_variable, once_for, restricted, variables, with_replaced
 from .nodes import Edges, Node, summed_by_parent
+from .pullbacks import is_in_pullback
 from .skeleton import holds_numbers
-from .unmixed import is_in_pullback
+
+STACKED = ("element", "output")  # the kinds of leaves that every step has its own of
 
 
 class Leaf(NamedTuple):
@@ -31,7 +33,7 @@ class Leaf(NamedTuple):
     @property
     def is_stacked(self) -> bool:
         """Whether every step has its own."""
-        return self.kind in ("element", "output")
+        return self.kind in STACKED
 
 
 class Local(NamedTuple):
@@ -138,6 +140,7 @@ def traced_body(jaxpr, tracked: Sequence[bool], read_graph, merged: bool) -> Tra
             edges[node] = summed_by_parent((parent, j) for parent, j in found if j is not None)
             names[node] = {edge.parent: edge.argument for edge in reversed(node.edges)}
             node.edges.clear()  # they hold values of this trace
+        _without_values(names)
         if merged:
             edges = with_merged_entries(edges, set(graph.outputs))
         leaves, tree = jax.tree.flatten([list(row.values()) for row in edges.values()])
@@ -156,6 +159,18 @@ def traced_body(jaxpr, tracked: Sequence[bool], read_graph, merged: bool) -> Tra
     inputs, outputs, rows = read
     nodes = with_replaced([None] * len(tracked), places, inputs)
     return TracedBody(closed.jaxpr, closed.consts, nodes, outputs, rows)
+
+
+def _without_values(nodes):
+    """Clear the edges of nodes that only loops among these know: they hold values of a trace, too."""
+    waiting, seen = list(nodes), set(nodes)
+    while waiting:
+        for loop in waiting.pop().loops:
+            around = {*loop.nodes_before(), *loop.results} - seen
+            seen |= around
+            waiting += around
+            for node in around:
+                node.edges.clear()
 
 
 def _read_body(jaxpr, params, counts, tracked, read_graph, merged, of_scalar) -> Body:

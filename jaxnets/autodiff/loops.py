@@ -1,9 +1,9 @@
 """Loops (`jax.lax.scan`) in a graph: the body is read once, and its steps are one more index.
 
 Every value of the body becomes a node that holds it at all steps, along a first axis t, and every local Jacobian becomes one
-that shares t.  The one that does not is that of the carry: what goes into a step came out of the step before.  So values
-between the carry before a step and the carry after it have two nodes: what comes into them from elsewhere, and the whole.
-What comes in anywhere goes through one `Recurrence`, which has the carry at all steps.
+that shares t.  The one that does not is that of the carry: what goes into a step came out of the step before.  So the carry,
+with the values between the carry before a step and the carry after it, is solved for: what comes in anywhere from elsewhere
+goes through one `Recurrence`, which gives what is looked at from elsewhere, at every step or at the end.
 """
 
 import functools
@@ -17,20 +17,19 @@ import jax.numpy as jnp
 
 from ..algebra.factors import Label
 from ..algebra.jacobian import Jacobian, jacobian_of
-from ..algebra.pullback import SolvedTogether
-from ..algebra.recurrence import Link, Steps, over_steps
+from ..algebra.repeated import over_steps
 from ..algebra.rules import fresh_groups, identity
+from ..algebra.steps import Link, Steps
 from ..algebra.terms import make_term
-from .carries import STEPS, Block, at_one_step, common_axes, one_step_later, place_of_axis
-from .loop_body import Body, Local, is_renaming, passes_entries
-from .nodes import Edge, Node
-from .unmixed import AxisMap, agreed, axis_map, composed, same_axes
+from .carries import STEPS, Block, at_one_step, one_step_later
+from .loop_body import STACKED, Body, Local
+from .loop_dependencies import Dependencies, Members
+from .nodes import Edge, Node, Repetition, Round
 
 MOST_GROWTH = 1.05  # by which the memory of a loop may exceed that of JAX's own pullback
-Members = tuple[int, ...]  # the numbers of arrays of a carry that depend on each other
 
 
-class Loop:
+class Loop(Dependencies):
     """The nodes of one run of a loop.
 
     Those of its results are made first.  When it is known which of them the outputs of the function depend on, they are
@@ -39,31 +38,47 @@ class Loop:
     """
 
     def __init__(self, body: Body, params, outer: Sequence[Node | None], source: str, make: Callable):
-        self.body, self.make = body, make
+        super().__init__(body, outer)
+        self.make = make
         self.arrays: dict[str, Sequence[Any]] = {}
         self.length, self.reverse, self.source = params["length"], params["reverse"], source
-        operands = [*body.fixed, *body.before, *body.elements]
-        self.outer = {u: o for u, o in zip(operands, outer, strict=True) if u is not None and o is not None}
         self.start = outer[len(body.fixed) : len(body.fixed) + len(body.before)]
-        self.moving = self._moving_values()
-        self.number = {u: k for k, u in enumerate(body.before) if u in self.moving}
-        self.members = self._members()
         self.known: dict[Any, Any] = {}
         self.ends: dict[int, Node] = {}
         self.stacked: dict[Node, Node] = {}
+        moved = {k: v if v in self.moving else None for k, v in enumerate(body.after)}
+        rounds = [Round(u, self.start[k], moved[k]) for u, k in self.number.items()]
+        outside = {u: node for u, node in self.outer.items() if u not in self.number}
+        self.repetition = Repetition("scan", self.length, lambda: {}, outside, rounds)
 
     def results(self, arrays: dict[str, Sequence[Any]]) -> list[Node | None]:
         """Nodes for the carry at the end and for the stacked results; `arrays` has the arrays of each kind of `Leaf`."""
         self.arrays = arrays
         end = [self._end(k) if u in self.moving else None for k, u in enumerate(self.body.before)]
-        return end + [self._stacked(v) if v in self.moving else None for v in self.body.stacked]
+        stacked = [self._stacked(v) if v in self.moving else None for v in self.body.stacked]
+        groups = ((end, self.body.after, self.body.before), (stacked, self.body.stacked, self.body.stacked))
+        self._describe(row for group in groups for row in zip(*group, strict=True))
+        self.repetition.ends.update(filter(None, end))
+        return end + stacked
+
+    def _describe(self, results):
+        """Let the nodes know the graph of one step.  It holds no arrays, since the nodes of a body outlive its trace."""
+        shapes = {
+            kind: [jax.ShapeDtypeStruct(x.shape[kind in STACKED :], x.dtype) for x in map(jax.typeof, arrays)]
+            for kind, arrays in self.arrays.items()
+        }
+        moving = {v: self.row(v) for v in self.body.rows if v in self.moving}
+        self.repetition.rows = functools.partial(_edges_of_a_step, moving, shapes)
+        for node, v, u in results:
+            if node is not None and node.loops[:1] == (self.repetition,):
+                self.repetition.results[node] = v if v in self.moving else u
 
     def _end(self, k: int) -> Node | None:
         before = self.before(k)
         if self.length == 0:
             return self.outer.get(before)
         if self.members[k] or self.body.after[k] in self.moving:
-            self.ends[k] = self.make(Node("scan", before.shape, before.dtype, source=self.source))
+            self.ends[k] = self.make(Node("scan", before.shape, before.dtype, source=self.source, loops=(self.repetition,)))
         return self.ends.get(k)
 
     def _stacked(self, v: Node) -> Node:
@@ -84,111 +99,10 @@ class Loop:
 
     def takes_more_memory(self) -> bool:
         """Whether a row by all that comes in, with the arrays of the local Jacobians, takes more than JAX's own pullback."""
-        values = [v for v in self.body.rows if self.outer_row(v) and not self._is_renamed(v)]
+        values = [v for v in self.body.rows if self.outer_row(v) and not self.is_renamed(v)]
         values += itertools.chain(*self.inlets.values())
         count = sum(math.prod(v.shape) * jnp.finfo(v.dtype).bits // 8 for v in values)
         return self.body.stored_bytes + count > MOST_GROWTH * self.body.residual_bytes
-
-    # What the values of the body depend on
-
-    def _moving_values(self) -> set[Node]:
-        """The values of the body that depend on what is tracked outside."""
-        moving: set[Node] = set(self.outer)
-        count = -1
-        while count < len(moving):
-            count = len(moving)
-            moving.update(v for v, row in self.body.rows.items() if any(local.parent in moving for local in row))
-            pairs = zip(self.body.before, self.body.after, strict=True)
-            moving.update(u for u, v in pairs if u is not None and v in moving)
-        return moving
-
-    def row(self, v: Node) -> list[Local]:
-        """The local Jacobians of a value by what is tracked."""
-        return [local for local in self.body.rows.get(v, ()) if local.parent in self.moving]
-
-    def outer_row(self, v: Node) -> list[Local]:
-        """The local Jacobians of a value by what does not lie between the same two carries as it does."""
-        members = self.members_around(v)
-        if not members:
-            return self.row(v)
-        inlets = self.inlets[members]
-        return [u for u in self.row(v) if u.parent not in inlets and not self._is_inside(u.parent, members)]
-
-    @functools.cached_property
-    def uses(self) -> dict[Node, list[Local]]:
-        """For every value the local Jacobians by it."""
-        found: dict[Node, list[Local]] = {}
-        for local in itertools.chain(*map(self.row, self.body.rows)):
-            found.setdefault(local.parent, []).append(local)
-        return found
-
-    @functools.cached_property
-    def dependencies(self) -> dict[Node, dict[int, AxisMap]]:
-        """For every value the arrays of the carry on which it depends, with the axes along which nothing mixes."""
-        found: dict[Node, dict[int, AxisMap]] = {u: {k: same_axes(len(u.shape))} for u, k in self.number.items()}
-        for v in self.body.rows:
-            if v in self.moving and v not in found:
-                maps: dict[int, list[AxisMap]] = {}
-                for local in self.row(v):
-                    own = axis_map(local.outline())
-                    for k, before in found.get(local.parent, {}).items():
-                        maps.setdefault(k, []).append(composed(own, before))
-                found[v] = {k: agreed(*several) for k, several in maps.items()}
-        return found
-
-    def _members(self) -> dict[int, Members]:
-        """For every array of the carry those with which it depends on each other; none if it does not depend on itself."""
-        after = {k: self.body.after[k] for k in self.number.values()}
-        reach = {k: set(self.dependencies.get(v, ())) if v is not None else set() for k, v in after.items()}
-        for middle, k in itertools.product(after, after):
-            if middle in reach[k]:
-                reach[k] |= reach[middle]
-        return {k: tuple(j for j in after if j in reach[k] and k in reach[j]) for k in after}
-
-    @functools.cached_property
-    def between(self) -> dict[Members, dict[Node, None]]:
-        """The values between arrays of the carry before a step and these after it, every one after its parents."""
-        found: dict[Members, dict[Node, None]] = {}
-        for members in set(self.members.values()) - {()}:
-            leading = {self.body.after[k] for k in members}
-            for v in reversed(list(self.body.rows)):
-                if v in leading:
-                    leading.update(local.parent for local in self.row(v))
-            inside = (
-                v for v in self.body.rows if v in leading and not set(members).isdisjoint(self.dependencies.get(v, ()))
-            )
-            found[members] = dict.fromkeys(v for v in inside if v not in self.number)
-        return found
-
-    @functools.cached_property
-    def inlets(self) -> dict[Members, dict[Node, None]]:
-        """The values outside that come in themselves, instead of larger ones that are made of them, or of another loop.
-
-        They keep apart what all values between the carries do.
-        """
-        found: dict[Members, dict[Node, None]] = {members: {} for members in self.between}
-        for members, inside in self.between.items():
-            places = [[place_of_axis(self.dependencies[v], axes) for v in inside] for axes in self.common_axes(members)]
-            kept = [dict(zip(inside, own, strict=True)) for own in places if None not in own]
-            uses: dict[Node, list[tuple[Node, Local]]] = {}
-            for v in inside:
-                for local in self.row(v):
-                    if local.parent not in self.body.fixed and not self._is_inside(local.parent, members):
-                        uses.setdefault(local.parent, []).append((v, local))
-            for u, own in uses.items():
-                keeps_apart = all(_place_of_inlet(own, place) is not None for place in kept)
-                if keeps_apart and any(_comes_in_before(local, v) for v, local in own):
-                    found[members][u] = None
-        return found
-
-    def common_axes(self, members: Members) -> list[dict[int, int]]:
-        """The axes that the steps mix in none of these arrays of the carry: the place in each."""
-        maps = {j: {k: m for k, m in self.dependencies[self.after(j)].items() if k in members} for j in members}
-        return common_axes(maps, len(self.before(members[0]).shape))
-
-    def members_around(self, v: Node) -> Members:
-        """The arrays of the carry between which a value lies."""
-        return next((members for members, inside in self.between.items() if v in inside), ())
 
     # Nodes for the values of the body
 
@@ -245,28 +159,15 @@ class Loop:
         passed = [
             self._made(v, [Edge(node, local.argument, functools.partial(self.jacobian, local))])
             for local in self.row(v)
-            if self._is_passed_on(local.parent)
+            if self.is_passed_on(local.parent)
             for node in self.coming_in(local.parent)
         ]
         return [*self.from_outside(v), *passed]
 
-    def _is_passed_on(self, v: Node) -> bool:
-        """Whether what comes in at a value comes in at the next one instead, since that one is the same or a sum of it."""
-        return self.members_around(v) != () and self._is_renamed(v)
-
-    def _is_renamed(self, v: Node) -> bool:
-        """Whether a value is used once, by one that is the same or a sum of it."""
-        if v in self.body.after or v in self.body.stacked:
-            return False
-        uses = self.uses.get(v, [])
-        return len(uses) == 1 and is_renaming(uses[0].outline())
-
-    def _is_inside(self, u: Node, members: Members) -> bool:
-        return self.number.get(u) in members or u in self.between[members]
-
     def _made(self, v: Node, edges: list[Edge], name: str = "") -> Node:
         """A node for a value of the body at all steps."""
-        return self.make(Node(name or v.name, (self.length, *v.shape), v.dtype, edges, v.source, None, v.layer, v.module))
+        shape, loops = (self.length, *v.shape), (self.repetition, *(loop for loop in v.loops if v not in loop.ends))
+        return self.make(Node(name or v.name, shape, v.dtype, edges, v.source, None, v.layer, v.module, loops))
 
     def _edges(self, row) -> list[Edge]:
         return [Edge(self._parent(local), local.argument, functools.partial(self.jacobian, local)) for local in row]
@@ -288,25 +189,11 @@ class Loop:
         inp = fresh_groups(node.shape)
         shape = (self.length, *node.shape)
         j = jacobian_of([make_term(((Label(len(inp), self.length, STEPS),), *inp), inp, [])], shape, node.shape, node.dtype)
-        return self.make(Node("scan", shape, node.dtype, [Edge(node, "x", lambda: j)], self.source))
+        return self.make(
+            Node("scan", shape, node.dtype, [Edge(node, "x", lambda: j)], self.source, loops=(self.repetition,))
+        )
 
     # Nodes for what the carry takes part in
-
-    def before(self, k: int) -> Node:
-        """An array of the carry in the body, before a step."""
-        node = self.body.before[k]
-        assert node is not None
-        return node
-
-    def after(self, k: int) -> Node:
-        """An array of the carry in the body, after a step, which depends on what is tracked."""
-        node = self.body.after[k]
-        assert node is not None
-        return node
-
-    def members_of(self, v: Node) -> Members:
-        """The arrays of the carry between which a value lies, or of which it is one."""
-        return self.members[self.number[v]] if v in self.number else self.members_around(v)
 
     @functools.cached_property
     def seen(self) -> dict[Members, list[Node]]:
@@ -344,7 +231,7 @@ class Loop:
                 waiting.append(self.after(k))
         while waiting:
             v = waiting.pop()
-            if v in found:
+            if v in found or (v in self.outer and v not in self.number):
                 continue
             found[v] = None
             if members := self.members_of(v):
@@ -371,21 +258,14 @@ class Loop:
         arrays, entries = [self.before(k) for k in members], self.entries(members)
         shared = []
         for axes in self.common_axes(members):
-            places = [self._place(v, members, axes) for v in [*entries, *seen]]
+            places = [self.place(v, members, axes) for v in [*entries, *seen]]
             if None not in places:
                 shared.append([*axes.values(), *places])
         return Block.of([[v.shape for v in some] for some in (arrays, entries, seen)], shared, self.length)
 
-    def _place(self, v: Node, members: Members, axes: dict[int, int]) -> int | None:
-        """The axis of a value around arrays of the carry, or of an inlet, that is one with these axes of the arrays."""
-        if v not in self.inlets[members]:
-            return place_of_axis(self.dependencies[v], axes)
-        uses = [(w, local) for w in self.between[members] for local in self.row(w) if local.parent is v]
-        return _place_of_inlet(uses, {w: place_of_axis(self.dependencies[w], axes) for w, _ in uses})
-
     def entries(self, members: Members) -> list[Node]:
         """The values into which something comes from outside: inlets, and values between the carries."""
-        inside = (v for v in self.between[members] if not self._is_passed_on(v) and self.coming_in(v))
+        inside = (v for v in self.between[members] if not self.is_passed_on(v) and self.coming_in(v))
         return [*self.inlets[members], *inside]
 
     def solved(self, members: Members, at_end: bool = False) -> Node:
@@ -395,7 +275,7 @@ class Loop:
     def _solved(self, members: Members, at_end: bool) -> Node:
         block = self.block(members, at_end)
         dtype = jnp.result_type(*(v.dtype for v in [*map(self.before, members), *self.seen[members]]))
-        node = Node("scan", block.shape, dtype, source=self.source)
+        node = Node("scan", block.shape, dtype, source=self.source, loops=(self.repetition,))
         numbers = {v: len(members) + i for i, v in enumerate([*self.inlets[members], *self.between[members]])}
         steps = functools.cache(lambda: self._steps(members, block, numbers))
         sources = [(i, self.start[j]) for i, j in enumerate(members)]
@@ -433,18 +313,16 @@ class Loop:
         )
 
 
-def _comes_in_before(local: Local, v: Node) -> bool:
-    """Whether vectors by what a value is made of are smaller than those by the value, or solved for together with them."""
-    j = local.outline()
-    if any(isinstance(factor, SolvedTogether) for term in j.terms for factor in term.factors):
-        return True
-    return math.prod(local.parent.shape) < math.prod(v.shape) and passes_entries(j)
+def _edges_of_a_step(rows: dict[Node, list[Local]], shapes: dict[str, list[Any]]) -> dict[Node, list[Edge]]:
+    """The local Jacobians of one step as edges; `shapes` stand for the arrays of each kind of `Leaf` at one step."""
 
+    def jacobian(local: Local) -> Jacobian:
+        return jax.tree.unflatten(local.tree, [shapes[leaf.kind][leaf.number] for leaf in local.leaves])
 
-def _place_of_inlet(uses: list[tuple[Node, Local]], places: dict[Node, int | None]) -> int | None:
-    """The axis of an inlet that is one with the axes at these places of all values that are made of it."""
-    found = {(axis_map(local.outline()) or {}).get(place) for v, local in uses if (place := places[v]) is not None}
-    return found.pop() if len(found) == 1 and all(places[v] is not None for v, _ in uses) else None
+    return {
+        v: [Edge(local.parent, local.argument, functools.partial(jacobian, local)) for local in row]
+        for v, row in rows.items()
+    }
 
 
 def _sum_edge(node: Node) -> Edge:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import jax
 
@@ -50,9 +51,43 @@ class Node:
     local: LocalFunction | None = None  # in graphs that are read with `second_order`
     layer: Layer | None = None  # None for a primitive of JAX
     module: str = ""  # the scope in which it was made, which Flax, Equinox and Haiku name after their modules
+    loops: tuple["Repetition", ...] = ()  # those of which it holds a value at all steps, the outermost first
 
     def __repr__(self):
         return f"Node({self.name}, {list(self.shape)}, of {[edge.parent.name for edge in self.edges]})"
+
+
+class Round(NamedTuple):
+    """An array of the carry of a loop: before a step, at the start, and after a step; None where nothing is tracked."""
+
+    before: Node
+    start: Node | None
+    after: Node | None
+
+
+@dataclass(eq=False, repr=False)
+class Repetition:
+    """A loop, as its nodes know it: how often it takes its step, and the graph of one step.
+
+    `rows` gives every value of the step, after its parents, with edges whose Jacobians are those of one step, on shapes
+    alone.  `outside` has for values of the step that are operands the nodes of these, and `results` for nodes that the loop
+    gave, the carry at the end or a value at all steps, the value of the step; `ends` are those of the carry at the end.
+    """
+
+    name: str
+    length: int
+    rows: Callable[[], dict[Node, list[Edge]]]
+    outside: dict[Node, Node]
+    rounds: list[Round]
+    results: dict[Node, Node] = field(default_factory=dict)
+    ends: set[Node] = field(default_factory=set)
+
+    def __repr__(self):
+        return f"Repetition({self.name} × {self.length})"
+
+    def nodes_before(self) -> list[Node]:
+        """The nodes of its operands."""
+        return [*self.outside.values(), *(r.start for r in self.rounds if r.start is not None)]
 
 
 @dataclass(eq=False, repr=False)

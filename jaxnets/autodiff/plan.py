@@ -6,6 +6,7 @@ is forward mode.  Between them are orders whose sweeps meet at narrow nodes thro
 same sums of products, at different costs.
 """
 
+import collections
 import dataclasses
 import functools
 import itertools
@@ -23,7 +24,7 @@ from ..algebra.sizes import count_entries
 from ..algebra.sums import merged_terms
 from ..algebra.terms import Term
 from .nodes import Edges, Node
-from .skeleton import holds_numbers, is_slice, skeleton
+from .skeleton import Skeleton, holds_numbers, is_slice, skeleton
 from .unmixed import agreed, axis_map, composed
 from .vertex_orders import MAX_NODES, cheapest_order
 
@@ -38,6 +39,17 @@ class Plan:
     order: list[Node]
     multiplies: int = 0
     cost: int = 0
+    peak_bytes: int = 0  # where it was asked for
+
+
+@dataclasses.dataclass(eq=False)
+class Account:
+    """What is noted of plans while they are measured, besides their peak bytes: the multiplications of every node.
+
+    `multiplies` has for every plan, by its name, those at the elimination of a node, or in the last sums by an input.
+    """
+
+    multiplies: dict[str, dict[Node, int]] = dataclasses.field(default_factory=dict)
 
 
 def choose_plan(
@@ -59,29 +71,45 @@ def choose_plan(
     return next(plan for plan in plans if plan.cost <= 1.02 * least)
 
 
-def measured_plans(edges: Edges, nodes: list[Node], sinks: list[Node]) -> list[Plan]:
-    """The candidates with their costs."""
-    plans = candidate_plans(edges, nodes, sinks)
+def measured_plans(
+    edges: Edges, nodes: list[Node], sinks: list[Node], graph: Skeleton | None = None, account: Account | None = None
+) -> list[Plan]:
+    """The candidates with their costs; `graph` is the skeleton of the graph, for who has it already."""
+    plans = candidate_plans(edges, nodes, sinks, graph)
     for plan in plans:
-        measure_plan(edges, plan)
+        measure_plan(edges, plan, account)
     return plans
 
 
-def candidate_plans(edges: Edges, nodes: list[Node], sinks: list[Node]) -> list[Plan]:
+def candidate_plans(edges: Edges, nodes: list[Node], sinks: list[Node], graph: Skeleton | None = None) -> list[Plan]:
     """The plans for reverse and forward mode; also one whose sweeps meet at narrow nodes, and one that follows degrees."""
     inner = [node for node in nodes if node in edges]
-    others = (find(edges, nodes, sinks) for find in (meeting_plan, vertex_plan))
+    others = meeting_plan(edges, nodes, sinks), vertex_plan(edges, nodes, sinks, graph)
     return [Plan("reverse", inner[::-1]), Plan("forward", inner), *filter(None, others)]
 
 
-def measure_plan(edges: Edges, plan: Plan):
-    """Set the cost of a plan, which includes the last sums of every remaining edge."""
+def measure_plan(edges: Edges, plan: Plan, account: Account | None = None):
+    """Set the cost of a plan, which includes the last sums of every remaining edge, and what the account asks for."""
+    local = {id(leaf) for leaf, _ in _leaves(edges)} if account else set()
+    spent: collections.Counter[Node] = collections.Counter()
+    left: Edges = {}
     with planning() as meter:
-        for row in remaining_edges(edges, plan.order).values():
-            for jacobian in row.values():
+        known = 0
+        for left, v in zip(elimination_steps(edges, plan.order), [None, *plan.order], strict=True):
+            if account:
+                plan.peak_bytes = max(plan.peak_bytes, _stored_bytes(left, local))
+                if v is not None:
+                    spent[v] += meter.multiplies - known
+                known = meter.multiplies
+        for row in left.values():
+            for u, jacobian in row.items():
                 for terms in by_box(jacobian.terms).values():
                     merged_terms(terms)
+                spent[u] += meter.multiplies - known
+                known = meter.multiplies
     plan.multiplies, plan.cost = meter.multiplies, meter.cost
+    if account:
+        account.multiplies[plan.name] = spent
 
 
 def elimination_steps(edges: Edges, order: list[Node]) -> Iterator[Edges]:
@@ -201,14 +229,10 @@ def _is_apart_in_time(jacobian: Jacobian) -> bool:
     return not holds_numbers(jacobian.terms) or any(map(own_output, jacobian.terms))
 
 
-def peak_bytes(edges: Edges, order: list[Node]) -> int:
-    """The most bytes that products store at one time, without the arrays of the local Jacobians."""
-    local, peak = {id(leaf) for leaf, _ in _leaves(edges)}, 0
-    with planning():
-        for left in elimination_steps(edges, order):
-            stored = {id(leaf): count_entries(leaf.shape) * dtype.itemsize for leaf, dtype in _leaves(left)}
-            peak = max(peak, sum(size for key, size in stored.items() if key not in local))
-    return peak
+def _stored_bytes(edges: Edges, local: set[int]) -> int:
+    """The bytes of products, without the arrays of the local Jacobians, which have these ids."""
+    stored = {id(leaf): count_entries(leaf.shape) * dtype.itemsize for leaf, dtype in _leaves(edges)}
+    return sum(size for key, size in stored.items() if key not in local)
 
 
 def _leaves(edges: Edges):
@@ -252,7 +276,7 @@ def meeting_plan(edges: Edges, nodes: list[Node], sinks: list[Node]) -> Plan | N
     return Plan(f"meeting at {', '.join(map(show_node, meets))}", found) if meets else None
 
 
-def vertex_plan(edges: Edges, nodes: list[Node], sinks: list[Node]) -> Plan | None:
+def vertex_plan(edges: Edges, nodes: list[Node], sinks: list[Node], graph: Skeleton | None = None) -> Plan | None:
     """The best order that follows from degrees; None if the graph is large, or no such order can be expected to be cheaper.
 
     In a chain there is none: what can be done there is done by sweeps that meet.
@@ -260,7 +284,7 @@ def vertex_plan(edges: Edges, nodes: list[Node], sinks: list[Node]) -> Plan | No
     inner = [node for node in nodes if node in edges]
     if not inner or len(inner) > MAX_NODES or 2 * len(bottlenecks(edges, nodes, sinks)) > len(inner):
         return None
-    graph = skeleton(edges, nodes, sinks)
+    graph = graph or skeleton(edges, nodes, sinks)
     name, order = cheapest_order(graph)
     if name in ORDERS:
         if not any(is_slice(term) for v in graph.renaming for j in edges[v].values() for term in j.terms):

@@ -1,5 +1,7 @@
-"""A part of a function that JAX pulls back as a whole: where one row is wanted, and the structure would take more memory."""
+"""Parts of a function that are pulled back as a whole: by JAX, where one row is wanted, or by an author's own function."""
 
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +13,26 @@ from ..algebra.selections import Slice
 from ..algebra.sizes import count_entries
 from ..algebra.terms import make_term
 from .nodes import Node
+
+_in_pullback: ContextVar[bool] = ContextVar("in a pullback", default=False)
+
+
+def is_in_pullback() -> bool:
+    """Whether the backward function of a custom_vjp is followed.
+
+    Another one in it is not, since there may be no end: the backward function of an ODE solver solves an ODE.
+    """
+    return _in_pullback.get()
+
+
+@contextmanager
+def in_pullback():
+    """A context in which the backward function of a custom_vjp is followed."""
+    token = _in_pullback.set(True)
+    try:
+        yield
+    finally:
+        _in_pullback.reset(token)
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ class Skeleton:
     sizes: list[int]  # of the nodes, and of the pieces of outputs that follow them
     incoming: Weights
     outgoing: Weights
+    cheapest: tuple[str, list[int]] | None = None  # the order that a search found, once somebody asked for it
 
     def scalar_size(self) -> int | None:
         """The number of entries of all nodes and edges, if it is the same, as in a function of scalars; else None."""

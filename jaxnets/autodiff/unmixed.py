@@ -6,34 +6,11 @@ output, with the axis map of each operand.
 """
 
 from collections.abc import Callable
-from contextlib import contextmanager
-from contextvars import ContextVar
 
 from ..algebra.jacobian import Jacobian
 
 AxisMap = dict[int, int] | None
 Table = list[list[AxisMap]]
-
-
-_in_pullback: ContextVar[bool] = ContextVar("in a pullback", default=False)
-
-
-def is_in_pullback() -> bool:
-    """Whether the backward function of a custom_vjp is followed.
-
-    Another one in it is not, since there may be no end: the backward function of an ODE solver solves an ODE.
-    """
-    return _in_pullback.get()
-
-
-@contextmanager
-def in_pullback():
-    """A context in which the backward function of a custom_vjp is followed."""
-    token = _in_pullback.set(True)
-    try:
-        yield
-    finally:
-        _in_pullback.reset(token)
 
 
 def axis_map(jacobian: Jacobian | None) -> AxisMap:

@@ -68,6 +68,11 @@ def cheapest_order(graph: Skeleton) -> tuple[str, list[int]]:
     In a large graph a sweep that is nearly as cheap is preferred to what the search finds: its products use fewer results
     of functions at a time, which XLA computes again for each array that it makes of them.
     """
+    graph.cheapest = graph.cheapest or _searched(graph)
+    return graph.cheapest
+
+
+def _searched(graph: Skeleton) -> tuple[str, list[int]]:
     found = {"reverse": graph.inner[::-1], "forward": list(graph.inner), "least Markowitz degree": least_degree_order(graph)}
     counts = {name: multiplies_of(graph, order) for name, order in found.items()}
     name = min(counts, key=lambda name: counts[name])

@@ -84,9 +84,9 @@ def rnn(
 
     ∂y[b,t,o]/∂b_ih[a] = Σ_s R[b,t,o,s,a]     ∂y[b,t,o]/∂b_hh[a] = Σ_s R[b,t,o,s,a]
 
-    ∂y[b,t,o]/∂h0[b,k] = R[b,t,o,k]
+    ∂y[b,t,o]/∂h0[b,k] = R⁰[b,t,o,k]
 
-    R[b,t,o,s,a] is the derivative of the state after step t by a at step s, and R[b,t,o,k] that by the state at the start.
+    R[b,t,o,s,a] is the derivative of the state after step t by a at step s, and R⁰[b,t,o,k] that by the state at the start.
     It is the solution of a recurrence, which a product with it runs through once: with the local Jacobians of a step,
     tanh'(a) and w_hh, both kept.  h⁻ is the state before every step.
 
@@ -148,9 +148,9 @@ def lstm(
 
     ∂y[b,t,o]/∂b_hh[a] = Σ_s R[b,t,o,s,a]
 
-    ∂y[b,t,o]/∂h0[b,k] = R[b,t,o,k]     ∂y[b,t,o]/∂c0[b,k] = R[b,t,o,k]
+    ∂y[b,t,o]/∂h0[b,k] = R⁰[b,t,o,k]     ∂y[b,t,o]/∂c0[b,k] = R⁰ᵇ[b,t,o,k]
 
-    R[b,t,o,s,a] is the derivative of the state after step t by a at step s, as in `rnn`; of h0 and c0 each has its own R.
+    R[b,t,o,s,a] is the derivative of the state after step t by a at step s, as in `rnn`; R⁰ and R⁰ᵇ are those by h0 and c0.
     The local Jacobians of a step that it keeps are, with h⁻ and c⁻ for y and c before the step,
 
     ∂c/∂a₁ = g i (1 − i)     ∂c/∂a₂ = c⁻ f (1 − f)     ∂c/∂a₃ = i (1 − g²)     ∂c/∂c⁻ = f
@@ -249,17 +249,17 @@ def gru(
     The gates are r = σ(a₁) and z = σ(a₂), with the three parts of a[..., t, :] = w_ih x[..., t, :] + b_ih + q d[..., t, :],
     d[..., t, :] = w_hh y[..., t−1, :] + b_hh and q = 1, 1, r in the three parts.
 
-    ∂y[b,t,o]/∂x[b,s,i] = Σ_a R[b,t,o,s,a]·w_ih[a,i]
+    ∂y[b,t,o]/∂x[b,s,i] = Σ_a Rᵇ[b,t,o,s,a]·w_ih[a,i]
 
-    ∂y[b,t,o]/∂w_ih[a,i] = Σ_s R[b,t,o,s,a]·x[b,s,i]
+    ∂y[b,t,o]/∂w_ih[a,i] = Σ_s Rᵇ[b,t,o,s,a]·x[b,s,i]
 
     ∂y[b,t,o]/∂w_hh[a,i] = Σ_s R[b,t,o,s,a]·h⁻[b,s,i]
 
-    ∂y[b,t,o]/∂b_ih[a] = Σ_s R[b,t,o,s,a]     ∂y[b,t,o]/∂b_hh[a] = Σ_s R[b,t,o,s,a]
+    ∂y[b,t,o]/∂b_ih[a] = Σ_s Rᵇ[b,t,o,s,a]     ∂y[b,t,o]/∂b_hh[a] = Σ_s R[b,t,o,s,a]
 
-    ∂y[b,t,o]/∂h0[b,k] = R[b,t,o,k]
+    ∂y[b,t,o]/∂h0[b,k] = R⁰[b,t,o,k]
 
-    R[b,t,o,s,a] is the derivative of the state after step t by a at step s, as in `rnn`; for w_hh and b_hh it is that by d.
+    Rᵇ[b,t,o,s,a] is the derivative of the state after step t by a at step s, R[b,t,o,s,a] that by d, and R⁰ that by h0.
     The local Jacobians of a step that it keeps are, with h⁻ for the state before the step,
 
     ∂y/∂a₁ = d₃ r (1 − r) ∂y/∂a₃     ∂y/∂a₂ = (h⁻ − n) z (1 − z)     ∂y/∂a₃ = (1 − z) (1 − n²)
@@ -332,10 +332,10 @@ def diagonal_recurrence(
 
     ∂y[b,t,i]/∂a[i] = Σ_s R[b,i,t,s]·h⁻[b,s,i]
 
-    ∂y[b,t,i]/∂b[i] = Σ_s R[b,i,t,s]·x[b,s,i]     ∂y[b,t,i]/∂h0[b,i] = R[b,i,t]
+    ∂y[b,t,i]/∂b[i] = Σ_s R[b,i,t,s]·x[b,s,i]     ∂y[b,t,i]/∂h0[b,i] = R⁰[b,i,t]
 
     R[b,i,t,s] = a[i]^(t−s) for s ≤ t, else 0, is the derivative of the state after step t by what comes in at step s, as in
-    `rnn`, and R[b,i,t] that by the state at the start; it keeps a alone.  h⁻ is the state before every step.
+    `rnn`, and R⁰[b,i,t] that by the state at the start; it keeps a alone.  h⁻ is the state before every step.
 
     x and y are [..., t, i]; a and b are [i]; without b it is 1.  The state before the first step is h0, [..., i], or 0.
     All numbers are real: S4D-Real, https://arxiv.org/abs/2206.11893, after its discretization, and the recurrence of an LRU,

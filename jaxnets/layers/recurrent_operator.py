@@ -8,8 +8,9 @@ import jax.numpy as jnp
 
 from ..algebra.factors import Factor, Group, Label
 from ..algebra.jacobian import Jacobian
-from ..algebra.recurrence import Link, Part, Recurrence, Steps
+from ..algebra.recurrence import Recurrence
 from ..algebra.rules import Rule, fresh_groups, from_groups, named_tensor
+from ..algebra.steps import Link, Part, Steps
 
 
 def steps_first(x):

@@ -88,7 +88,7 @@ def _module(node: Node, jacobians: LocalJacobians) -> dict[str, Any]:
         "forward": _source(layer.forward) if layer else "",
         "rule": _source(layer.rule) if layer else "",
         "file": _file(layer) if layer else "",
-        "jacobians": [_block_data(jacobians.block(edge, j), j) for edge, j in jacobians.pairs[node]],
+        "jacobians": [_block_data(jacobians.block(node, edge, j), j) for edge, j in jacobians.pairs[node]],
     }
 
 

@@ -1,8 +1,9 @@
 """What people see of Jacobians: tables, comparisons, pictures, and what is wrong with a rule of their own.
 
-`local_jacobians` reads a function, and `tabulate` shows its layers.  `compare` compares its Jacobians with autodiff,
-`explain` shows in which order they are multiplied, and `check` names what is wrong with a rule.  `diagram` lays out the
-graph that `plots` draws with matplotlib.  `html` and `formats` serve all of them.
+`local_jacobians` reads a function, of which `one_step` keeps one step of every loop and `chains` the longest path, and
+`tabulate` shows its layers.  `compare` compares its Jacobians with autodiff, `explain` shows in which order they are
+multiplied, and `check` names what is wrong with a rule.  `diagram` and `layout` lay out the graph that `plots` draws with
+matplotlib.  `html` and `formats` serve all of them.
 """
 
 from .check import check_rule as check_rule

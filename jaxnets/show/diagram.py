@@ -1,20 +1,23 @@
 """A function as a block diagram: where each block stands, and the dimensions of the Jacobian on every arrow."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable
 
 from ..autodiff.nodes import Node
 from .formats import as_data
+from .layout import Layout
 from .local_jacobians import Block, LocalJacobians, read_local_jacobians, run_on_shapes
+from .one_step import ShownLoop
 
 
 @dataclasses.dataclass(frozen=True)
 class Item:
     """A block of the diagram and its place.  Rows count from 0 downwards, and weights stand to the left of column 0.
 
-    `kind` is "input", "weight" or "output" for variables, and "cost" or "function" for modules.  `module` is the number of a
-    module among the modules.
+    `kind` is "input", "weight", "carry" or "output" for variables, and "cost" or "function" for modules.  `module` is the
+    number of a module among the modules.
     """
 
     kind: str
@@ -30,22 +33,40 @@ class Arrow:
     """An arrow from a block to a block that is computed from it.
 
     `block` describes the Jacobian of the arrow, and is None for the arrow to an output.  `gradient` gives the dimensions on
-    the way back, [1×inputs] = [1×outputs]·[outputs×inputs].
+    the way back, [1×inputs] = [1×outputs]·[outputs×inputs].  `way` has columns and rows of places between the two.
     """
 
     source: int
     target: int
     block: Block | None
     gradient: str
+    way: tuple[tuple[int, int], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """The rectangle of a loop: its name with the number of steps, its columns and rows, and how many loops it is in.
+
+    `rounds` has pairs of items: the value after a step, and the carry that it is before the next one.
+    """
+
+    label: str
+    left: int
+    top: int
+    right: int
+    bottom: int
+    depth: int
+    rounds: tuple[tuple[int, int], ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Diagram:
-    """The blocks and the arrows.  The graph of values and the graph of gradients put them at the same places."""
+    """The blocks, the arrows and the loops.  The graph of values and that of gradients put them at the same places."""
 
     items: tuple[Item, ...]
     arrows: tuple[Arrow, ...]
     note: str
+    frames: tuple[Frame, ...] = ()
 
     def __repr__(self):
         return f"Diagram({len(self.items)} blocks, {len(self.arrows)} arrows)"
@@ -74,31 +95,54 @@ def diagram(function: Callable, *args, abstract: bool = True) -> Diagram:
 def diagram_of(jacobians: LocalJacobians) -> Diagram:
     """The diagram of a function whose graph was read."""
     nodes = jacobians.nodes
-    places = _places(jacobians)
+    ends = [(node, Node(_output_name(jacobians, o, node), node.shape, node.dtype)) for o, node in _outputs(jacobians)]
+    layout = _layout(jacobians, ends)
+    places = _with_weights(jacobians, layout)
     items: list[Item] = []
     index: dict[Node, int] = {}
     modules = {node: i for i, node in enumerate(jacobians.modules)}
     for node in sorted(nodes, key=lambda node: places[node][::-1]):
         index[node] = len(items)
-        items.append(Item(_kind(node, jacobians.weights), node.name, node.shape, *places[node], modules.get(node)))
+        items.append(Item(_kind(node, jacobians), node.name, node.shape, *places[node], modules.get(node)))
     arrows = []
     for node in nodes:
         for edge, j in jacobians.pairs[node]:
-            block = jacobians.block(edge, j)
-            arrows.append(Arrow(index[edge.parent], index[node], block, _gradient(block.dims)))
-    last = max((row for _, row in places.values()), default=0)
-    for o, end in enumerate(jacobians.outputs):
-        if end is not None:
-            alone = len(jacobians.outputs) == 1
-            label = ("y" if end.shape else "C") if alone else f"y{o}"  # gradients are those of C, or of a C that follows
-            items.append(Item("output", label, end.shape, o, last + 1, None))
-            arrows.append(Arrow(index[end], len(items) - 1, None, ""))
-    return Diagram(tuple(items), tuple(arrows), jacobians.note)
+            block = jacobians.block(node, edge, j)
+            way = tuple(layout.ways.get((edge.parent, node), ()))
+            arrows.append(Arrow(index[edge.parent], index[node], block, _gradient(block.dims), way))
+    for node, end in ends:
+        arrows.append(Arrow(index[node], len(items), None, "", tuple(layout.ways.get((node, end), ()))))
+        items.append(Item("output", end.name, end.shape, *places[end], None))
+    return Diagram(tuple(items), tuple(arrows), jacobians.note, _frames(jacobians, layout, index))
 
 
-def _kind(node: Node, weights) -> str:
+def _frames(jacobians: LocalJacobians, layout: Layout, index: dict[Node, int]) -> tuple[Frame, ...]:
+    """The rectangles of loops, outer ones before those in them."""
+
+    def frame(loop: ShownLoop) -> Frame:
+        r = layout.rectangles[loop]
+        rounds = tuple((index[after], index[carry]) for carry, after in loop.rounds.items())
+        return Frame(str(loop), r.left, r.top, r.right, r.bottom, loop.depth, rounds)
+
+    return tuple(map(frame, jacobians.loops))
+
+
+def _outputs(jacobians: LocalJacobians) -> list[tuple[int, Node]]:
+    """The nodes that are outputs, with their numbers."""
+    return [(o, node) for o, node in enumerate(jacobians.outputs) if node is not None]
+
+
+def _output_name(jacobians: LocalJacobians, o: int, node: Node) -> str:
+    """y or C; gradients are those of C, or of a C that follows."""
+    alone = len(jacobians.outputs) == 1
+    return ("y" if node.shape else "C") if alone else f"y{o}"
+
+
+def _kind(node: Node, jacobians: LocalJacobians) -> str:
+    if node in jacobians.carried:
+        return "carry"
     if not node.edges:
-        return "weight" if node.name in weights else "input"
+        return "weight" if node.name in jacobians.weights else "input"
     module = getattr(getattr(node.layer, "forward", None), "__module__", "")
     return "cost" if module.startswith("jaxnets.losses") else "function"
 
@@ -109,35 +153,31 @@ def _gradient(dims: str) -> str:
     return f"[1×{inp}] = [1×{out}]·[{out}×{inp}]"
 
 
-def _places(jacobians: LocalJacobians) -> dict[Node, tuple[float, int]]:
+def _layout(jacobians: LocalJacobians, ends: list[tuple[Node, Node]]) -> Layout:
+    """The places of all but the weights; outputs stand below the nodes that they are."""
+    states = {
+        node: [edge.parent for edge, _ in jacobians.jacobians_by(node, weights=False)]
+        for node in jacobians.nodes
+        if not jacobians.is_weight(node)
+    }
+    weighted = [node for node in states if jacobians.jacobians_by(node, weights=True)]
+    return Layout(jacobians.graph, states | {end: [node] for node, end in ends}, weighted)
+
+
+def _with_weights(jacobians: LocalJacobians, layout: Layout) -> dict[Node, tuple[int, int]]:
     """The column and the row of every node.
 
-    A node stands below all nodes that it is computed from, in the column of the first of them if that place is free.
     Weights, and what is computed from weights alone, stand to the left of the first node that uses them.
     """
-    nodes = jacobians.nodes
     users: dict[Node, list[Node]] = {}
-    for node in nodes:
+    for node in jacobians.nodes:
         for edge, _ in jacobians.pairs[node]:
             users.setdefault(edge.parent, []).append(node)
-    row: dict[Node, int] = {}
-    for node in nodes:
-        parents = [edge.parent for edge, _ in jacobians.pairs[node] if not jacobians.is_weight(edge.parent)]
-        row[node] = 1 + max((row[parent] for parent in parents), default=-1)
-    taken: set[tuple[float, int]] = set()
-    places: dict[Node, tuple[float, int]] = {}
-
-    def put(node, column, row, step):
-        while (column, row) in taken:
-            column += step
-        taken.add((column, row))
-        places[node] = (column, row)
-
-    for node in nodes:
-        if not jacobians.is_weight(node):
-            parents = [edge.parent for edge, _ in jacobians.pairs[node] if edge.parent in places]
-            put(node, places[parents[0]][0] if parents else 0, row[node], 1)
-    for node in reversed(nodes):
+    places = dict(layout.places)
+    for node in reversed(jacobians.nodes):
         if jacobians.is_weight(node):
-            put(node, -1, min((places[user][1] for user in users.get(node, ()) if user in places), default=0), -1)
+            row = min((places[user][1] for user in users.get(node, ()) if user in places), default=0)
+            taken = set(places.values())
+            column = next(c for c in itertools.count(-1, -1) if (c, row) not in taken)
+            places[node] = column, row
     return places

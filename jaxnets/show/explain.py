@@ -1,6 +1,8 @@
 """What `jacobian` would do: the order of its products, and what they cost compared with forward and reverse mode."""
 
 import dataclasses
+import itertools
+import math
 from collections.abc import Callable
 
 from rich.table import Table
@@ -9,10 +11,10 @@ from rich.text import Text
 from ..algebra.contraction import Product, recording
 from ..algebra.sizes import show_bytes
 from ..autodiff.eliminate import local_jacobians
-from ..autodiff.nodes import Edges, Node
-from ..autodiff.plan import ORDERS, choose_plan, measured_plans, peak_bytes, show_node
+from ..autodiff.nodes import Edges, Node, Repetition
+from ..autodiff.plan import ORDERS, Account, choose_plan, measured_plans, show_node
 from ..autodiff.scalar_orders import best_order
-from ..autodiff.skeleton import skeleton
+from ..autodiff.skeleton import Skeleton, skeleton
 from ..autodiff.transforms import trace_graph
 from ..autodiff.vertex_orders import MAX_NODES, cheapest_order
 from ..checks import checked
@@ -28,6 +30,23 @@ class Cost:
     multiplies: int
     peak_bytes: int
     chosen: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopCost:
+    """What the chosen order takes in one loop: `multiplies` in all of its `steps`, those of the loops around it counted too.
+
+    These are the products at values of a step, with the solution of the recurrence, and the last sums by what only the loop
+    uses.  What belongs to a loop inside of it is counted there.
+    """
+
+    name: str
+    steps: int
+    multiplies: int
+
+    def __str__(self):
+        a_step = f"{self.multiplies / max(1, self.steps):,.2f}".rstrip("0").rstrip(".")
+        return f"{self.name}: {self.steps:,} steps × {a_step} = {self.multiplies:,}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,12 +71,15 @@ class LowerBound:
 class Explanation:
     """What `explain_plan` returns.  It prints as a table of costs, and the nodes in the order of their elimination.
 
-    `bound` is None unless every node between inputs and outputs is a scalar, for each example of a batch.
+    `bound` is None unless every node between inputs and outputs is a scalar, for each example of a batch.  `loops` has the
+    share of every loop in the multiplications of the chosen order, and `places` says of every node in which loop it is.
     """
 
     costs: tuple[Cost, ...]
     order: tuple[str, ...]
     bound: LowerBound | None = None
+    loops: tuple[LoopCost, ...] = ()
+    places: tuple[str, ...] = ()
 
     def __repr__(self):
         found = ", ".join(f"{cost.name} {cost.multiplies:,}{' (chosen)' * cost.chosen}" for cost in self.costs)
@@ -83,7 +105,17 @@ class Explanation:
         if self.bound:
             (chosen,) = [cost.multiplies for cost in self.costs if cost.chosen]
             yield Text(f"multiplications: {self.bound.compared(chosen)}")
-        yield Text(f"eliminated in this order: {', '.join(self.order) or 'nothing lies between inputs and outputs'}")
+        for i, loop in enumerate(self.loops):
+            yield Text(f"{'of these in' if i == 0 else '           '} {loop}")
+        yield Text(f"eliminated in this order: {self._shown_order() or 'nothing lies between inputs and outputs'}")
+
+    def _shown_order(self) -> str:
+        """The nodes, those of a loop that follow each other in parentheses behind it."""
+        texts = []
+        for place, pairs in itertools.groupby(zip(self.places, self.order, strict=True), key=lambda pair: pair[0]):
+            nodes = ", ".join(node for _, node in pairs)
+            texts.append(f"{place} ({nodes})" if place else nodes)
+        return ", ".join(texts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,8 +153,9 @@ def explain_plan(
     """How `jacobian(function, argnums, order=order)(*args)` multiplies its local Jacobians, and what that costs.
 
     Multiplications are counted in the products of Jacobians, not in the function itself, and memory is what these products
-    store in addition to the local Jacobians.  For a function of scalars the count is also compared with the least that any
-    order of vertex elimination takes, or with a lower bound of that.  `args` may be arrays or `jax.ShapeDtypeStruct`s.
+    store in addition to the local Jacobians.  What a loop does in a step counts as often as it has steps.  For a function of
+    scalars the count is also compared with the least that any order of vertex elimination takes, or with a lower bound of
+    that.  `args` may be arrays or `jax.ShapeDtypeStruct`s.
     Nothing is computed unless `abstract=False`, which is for functions whose Python control flow depends on values.  For a
     quantity that is made of Jacobians, as in `explain_plan(jn.ntk(f), params, x)`, the table shows the products that it
     carries out.  Raises ValueError for an unknown order, and whatever `jacobian` raises.
@@ -143,19 +176,49 @@ def explain_plan(
         graph, *_ = trace_graph("explain_plan", function, argnums, args, {})
         edges, nodes, sinks = local_jacobians(graph)
         sinks = [sink for sink in sinks if sink in edges]
-        plans = measured_plans(edges, nodes, sinks)
+        outline, account = skeleton(edges, nodes, sinks), Account()
+        plans = measured_plans(edges, nodes, sinks, outline, account)
         chosen = choose_plan(edges, nodes, sinks, order, plans)
-        costs = [Cost(p.name, p.multiplies, peak_bytes(edges, p.order), p.name == chosen.name) for p in plans]
-        found.append(Explanation(tuple(costs), tuple(map(show_node, chosen.order)), _lower_bound(edges, nodes, sinks)))
+        costs = [Cost(p.name, p.multiplies, p.peak_bytes, p.name == chosen.name) for p in plans]
+        loops = _loop_costs(edges, account.multiplies[chosen.name])
+        places = tuple(_path(node.loops) for node in chosen.order)
+        found.append(Explanation(tuple(costs), tuple(map(show_node, chosen.order)), _lower_bound(outline), loops, places))
         return graph.values
 
     run_on_shapes(run, *args) if abstract else run(*args)
     return found[0]
 
 
-def _lower_bound(edges: Edges, nodes: list[Node], sinks: list[Node]) -> LowerBound | None:
+def _path(loops: tuple[Repetition, ...]) -> str:
+    return " in ".join(f"{loop.name} × {loop.length:,}" for loop in reversed(loops))
+
+
+def _loop_costs(edges: Edges, multiplies: dict[Node, int]) -> tuple[LoopCost, ...]:
+    """What is spent in every loop, an outer one before those in it."""
+    users: dict[Node, set[tuple[Repetition, ...]]] = {}
+    for v, row in edges.items():
+        for u in row:
+            users.setdefault(u, set()).add(v.loops)
+    found: dict[tuple[Repetition, ...], int] = {}
+    for node, count in multiplies.items():
+        loops = (
+            tuple(loop for loop in node.loops if node not in loop.ends) if node in edges else _common(users.get(node, set()))
+        )
+        for depth in range(1, len(loops) + 1):
+            found.setdefault(loops[:depth], 0)
+        if loops:
+            found[loops] += count
+    return tuple(LoopCost(_path(loops), math.prod(loop.length for loop in loops), count) for loops, count in found.items())
+
+
+def _common(paths: set[tuple[Repetition, ...]]) -> tuple[Repetition, ...]:
+    """The loops around all of these places, the outermost first."""
+    levels = itertools.takewhile(lambda level: len(set(level)) == 1, zip(*paths, strict=False))
+    return tuple(level[0] for level in levels)
+
+
+def _lower_bound(graph: Skeleton) -> LowerBound | None:
     """What every order takes, if the graph is one of scalars and not too large for a search."""
-    graph = skeleton(edges, nodes, sinks)
     entries = graph.scalar_size()
     if len(graph.inner) > MAX_NODES or entries is None:
         return None

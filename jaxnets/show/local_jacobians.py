@@ -1,7 +1,6 @@
 """The local Jacobians of a function as people see them: dimensions, formulae and structure, and which axis is batch."""
 
 import dataclasses
-import math
 import re
 
 import jax
@@ -9,10 +8,15 @@ import jax.numpy as jnp
 from jax.tree_util import keystr, tree_flatten_with_path
 
 from ..algebra.jacobian import Jacobian
-from ..algebra.sizes import show_sizes
+from ..algebra.sizes import count_entries, show_sizes
 from ..autodiff.graph import read_graph
 from ..autodiff.nodes import Edge, Node
 from ..autodiff.transforms import parameter_names
+from .chains import Chain, Link, Way, longest_path, per_example, way_through
+from .formats import subscript
+from .one_step import ShownLoop, one_step_graph
+
+NO_BATCH = "no axis is batch: every output may depend on every input"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +30,7 @@ class Block:
     structure: str
     stored: int
     dense: int
-    outline: Jacobian = dataclasses.field(metadata={"picture": True}, repr=False)
+    outline: Jacobian | None = dataclasses.field(metadata={"picture": True}, repr=False)
 
     def formula_lines(self) -> list[str]:
         """The formula, and under it what its symbols stand for."""
@@ -93,20 +97,39 @@ class LocalJacobians:
     """
 
     def __init__(self, nodes: list[Node], outputs, weights: set[str]):
-        self.nodes, self.outputs, self.weights = nodes, outputs, weights
+        self.graph = one_step_graph(nodes, outputs)
+        self.nodes, self.outputs, self.weights = self.graph.nodes, self.graph.outputs, weights
+        self.carried = {carry for loop in self.loops for carry in loop.rounds}
         self.made_of_weights: dict[Node, bool] = {}  # whether a node is made of weights alone
         self.pairs: dict[Node, list[tuple[Edge, Jacobian]]] = {}
-        for node in nodes:
+        for node in self.nodes:
             if node.edges:
-                self.made_of_weights[node] = all(self.is_weight(edge.parent) for edge in node.edges)
+                of_weights = all(self.is_weight(edge.parent) for edge in node.edges)
+                self.made_of_weights[node] = of_weights and node not in self.carried
             self.pairs[node] = [(edge, j) for edge in node.edges if (j := edge.jacobian()) is not None]
-        self.longest_path = _longest_path({node: self.jacobians_by(node, weights=False) for node in nodes}, outputs)
+        self.states = {node: self.jacobians_by(node, weights=False) for node in self.nodes}
+        constant = {node for node in self.carried if not self.pairs[node]}
+        self.longest_path = longest_path(self.states, self.outputs, constant)
         self.batch_size = _batch_size(self.longest_path)
+        self.batch_in = {loop: self._batch_size_in(loop) for loop in self.loops}
+
+    @property
+    def loops(self) -> list[ShownLoop]:
+        """Every loop once, an outer one before those in it."""
+        return list(dict.fromkeys(loop for node in self.nodes for loop in self.graph.loop_path(node)))
 
     @property
     def modules(self) -> list[Node]:
         """The nodes that are computed from other nodes."""
-        return [node for node in self.nodes if node.edges]
+        return [node for node in self.nodes if node.edges and node not in self.carried]
+
+    def _batch_size_in(self, loop: ShownLoop) -> int | None:
+        """The size of axis 0 of the values of a step if it is batch."""
+        if self.batch_size is not None:
+            return self.batch_size
+        found = [j for node, pairs in self.states.items() if loop in self.graph.loop_path(node) for _, j in pairs]
+        sizes = {j.in_shape[0] if len(j.in_shape) > 1 else None for j in found}
+        return sizes.pop() if len(sizes) == 1 and all(j.batched for j in found) else None
 
     def is_weight(self, node: Node) -> bool:
         return self.made_of_weights.get(node, node.name in self.weights)
@@ -115,12 +138,34 @@ class LocalJacobians:
         """The Jacobians of a node by weights, or those by states."""
         return [(edge, j) for edge, j in self.pairs[node] if self.is_weight(edge.parent) == weights]
 
-    def block(self, edge: Edge, j: Jacobian) -> Block:
+    def block(self, node: Node, edge: Edge, j: Jacobian) -> Block:
+        """The Jacobian of a node by one of its arguments."""
+        batch = self.batch_in[self.graph.loops[node]] if node in self.graph.loops else self.batch_size
         of_examples = j.batched or (not j.out_shape and not self.is_weight(edge.parent))  # or their average
-        inp = _per_example(j.in_shape, self.batch_size) if of_examples else j.in_shape
-        dims = f"[{show_sizes(_per_example(j.out_shape, self.batch_size))}×{show_sizes(inp)}]"
+        inp = per_example(j.in_shape, batch) if of_examples else j.in_shape
+        dims = f"[{show_sizes(per_example(j.out_shape, batch))}×{show_sizes(inp)}]"
         named = dataclasses.replace(j, names=("y", edge.argument))
         return Block(edge.argument, dims, named.formula, named.legend, j.structure, j.nbytes, j.dense_nbytes, j.outline())
+
+    def blocks_of_round(self, loop: ShownLoop, carry: Node) -> list[Block]:
+        """The Jacobians of what an array of the carry is after a step by the arrays of the carry before it."""
+        names = {node: "c" + subscript(i) * (len(loop.rounds) > 1) for i, node in enumerate(loop.rounds, 1)}
+        found = []
+        for before, x in names.items():
+            way = way_through(self.graph, self.states, loop, loop.rounds[carry], before)
+            if way.paths:
+                found.append(self._block_of_round(carry, before, (names[carry], f"{x}⁻"), way, self.batch_in[loop]))
+        return found
+
+    def _block_of_round(self, carry: Node, before: Node, names: tuple[str, str], way: Way, batch: int | None) -> Block:
+        sizes = (show_sizes(per_example(node.shape, batch)) for node in (carry, before))
+        dims = f"[{'×'.join(sizes)}]"
+        dense = count_entries(carry.shape + before.shape) * jnp.dtype(carry.dtype).itemsize  # type: ignore[call-overload]
+        if way.product is None:
+            what, words = ("sum", f"{way.paths} paths") if way.paths > 1 else ("product", f"a path through {way.through}")
+            return Block(before.name, dims, f"∂{names[0]}/∂{names[1]} = the {what} along {words}", {}, words, 0, dense, None)
+        j = dataclasses.replace(way.product, names=names)
+        return Block(before.name, dims, j.formula, {}, j.structure, 0, dense, j.outline())
 
     def module_of(self, node: Node) -> str:
         """What its library calls the module that made a node: from the scope, else from the place of its weights."""
@@ -138,20 +183,24 @@ class LocalJacobians:
     @property
     def chain(self) -> str:
         """The dimensions of the Jacobians along the longest path; inner dimensions that stand next to each other cancel."""
-        return "·".join(
-            f"[{_size(j.out_shape, self.batch_size)}×{_size(j.in_shape, self.batch_size)}]" for j in self.longest_path
-        )
+        return str(Chain(self.graph, self.states, self.longest_path, self.batch_size))
 
     @property
     def note(self) -> str:
         """A sentence that says which axis is batch."""
         if not self.longest_path:
             return ""
-        if self.batch_size is None:
-            return "no axis is batch: every output may depend on every input"
+        sizes = set(self.batch_in.values())
+        size, place = self.batch_size, ""
+        if size is None and len(sizes) == 1:
+            size, place = sizes.pop(), " inside of loops"
+        if size is None:
+            apart = [loop for loop in self.loops if not loop.rounds]
+            return f"no step of {apart[0]} depends on another" if apart else NO_BATCH
+        stored = "a step with the whole batch" if self.loops else "the whole batch"
         return (
-            f"axis 0 is batch, of size {self.batch_size}: example b depends on example b alone, so dims are per example; "
-            "stored and dense are for the whole batch"
+            f"axis 0 is batch{place}, of size {size}: example b depends on example b alone, so dims are per example; "
+            f"stored and dense are for {stored}"
         )
 
 
@@ -163,31 +212,10 @@ def module_place(name: str) -> str:
     return "/".join(steps).replace("/[", "[")
 
 
-def _longest_path(states, outputs) -> list[Jacobian]:
-    """The Jacobians along the longest path from an output back to an input."""
-    depth: dict[Node, int] = {}
-    for node, pairs in states.items():
-        depth[node] = 1 + max((depth.get(edge.parent, 0) for edge, _ in pairs), default=0)
-    node = max((node for node in outputs if node in depth), key=lambda node: depth[node], default=None)
-    path = []
-    while states.get(node):
-        edge, j = max(states[node], key=lambda pair: depth.get(pair[0].parent, 0))
-        path.append(j)
-        node = edge.parent
-    return path
-
-
-def _batch_size(path: list[Jacobian]) -> int | None:
+def _batch_size(links: list[Link]) -> int | None:
     """The size of axis 0 if it is batch: if example b depends on example b alone, up to a reduction to a scalar."""
+    path = [link.jacobian for link in links]
     sizes = {j.in_shape[0] if j.in_shape else None for j in path}
-    alone = all(not j.out_shape or j.batched for j in path)
+    alone = all(not j.out_shape or j.batched for j in path) and not any(link.crosses_loop for link in links[:-1])
     vector = not path or len(path[-1].in_shape) < 2  # the entries of a single vector are features, not examples
     return sizes.pop() if len(sizes) == 1 and alone and not vector and any(j.out_shape for j in path) else None
-
-
-def _per_example(shape, batch):
-    return shape[1:] if batch is not None and shape and shape[0] == batch else shape
-
-
-def _size(shape, batch) -> int:
-    return math.prod(_per_example(shape, batch))

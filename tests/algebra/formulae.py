@@ -4,7 +4,8 @@ import re
 
 import numpy as np
 
-from jaxnets.algebra.factors import Opaque, Tensor, labels_of
+from jaxnets.algebra.factors import Opaque, Tensor, labels_of, size_of
+from jaxnets.algebra.recurrence import Recurrence
 from jaxnets.algebra.selections import Selection
 
 NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[+−]?\d+)?")
@@ -29,6 +30,10 @@ def _numbers_of_factor(f):
         yield text.removeprefix("−"), -np.asarray(f.value) if text.startswith("−") else f.value
     elif isinstance(f, Opaque):
         yield f.written(f.name), f.as_tensor().value
+    elif isinstance(f, Recurrence):  # every group of labels that it shows has one place in the brackets
+        groups: list = []
+        text = f.formula(lambda axes: groups.extend(axes) or "")
+        yield text, np.asarray(f.as_tensor().value).reshape([size_of(group) for group in groups])
     elif isinstance(f, Selection):
         yield f.written(f.name), f.index
     elif hasattr(f, "hat"):  # every label has an index of its own, in the order of the output's axes

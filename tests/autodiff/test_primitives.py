@@ -72,6 +72,8 @@ AXES = {
         lambda x: lax.gather(x, jnp.asarray([[1], [0]]), lax.GatherDimensionNumbers((), (0,), (0,), (1,), (0,)), (1, 1)),
         [r(3, 2)], ["selection"]),
     "gather, clipped": (lambda x: jnp.take(x, jnp.asarray([-7, 9, 1]), 0, mode="clip"), [r(3, 2)], ["selection"]),
+    "device_put of two": (lambda *x: jax.device_put(list(x))[1], [r(2, 3)] * 2, ["zero", "identity"]),
+    "optimization_barrier of two": (lambda *x: lax.optimization_barrier(x)[1], [r(2, 3)] * 2, ["zero", "identity"]),
     "split": (lambda x: lax.split(x, (2, 1, 3), 1)[2], [r(2, 6)], ["selection"]),
     "split, one": (lambda x: lax.split(x, (4,), 1)[0], [r(2, 4)], ["identity"]),
     "bcoo_dot_general": (lambda d, x: sparse_array(d) @ x, [r(5), r(4, 2)], ["factored"] * 2),

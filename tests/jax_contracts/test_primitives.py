@@ -73,6 +73,7 @@ def scattered(how):
     )  # fmt: skip
 
 
+ON_ONE_DEVICE = jax.sharding.SingleDeviceSharding(jax.devices()[0])
 PRIMITIVES = {
     **{name: elementwise(name) for name in (
         "abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "bessel_i0e", "bessel_i1e", "cbrt", "ceil", "cos", "cosh",
@@ -99,6 +100,7 @@ PRIMITIVES = {
     ),
     "convert_element_type": Made(lambda x: lax.convert_element_type(x, np.float16), (A,)),
     "copy": Made(jnp.copy, (A,)),
+    "device_put": Made(lambda x: jax.device_put([x, x])[0], (A,)),
     "cumlogsumexp": cumulative("cumlogsumexp"),
     "cummax": cumulative("cummax"),
     "cummin": cumulative("cummin"),
@@ -113,6 +115,7 @@ PRIMITIVES = {
     "lu": matrices(lambda x: jax.scipy.linalg.lu_factor(x)[0]),
     "qr": matrices(lax.linalg.qr),
     "scatter": scattered("set"),
+    "sharding_constraint": Made(lambda x: lax.with_sharding_constraint(x, ON_ONE_DEVICE), (A,)),
     "scatter-add": scattered("add"),
     "scatter-max": scattered("max"),
     "scatter-min": scattered("min"),

@@ -1,7 +1,7 @@
 """Pictures of data, networks, training and Jacobians: functions from arrays to matplotlib figures, and files of them.
 
 `figures` holds what all of them share, `planar` draws points and regions of the plane, `training` what a training gave,
-`jacobians` Jacobians and the graphs of functions.
+`jacobians` Jacobians, and `graphs` the graphs of functions.
 """
 
 from .figures import COLOURS as COLOURS
@@ -10,7 +10,7 @@ from .figures import MARKERS as MARKERS
 from .figures import STYLE as STYLE
 from .figures import save as save
 from .figures import save_animation as save_animation
-from .jacobians import graph as graph
+from .graphs import graph as graph
 from .jacobians import jacobian as jacobian
 from .planar import CORNERS as CORNERS
 from .planar import clouds as clouds
