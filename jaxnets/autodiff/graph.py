@@ -310,6 +310,9 @@ class _GraphTrace(core.Trace):
         if not any(nodes):
             subfuns = (function, fwd, bwd)
             return self.rebind(primitive, values, subfuns=subfuns, out_trees=out_trees, symbolic_zeros=symbolic_zeros)
+        if is_in_pullback():
+            with set_current_trace(self):
+                return function.call_wrapped(*tracers)
         with set_current_trace(self.parent):
             pairs = zip(values, nodes, strict=True)
             found = fwd.call_wrapped(*(x for value, node in pairs for x in (value, node is not None)))
@@ -341,11 +344,8 @@ class _GraphTrace(core.Trace):
 
         @functools.cache
         def table():
-            if is_in_pullback():
-                of_arguments: Table = [[{}] * len(values)] * len(outputs)
-            else:
-                with in_pullback():
-                    of_arguments = _transposed(unmixed_axes(pulled_back, outputs), len(outputs))
+            with in_pullback():
+                of_arguments = _transposed(unmixed_axes(pulled_back, outputs), len(outputs))
             axes: Table = [[*[None] * sum(count), *row] for row in of_arguments]
             rules = opaque_rules("custom_vjp", call, operands, outputs, "pull", axes)
             return self.jacobians(rules, operands, outputs, all_nodes)

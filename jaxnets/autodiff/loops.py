@@ -323,8 +323,3 @@ def _edges_of_a_step(rows: dict[Node, list[Local]], shapes: dict[str, list[Any]]
         v: [Edge(local.parent, local.argument, functools.partial(jacobian, local)) for local in row]
         for v, row in rows.items()
     }
-
-
-def _sum_edge(node: Node) -> Edge:
-    """The edge to a summand."""
-    return Edge(node, "x", functools.partial(identity, node, node))

@@ -18,9 +18,10 @@ _in_pullback: ContextVar[bool] = ContextVar("in a pullback", default=False)
 
 
 def is_in_pullback() -> bool:
-    """Whether the backward function of a custom_vjp is followed.
+    """Whether the backward function of a custom_vjp is followed, to see which axes its values mix.
 
-    Another one in it is not, since there may be no end: the backward function of an ODE solver solves an ODE.
+    Then of another custom_vjp in it the function is followed, not the derivative.  That might have no end, too: the backward
+    function of an ODE solver solves an ODE.
     """
     return _in_pullback.get()
 
