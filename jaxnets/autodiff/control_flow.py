@@ -1,4 +1,4 @@
-"""How loops and branches are followed while a function is read.
+"""How loops, branches and sorts are followed while a function is read.
 
 Each function takes the trace that reads, the primitive, its operands, as they are and as values with nodes, and its
 parameters.  It returns the outputs, or None where the primitive is opaque.
@@ -19,6 +19,7 @@ from .loop_body import read_body
 from .loops import Loop
 from .nodes import Edge, Node
 from .pullbacks import Whole
+from .sorting import sorted_with_places
 from .sources import user_line
 from .unmixed import TABLES, scan_counts
 
@@ -108,4 +109,4 @@ def _pulled_back(trace, primitive, values, nodes, params) -> list:
     return [next(made) if is_floating(y) else y for y in outputs]
 
 
-CONTROL_FLOW: dict[str, Callable] = {"scan": _scan, "cond": _cond}
+FOLLOWED: dict[str, Callable] = {"scan": _scan, "cond": _cond, "sort": sorted_with_places}

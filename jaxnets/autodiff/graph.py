@@ -21,7 +21,7 @@ from ..checks import is_floating
 from ..errors import MutableStateError
 from ..layers.marker import bind, layer_p, product_p, with_absent_arguments, with_rules
 from .complex_parts import InRealParts, real_parts, unmixed_in_parts
-from .control_flow import CONTROL_FLOW
+from .control_flow import FOLLOWED
 from .jaxprs import JaxprFunction, body_and_constants, evaluated, jaxpr_evaluator, one_way_of, with_replaced
 from .loops import Loop
 from .nodes import Edge, Graph, LocalFunction, Node
@@ -212,7 +212,7 @@ class _GraphTrace(core.Trace):
             self.ramps.follow(primitive, values, out if primitive.multiple_results else [out], params)
             return out
         inner = params.get("jaxpr", params.get("call_jaxpr"))
-        follow = CONTROL_FLOW.get(primitive.name)
+        follow = FOLLOWED.get(primitive.name)
         if follow and (made := follow(self, primitive, tracers, values, nodes, params)) is not None:
             return made
         if primitive.name in INLINED and inner is not None:

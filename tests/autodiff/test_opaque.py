@@ -88,7 +88,7 @@ def test_opaque_only_counts_on_the_way():
 
 @pytest.mark.parametrize(
     "program",
-    [p for p in OTHERS if p.name in {"sort of a vector", "prod of everything"}],
+    [p for p in OTHERS if p.name in {"reverse cumsum of everything", "prod of everything"}],
     ids=lambda program: program.name,
 )
 def test_opaque_values_are_right_and_named(program):

@@ -160,7 +160,7 @@ PRIMITIVES = {
     "select_n": Made(lax.select_n, (A > 0, A, A)),
     "slice": Made(
         lambda x: lax.slice(x, (1, 0), (3, 4), (1, 2)), (A,), {"start_indices": (1, 0), "strides": (1, 2)}),
-    "sort": Made(lambda x: lax.sort(x, dimension=0), (A,), {"dimension": 0}),
+    "sort": Made(lambda x: lax.sort(x, dimension=0), (A,), {"dimension": 0, "is_stable": True, "num_keys": 1}, exactly=True),
     "split": Made(lambda x: lax.split(x, (1, 3), 1), (A,), {"sizes": (1, 3), "axis": 1}, exactly=True),
     "squeeze": Made(lambda x: lax.squeeze(x, (0,)), (A[:1],)),
     "stack": Made(lambda x, y: jnp.stack([x, y], 1), (A, A), {"axis": 1}, exactly=True),
