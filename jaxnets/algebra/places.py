@@ -56,7 +56,7 @@ def placed(term: Term) -> tuple[Term, Box]:
     for factor in term.factors:
         if isinstance(factor, Slice) and (axis := _placed_axis(factor, axes, factors)) is not None:
             factors.remove(factor)
-            axes[axis], start[axis] = factor.axes[0], factor.start
+            axes[axis], start[axis] = factor.axes[0], start[axis] + factor.start
     out, inp = tuple(axes[: len(term.out)]), tuple(axes[len(term.out) :])
     stop = tuple(first + size for first, size in zip(start, shape_of(axes), strict=True))
     return replace(term, out=out, inp=inp, factors=tuple(factors)), Box(tuple(start), stop)

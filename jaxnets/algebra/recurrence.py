@@ -78,11 +78,11 @@ class Recurrence(SolvedTogether):
 
     def push(self, x):
         x = x[..., None, :] if self._is_by_start else x
-        arrays, layout = Layout.of(self.whole)
+        arrays, layout = Layout.of(self.whole, self.whole.is_stacked)
         return _pushed(layout, arrays, x, self.entry)
 
     def pull_all(self, x):
-        arrays, layout = Layout.of(self.whole)
+        arrays, layout = Layout.of(self.whole, self.whole.is_stacked)
         return _pulled(layout, arrays, x)
 
     def applies_to(self, labels, keep):
@@ -199,7 +199,7 @@ def _add(found: dict[int, Jacobian], key: int, j: Jacobian):
 
 def _arrays_of_steps(steps: Steps):
     """The arrays that hold all steps, and a function from those of one step to the Jacobians at it."""
-    every, layout = Layout.of(steps.jacobians)
+    every, layout = Layout.of(steps.jacobians, steps.is_stacked)
     stacked = layout.once(steps.is_stacked)
 
     def at_step(arrays):

@@ -22,12 +22,13 @@ class Layout(NamedTuple):
     numbers: tuple[int, ...]
 
     @classmethod
-    def of(cls, tree) -> tuple[list[jax.Array], "Layout"]:
+    def of(cls, tree, flags=None) -> tuple[list[jax.Array], "Layout"]:
         """The arrays of a tree, each once, and where they lie: so one array at two places stays one in a transformation."""
         leaves, structure = jax.tree.flatten(tree)
-        arrays = {id(leaf): leaf for leaf in leaves}
+        keys = list(zip(map(id, leaves), flags or [None] * len(leaves), strict=True))
+        arrays = dict(zip(keys, leaves, strict=True))
         numbers = {key: i for i, key in enumerate(arrays)}
-        return list(arrays.values()), cls(structure, tuple(numbers[id(leaf)] for leaf in leaves))
+        return list(arrays.values()), cls(structure, tuple(numbers[key] for key in keys))
 
     def filled(self, arrays: Sequence[jax.Array]) -> Any:
         """The tree with these arrays."""
@@ -143,7 +144,7 @@ class Repeated(Operator):
 
     def _at_every_step(self, function, *x, axis=0):
         """`function(operator, *x)` at every step; the steps lie along this axis of x, and of the result."""
-        arrays, layout = Layout.of(self._of_a_step)
+        arrays, layout = Layout.of(self._of_a_step, self.is_stacked)
         axes = [0 if stacked else None for stacked in layout.once(self.is_stacked)]
 
         def at_step(arrays, *x):

@@ -290,7 +290,9 @@ class _GraphTrace(core.Trace):
         with set_current_trace(self):
             out = rule(values, [_GraphTracer(self, tangents[i], nodes[i]) for i in places])
         self.tracks_tangents = outside
-        primals, moved = out[: len(out) // 2], [self.value_and_node(t)[1] for t in out[len(out) // 2 :]]
+        # A call inside of the rule, as of a loop, has nodes for all of its outputs, also for those that no tangent moves.
+        primals = [self.value_and_node(p)[0] for p in out[: len(out) // 2]]
+        moved = [self.value_and_node(t)[1] for t in out[len(out) // 2 :]]
         if self.second_order:
             point, parents = [values[i] for i in places], [nodes[i] for i in places]
             for o, node in enumerate(moved):
