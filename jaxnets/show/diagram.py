@@ -117,14 +117,15 @@ def diagram_of(jacobians: LocalJacobians) -> Diagram:
 
 
 def _frames(jacobians: LocalJacobians, layout: Layout, index: dict[Node, int]) -> tuple[Frame, ...]:
-    """The rectangles of loops, outer ones before those in them."""
+    """The rectangles of those loops of which something is drawn, outer ones before those in them."""
 
     def frame(loop: ShownLoop) -> Frame:
         r = layout.rectangles[loop]
-        rounds = tuple((index[after], index[carry]) for carry, after in loop.rounds.items())
+        drawn = ((carry, after) for carry, after in loop.rounds.items() if carry in index and after in index)
+        rounds = tuple((index[after], index[carry]) for carry, after in drawn)
         return Frame(str(loop), r.left, r.top, r.right, r.bottom, loop.depth, rounds)
 
-    return tuple(map(frame, jacobians.loops))
+    return tuple(frame(loop) for loop in jacobians.loops if loop in layout.rectangles)
 
 
 def _outputs(jacobians: LocalJacobians) -> list[tuple[int, Node]]:

@@ -22,6 +22,7 @@ CASES = {  # function of a vector of 6, the number of boxes of its Jacobian
     "strides have no box": (lambda x: jnp.concatenate([x[::2], x[1::2]]), 2),
     "a middle axis": (lambda x: jnp.stack([x.reshape(2, 3), A * x.reshape(2, 3)], 1), 2),
     "one entry": (lambda x: x[4:5], 1),
+    "parts of parts": (lambda x: jnp.concatenate([x[:1], jnp.concatenate([jnp.ones(1), jnp.pad(x[1:3], (2, 1))])]), 2),
 }
 
 

@@ -194,6 +194,16 @@ def softened(x):
 softened.defjvps(lambda t, _, x: jax.nn.sigmoid(x) * t)
 
 
+@jax.custom_jvp
+def run_by_rule(w, h):
+    return scan(lambda c, _: (jnp.tanh(c @ w), c), h, length=3)
+
+
+run_by_rule.defjvp(
+    lambda primals, tangents: jax.jvp(lambda w, h: scan(lambda c, _: (jnp.tanh(c @ w), c), h, length=3), primals, tangents)
+)
+
+
 def drawn(init, *args):
     """Random parameters of the shapes that a module initialises."""
     return jax.tree.map(lambda p: 0.6 * r(*p.shape), jax.eval_shape(init, jax.random.key(0), *args))
@@ -348,6 +358,8 @@ LOOPS = [
     Program("generated into a buffer", generated, (W, U, H0, XS)),
     Program("generated into a buffer and seen", partial(generated, last_only=False), (W, U, H0, XS)),
     Program("layers in time", deep, (r(3, H, H), r(3, H, H), r(3, B, H), r(T, B, H))),
+    Program("one array as a whole and step by step", lambda x: scan(lambda c, v: (c * x * v, None), r(H), x), (r(H),)),
+    Program("a rule that runs the loop", run_by_rule, (W, H0)),
     Program("seen inside of a step", observed, (W, U, H0, XS)),
     Program("cumulative sum and product", sums_and_products, (r(T, H),)),
     Program("scanned transformer", transformer, (LAYERS, r(B, 3, H))),

@@ -336,6 +336,19 @@ def test_loops_have_rectangles_in_a_diagram(name):
     assert all(outer.left <= f.left <= f.right <= outer.right and outer.top <= f.top for f in found.frames)
 
 
+def test_a_loop_is_drawn_where_its_carry_or_all_of_its_step_is_not_needed():
+    def swapped(x):
+        return lax.scan(lambda c, _: ((jnp.sin(c[1]), jnp.tanh(2 * x)), None), (x, x), None, length=1)[0][0]
+
+    found = diagram(swapped, np.ones(3))
+    assert [(frame.label, frame.rounds) for frame in found.frames] == [("scan × 1", ())]
+
+    def passed(x):
+        return lax.scan(lambda c, v: (c, v), x, x)[1]
+
+    assert diagram(lambda x: jnp.sin(passed(x)), np.ones(3)).frames == ()
+
+
 def within(frame, item):
     return frame.left <= item.column <= frame.right and frame.top <= item.row <= frame.bottom
 
