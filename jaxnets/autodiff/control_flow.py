@@ -14,14 +14,14 @@ import jax.numpy as jnp
 from ..checks import is_floating
 from ..layers.marker import with_rules
 from .branches import branch_outputs, read_branches
-from .jaxprs import body_and_constants, evaluated, one_way_of, parted, with_replaced
+from .jaxprs import body_and_constants, evaluated, one_way_of, parted, scan_counts, with_replaced
 from .loop_body import read_body
 from .loops import Loop
 from .nodes import Edge, Node
 from .pullbacks import Whole
 from .sorting import sorted_with_places
 from .sources import user_line
-from .unmixed import TABLES, scan_counts
+from .unmixed import TABLES
 
 
 def _is_followed(trace, values, results) -> bool:

@@ -89,6 +89,58 @@ def depending_on(jaxpr, operands) -> set:
     return found
 
 
+def depending_inside_on(jaxpr, operands) -> set:
+    """The same, where what a call or a loop gives is looked at output by output."""
+    found = set(operands)
+    for equation in jaxpr.eqns:
+        flags = [is_variable(v) and v in found for v in equation.invars]
+        inner = equation.params.get("jaxpr")
+        if equation.primitive.name in ("jit", "scan") and inner is not None and any(flags) and not equation.effects:
+            body, (first, count) = body_and_constants(inner)[0], (0, 0)
+            if equation.primitive.name == "scan":
+                first, count = scan_counts(equation.params)
+            moving = _outputs_depending_on(body, flags, first, count)
+            found.update(v for v, flag in zip(equation.outvars, moving, strict=True) if flag)
+        elif equation.effects or any(flags):
+            found.update(equation.outvars)
+    return found
+
+
+def _outputs_depending_on(body, flags: list[bool], first: int, count: int) -> list[bool]:
+    """Which outputs of a body depend on the flagged operands, of which so many from the first on are a carry."""
+    while True:
+        found = depending_inside_on(body, [v for v, flag in zip(body.invars, flags, strict=True) if flag])
+        moving = [is_variable(v) and v in found for v in body.outvars]
+        later = [*flags[:first], *map(max, flags[first:], moving[:count]), *flags[first + count :]]
+        if later == flags:
+            return moving
+        flags = later
+
+
+def scan_counts(params) -> tuple[int, int]:
+    """How many of the operands of a scan are constants, and how many are carries."""
+    if "num_carry" in params:
+        return params["num_consts"], params["num_carry"]
+    consts, carries, _ = map(len, params["ft_in"].unpack())  # from jax 0.12 on
+    return consts, carries
+
+
+REORDERING = {"transpose", "reshape", "squeeze", "broadcast_in_dim", "rev", "copy"}
+
+
+def reordered_from(jaxpr, operands) -> set:
+    """The variables of a jaxpr that are one of these operands with its entries in another order, or repeated."""
+    found = set(operands)
+    for equation in jaxpr.eqns:
+        if (
+            equation.primitive.name in REORDERING
+            and len(equation.invars) == 1
+            and found.issuperset(variables(equation.invars))
+        ):
+            found.update(equation.outvars)
+    return found - set(operands)
+
+
 def with_replaced(values, places, new) -> list:
     """The values, of which those at these places are replaced."""
     changed = dict(zip(places, new, strict=True))

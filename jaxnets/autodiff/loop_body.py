@@ -12,7 +12,17 @@ from ..algebra.jacobian import Jacobian
 from ..algebra.selections import Slice
 from ..algebra.sizes import count_entries, stored_entries
 from ..checks import is_floating
-from .jaxprs import depending_on, evaluated, is_variable, once_for, restricted, variables, with_replaced
+from .jaxprs import (
+    depending_inside_on,
+    depending_on,
+    evaluated,
+    is_variable,
+    once_for,
+    reordered_from,
+    restricted,
+    variables,
+    with_replaced,
+)
 from .nodes import Edges, Node, summed_by_parent
 from .pullbacks import is_in_pullback
 from .skeleton import holds_numbers
@@ -178,19 +188,26 @@ def _read_body(jaxpr, params, counts, tracked, read_graph, merged, of_scalar) ->
     fixed, carries = counts
     body = traced_body(jaxpr, tracked, read_graph, merged)
     whole, consts, count = body.jaxpr, body.consts, len(body.results)
-    found, stacked, constant = _places_of_leaves(whole, counts, count)
+    found, stacked, laid_out, constant = _places_of_leaves(whole, counts, count)
     loop = restricted(whole, [*whole.outvars[:count], *stacked])
     once = restricted(whole, constant, whole.invars[:fixed])
 
     @jax.jit
-    def run(shared, carry, elements):
+    def looped(shared, carry, elements):
         def step(carry, element):
             results = evaluated(loop, consts, *shared, *carry, *element)
             return results[:carries], results[carries:]
 
-        constants = evaluated(once, consts, *shared)
-        carry, results = jax.lax.scan(step, list(carry), list(elements), length, reverse, unroll)
-        return carry, results[: count - carries], results[count - carries :], constants
+        return jax.lax.scan(step, list(carry), list(elements), length, reverse, unroll)
+
+    reordered = [_reordered(whole, v, whole.invars[fixed + carries :]) for v in laid_out]
+    compute_once = jax.jit(lambda shared: evaluated(once, consts, *shared))
+
+    def run(shared, carry, elements):
+        """Programs of their own, so that around another loop those that depend on none of its steps are seen to."""
+        carry, results = looped(shared, carry, elements)
+        own = [*results[count - carries :], *(reorder(elements[i]) for i, reorder in reordered)]
+        return carry, results[: count - carries], own, compute_once(shared) if constant else []
 
     return Body(
         body.operands[:fixed],
@@ -208,6 +225,13 @@ def _read_body(jaxpr, params, counts, tracked, read_graph, merged, of_scalar) ->
     )
 
 
+def _reordered(jaxpr, v, elements) -> tuple[int, Callable]:
+    """The number of the element that a variable is in another order, and the function of it at all steps."""
+    (i,) = (i for i, u in enumerate(elements) if v in reordered_from(jaxpr, [u]))
+    one = restricted(jaxpr, [v], [elements[i]])
+    return i, jax.jit(jax.vmap(lambda x: evaluated(one, (), x)[0]))
+
+
 def _residual_bytes(jaxpr, fixed: int, carries: int, tracked) -> float:
     """The bytes that JAX's own pullback of a body would keep of every step."""
     places = [i for i, flag in enumerate(tracked) if flag]
@@ -219,7 +243,7 @@ def _residual_bytes(jaxpr, fixed: int, carries: int, tracked) -> float:
         return jax.tree.leaves(jax.vjp(moving, *(operands[i] for i in places))[1])
 
     traced = jax.make_jaxpr(residuals)(*shapes_of(jaxpr)).jaxpr
-    varying = depending_on(traced, traced.invars[fixed:])
+    varying = depending_inside_on(traced, traced.invars[fixed:])
     elements = set(traced.invars[fixed + carries :])
     return _bytes_of(dict.fromkeys(v for v in variables(traced.outvars) if v in varying and v not in elements))
 
@@ -230,26 +254,33 @@ def _bytes_of(found) -> int:
 
 
 def _places_of_leaves(jaxpr, counts, count: int):
-    """Where the array behind every output after the first `count` is found, the variables that are computed at every step,
-    and those that are computed once."""
+    """Where the array behind every output after the first `count` is found, and the variables behind them.
+
+    First come those that are computed at every step, then elements with their entries in another order, then what is
+    computed once.
+    """
     fixed, carries = counts
     varying = depending_on(jaxpr, jaxpr.invars[fixed:])
     operands = {v: Leaf("fixed", i) for i, v in enumerate(jaxpr.invars[:fixed])}
     operands |= {v: Leaf("element", i) for i, v in enumerate(jaxpr.invars[fixed + carries :])}
-    stacked: dict[Any, int] = {}
+    outputs = [v for v in variables(jaxpr.outvars[count:]) if v in varying and v not in operands]
+    reordered = reordered_from(jaxpr, jaxpr.invars[fixed + carries :])
+    laid_out = list(dict.fromkeys(v for v in outputs if v in reordered))
+    computed = list(dict.fromkeys(v for v in outputs if v not in reordered))
+    stacked = {v: i for i, v in enumerate([*computed, *laid_out])}
     constant: list[Any] = []
     places = []
     for v in jaxpr.outvars[count:]:
         if is_variable(v) and v in operands:
             places.append(operands[v])
         elif is_variable(v) and v in varying:
-            places.append(Leaf("output", stacked.setdefault(v, len(stacked))))
+            places.append(Leaf("output", stacked[v]))
         elif is_variable(v) and v in constant:
             places.append(Leaf("constant", constant.index(v)))
         else:
             places.append(Leaf("constant", len(constant)))
             constant.append(v)
-    return places, list(stacked), constant
+    return places, computed, laid_out, constant
 
 
 def with_merged_entries(edges: Edges, kept: set[Node | None]) -> Edges:

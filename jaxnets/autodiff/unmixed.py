@@ -8,6 +8,7 @@ output, with the axis map of each operand.
 from collections.abc import Callable
 
 from ..algebra.jacobian import Jacobian
+from .jaxprs import scan_counts
 
 AxisMap = dict[int, int] | None
 Table = list[list[AxisMap]]
@@ -70,14 +71,6 @@ def of_loop(body: Table, ranks: list[int], consts: int, carries: int) -> Table:
             found.append({0: 0, **merged} if same_step and merged is not None else merged)
         stacked.append(found)
     return [*state, *stacked]
-
-
-def scan_counts(params) -> tuple[int, int]:
-    """How many of the operands of a scan are constants, and how many are carries."""
-    if "num_carry" in params:
-        return params["num_consts"], params["num_carry"]
-    consts, carries, _ = map(len, params["ft_in"].unpack())  # from jax 0.12 on
-    return consts, carries
 
 
 def _of_scan(params, operands, outputs, of_function) -> Table:

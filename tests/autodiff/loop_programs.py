@@ -358,7 +358,9 @@ LOOPS = [
     Program("generated into a buffer", generated, (W, U, H0, XS)),
     Program("generated into a buffer and seen", partial(generated, last_only=False), (W, U, H0, XS)),
     Program("layers in time", deep, (r(3, H, H), r(3, H, H), r(3, B, H), r(T, B, H))),
-    Program("one array as a whole and step by step", lambda x: scan(lambda c, v: (c * x * v, None), r(H), x), (r(H),)),
+    Program(
+        "one array as a whole and step by step", lambda x: scan(lambda c, v: (c * x * v, None), jnp.ones(H), x), (r(H),)
+    ),
     Program("a rule that runs the loop", run_by_rule, (W, H0)),
     Program("seen inside of a step", observed, (W, U, H0, XS)),
     Program("cumulative sum and product", sums_and_products, (r(T, H),)),

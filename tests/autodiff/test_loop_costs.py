@@ -125,8 +125,8 @@ LOSSES = {  # of the parameters and of examples, one loss an example
 
 # The limit is 1.25 but for these.  Rows by what comes in are kept for every step, of which vmapped gradients keep the sums.
 NORM_BYTES = {
-    "layers in time": 1.4,  # at every step the weights of all layers are transposed
-    "scanned transformer with checkpoint": 1.7,  # the values at all steps are kept
+    "layers in time": 1.35,
+    "scanned transformer with checkpoint": 1.8,  # the values at all steps are kept
     "neural ODE": 1.6,
     "S4D": 2.6,
     "Kalman filter": 3.5,
@@ -148,7 +148,7 @@ def test_a_gradient_through_a_loop_costs_no_more_than_in_jax(name):
     loss, args = losses(name)
     ours, theirs = (costs(f(lambda *args: loss(*args).mean()), *args) for f in (jn.grad, jax.grad))
     assert ours.multiplications <= theirs.multiplications
-    assert ours.bytes <= 1.05 * theirs.bytes
+    assert ours.bytes <= 1.25 * theirs.bytes
 
 
 @pytest.mark.parametrize("name", swept(LOSSES, 3))
