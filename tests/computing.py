@@ -1,5 +1,7 @@
 """What a layer's rule and JAX compute on a line of cases.py, kept for the tests that look at it; comparing the two."""
 
+import contextlib
+import gc
 import math
 from functools import lru_cache
 
@@ -36,6 +38,17 @@ def largest(function, *args, branches=True):
                     yield from sizes(inner)
 
     return max(sizes(jax.make_jaxpr(function)(*args).jaxpr))
+
+
+@contextlib.contextmanager
+def leaks_looked_for():
+    """With this flag JAX looks for garbage after every trace: here only among what is made inside."""
+    gc.freeze()
+    try:
+        with jax.checking_leaks():
+            yield
+    finally:
+        gc.unfreeze()
 
 
 def blocks(case, args):
@@ -81,10 +94,8 @@ def numbers(shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape)
 
 
-@lru_cache(None)
-def _autodiff(case, transform):
-    """The outputs and JAX's own dense Jacobians in one mode, as one compiled function of the real arguments."""
-    args = case.values()
+def by_autodiff(case, args, transform=jax.jacrev):
+    """A function from the real arguments to the outputs and JAX's own dense Jacobians in one mode."""
     function, real = case.function(args), reals(case, args)
     full = [k for k, x in enumerate(real) if x.size]  # jacrev and jacfwd refuse empty arrays
     outputs = jax.eval_shape(function, *real)
@@ -97,15 +108,40 @@ def _autodiff(case, transform):
                     row[k] = value
         return rows
 
-    return jax.jit(lambda *real: (function(*real), jacobians(*real)))
+    return lambda *real: (function(*real), jacobians(*real))
 
 
-@lru_cache(None)
+@lru_cache(8)
+def _program(case, transform):
+    """What `by_autodiff` computes, compiled: by jacrev together with `whole_blocks`, since that makes one program of two."""
+    args = case.values()
+    by_jax = by_autodiff(case, args, transform)
+    if transform is not jax.jacrev:
+        return jax.jit(lambda *real: (None, by_jax(*real)))
+    return jax.jit(lambda *real: (whole_blocks(case, case.whole(args, real)), by_jax(*real)))
+
+
+@lru_cache(16)
+def _computed(case, dtype, draw, transform):
+    real = [np.asarray(x).astype("float64") for x in reals(case, case.values(dtype, draw))]
+    ours, (outputs, rows) = _program(case, transform)(*real)
+    return ours, (outputs, {key: np.asarray(value) for key, value in nested(case, rows).items()})
+
+
+def forget():
+    """Nothing is kept of what was computed, for the tests that alter a rule."""
+    for kept in (compiled, _program, _computed):
+        kept.cache_clear()
+
+
+def by_rule(case):
+    """`whole_blocks` in double precision, with numbers in place of what is traced."""
+    return _computed(case, "float64", 0, jax.jacrev)[0]
+
+
 def references(case, dtype="float64", draw=0, transform=jax.jacrev):
     """By JAX alone, from the real arguments rounded to `dtype`, in float64: outputs and Jacobians."""
-    real = [np.asarray(x).astype("float64") for x in reals(case, case.values(dtype, draw))]
-    outputs, rows = _autodiff(case, transform)(*real)
-    return outputs, {key: np.asarray(value) for key, value in nested(case, rows).items()}
+    return _computed(case, dtype, draw, transform)[1]
 
 
 def reference(case, dtype="float64", draw=0):

@@ -11,6 +11,7 @@ import jaxnets
 from .computing import (
     TIGHT,
     blocks,
+    by_rule,
     close,
     compiled,
     dense,
@@ -29,7 +30,7 @@ from .computing import (
 def rule_is_autodiff(case):
     """Shape, dtype and value of every block are those of jacrev."""
     args = case.values()
-    outputs, table, whole, _ = compiled(case, whole_blocks)
+    outputs, table, whole, _ = by_rule(case)
     for (o, i), j in table.items():
         assert j.shape == outputs[o].shape + args[i].shape, f"∂y{o}/∂(argument {i}) has shape {j.shape}"
         assert whole[o, i].dtype == j.dtype == args[i].dtype
@@ -38,7 +39,7 @@ def rule_is_autodiff(case):
 
 def rule_is_forward_autodiff(case):
     """Its values are those of jacfwd, too."""
-    same_blocks(compiled(case, whole_blocks)[2], references(case, transform=jax.jacfwd)[1])
+    same_blocks(by_rule(case)[2], references(case, transform=jax.jacfwd)[1])
 
 
 def _dense_jacobians(case, args):
@@ -59,7 +60,7 @@ def finite_differences(case, step=4e-3):
         return
     args = [np.asarray(a) if i in case.real else a for i, a in enumerate(case.values())]
     forward = jax.jit(case.function(args))
-    table = compiled(case, whole_blocks)[2]
+    table = by_rule(case)[2]
 
     def difference(i, at, h):
         moved = [list(args), list(args)]
@@ -84,7 +85,7 @@ def finite_differences(case, step=4e-3):
 
 def structure_is_as_claimed(case):
     """The word of the table; what shares an index is 0 off its diagonal; no more is stored than the dense form has."""
-    table = compiled(case, whole_blocks)[1]
+    table = by_rule(case)[1]
     for i, word in enumerate(case.structure):
         found = [j.structure for (_, k), j in table.items() if k == i]
         claimed = list(word) if isinstance(word, tuple) else [word] * len(found) if word else []
@@ -109,7 +110,7 @@ def shared_axes(j):
 
 def batch_is_shared(case):
     """For batch arguments the first axis is an index that output and input share."""
-    _, table, _, apart = compiled(case, whole_blocks)
+    _, table, _, apart = by_rule(case)
     for (o, i), own in apart.items():
         j = table[o, i]
         assert (0, 0) in shared_axes(j), f"∂y{o}/∂(argument {i}) couples examples: {j.formula}"
@@ -200,8 +201,12 @@ def second_order(case):
         return sum(jnp.sum(numbers(y.shape, 7 + o) * y * y) for o, y in enumerate(function(*real)))
 
     wrt = tuple(range(len(real)))
-    expected = jax.jit(jax.hessian(scalar, wrt))(*real)
-    found = jax.jit(lambda *real: jaxnets.dense(jaxnets.hessian(scalar, wrt)(*real)))(*real)
+
+    @jax.jit
+    def both(*real):
+        return jaxnets.dense(jaxnets.hessian(scalar, wrt)(*real)), jax.hessian(scalar, wrt)(*real)
+
+    found, expected = both(*real)
     for i in wrt:
         for k in wrt:
             close(found[i][k], expected[i][k], 1e-9, f"second derivative by arguments {case.real[i]}, {case.real[k]}")

@@ -271,7 +271,7 @@ CASES = [
         x=X,
         targets=Y,
     ),
-    made("Kronecker", jn.Kronecker, first=jnp.eye(2), last=jnp.eye(3), shape=(2, 3)),
+    made("Kronecker", jn.Kronecker, first=jax.device_put(np.eye(2)), last=jax.device_put(np.eye(3)), shape=(2, 3)),
     made("matrix", BLOCK.matrix, order="row"),
     made("solve", BLOCK.solve, v=W, damping=1.0),
     made("matrix", GGN.matrix, limit=None),

@@ -1,7 +1,6 @@
 """JAX's flags for finding faults in a user's code find none in ours, and change no result."""
 
 import contextlib
-import gc
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,7 @@ import pytest
 import jaxnets as jn
 
 from .cases import CASES, FIRST
-from .computing import nested, reals, reference, same_blocks
+from .computing import leaks_looked_for, nested, reals, reference, same_blocks
 from .sweeps import swept
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*derivative is opaque")
@@ -34,17 +33,6 @@ def values_and_jacobians(case):
         return outputs, jn.dense(jacobians)
 
     return run
-
-
-@contextlib.contextmanager
-def leaks_looked_for():
-    """With this flag JAX looks for garbage after every trace: here only among what is made inside."""
-    gc.freeze()
-    try:
-        with jax.checking_leaks():
-            yield
-    finally:
-        gc.unfreeze()
 
 
 FURTHER = [pytest.param(case, marks=pytest.mark.sweep) for case in CASES if case not in LINES]

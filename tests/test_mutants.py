@@ -136,13 +136,13 @@ def is_noticed(chosen: Mutant) -> bool:
     altered = Altered((chosen,))
     try:
         for case in (case for case in CASES if case.name in chosen.target.layers):
-            computing.compiled.cache_clear()
+            computing.forget()
             properties.rule_is_autodiff(case)
     except Exception:
         return True
     finally:
         altered.restore()
-        computing.compiled.cache_clear()
+        computing.forget()
     return False
 
 

@@ -6,6 +6,7 @@ depends on example b of x alone, and no array with two b axes is ever made.  Com
 unifies labels and collects factors.  When you ask for an array, the factors of each term are multiplied.
 """
 
+import contextlib
 import itertools
 import math
 from dataclasses import replace
@@ -311,8 +312,8 @@ class Jacobian:
         leaves = jax.tree.leaves(self.terms)
         if not all(_holds_numbers(leaf) for leaf in leaves if not jnp.issubdtype(leaf.dtype, jnp.floating)):
             return Markup()
-        with jax.ensure_compile_time_eval():
-            possible = np.asarray(self.possible(rows, columns))
+        with _numbers_while_traced():
+            possible = np.asarray(self._with_arbitrary_numbers().corner(rows, columns)) != 0
             values = np.asarray(self.corner(rows, columns)) if all(map(_holds_numbers, leaves)) else None
         whole = "×".join(str(math.prod(side)) for side in self.block_shape)
         shown = "×".join(map(str, possible.shape))
@@ -406,6 +407,15 @@ def _as_floating(what: str, x) -> jax.Array:
 def _holds_numbers(leaf) -> bool:
     """Whether it holds numbers; shapes and traced arrays do not."""
     return isinstance(leaf, (jax.Array, np.ndarray)) and not isinstance(leaf, jax.core.Tracer)
+
+
+def _numbers_while_traced():
+    """Inside of a trace, what is computed from known numbers is computed at once, operation by operation.
+
+    That compiles a program for each of them, also inside of `jit`, so it is not asked for where nothing is traced.
+    """
+    traced = isinstance(jax.device_put(0), jax.core.Tracer)
+    return jax.ensure_compile_time_eval() if traced else contextlib.nullcontext()
 
 
 def column(v) -> Jacobian:

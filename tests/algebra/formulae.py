@@ -2,6 +2,7 @@
 
 import re
 
+import jax
 import numpy as np
 
 from jaxnets.algebra.factors import Opaque, Tensor, labels_of, size_of
@@ -24,16 +25,22 @@ def numbers_of(jacobian) -> dict[str, np.ndarray]:
     return found
 
 
+@jax.jit
+def carried_out(factor):
+    """The array of a factor that is carried out, as one program."""
+    return factor.as_tensor().value
+
+
 def _numbers_of_factor(f):
     if isinstance(f, Tensor):
         text = f.formula(lambda axes: "")
         yield text.removeprefix("−"), -np.asarray(f.value) if text.startswith("−") else f.value
     elif isinstance(f, Opaque):
-        yield f.written(f.name), f.as_tensor().value
+        yield f.written(f.name), carried_out(f)
     elif isinstance(f, Recurrence):  # every group of labels that it shows has one place in the brackets
         groups: list = []
         text = f.formula(lambda axes: groups.extend(axes) or "")
-        yield text, np.asarray(f.as_tensor().value).reshape([size_of(group) for group in groups])
+        yield text, np.asarray(carried_out(f)).reshape([size_of(group) for group in groups])
     elif isinstance(f, Selection):
         yield f.written(f.name), f.index
     elif hasattr(f, "hat"):  # every label has an index of its own, in the order of the output's axes

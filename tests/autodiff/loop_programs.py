@@ -217,7 +217,8 @@ def with_linen(make, x):
 
 def with_equinox(make, x):
     """A scanned cell of Equinox as a function of its arrays."""
-    arrays, static = equinox.partition(make(D, H, key=jax.random.key(0)), equinox.is_inexact_array)
+    cell = equinox.filter_eval_shape(make, D, H, key=jax.random.key(0))
+    arrays, static = equinox.partition(cell, lambda p: isinstance(p, jax.ShapeDtypeStruct))
 
     def run(arrays, x):
         cell = equinox.combine(arrays, static)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import jaxnets
 
 from ..cases import CASES, STRUCTURES, WORDS, line
-from ..computing import dense, nested, reals, reference, same_blocks
+from ..computing import by_autodiff, nested, reals, same_blocks
 from ..properties import ON_EVERY_LINE, ON_EVERY_STRUCTURE, ON_EVERY_WORD, ON_SOME_STRUCTURES, PROPERTIES
 
 sizes = st.sampled_from([0, 1, 2, 3])
@@ -47,10 +47,15 @@ def same_as_autodiff(name, *shapes, **config):
     """Shape, dtype and value of all dense Jacobians of a layer at these shapes."""
     case = line(name, shapes, (), config)
     args = case.values()
-    found = jax.jit(jaxnets.jacobian(case.function(args), tuple(range(len(case.real)))))(*reals(case, args))
-    table = dense(nested(case, found))
-    assert {j.dtype.name for j in table.values()} == {"float64"}
-    same_blocks(table, reference(case))
+    jacobians = jaxnets.jacobian(case.function(args), tuple(range(len(case.real))))
+
+    @jax.jit
+    def both(*real):
+        return jaxnets.dense(jacobians(*real)), by_autodiff(case, args)(*real)[1]
+
+    found, expected = (nested(case, rows) for rows in both(*reals(case, args)))
+    assert {j.dtype.name for j in found.values()} == {"float64"}
+    same_blocks(found, expected)
 
 
 @given(st.sampled_from(["relu", "tanh", "sigmoid", "softplus", "identity"]), shapes)

@@ -159,6 +159,17 @@ def test_tables_have_a_picture_a_jacobian(small):
     assert "outline" not in str(table.to_json())
 
 
+def test_a_picture_compiles_one_program(compiled):
+    """For its numbers and for where they may be; inside of another trace its numbers are still known."""
+    j = jn.jacobian(jn.softmax)(jax.device_put(np.linspace(-1, 1, 18).reshape(6, 3)))
+    before = len(compiled)
+    found = j.picture()
+    assert len(compiled) - before <= 1, compiled[before:]
+    within = []
+    jax.eval_shape(lambda x: within.append(j.picture()) or x, 1.0)
+    assert within == [found]
+
+
 def test_comparisons_have_a_picture_and_bars():
     found = jn.compare(jn.softmax, X, timed=False)
     text = found._repr_html_()
