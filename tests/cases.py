@@ -65,7 +65,7 @@ class Case:
 
     def call(self, *args):
         """The outputs of the layer, as a tuple."""
-        out = self.layer(*args, **self.config)
+        out = self.layer.of_arrays(self.config)(*args)
         return out if isinstance(out, tuple) else (out,)
 
     def function(self, args):

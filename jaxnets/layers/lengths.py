@@ -80,6 +80,7 @@ def cosine_similarity(
 
     The cosine with a zero vector is 0.  In place of a length up to `eps` stands the constant `eps`.
     """
+    check_not_negative("cosine_similarity", "eps", eps)
     if x1.shape != x2.shape:
         raise ShapeError(f"cosine_similarity: argument 'x2' has shape {x2.shape}, expected {x1.shape} as 'x1'")
     axes = check_axes("cosine_similarity", x1, axis)

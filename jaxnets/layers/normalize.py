@@ -47,7 +47,10 @@ def _(y, x, scale, bias, *, axes, eps):
 
 
 def _sorted_axes(name, x, axes) -> tuple[int, ...]:
-    return tuple(sorted(check_axes(name, x, axes, "axes")))
+    found = tuple(sorted(check_axes(name, x, axes, "axes")))
+    if not found:
+        raise ShapeError(f"{name}: axes {axes} name no axis of argument 'x' of shape {x.shape}")
+    return found
 
 
 @layer(example=Example((4, 5), (5,)))
@@ -94,6 +97,7 @@ def group_norm(
     ∂y[b,gc,h,w]/∂scale[gc] = x̂[b,g,c,h,w]     ∂y[b,gc,h,w]/∂bias[gc] = 1
 
     For every example x̂ = (x − μ) / √(σ² + eps) over the channels of a group and all positions; r is one over that root.
+    Raises ShapeError where a group has no entries.
     """
     check_not_negative("group_norm", "eps", eps)
     parts, axes = _with_group_axis(x, groups)
@@ -113,6 +117,8 @@ def _with_group_axis(x, groups):
         raise TypeError(f"group_norm: groups must be an integer, got {groups!r}")
     if groups < 1 or x.shape[1] % groups:
         raise ShapeError(f"group_norm: groups {groups} do not divide the channels of argument 'x' of shape {x.shape}")
+    if 0 in x.shape[1:]:
+        raise ShapeError(f"group_norm: argument 'x' has shape {x.shape}, expected groups that are not empty")
     return x.reshape(x.shape[0], groups, x.shape[1] // groups, *x.shape[2:]), tuple(range(2, x.ndim + 1))
 
 

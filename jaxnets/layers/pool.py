@@ -24,6 +24,8 @@ def _pooled_rank(layer: str, x, name: str, value) -> int:
         raise ShapeError(f"{layer}: argument 'x' has shape {x.shape}, expected axes of space for {name} {value}")
     if 0 in x.shape[-rank:]:
         raise ShapeError(f"{layer}: argument 'x' has shape {x.shape}, expected axes of space that are not empty")
+    if x.ndim > rank + 1 and x.shape[-rank - 1] == 0:
+        raise ShapeError(f"{layer}: argument 'x' has shape {x.shape}, expected channels that are not empty")
     return rank
 
 

@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float, Num
 
 from ..algebra.rules import diagonal
-from ..checks import check_number
+from ..checks import check_not_negative, check_number
 from ..errors import ShapeError
 from ..layers import accurate
 from ..layers.layer import layer
@@ -103,7 +103,8 @@ def _power(x, p):
 
 def _excess_and_gradients(anchor, positive, negative, margin, p, eps, swap):
     """near − far + margin, where p rather than a is nearer to n, and the gradients of the three distances."""
-    margin, p, eps = (check_number("triplet", *pair) for pair in (("margin", margin), ("p", p), ("eps", eps)))
+    margin = check_not_negative("triplet", "margin", margin)
+    p, eps = check_number("triplet", "p", p), check_number("triplet", "eps", eps)
     if p < 1:
         raise ValueError(f"triplet: p must be at least 1, got {p}")
     near, by_near = _norm_and_gradient(anchor - positive + eps, p)
@@ -134,7 +135,7 @@ def triplet(
     sign(d) (|d[i]| / |d|)^(p−1) of |d|;  0 where y is 0, also at the kink
 
     The norm of 0 has gradient 0.  If the two distances are equal they are not swapped.  The default of `eps` is torch's; 0
-    works as well.
+    works as well.  Raises ValueError for a negative margin.
     """
     check_same_shape("triplet", anchor=anchor, positive=positive, negative=negative)
     excess, *_ = _excess_and_gradients(anchor, positive, negative, margin, p, eps, swap)
@@ -158,7 +159,7 @@ def margin_ranking(
     """Ranking loss of scores  y[...] = max(0, margin − t[...] (x1[...] − x2[...])):  if t = 1, x1 should be the larger one.
 
     ∂y[b,i]/∂x1[b,i] = −t[b,i]     ∂y[b,i]/∂x2[b,i] = t[b,i]     ∂y[b,i]/∂targets[b,i] = (x2−x1)[b,i]  where y > 0, else 0,
-    also at the kink
+    also at the kink.  Raises ValueError for a negative margin.
     """
     check_same_shape("margin_ranking", x1=x1, x2=x2)
     gap = _gap(x1, x2, real_targets("margin_ranking", x1, targets, "x1"), margin)
@@ -166,7 +167,7 @@ def margin_ranking(
 
 
 def _gap(x1, x2, t, margin):
-    return check_number("margin_ranking", "margin", margin) - t * (x1 - x2)
+    return check_not_negative("margin_ranking", "margin", margin) - t * (x1 - x2)
 
 
 @margin_ranking.jacobian

@@ -53,6 +53,8 @@ TABLE = [
     ("cosine_similarity", [ones(2, 3), ones(2, 1)], {}, ShapeError, ["'x2'", "(2, 1)", "(2, 3)"]),
     ("cosine_similarity", [1.0, 2.0], {}, ShapeError, ["axis", "()"]),
     ("cosine_similarity", [ones(2, 3), ones(2, 3)], {"axis": 2}, ShapeError, ["axis", "2", "(2, 3)"]),
+    ("cosine_similarity", [ones(2, 3), ones(2, 3)], {"eps": np.nan}, ValueError, ["eps", "nan"]),
+    ("cosine_similarity", [ones(2, 3), ones(2, 3)], {"eps": -1.0}, ValueError, ["eps", "-1.0"]),
     ("stack", [], {}, TypeError, ["no arguments"]),
     ("stack", [ones(2, 3), ones(3)], {}, ShapeError, ["'xs2'", "(3,)", "(2, 3)"]),
     ("stack", [ones(2, 3), ones(2, 1)], {}, ShapeError, ["'xs2'", "(2, 1)", "(2, 3)"]),
@@ -211,6 +213,7 @@ TABLE = [
     *((name, [COMPLEX], config, DTypeError, ["'x'", "complex128"]) for name, config in POOLS.items()),
     *((name, [ones(2, 9)], config, ShapeError, ["'x'", "(2, 9)"]) for name, config in POOLS.items()),
     *((name, [ones(2, 3, 0)], config, ShapeError, ["'x'", "(2, 3, 0)", "empty"]) for name, config in POOLS.items()),
+    *((name, [ones(2, 0, 3)], config, ShapeError, ["'x'", "(2, 0, 3)", "empty"]) for name, config in POOLS.items()),
     *((name, [ones(9)], {key: (2, 2)}, ShapeError, ["'x'", "(9,)", "(2, 2)"]) for name, key in WINDOWED),
     *((name, [ones(2, 3, 9)], {key: 0}, ValueError, [key, "0"]) for name, key in WINDOWED),
     *((name, [ones(2, 3, 9)], {key: 2.0}, TypeError, [key, "2.0"]) for name, key in WINDOWED),
@@ -255,23 +258,27 @@ TABLE = [
     ("rms_norm", [ones(4, 3), ones(3), ones(3)], {}, TypeError, ["too many"]),
     *((name, [ones(3)], GROUPS.get(name, {}), ShapeError, ["'x'", "(3,)"]) for name in CHANNEL_NORMS),
     *(
-        (name, [ones(2, 4, 3), ones(3)], GROUPS.get(name, {}), ShapeError, ["'scale'", "(3,)", "c = 4", "'x'"])
+        (name, [ones(2, 4, 3)], {"scale": ones(3), **GROUPS.get(name, {})}, ShapeError, ["'scale'", "(3,)", "c = 4", "'x'"])
         for name in CHANNEL_NORMS
     ),
     *(
-        (name, [ones(2, 4, 3), ones(4), ones(1)], GROUPS.get(name, {}), ShapeError, ["'bias'", "(1,)", "c = 4"])
+        (name, [ones(2, 4, 3)], {"bias": ones(1), **GROUPS.get(name, {})}, ShapeError, ["'bias'", "(1,)", "c = 4"])
         for name in CHANNEL_NORMS
     ),
     ("group_norm", [ones(2, 4)], {}, TypeError, ["'groups'"]),
+    *((name, [ones(2, 3)], {"axes": ()}, ShapeError, ["axes", "()", "(2, 3)"]) for name in ("layer_norm", "rms_norm")),
+    ("group_norm", [ones(2, 4, 0)], {"groups": 2}, ShapeError, ["'x'", "(2, 4, 0)", "empty"]),
+    ("group_norm", [ones(2, 0, 3)], {"groups": 2}, ShapeError, ["'x'", "(2, 0, 3)", "empty"]),
     ("group_norm", [ones(2, 4)], {"groups": 3}, ShapeError, ["groups", "3", "'x'", "(2, 4)"]),
     ("group_norm", [ones(2, 4)], {"groups": 0}, ValueError, ["groups", "0"]),
     ("group_norm", [ones(2, 4)], {"groups": -2}, ValueError, ["groups", "-2"]),
     ("group_norm", [ones(2, 4)], {"groups": 2.0}, TypeError, ["groups", "2.0"]),
     ("instance_norm", [ones(2, 4)], {}, ShapeError, ["'x'", "(2, 4)", "spatial"]),
     ("batch_norm", [ones(2, 4)], {}, TypeError, ["'running_mean'", "None"]),
-    ("batch_norm", [ones(2, 4), None, None, ones(4)], {}, TypeError, ["'running_var'", "None"]),
-    ("batch_norm", [ones(2, 4), None, None, ones(4), ones(2)], {}, ShapeError, ["'running_var'", "(2,)", "c = 4"]),
-    ("batch_norm", [ones(2, 4), None, None, ones(4), np.ones(4, int)], {}, DTypeError, ["'running_var'", "int64"]),
+    ("batch_norm", [ones(2, 4)], {"running_mean": ones(4)}, TypeError, ["'running_var'", "None"]),
+    ("batch_norm", [ones(2, 4)], {"running_var": ones(2)}, ShapeError, ["'running_var'", "(2,)", "c = 4"]),
+    ("batch_norm", [ones(2, 4)], {"running_var": np.ones(4, int)}, DTypeError, ["'running_var'", "int64"]),
+    ("batch_norm", [ones(2, 4), *[ones(4)] * 4], {}, TypeError, ["too many", "scale", "running_mean", "running_var"]),
     ("batch_norm", [ones(1, 4)], {"training": True}, ValueError, ["'x'", "(1, 4)", "1", "two"]),
     ("batch_norm", [ones(1, 4, 1, 1)], {"training": True}, ValueError, ["'x'", "(1, 4, 1, 1)", "1", "two"]),
     ("batch_norm", [ones(0, 4)], {"training": True}, ValueError, ["'x'", "(0, 4)", "0", "two"]),
@@ -317,6 +324,26 @@ TABLE = [
     ("diagonal_recurrence", [ones(5, 4), ones(4, 4)], {}, ShapeError, ["'a'", "(4, 4)"]),
     ("diagonal_recurrence", [ones(2, 5, 4), ones(4), None, ones(4)], {}, ShapeError, ["'h0'", "(4,)", "(2,)"]),
     ("diagonal_recurrence", [np.ones((5, 4), int), ones(4)], {}, DTypeError, ["'x'", "int64"]),
+    *(
+        (name, [ones(2, 4, 6, 6), *values], {}, error, words)
+        for name, values, error, words in [
+            ("softmax", [-1], DTypeError, ["'where'", "softmax(x, axis=-1)"]),
+            ("sum", [(0, 1)], DTypeError, ["'where'", "sum(x, axis=(0, 1))"]),
+            ("mean", [0, True], TypeError, ["mean(x, keepdims=True)"]),
+            ("layer_norm", [(4, 3)], DTypeError, ["'scale'", "layer_norm(x, axes=(4, 3))"]),
+            ("leaky_relu", [0.2], TypeError, ["leaky_relu(x, negative_slope=0.2)"]),
+            ("hard_tanh", [-2, 2.0], TypeError, ["hard_tanh(x, min_val=-2, max_val=2.0)"]),
+            ("gelu", ["tanh"], TypeError, ["gelu(x, approximate='tanh')"]),
+            ("max_pool", [2, 1], TypeError, ["max_pool(x, kernel_size=2, stride=1)"]),
+            ("avg_pool", [(2, 2)], TypeError, ["avg_pool(x, kernel_size=(2, 2))"]),
+            ("dropout", [0.5], DTypeError, ["'key'", "dropout(x, rate=0.5)"]),
+            ("flatten", [2], TypeError, ["flatten(x, start=2)"]),
+            ("split", [2, 1], TypeError, ["split(x, sections=2, axis=1)"]),
+        ]
+    ),
+    ("group_norm", [ones(2, 4), 2], {"groups": 2}, DTypeError, ["'scale'", "group_norm(x, groups=2)"]),
+    ("concatenate", [[ones(2), ones(2)]], {}, DTypeError, ["list", "one by one", "concatenate(*arrays)"]),
+    ("attention", [*[ones(3, 2)] * 3, np.ones((3, 3), bool)], {}, DTypeError, ["'bias'", "bool", "mask="]),
     ("dropout", [ones(3)], {}, DTypeError, ["'key'", "None", "0.5"]),
     ("dropout", [ones(3)], {"rate": 1}, DTypeError, ["'key'", "None"]),
     ("dropout", [ones(3), 7], {}, DTypeError, ["'key'", "key"]),

@@ -82,6 +82,8 @@ TABLE = [
     ("margin_ranking", [ones(3), INTS, ones(3)], {}, DTypeError, ["'x2'", "int64"]),
     ("margin_ranking", [ones(3), ones(3), BOOLS], {}, DTypeError, ["'targets'", "bool"]),
     ("margin_ranking", [ones(3), ones(3), ones(3)], {"margin": np.nan}, ValueError, ["margin", "nan"]),
+    ("margin_ranking", [ones(3), ones(3), ones(3)], {"margin": -0.5}, ValueError, ["margin", "-0.5"]),
+    ("triplet", [ones(3), ones(3), ones(3)], {"margin": -1.0}, ValueError, ["margin", "-1.0"]),
     ("nll", [ones(2, 3), ones(2)], {}, DTypeError, ["'targets'", "float64", "integer"]),
     ("nll", [ones(2, 3), INTS], {}, ShapeError, ["'targets'", "(3,)", "(2,)"]),
     ("nll", [ones(2, 3), np.int32(1)], {}, ShapeError, ["'targets'", "()", "(2,)"]),
