@@ -129,7 +129,7 @@ def line(name, arguments, structure, config=None, **claims):
 DIAGONAL = ["diagonal"]
 ACTIVATIONS = [
     "relu6", "leaky_relu", "elu", "celu", "selu", "gelu", "silu", "mish", "softsign", "log_sigmoid", "hard_sigmoid",
-    "hard_swish", "hard_tanh", "tanh_shrink", "soft_shrink", "hard_shrink", "clip",
+    "hard_swish", "hard_tanh", "tanh_shrink", "soft_shrink", "hard_shrink", "clip", "squareplus",
 ]  # fmt: skip
 CONVOLUTION = ["convolution", "convolution", "broadcast"]
 AFFINE, BY_AFFINE = [(3,), (3,)], [("block diagonal", "zero", "zero"), ("broadcast", "zero", "zero")]
@@ -156,6 +156,10 @@ CASES = [
     line("celu", [(2, 3)], DIAGONAL, {"alpha": 0.7}, ulp=1),
     line("celu", [(2, 3)], DIAGONAL, {"alpha": -2.0}, ulp=1),
     line("gelu", [(2, 3)], DIAGONAL, {"approximate": True}, ulp=1),
+    line("selu", [(2, 3)], DIAGONAL, {"alpha": 2.0, "gamma": 3.0}, ulp=1),
+    line("silu", [(2, 3)], DIAGONAL, {"alpha": -0.7}, ulp=1),
+    line("squareplus", [(2, 3)], DIAGONAL, {"b": 0.3}, ulp=1),
+    line("hard_sigmoid", [(2, 3)], DIAGONAL, {"slope": 0.7, "offset": 0.4}, ulp=1),
     line("softplus", [(2, 3)], DIAGONAL, {"beta": 3.0, "threshold": 2.0}, ulp=1),
     line("softplus", [(2, 3)], DIAGONAL, {"beta": -0.5}, ulp=1),
     line("hard_tanh", [(2, 3)], DIAGONAL, {"min_val": -0.3, "max_val": 0.9}, ulp=1),
@@ -166,6 +170,7 @@ CASES = [
     line("clip", [(2, 3)], DIAGONAL, {"max": 0.3}, ulp=1),
     line("prelu", [(3, 4), (4,)], ["diagonal", "block diagonal"], {"axis": -1}, batch=(0,), ulp=1),
     line("prelu", [(2, 3, 4), (3,)], ["diagonal", "block diagonal"], ulp=1),
+    line("prelu", [(3, 4), (3, 4)], ["diagonal", "diagonal"], batch=(0, 1), ulp=1),
     line("prelu", [(3, 4), (1,)], ["diagonal", "dense"], batch=(0,), ulp=1),
     line("prelu", [(4,), ()], ["diagonal", "dense"], ulp=1),
     line("glu", [(3, 4)], ["factored"], batch=(0,), ulp=1),
@@ -208,6 +213,8 @@ CASES = [
     line("maximum", [(3, 4), (3, 1)], ["diagonal", "block diagonal"], batch=(0, 1)),
     line("minimum", [(3, 4), (3, 4)], ["diagonal", "diagonal"], batch=(0, 1)),
     line("minimum", [(3, 4), (3, 1)], ["diagonal", "block diagonal"], batch=(0, 1)),
+    line("logaddexp", [(3, 4), (3, 4)], ["diagonal", "diagonal"], batch=(0, 1), ulp=1, eps=1),
+    line("logaddexp", [(3, 1), (2, 3, 4)], ["block diagonal", "diagonal"], ulp=1, eps=1),
     line("stack", [(3, 4), (3, 4)], ["selection", "selection"], {"axis": 1}),
     line("stack", [(3,)], ["selection"]),
     line("stack", [(2,), (2,), (2,)], ["selection"] * 3, {"axis": -1}, batch=(0, 1, 2)),
@@ -227,6 +234,12 @@ CASES = [
     line("sum", [(3, 4), Mask((3, 1))], ["block diagonal", None], {"axis": 0, "keepdims": True}, eps=2),
     line("max", [(3, 4)], ["block diagonal"], {"axis": -1}, batch=(0,)),
     line("max", [(2, 3, 4), Mask((2, 3, 4))], ["block diagonal", None], {"axis": (-2, -1), "keepdims": True}, batch=(0, 1)),
+    line("min", [(3, 4)], ["block diagonal"], {"axis": -1}, batch=(0,)),
+    line("min", [(2, 3, 4), Mask((3, 1))], ["block diagonal", None], {"axis": (0, 2)}),
+    line("var", [(3, 4)], ["block diagonal"], {"axis": -1}, batch=(0,), eps=1),
+    line("var", [(3, 4), Mask((3, 4))], ["dense", None], {"correction": 1, "keepdims": True}, eps=1),
+    line("std", [(3, 4)], ["block diagonal"], {"axis": -1, "correction": 1}, batch=(0,), eps=1),
+    line("std", [(2, 3, 4), Mask((2, 3, 4))], ["block diagonal", None], {"axis": (0, 2)}, eps=1),
     line("logsumexp", [(3, 4)], ["block diagonal"], {"axis": -1}, batch=(0,), eps=1),
     line("logsumexp", [(2, 3, 2), Mask((3, 2))], ["block diagonal", None], {"axis": (0, -1), "keepdims": True}, eps=1),
     line("logsumexp", [(4,)], ["dense"], eps=1),

@@ -24,3 +24,4 @@ from .pool import *
 from .recurrent import *
 from .reduce import *
 from .softmax import *
+from .spread import *

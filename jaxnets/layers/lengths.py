@@ -10,7 +10,7 @@ from ..checks import check_axes, check_not_negative
 from ..errors import ShapeError
 from .layer import layer
 from .normalize_common import normalization_rules, quotient_and_inverse, safe_sqrt
-from .reduce import Axis, weighted_sum_rule
+from .reduce import Axis, reduced_axes, weighted_sum_rule
 
 __all__ = ["l2_norm", "normalize", "cosine_similarity"]
 
@@ -38,7 +38,7 @@ def l2_norm(x: Float[Array, "..."], *, axis: Axis = None, keepdims: bool = False
 
     x is divided by its largest entry before it is squared, so that the squares neither overflow nor vanish.
     """
-    axes = check_axes("l2_norm", x, axis)
+    axes = reduced_axes("l2_norm", x, axis)
     scale, squares = scale_and_squares(x, axes)
     y = scale * safe_sqrt(squares)
     return y if keepdims else jnp.squeeze(y, axes)
@@ -46,7 +46,7 @@ def l2_norm(x: Float[Array, "..."], *, axis: Axis = None, keepdims: bool = False
 
 @l2_norm.jacobian
 def _(y, x, *, axis, keepdims):
-    unit = unit_vectors(x, check_axes("l2_norm", x, axis))[0]
+    unit = unit_vectors(x, reduced_axes("l2_norm", x, axis))[0]
     return (weighted_sum_rule(x, axis, keepdims, (unit, "x/y")),)
 
 

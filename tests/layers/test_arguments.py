@@ -13,10 +13,11 @@ from .arguments import BOOLS, COMPLEX, INTS, check_error, describe, of_two_array
 ONE_ARRAY = [
     "identity", "relu", "tanh", "sigmoid", "softplus", "duplicate", "flatten", "split", "l2_norm", "relu6", "leaky_relu",
     "elu", "celu", "selu", "gelu", "silu", "mish", "softsign", "log_sigmoid", "hard_sigmoid", "hard_swish", "hard_tanh",
-    "tanh_shrink", "soft_shrink", "hard_shrink", "clip", "glu", "swiglu",
+    "tanh_shrink", "soft_shrink", "hard_shrink", "clip", "squareplus", "glu", "swiglu",
 ]  # fmt: skip
-MASKED = ["sum", "mean", "max", "logsumexp", "softmax", "softmin", "log_softmax"]
-TWO_ARRAYS = [(name, "x2") for name in ("add", "subtract", "multiply", "maximum", "minimum")]
+MASKED = ["sum", "mean", "max", "min", "var", "std", "logsumexp", "softmax", "softmin", "log_softmax"]
+REDUCTIONS = ["sum", "mean", "max", "min", "var", "std", "logsumexp", "l2_norm"]
+TWO_ARRAYS = [(name, "x2") for name in ("add", "subtract", "multiply", "maximum", "minimum", "logaddexp")]
 CONV1 = ["conv", "conv1d", "conv_transpose", "conv_transpose1d"]
 CONVOLUTIONS = [*CONV1, "conv2d", "conv3d", "conv_transpose2d", "conv_transpose3d"]
 WIDE, STEPS = ones(2, 9, 9, 9), ["stride", "dilation", "groups"]
@@ -47,8 +48,12 @@ TABLE = [
     *((name, [ones(2, 3)], {"axis": 2}, ShapeError, ["axis", "2", "(2, 3)"]) for name in [*MASKED, "l2_norm"]),
     *((name, [ones(2, 3)], {"axis": (0, -2)}, ShapeError, ["axis", "(2, 3)", "twice"]) for name in [*MASKED, "l2_norm"]),
     *((name, [ones(2, 3)], {"axis": 1.5}, TypeError, ["axis", "1.5"]) for name in [*MASKED, "l2_norm"]),
-    ("max", [ones(0, 3)], {"axis": 0}, ShapeError, ["'x'", "(0, 3)", "no entries"]),
-    ("max", [ones(0)], {}, ShapeError, ["'x'", "(0,)", "no entries"]),
+    *((name, [ones(0, 3)], {"axis": 0}, ShapeError, ["'x'", "(0, 3)", "no entries"]) for name in ("max", "min")),
+    *((name, [ones(0)], {}, ShapeError, ["'x'", "(0,)", "no entries"]) for name in ("max", "min")),
+    *((name, [1.0], {"axis": 1}, ShapeError, ["axis", "1", "()"]) for name in REDUCTIONS),
+    *((name, [1.0], {"axis": -2}, ShapeError, ["axis", "-2", "()"]) for name in REDUCTIONS),
+    *((name, [ones(3)], {"correction": np.nan}, ValueError, ["correction", "nan"]) for name in ("var", "std")),
+    *((name, [ones(3)], {"correction": "1"}, TypeError, ["correction", "1"]) for name in ("var", "std")),
     ("cosine_similarity", [ones(2, 3), ones(3)], {}, ShapeError, ["'x2'", "(3,)", "(2, 3)"]),
     ("cosine_similarity", [ones(2, 3), ones(2, 1)], {}, ShapeError, ["'x2'", "(2, 1)", "(2, 3)"]),
     ("cosine_similarity", [1.0, 2.0], {}, ShapeError, ["axis", "()"]),
@@ -101,6 +106,14 @@ TABLE = [
     ("elu", [ones(3)], {"alpha": [1.0]}, TypeError, ["alpha", "[1.0]"]),
     ("celu", [ones(3)], {"alpha": 0}, ValueError, ["alpha", "0"]),
     ("celu", [ones(3)], {"alpha": "1"}, TypeError, ["alpha", "1"]),
+    ("selu", [ones(3)], {"alpha": "1"}, TypeError, ["alpha", "1"]),
+    ("selu", [ones(3)], {"gamma": np.nan}, ValueError, ["gamma", "nan"]),
+    ("silu", [ones(3)], {"alpha": None}, TypeError, ["alpha", "None"]),
+    ("squareplus", [ones(3)], {"b": 0}, ValueError, ["b", "0"]),
+    ("squareplus", [ones(3)], {"b": np.inf}, ValueError, ["b", "inf"]),
+    ("hard_sigmoid", [ones(3)], {"slope": 0.0}, ValueError, ["slope", "0"]),
+    ("hard_sigmoid", [ones(3)], {"slope": -1.0}, ValueError, ["slope", "-1"]),
+    ("hard_sigmoid", [ones(3)], {"offset": "half"}, TypeError, ["offset", "half"]),
     ("gelu", [ones(3)], {"approximate": "erf"}, ValueError, ["approximate", "erf"]),
     ("gelu", [ones(3)], {"approximate": None}, TypeError, ["approximate", "None"]),
     ("softplus", [ones(3)], {"beta": 0.0}, ValueError, ["beta", "0"]),

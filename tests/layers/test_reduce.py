@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import jaxnets as jn
+from benchmarks.oracles import ulps
 
 from ..computing import equal
 from ..sweeps import swept
@@ -56,7 +57,9 @@ def test_logsumexp(x, value, slope):
 
 
 @pytest.mark.parametrize("masked", [-1e9, -INF, INF, NAN, 1e30], ids=["jax23842", "jax17117", "jax19490", "nan", "jax16208"])
-@pytest.mark.parametrize("name", ["logsumexp", "softmax", "log_softmax", "softmin", "sum", "mean", "max"])
+@pytest.mark.parametrize(
+    "name", ["logsumexp", "softmax", "log_softmax", "softmin", "sum", "mean", "max", "min", "var", "std"]
+)
 def test_masked_entries_have_no_influence(name, masked):
     layer, x, where = jn.LAYERS[name], np.array([1.0, -2.0, masked]), np.array([True, True, False])
     single = name not in ("softmax", "log_softmax", "softmin")
@@ -71,12 +74,127 @@ def test_masked_entries_have_no_influence(name, masked):
 
 
 @pytest.mark.parametrize("name, value", [
-    ("logsumexp", -INF), ("sum", 0.0), ("mean", 0.0), ("max", -INF), ("softmax", [0, 0]), ("log_softmax", [-INF, -INF]),
+    ("logsumexp", -INF), ("sum", 0.0), ("mean", 0.0), ("max", -INF), ("min", INF), ("var", 0.0), ("std", 0.0),
+    ("softmax", [0, 0]), ("log_softmax", [-INF, -INF]),
 ])  # fmt: skip
 def test_everything_masked(name, value):
     y, j = value_and_jacobian(jn.LAYERS[name], np.array([NAN, 1.0]), np.zeros(2, bool))
     equal(y, value)
     equal(j, np.zeros(j.shape))
+
+
+# --- numbers, and no numbers --------------------------------------------------------------------------------------
+
+REDUCTIONS = {
+    "sum": np.sum, "mean": np.mean, "max": np.max, "min": np.min, "var": np.var, "std": np.std,
+    "logsumexp": lambda x, axis: np.log(np.sum(np.exp(x), axis)),
+    "l2_norm": lambda x, axis: np.sqrt(np.sum(np.square(x), axis)),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")  # NumPy warns of means of nothing and of log 0
+@pytest.mark.parametrize("name", REDUCTIONS)
+@pytest.mark.parametrize("shape, axis", [((0,), None), ((0, 3), 0), ((0, 3), 1), ((2, 0), -1), ((), 0), ((), -1), ((), ())])
+def test_of_nothing_as_numpy_and_along_the_axis_of_a_number(name, shape, axis):
+    """NumPy itself takes an axis of a number for some reductions only."""
+    x = np.full(shape, 3.0)
+    try:
+        expected = REDUCTIONS[name](x, axis=axis if shape else None)
+    except ValueError:  # a maximum of nothing
+        with pytest.raises(jn.ShapeError, match=f"{name}.*no entries"):
+            jn.LAYERS[name](x, axis=axis)
+        return
+    layer = functools.partial(jn.LAYERS[name], axis=axis)
+    y, j = value_and_jacobian(layer, x)
+    np.testing.assert_allclose(y, expected, rtol=1e-15)
+    assert j.shape == y.shape + shape
+    if not shape:
+        np.testing.assert_allclose(j, 0 if name in ("var", "std") else 1, rtol=1e-15)
+
+
+# --- variances ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore")  # NumPy warns of divisors that are not positive
+@pytest.mark.parametrize("correction", [0, 1, 0.5, 4, 7])
+@pytest.mark.parametrize("masked", [False, True])
+def test_spread_against_numpy(correction, masked):
+    x = np.random.default_rng(2).normal(size=(3, 4)) + 5
+    where = (
+        np.array([[True, True, False, True], [False, True, False, False], [True] * 4]) if masked else np.ones((3, 4), bool)
+    )
+
+    @jax.jit
+    def compute(x):
+        mask = where if masked else None
+        return [f(x, mask, axis=1, correction=correction) for f in (jn.var, jn.std)]
+
+    for found, of_numpy in zip(compute(x), (np.var, np.std), strict=True):
+        np.testing.assert_allclose(found, of_numpy(x, 1, ddof=correction, where=where), rtol=1e-13)
+
+
+def test_std_of_equal_entries_jax11716():
+    for function in (jn.std, jn.var, lambda x: jn.std(x, np.array([True, False, True]), correction=1)):
+        value, gradient = value_and_slope(function, np.full(3, 0.1))
+        equal(value, 0)
+        equal(gradient, np.zeros(3))
+        assert np.isfinite(jax.jit(jax.grad(function))(np.full(3, 0.1))).all()
+
+
+def test_spread_beside_a_large_mean_and_of_large_and_small_numbers():
+    """The variance is no difference of averages, and no square overflows or vanishes."""
+    where = np.array([True] * 8 + [False])
+    x = np.append(np.arange(8), 1e9).astype("float32") + np.float32(1e4)
+    for found in (value_and_slope(jn.var, x[:8])[0], value_and_slope(functools.partial(jn.var, where=where), x)[0]):
+        np.testing.assert_allclose(found, 5.25, rtol=1e-6)
+    for scale in (1e30, 1e-30):
+        value, gradient = value_and_slope(jn.std, np.array([1, -1, 1, -1], "float32") * np.float32(scale))
+        np.testing.assert_allclose(value, scale, rtol=1e-6)
+        np.testing.assert_allclose(gradient, [0.25, -0.25, 0.25, -0.25], rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype, digits", [("float32", 24), ("float64", 53)])
+def test_spread_in_mpmath(dtype, digits):
+    x = (np.random.default_rng(3).normal(size=7) * 3 + 20).astype(dtype)
+    with mpmath.workdps(60):
+        exact = [mpmath.mpf(float(a)) for a in x]
+        mean = mpmath.fsum(exact) / 7
+        d = [a - mean for a in exact]
+        squares = mpmath.fsum(a * a for a in d)
+        expected = {"var": (squares / 6, [2 * a / 6 for a in d]), "std": (mpmath.sqrt(squares / 6), None)}
+        expected["std"] = expected["std"][0], [a / 6 / expected["std"][0] for a in d]
+    for name, (value, slope) in expected.items():
+        found, gradient = value_and_slope(functools.partial(jn.LAYERS[name], correction=1), x)
+        np.testing.assert_allclose(np.float64(found), float(value), rtol=8 * 2.0**-digits)
+        np.testing.assert_allclose(np.float64(gradient), [float(a) for a in slope], atol=16 * 2.0**-digits)
+
+
+# --- logaddexp ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("x1, x2, value, p1, p2", [
+    (0.0, 0.0, np.log(2), 0.5, 0.5), (1e4, 0.0, 1e4, 1.0, 0.0), (-INF, 2.0, 2.0, 0.0, 1.0), (-INF, -INF, -INF, 0.0, 0.0),
+    (INF, INF, INF, 0.5, 0.5), (INF, -INF, INF, 1.0, 0.0), (0.0, -40.0, np.exp(-40.0), 1.0, np.exp(-40.0)),
+    (NAN, 1.0, NAN, NAN, NAN),
+])  # fmt: skip
+def test_logaddexp(x1, x2, value, p1, p2):
+    y, (first, second) = jax.jit(jn.value_and_grad(jn.logaddexp, (0, 1)))(x1, x2)
+    for found, expected in ((y, value), (first, p1), (second, p2)):
+        np.testing.assert_allclose(found, expected, rtol=1e-15)
+    assert np.isnan(x1) or np.isinf(x1) or np.isfinite(jax.jit(jax.grad(jn.logaddexp))(x1, x2))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_logaddexp_in_ulp(dtype):
+    d = np.concatenate([np.linspace(-30, 30, 61), [1e-6, -80, 80, -0.3]]).astype(dtype)
+    y, by_x1, by_x2 = jax.jit(
+        lambda a, b: (jn.logaddexp(a, b), *jn.grad(lambda a, b: jn.sum(jn.logaddexp(a, b)), (0, 1))(a, b))
+    )(d, np.zeros_like(d))
+    with mpmath.workdps(60):
+        exact = [mpmath.mpf(float(a)) for a in d]
+        assert ulps(y, [mpmath.log1p(mpmath.exp(a)) for a in exact], dtype).max() <= 4
+        assert ulps(by_x1, [1 / (1 + mpmath.exp(-a)) for a in exact], dtype).max() <= 4
+        assert ulps(by_x2, [1 / (1 + mpmath.exp(a)) for a in exact], dtype).max() <= 4
 
 
 # --- max ----------------------------------------------------------------------------------------------------------
@@ -90,6 +208,18 @@ def test_ties_of_max_share_evenly():
 
 def test_a_masked_tie_of_max_gets_nothing():
     equal(jax.jit(jn.grad(jn.max))(np.array([2.0, 2.0, 1.0]), np.array([True, False, True])), [1, 0, 0])
+
+
+def test_ties_of_min_share_evenly():
+    x = np.array([2.0, 1.0, 1.0, 2.0])
+    for gradient in jax.jit(lambda x: (jn.grad(jn.min)(x), jax.grad(jnp.min)(x)))(x):
+        equal(gradient, [0, 0.5, 0.5, 0])
+
+
+def test_min_of_nan_and_infinities():
+    assert np.isnan(value_and_slope(jn.min, np.array([1.0, NAN]))[0])
+    equal(value_and_slope(jn.min, np.array([INF, INF]))[0], INF)
+    equal(value_and_slope(jn.min, np.array([-INF, 1.0]))[1], [1, 0])
 
 
 def test_max_of_nan_and_infinities():
