@@ -68,6 +68,12 @@ class Case:
         out = self.layer.of_arrays(self.config)(*args)
         return out if isinstance(out, tuple) else (out,)
 
+    def call_arguments(self, args):
+        """The arguments as a call takes them: what goes by position, and by name arrays and configuration."""
+        count = min(self.layer.by_position, len(args))
+        names = self.layer.argument_names(len(args))[count:]
+        return args[:count], dict(zip(names, args[count:], strict=True)) | self.config
+
     def function(self, args):
         """The layer as a function of its real arguments alone, with a tuple of outputs."""
 
@@ -353,11 +359,19 @@ CASES = [
     line("binary_cross_entropy_with_logits", [(3, 4), Labels((3, 4), 2)], ["diagonal", None], batch=(0, 1)),
     line(
         "binary_cross_entropy_with_logits",
-        [(3, 4), Unit((3, 4)), Positive((4,))],
-        ["diagonal"] * 2 + ["block diagonal"],
+        [(3, 4), Unit((3, 4)), None, Positive((4,))],
+        ["diagonal"] * 2 + [None, "block diagonal"],
         batch=(0, 1),
         eps=1,
     ),
+    line(
+        "binary_cross_entropy_with_logits",
+        [(3, 4), Unit((3, 4)), Positive((3, 1)), Positive((3, 4))],
+        ["diagonal"] * 2 + ["block diagonal", "diagonal"],
+        batch=(0, 1, 2, 3),
+        eps=1,
+    ),
+    line("binary_cross_entropy", [Inner((3,)), Unit((3,)), Positive((3,))], ["diagonal"] * 3, eps=2),
     line("hinge", [(3, 4), Signs((3, 4))], ["diagonal", "diagonal"], batch=(0, 1)),
     line("hinge", [(4,), Signs((4,), True)], ["diagonal", None]),
     line("soft_margin", [(3, 4), Signs((3, 4))], ["diagonal", "diagonal"], batch=(0, 1)),
@@ -371,6 +385,15 @@ CASES = [
         batch=(0, 1),
         eps=2,
     ),
+    line(
+        "kl_divergence",
+        [(2, 3, 4), Even((2, 3, 4))],
+        ["block diagonal"] * 2,
+        {"axis": -2},
+        batch=(0, 1),
+        eps=2,
+    ),
+    line("kl_divergence", [(3, 4), Even((3, 4))], ["diagonal"] * 2, {"axis": None}, eps=2),
     line("poisson_nll", [(3, 4), Positive((3, 4))], ["diagonal", "diagonal"], {"full": True}, batch=(0, 1), eps=1),
     line("poisson_nll", [Positive((2, 3)), Positive((2, 3))], ["diagonal"] * 2, {"log_input": False, "eps": 0.3}, eps=1),
     line(
@@ -419,7 +442,17 @@ CASES = [
     line("nll", [(4,), Labels((), 4)], ["selection", None]),
     line("nll", [(3, 4), Labels((3,), 4), (4,)], ["factored", None, "factored"], batch=(0, 1)),
     line("nll", [(3, 4), Labels((3,), 4), (4,)], ["factored", None, "factored"], {"ignore_index": 2}, batch=(0, 1)),
+    line("nll", [(2, 4, 3), Labels((2, 3), 4), (4,)], ["factored", None, "factored"], {"axis": -2}, batch=(0, 1)),
     line("cross_entropy", [(3, 4), Labels((3,), 4)], ["block diagonal", None], batch=(0, 1), eps=2),
+    line(
+        "cross_entropy",
+        [(2, 4, 3), Labels((2, 3), 4), Positive((4,))],
+        ["block diagonal", None, "factored"],
+        {"axis": -2},
+        batch=(0, 1),
+        eps=2,
+    ),
+    line("cross_entropy", [(4, 3), Even((4, 3))], ["block diagonal"] * 2, {"axis": 0, "label_smoothing": 0.1}, eps=2),
     line("cross_entropy", [(3, 4), Probabilities((3, 4))], ["block diagonal"] * 2, batch=(0, 1), eps=2),
     line("cross_entropy", [(2, 3, 4), Labels((2, 3), 4)], ["block diagonal", None], batch=(0, 1), eps=2),
     line("cross_entropy", [(4,), Labels((), 4)], ["dense", None], eps=2),

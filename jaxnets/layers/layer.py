@@ -224,8 +224,9 @@ class Layer(Generic[P, R]):
                 words.append(f"{fitting.name}={show_value(value)}")
         if words:
             return f"; configuration is given by name, as in {self.name}({self.argument_names(1)[0]}, {', '.join(words)})"
-        arrays = self.argument_names(0)[self.by_position :]
-        return f"; after '{self.argument_names(1)[0]}' arrays are given by name: {'=, '.join(arrays)}=" if arrays else ""
+        known = self.argument_names(0)
+        arrays = known[self.by_position :]
+        return f"; after '{known[self.by_position - 1]}' arrays are given by name: {'=, '.join(arrays)}=" if arrays else ""
 
     def _check_annotations(self, names, arrays):
         """Raise DTypeError or ShapeError if arrays do not fit the jaxtyping annotations of the forward function."""

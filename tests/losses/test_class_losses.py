@@ -212,6 +212,48 @@ def test_kl_divergence_of_equal_distributions_is_0_torch32520():
     equal(jax.jit(lambda p, q: jn.kl_divergence(p, q, log_targets=True))(log_p, log_p), [0, 0])
 
 
+@pytest.mark.parametrize("axis", [0, 1, -3])
+def test_classes_along_any_axis(axis):
+    """Values, gradients, Hessians and roots are those with the classes last, at another place."""
+    rng = np.random.default_rng(7)
+    x, w = rng.normal(size=(2, 3, 4)), np.array([0.5, 2.0, 1.0])
+    labels, t = rng.integers(0, 3, size=(2, 4)), np.abs(rng.normal(size=(2, 3, 4)))
+
+    def moved(array):
+        return np.moveaxis(array, 1, axis)
+
+    def last(array):
+        return np.moveaxis(array, 1, -1)
+
+    for loss, targets, targets_last, config in [
+        (jn.nll, labels, labels, {"weight": w}),
+        (jn.cross_entropy, labels, labels, {"weight": w, "label_smoothing": 0.2}),
+        (jn.cross_entropy, moved(t), last(t), {}),
+        (jn.kl_divergence, moved(t), last(t), {}),
+    ]:
+
+        def both(x, targets, axis=-1, loss=loss, config=config):
+            return jn.value_and_grad(lambda x: jn.sum(loss(x, targets, axis=axis, **config)))(x)
+
+        found, expected = (
+            jax.jit(functools.partial(both, axis=axis))(moved(x), targets),
+            jax.jit(both)(last(x), targets_last),
+        )
+        near(found[0], expected[0])
+        near(np.moveaxis(found[1], axis, -1), expected[1])
+        for root in (False, True):
+            h = jn.loss_hessian(loss, moved(x), targets, axis=axis, root=root, **config)
+            right = jn.loss_hessian(loss, last(x), targets_last, root=root, **config).dense()
+            near(np.moveaxis(np.asarray(h.dense()), (axis % 3, axis % 3 + 3), (2, 5)), right)
+
+
+def test_kl_divergence_unreduced_and_batchmean_as_torch():
+    p, q = np.array([[0.2, 0.8], [0.5, 0.5]]), np.array([[0.3, 0.7], [0.9, 0.1]])
+    each = jax.jit(lambda q: jn.kl_divergence(q, p, axis=None))(np.log(q))
+    near(each, p * np.log(p / q))
+    near(jn.reduce(each, "batchmean"), (p * np.log(p / q)).sum() / 2)
+
+
 def test_kl_divergence_is_what_it_says():
     rng = np.random.default_rng(3)
     p, q = rng.dirichlet(np.ones(5), (2, 3))

@@ -221,11 +221,15 @@ def test_positive_weight(x, w):
 @jax.jit
 def positive_weight(x, t, w):
     loss, pair = jn.binary_cross_entropy_with_logits, jnp.stack([w, 1.0])
-    by_targets, by_weight = jn.grad(lambda t, w: jn.sum(loss(x, t, w)), (0, 1))(t, w)
+
+    def weighted(x, t, w):
+        return loss(x, t, pos_weight=w)
+
+    by_targets, by_weight = jn.grad(lambda t, w: jn.sum(weighted(x, t, w)), (0, 1))(t, w)
     return {
         "plain": loss(x, t),
-        "weighted": loss(x, t, jnp.stack([w, w])),
-        "both": both(loss, x, t, w),
+        "weighted": weighted(x, t, jnp.stack([w, w])),
+        "both": both(weighted, x, t, w),
         "both by hand": jn.value_and_grad(lambda x: jn.sum(loss(x, t) * pair))(x),
         "by targets": by_targets,
         "by weight": by_weight,
@@ -235,12 +239,31 @@ def positive_weight(x, t, w):
 def test_positive_weight_of_0():
     """The class 1 does not count, however wrong the logit is."""
     x, t = np.array([-INF, -INF, INF, 0.0]), np.array([1.0, 0.0, 1.0, 1.0])
-    loss = jax.jit(jn.binary_cross_entropy_with_logits)
+    loss = jax.jit(lambda x, t, w: jn.binary_cross_entropy_with_logits(x, t, pos_weight=w))
     _, slopes = gradients(lambda x, t, w: jn.sum(loss(x, t, w)), x, t, 0.0)
     equal(loss(x, t, 0.0), np.zeros(4))
     equal(slopes[0], np.zeros(4))
     equal(slopes[1], [0, 0, -INF, -np.log(2)])
     equal(slopes[2], INF)
+
+
+@pytest.mark.parametrize("name", ["binary_cross_entropy", "binary_cross_entropy_with_logits"])
+def test_weight(name):
+    """It multiplies the loss and its derivatives; an entry of weight 0 does not count, however wrong it is."""
+    loss, w = jn.LAYERS[name], np.array([2.0, 0.5, 0.0, 0.0])
+    worst = INF if name.endswith("logits") else 1.0
+    x, t = np.array([0.3, 0.6, worst, 1 - worst]), np.array([1.0, 0.25, 0.0, 1.0])
+    plain, by_hand = gradients(lambda x, t: jn.sum(loss(x, t)), x[:2], t[:2])
+    found, slopes = gradients(lambda x, t, w: jn.sum(loss(x, t, weight=w)), x, t, w)
+    each = np.asarray(loss(x, t))
+    near(found, 2 * each[0] + each[1] / 2)
+    near(slopes[0], [*(by_hand[0] * w[:2]), 0, 0])
+    near(slopes[1][:2], by_hand[1] * w[:2])
+    near(slopes[2], each)
+    near(plain, each[:2].sum())
+    h, root = (jn.loss_hessian(loss, x[:2], t[:2], weight=w[:2], root=root).diagonal() for root in (False, True))
+    near(h, jn.loss_hessian(loss, x[:2], t[:2]).diagonal() * w[:2])
+    near(root**2, h)
 
 
 @pytest.mark.parametrize("dtype", swept(DTYPES, ["float32"]))

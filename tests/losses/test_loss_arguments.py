@@ -10,6 +10,7 @@ from ..layers.arguments import BOOLS, COMPLEX, INTS, check_error, describe, of_t
 
 FLOAT_LOSSES = ["absolute_error", "huber", "smooth_l1", "log_cosh"]
 NUMBER_LOSSES = ["binary_cross_entropy", "binary_cross_entropy_with_logits", "hinge", "soft_margin", "poisson_nll"]
+BINARY = NUMBER_LOSSES[:2]
 LABEL_LOSSES = ["nll", "cross_entropy", "multi_class_hinge"]
 
 # loss, arguments, configuration, error, words that the message must hold besides the loss's name
@@ -35,9 +36,16 @@ TABLE = [
     ("smooth_l1", [ones(3), ones(3)], {"beta": -0.5}, ValueError, ["beta", "-0.5"]),
     ("smooth_l1", [ones(3), ones(3)], {"beta": np.inf}, ValueError, ["beta", "inf"]),
     ("smooth_l1", [ones(3), ones(3)], {"beta": None}, TypeError, ["beta", "None"]),
-    ("binary_cross_entropy_with_logits", [ones(3, 2), ones(3, 2), ones(3)], {}, ShapeError, ["'pos_weight'", "(3,)"]),
-    ("binary_cross_entropy_with_logits", [ones(3), ones(3), ones(2, 3)], {}, ShapeError, ["'pos_weight'", "(2, 3)", "(3,)"]),
-    ("binary_cross_entropy_with_logits", [ones(3), ones(3), INTS], {}, DTypeError, ["'pos_weight'", "int64"]),
+    *(
+        row
+        for name, key in [(BINARY[0], "weight"), (BINARY[1], "weight"), (BINARY[1], "pos_weight")]
+        for row in [
+            (name, [ones(3, 2), ones(3, 2)], {key: ones(3)}, ShapeError, [f"'{key}'", "(3,)"]),
+            (name, [ones(3), ones(3)], {key: ones(2, 3)}, ShapeError, [f"'{key}'", "(2, 3)", "(3,)"]),
+            (name, [ones(3), ones(3)], {key: INTS}, DTypeError, [f"'{key}'", "int64"]),
+        ]
+    ),
+    *((name, [ones(3), ones(3), ones(3)], {}, TypeError, ["too many", "weight"]) for name in BINARY),
     *((name, [ones(3, 4), INTS, ones(3)], {}, ShapeError, ["'weight'", "(3,)", "k = 4"]) for name in LABEL_LOSSES),
     *((name, [ones(3, 4), INTS, ones(4, 1)], {}, ShapeError, ["'weight'", "(4, 1)"]) for name in LABEL_LOSSES),
     *((name, [ones(3, 3), INTS, INTS], {}, DTypeError, ["'weight'", "int64"]) for name in LABEL_LOSSES),
@@ -55,6 +63,10 @@ TABLE = [
     ("kl_divergence", [ones(2, 3), ones(2, 4)], {}, ShapeError, ["'targets'", "(2, 4)", "k = 3"]),
     ("kl_divergence", [ones(2, 3), ones(3)], {}, ShapeError, ["'targets'", "(3,)", "(2, 3)"]),
     ("kl_divergence", [ones(2, 3), np.zeros(2, int)], {}, DTypeError, ["'targets'", "int64"]),
+    *((name, [ones(2, 4, 3), INTS], {"axis": 3}, ShapeError, ["axis 3", "(2, 4, 3)"]) for name in LABEL_LOSSES[:2]),
+    *((name, [ones(3, 4), INTS], {"axis": 0}, ShapeError, ["'targets'", "(3,)", "(4,)"]) for name in LABEL_LOSSES[:2]),
+    *((name, [ones(3, 4), INTS], {"axis": (0, 1)}, TypeError, ["axis", "(0, 1)"]) for name in LABEL_LOSSES[:2]),
+    ("kl_divergence", [ones(2, 3), ones(2, 3)], {"axis": 2}, ShapeError, ["axis 2", "(2, 3)"]),
     ("kl_divergence", [1.0, 1.0], {}, ShapeError, ["'predictions'", "()"]),
     ("poisson_nll", [ones(3), ones(3)], {"eps": -1e-8}, ValueError, ["eps", "-1e-08"]),
     ("poisson_nll", [ones(3), ones(3)], {"eps": "0"}, TypeError, ["eps", "0"]),
