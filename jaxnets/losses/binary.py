@@ -84,13 +84,13 @@ def _(y, predictions, targets, weight):
     return diagonal(_times(weight, jnp.square(a) + jnp.square(b)), "h"), diagonal(_times(root, jnp.hypot(a, b)), "√h")
 
 
-def _softplus_both(x):
+def softplus_both(x):
     """log(1 + exp(x)) and log(1 + exp(−x))."""
     rest = jnp.log1p(jnp.exp(minus_abs(x)))
     return jnp.where(x > 0, x, 0) + rest, jnp.where(x < 0, -x, 0) + rest
 
 
-def _sigmoid_slope_root(x):
+def sigmoid_slope_root(x):
     """√(σ(x) σ(−x))."""
     q = jnp.exp(minus_abs(x) / 2)
     return q / (1 + q * q)
@@ -122,7 +122,7 @@ def binary_cross_entropy_with_logits(
 
 
 def _cross_entropy_of_logits(x, t, pos_weight):
-    above, below = _softplus_both(x)
+    above, below = softplus_both(x)
     return times_or_zero(t if pos_weight is None else pos_weight * t, below) + times_or_zero(1 - t, above)
 
 
@@ -135,7 +135,7 @@ def _(y, predictions, targets, weight, pos_weight):
     whole = _by_weight(weight, lambda: _cross_entropy_of_logits(x, t, pos_weight))
     if pos_weight is None:
         return slope, rule_if_real(targets, diagonal(_times(weight, -x), "d", "−x")), whole, None
-    above, below = _softplus_both(x)
+    above, below = softplus_both(x)
     rest = jnp.where(x < 0, above, below)
     by_targets = times_or_zero(w, jnp.where(x < 0, -x, 0)) - jnp.where(x > 0, x, 0) + (w - 1) * rest
     by_weight = diagonal(_times(weight, times_or_zero(t, below)), "u", "t log(1 + exp(−x))")
@@ -147,7 +147,7 @@ def _(y, predictions, targets, weight, pos_weight):
 def _(y, predictions, targets, weight, pos_weight):
     t = as_real(targets, predictions)
     scale = _times(weight, jnp.ones_like(t) if pos_weight is None else 1 - t + pos_weight * t)
-    root = jnp.sqrt(scale) * _sigmoid_slope_root(predictions)
+    root = jnp.sqrt(scale) * sigmoid_slope_root(predictions)
     return diagonal(scale * sigmoid_derivative(predictions), "h"), diagonal(root, "√h")
 
 
@@ -176,7 +176,7 @@ def soft_margin(predictions: Float[Array, "..."], targets: Num[Array, "..."]) ->
 
     Hessian h = t² σ(t x) σ(−t x), root √h.
     """
-    return _softplus_both(real_targets("soft_margin", predictions, targets) * predictions)[1]
+    return softplus_both(real_targets("soft_margin", predictions, targets) * predictions)[1]
 
 
 @soft_margin.jacobian
@@ -191,4 +191,4 @@ def _(y, predictions, targets):
 def _(y, predictions, targets):
     t = as_real(targets, predictions)
     z = t * predictions
-    return diagonal(jnp.square(t) * sigmoid_derivative(z), "h"), diagonal(jnp.abs(t) * _sigmoid_slope_root(z), "√h")
+    return diagonal(jnp.square(t) * sigmoid_derivative(z), "h"), diagonal(jnp.abs(t) * sigmoid_slope_root(z), "√h")

@@ -17,7 +17,7 @@ from ..layers.lengths import unit_vectors
 from ..layers.samples import Example, Signs
 from .common import as_real, check_not_complex, check_same_shape, gradient_rule, real_targets, rule_if_real
 
-__all__ = ["cosine_embedding", "triplet", "margin_ranking"]
+__all__ = ["cosine_embedding", "hinge_embedding", "triplet", "margin_ranking"]
 
 
 def _check_signs(loss, x, targets):
@@ -26,12 +26,17 @@ def _check_signs(loss, x, targets):
         raise ShapeError(
             f"{loss}: argument 'targets' has shape {targets.shape}, expected {x.shape[:-1]} for vectors of shape {x.shape}"
         )
+    _check_known_signs(loss, targets)
+    return targets
+
+
+def _check_known_signs(loss, targets):
+    """ValueError if a known target is neither 1 nor −1."""
     check_not_complex(loss, targets)
     if not isinstance(targets, jax.core.Tracer):
         known = np.asarray(targets)
         if (wrong := (known != 1) & (known != -1)).any():
             raise ValueError(f"{loss}: argument 'targets' has {known[wrong][0]}, expected 1 or −1")
-    return targets
 
 
 def _angle(x1, x2):
@@ -82,6 +87,32 @@ def _(y, x1, x2, targets, *, margin):
     by_x1 = sign * (u2 - s * u1 + s * g * u1) * r1
     by_x2 = sign * (u1 - s * u2 + s * g * u2) * r2
     return gradient_rule(by_x1, "d1", "i"), gradient_rule(by_x2, "d2", "i"), None
+
+
+@layer(example=Example((4, 5), Signs((4, 5), integer=True)))
+def hinge_embedding(
+    predictions: Float[Array, "..."], targets: Num[Array, "..."], *, margin: float = 1.0
+) -> Float[Array, "..."]:
+    """Hinge loss of distances  y[...] = x[...] where the target is 1, max(0, margin − x[...]) where it is −1.
+
+    x are the predictions.  Targets have no Jacobian.
+
+    ∂y[b,i]/∂predictions[b,i] = h'[b,i],  h' = 1 where t = 1, −1 where t = −1 and x < margin, else 0, also at the kink
+
+    Targets other than 1 and −1 raise ValueError outside `jit` and give NaN inside.
+    """
+    check_same_shape("hinge_embedding", predictions=predictions, targets=targets)
+    _check_known_signs("hinge_embedding", targets)
+    gap = check_number("hinge_embedding", "margin", margin) - predictions
+    other = accurate.nan_unless(abs(targets) == 1, predictions.dtype)
+    return jnp.where(targets == 1, predictions, jnp.where(targets == -1, jnp.where(gap <= 0, 0, gap), other))
+
+
+@hinge_embedding.jacobian
+def _(y, predictions, targets, *, margin):
+    pushed = (targets == -1) & (predictions < margin)
+    slope = (targets == 1).astype(y.dtype) - pushed
+    return diagonal(slope, "h'", "1 where t = 1, −1 where t = −1 and x < margin, else 0"), None
 
 
 def _norm_and_gradient(d, p):

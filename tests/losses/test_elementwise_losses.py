@@ -74,6 +74,22 @@ EXACT = [
     ("soft_margin", 1e4, -1.0, {}, 1e4, 1),
     ("soft_margin", INF, 1.0, {}, 0, 0),
     ("soft_margin", -INF, 1.0, {}, INF, -1),
+    ("quantile", 2.0, 2.0, {"q": 0.25}, 0, 0),
+    ("quantile", 4.0, 2.0, {"q": 0.25}, 1.5, 0.75),
+    ("quantile", -2.0, 2.0, {"q": 0.25}, 1, -0.25),
+    ("quantile", INF, 0.0, {"q": 1.0}, 0, 0),
+    ("quantile", -INF, 0.0, {"q": 1}, INF, -1),
+    ("hinge_embedding", 0.75, 1.0, {}, 0.75, 1),
+    ("hinge_embedding", 0.75, -1.0, {}, 0.25, -1),
+    ("hinge_embedding", 1.0, -1.0, {}, 0, 0),
+    ("hinge_embedding", INF, -1.0, {}, 0, 0),
+    ("hinge_embedding", 2.0, -1.0, {"margin": 3.0}, 1, -1),
+    ("focal", INF, 1.0, {}, 0, 0),
+    ("focal", -INF, 0.0, {}, 0, 0),
+    ("focal", -INF, 1.0, {}, INF, -1),
+    ("focal", INF, 0.0, {"gamma": 0.5}, INF, 1),
+    ("focal", 0.0, 1.0, {"gamma": 0.0}, np.log(2), -0.5),
+    ("focal", INF, 0.0, {"alpha": 1.0}, 0, 0),
     ("poisson_nll", -INF, 0.0, {}, 0, 0),
     ("poisson_nll", 0.0, 1.0, {}, 1, 0),
     ("poisson_nll", 0.0, 0.0, {"log_input": False, "eps": 0.0}, 0, 1),
@@ -277,6 +293,27 @@ def test_tails(name, points, target, oracle, dtype):
         for what, actual, right in zip(("value", "derivative"), found, exact[:2], strict=True):
             errors = ulps(actual, right, dtype)
             assert errors.max() <= 6, f"{what}: {errors.max():.3g} ULP at {x[np.argmax(errors)]}"
+
+
+@pytest.mark.parametrize("dtype", swept(DTYPES, ["float32"]))
+@pytest.mark.parametrize("gamma, alpha", [(2.0, None), (0.5, 0.25), (0.0, 0.75)])
+@pytest.mark.parametrize("target", [0.0, 1.0])
+def test_focal_in_mpmath(target, gamma, alpha, dtype):
+    x = np.array([-30, -8, -1, -1e-3, 0.0, 0.5, 3, 12, 25], dtype)
+    t = np.full_like(x, target)
+    found = jax.jit(lambda x: both(functools.partial(jn.focal, gamma=gamma, alpha=alpha), x, t))(x)
+    slopes = jax.jit(jn.grad(lambda x: jn.sum(jn.focal(x, t, gamma=gamma, alpha=alpha))))(x)
+    values = jax.jit(lambda x: jn.focal(x, t, gamma=gamma, alpha=alpha))(x)
+    with mpmath.workdps(60):
+        weight, side = (1 if alpha is None else alpha if target else 1 - alpha), (1 if target else -1)
+
+        def loss(z):
+            return weight * (1 / (1 + mpmath.exp(side * z))) ** gamma * mpmath.log1p(mpmath.exp(-side * z))
+
+        points = [mpf(float(a)) for a in x]
+        assert ulps(values, [loss(a) for a in points], dtype).max() <= 8
+        assert ulps(slopes, [mpmath.diff(loss, a, h=mpf(10) ** -20) for a in points], dtype).max() <= 12
+    np.testing.assert_allclose(found[0], np.sum(values), rtol=1e-6)
 
 
 def test_margin_ranking_at_its_kink():

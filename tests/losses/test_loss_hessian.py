@@ -35,14 +35,16 @@ def compiled_diagonals(loss, config):
 
 
 FULL = [case for case in CASES if case.name in LOSSES and case.arguments[0].shape and 0 not in case.arguments[0].shape]
-ROOTLESS = {"cosine_embedding", "triplet", "multi_class_hinge"}
+ROOTLESS = {"cosine_embedding", "triplet", "multi_class_hinge", "focal", "dice", "info_nce"}
 WORDS = {
-    **dict.fromkeys(["absolute_error", "hinge", "nll", "kl_divergence", "margin_ranking"], "zero"),
+    **dict.fromkeys([
+        "absolute_error", "quantile", "hinge", "hinge_embedding", "multilabel_margin", "nll", "kl_divergence",
+        "margin_ranking"], "zero"),
     "squared_error": "scaled identity",
     "cross_entropy": ("rank-1 update", "factored"),
     **dict.fromkeys(
         ["huber", "smooth_l1", "log_cosh", "binary_cross_entropy", "binary_cross_entropy_with_logits", "soft_margin",
-         "poisson_nll", "gaussian_nll"], "diagonal"),
+         "multilabel_soft_margin", "focal", "poisson_nll", "gaussian_nll"], "diagonal"),
 }  # fmt: skip
 
 
