@@ -297,6 +297,12 @@ CASES = [
     ),  # fmt: skip
     line("avg_pool", [(2, 7)], ["Kronecker"], {"kernel_size": (3,), "stride": 2, "padding": 1, "count_include_pad": False}),
     line("avg_pool", [(2, 5)], ["Kronecker"], {"kernel_size": (2,), "stride": 1, "divisor_override": 3}, batch=(0,)),
+    line("max_pool", [(2, 2, 4, 5)], ["selection"], {"kernel_size": 3, "stride": 2, "padding": "same"}, batch=(0,)),
+    line("max_pool", [(2, 7)], ["selection"], {"kernel_size": (4,), "stride": 2, "padding": ((1, 2),)}),
+    line("avg_pool", [(2, 5)], ["Kronecker"], {"kernel_size": (2,), "stride": 1, "dilation": 2, "padding": ((0, 1),)}),
+    line("avg_pool", [(2, 5)], ["Kronecker"], {"kernel_size": (2,), "padding": "same", "count_include_pad": False}),
+    line("global_max_pool", [(2, 3, 2, 4)], ["selection"], {"keepdims": True}, batch=()),
+    line("global_avg_pool", [(2, 3, 2, 4)], ["sum"], {"keepdims": True}, eps=1),
     line("adaptive_max_pool", [(2, 2, 5, 3)], ["selection"], {"output_size": (3, None)}, batch=(0,)),
     line("adaptive_avg_pool", [(2, 2, 5, 4)], ["Kronecker"], {"output_size": (3, 2)}, batch=(0,), eps=1),
     line("adaptive_avg_pool", [(1, 2, 3, 2)], ["factored"], {"output_size": (2, 3)}, eps=1),

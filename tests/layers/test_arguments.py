@@ -234,6 +234,19 @@ TABLE = [
     *((name, [ones(2, 3, 9)], {"kernel_size": 2, "stride": 0}, ValueError, ["stride", "0"]) for name, _ in WINDOWED[:2]),
     *((name, [ones(2, 9)], {"kernel_size": (3,), "padding": 2}, ValueError, ["padding 2"]) for name, _ in WINDOWED[:2]),
     *((name, [ones(2, 3, 9)], {"kernel_size": 3, "padding": -1}, ValueError, ["padding", "-1"]) for name, _ in WINDOWED[:2]),
+    *(
+        (name, [ones(2, 9)], {"kernel_size": (3,), "padding": ((0, 2),)}, ValueError, ["padding"])
+        for name, _ in WINDOWED[:2]
+    ),
+    *(
+        (name, [ones(2, 3, 9)], {"kernel_size": 3, "padding": "full"}, ValueError, ["padding", "full"])
+        for name, _ in WINDOWED[:2]
+    ),
+    *((name, [ones(2, 3, 9)], {"kernel_size": 3, "dilation": 0}, ValueError, ["dilation", "0"]) for name, _ in WINDOWED[:2]),
+    *(
+        (name, [ones(2, 3, 4)], {"keepdims": 1}, TypeError, ["keepdims", "1"])
+        for name in ("global_max_pool", "global_avg_pool")
+    ),
     *((name, [ones(2, 3, 4)], {"kernel_size": 5}, ShapeError, ["'x'", "(2, 3, 4)", "5"]) for name, _ in WINDOWED[:2]),
     ("max_pool", [ones(2, 3, 4)], {"kernel_size": 2, "dilation": 4}, ShapeError, ["'x'", "(2, 3, 4)", "dilation 4"]),
     ("max_pool", [ones(2, 3, 4)], {"kernel_size": (2,), "stride": (1, 2)}, ValueError, ["stride", "(1, 2)", "1 axes"]),
