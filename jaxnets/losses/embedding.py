@@ -1,11 +1,8 @@
 """Losses that compare vectors, or scores, with each other."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Array, Float, Num
 
 from ..algebra.rules import diagonal
@@ -13,7 +10,7 @@ from ..checks import check_not_negative, check_number
 from ..errors import ShapeError
 from ..layers import accurate
 from ..layers.layer import layer
-from ..layers.lengths import unit_vectors
+from ..layers.lengths import norm_and_gradient, unit_vectors
 from ..layers.samples import Example, Signs
 from .common import as_real, check_not_complex, check_same_shape, gradient_rule, real_targets, rule_if_real
 
@@ -117,19 +114,8 @@ def _(y, predictions, targets, *, margin):
 
 def _norm_and_gradient(d, p):
     """The p-norm of d along the last axis, and its gradient, which is 0 at d = 0."""
-    size = d * jnp.sign(d)
-    largest = jnp.max(size, -1, keepdims=True, initial=0)
-    if p == math.inf:
-        hit = (size == largest).astype(d.dtype)
-        return largest[..., 0], jnp.sign(d) * hit / jnp.maximum(1, jnp.sum(hit, -1, keepdims=True))
-    scale = lax.stop_gradient(jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1))
-    total = jnp.sum(_power(size / scale, p), -1, keepdims=True)
-    root = _power(jnp.where(total == 0, 1, total), 1 / p)
-    return jnp.where(total == 0, 0, scale * root)[..., 0], jnp.sign(d) * _power(size / scale / root, p - 1)
-
-
-def _power(x, p):
-    return jnp.sqrt(x) if p == 0.5 else x ** int(p) if p == int(p) else x**p
+    y, gradient = norm_and_gradient("triplet", d, (d.ndim - 1,), p)
+    return y[..., 0], gradient
 
 
 def _excess_and_gradients(anchor, positive, negative, margin, p, eps, swap):

@@ -11,12 +11,13 @@ from ..losses.test_loss_arguments import TABLE as OF_LOSSES
 from .arguments import BOOLS, COMPLEX, INTS, check_error, describe, of_two_arrays, ones
 
 ONE_ARRAY = [
-    "identity", "relu", "tanh", "sigmoid", "softplus", "duplicate", "flatten", "split", "l2_norm", "relu6", "leaky_relu",
+    "identity", "relu", "tanh", "sigmoid", "softplus", "duplicate", "flatten", "split", "l2_norm", "vector_norm", "relu6",
+    "leaky_relu",
     "elu", "celu", "selu", "gelu", "silu", "mish", "softsign", "log_sigmoid", "hard_sigmoid", "hard_swish", "hard_tanh",
     "tanh_shrink", "soft_shrink", "hard_shrink", "clip", "squareplus", "glu", "swiglu",
 ]  # fmt: skip
 MASKED = ["sum", "mean", "max", "min", "var", "std", "logsumexp", "softmax", "softmin", "log_softmax"]
-REDUCTIONS = ["sum", "mean", "max", "min", "var", "std", "logsumexp", "l2_norm"]
+REDUCTIONS = ["sum", "mean", "max", "min", "var", "std", "logsumexp", "l2_norm", "vector_norm"]
 TWO_ARRAYS = [(name, "x2") for name in ("add", "subtract", "multiply", "maximum", "minimum", "logaddexp")]
 CONV1 = ["conv", "conv1d", "conv_transpose", "conv_transpose1d"]
 CONVOLUTIONS = [*CONV1, "conv2d", "conv3d", "conv_transpose2d", "conv_transpose3d"]
@@ -58,6 +59,12 @@ TABLE = [
     ("cosine_similarity", [ones(2, 3), ones(2, 1)], {}, ShapeError, ["'x2'", "(2, 1)", "(2, 3)"]),
     ("cosine_similarity", [1.0, 2.0], {}, ShapeError, ["axis", "()"]),
     ("cosine_similarity", [ones(2, 3), ones(2, 3)], {"axis": 2}, ShapeError, ["axis", "2", "(2, 3)"]),
+    ("pairwise_distance", [ones(2, 3), ones(3)], {}, ShapeError, ["'x2'", "(3,)", "(2, 3)"]),
+    ("pairwise_distance", [ones(3), ones(3)], {"p": "2"}, TypeError, ["p", "2"]),
+    ("pairwise_distance", [ones(3), ones(3)], {"eps": np.nan}, ValueError, ["eps", "nan"]),
+    ("vector_norm", [ones(3)], {"p": np.nan}, ValueError, ["p", "nan"]),
+    ("vector_norm", [ones(0, 3)], {"p": -1, "axis": 0}, ShapeError, ["'x'", "(0, 3)", "no entries"]),
+    ("normalize", [ones(3)], {"p": 0}, ValueError, ["p", "0"]),
     ("cosine_similarity", [ones(2, 3), ones(2, 3)], {"eps": np.nan}, ValueError, ["eps", "nan"]),
     ("cosine_similarity", [ones(2, 3), ones(2, 3)], {"eps": -1.0}, ValueError, ["eps", "-1.0"]),
     ("stack", [], {}, TypeError, ["no arguments"]),

@@ -89,6 +89,7 @@ REDUCTIONS = {
     "sum": np.sum, "mean": np.mean, "max": np.max, "min": np.min, "var": np.var, "std": np.std,
     "logsumexp": lambda x, axis: np.log(np.sum(np.exp(x), axis)),
     "l2_norm": lambda x, axis: np.sqrt(np.sum(np.square(x), axis)),
+    "vector_norm": lambda x, axis: np.sqrt(np.sum(np.square(x), axis)),
 }  # fmt: skip
 
 
@@ -261,6 +262,65 @@ def test_norm_neither_overflows_nor_vanishes_jax39899(dtype, size):
     value, gradient = value_and_slope(jn.l2_norm, x)
     np.testing.assert_allclose(np.float64(value) / size, 5, rtol=1e-3 if dtype == "float16" else 1e-6)
     np.testing.assert_allclose(gradient, [0.6, -0.8], rtol=1e-3 if dtype == "float16" else 1e-6)
+
+
+@pytest.mark.parametrize("p", [1, 2, 3, 0.5, 2.5, -1, -2, 0, INF, -INF])
+def test_norms_of_any_order_against_numpy_and_mpmath(p):
+    x = np.array([[3.0, -1.5, 0.25], [2.0, 2.0, -7.0]])
+
+    @jax.jit
+    def compute(x):
+        return jn.vector_norm(x, p=p, axis=1), jn.grad(lambda x: jn.sum(jn.vector_norm(x, p=p, axis=1)))(x)
+
+    y, slope = compute(x)
+    np.testing.assert_allclose(y, np.linalg.norm(x, p, axis=1), rtol=1e-14)
+    if np.isfinite(p) and p:
+        expected = np.sign(x) * (np.abs(x) / np.asarray(y)[:, None]) ** (p - 1)
+        np.testing.assert_allclose(slope, expected, rtol=1e-13)
+        with mpmath.workdps(40):
+            row = [abs(mpmath.mpf(a)) for a in x[0]]
+            exact = mpmath.fsum(a ** mpmath.mpf(p) for a in row) ** (1 / mpmath.mpf(p))
+        np.testing.assert_allclose(y[0], float(exact), rtol=4e-16)
+
+
+@pytest.mark.parametrize("p, value, slope", [
+    (1, 3, [1, 0, -1]), (2, 5**0.5, [1 / 5**0.5, 0, -2 / 5**0.5]), (0, 2, [0, 0, 0]), (INF, 2, [0, 0, -1]),
+    (-INF, 0, [0, 0, 0]), (-1, 0, [0, 0, 0]), (0.5, 3 + 8**0.5, None),
+])  # fmt: skip
+def test_norms_of_any_order_beside_a_zero(p, value, slope):
+    found, gradient = value_and_slope(functools.partial(jn.vector_norm, p=p), np.array([1.0, 0.0, -2.0]))
+    np.testing.assert_allclose(found, value, rtol=1e-15)
+    if slope is not None:
+        np.testing.assert_allclose(gradient, slope, rtol=1e-15)
+    assert np.isfinite(gradient).all()
+    if p > 0:
+        zero, nothing = value_and_slope(functools.partial(jn.vector_norm, p=p), np.zeros(3))
+        equal(zero, 0)
+        equal(nothing, np.zeros(3))
+
+
+def test_norms_of_any_order_neither_overflow_nor_vanish():
+    for p, scale in ((3, 1e30), (3, 1e-30), (-3, 1e30), (-3, 1e-30)):
+        found = value_and_slope(functools.partial(jn.vector_norm, p=p), np.array([scale, scale], "float32"))[0]
+        np.testing.assert_allclose(found, scale * 2 ** (1 / p), rtol=1e-6)
+
+
+def test_normalize_with_any_norm():
+    x = np.array([[3.0, -4.0], [0.0, 0.0], [1e-20, 0.0]])
+    for p, length in ((1, 7.0), (INF, 4.0), (3, 91 ** (1 / 3))):
+        y, j = value_and_jacobian(functools.partial(jn.normalize, p=p, axis=1), x)
+        np.testing.assert_allclose(y, [x[0] / length, [0, 0], [1e-8, 0]], rtol=1e-14)
+        np.testing.assert_allclose(j[1, :, 1], np.eye(2) * 1e12)
+        np.testing.assert_allclose(j[2, :, 2], np.eye(2) * 1e12)
+
+
+def test_pairwise_distance():
+    a, b = np.array([[1.0, 2.0], [0.0, 0.0]]), np.array([[4.0, -2.0], [0.0, 0.0]])
+    np.testing.assert_allclose(jn.pairwise_distance(a, b, eps=0.0), [5, 0])
+    np.testing.assert_allclose(jn.pairwise_distance(a, b, p=1, eps=0.5), [2.5 + 4.5, 1])
+    by_a, by_b = jax.jit(jn.grad(lambda a, b: jn.sum(jn.pairwise_distance(a, b, eps=0.0)), (0, 1)))(a, b)
+    np.testing.assert_allclose(by_a, [[-0.6, 0.8], [0, 0]])
+    np.testing.assert_allclose(by_b, [[0.6, -0.8], [0, 0]])
 
 
 def test_norm_of_many_half_precision_entries():
