@@ -179,6 +179,18 @@ TABLE = [
     ("concatenate", [ones(2, 3), None], {}, TypeError, ["'xs2'", "None"]),
     ("concatenate", [ones(2, 3)], {"axis": "last"}, TypeError, ["axis", "last"]),
     ("concatenate", [[ones(2, 3), ones(3, 3)]], {}, DTypeError, ["'xs1'", "list"]),
+    *(
+        (name, [INTS], {key: 1}, DTypeError, ["'x'", "int64"])
+        for name, key in (("pad", "padding"), ("pixel_shuffle", "factor"))
+    ),
+    ("pad", [ones(3)], {}, TypeError, ["'padding'"]),
+    ("pad", [ones(3)], {"padding": -1}, ValueError, ["padding", "-1"]),
+    ("pad", [ones(3)], {"padding": ((1, 1), (1, 1))}, ShapeError, ["'x'", "(3,)", "padding"]),
+    ("pad", [ones(3)], {"padding": 1.5}, TypeError, ["padding", "1.5"]),
+    ("pad", [ones(3)], {"padding": 1, "value": np.nan}, ValueError, ["value", "nan"]),
+    ("pixel_shuffle", [ones(2, 3)], {"factor": 2}, ShapeError, ["'x'", "(2, 3)"]),
+    ("pixel_shuffle", [ones(6, 2, 3)], {"factor": 2}, ShapeError, ["'x'", "(6, 2, 3)", "4"]),
+    ("pixel_shuffle", [ones(4, 2, 3)], {"factor": 0}, ValueError, ["factor", "0"]),
     ("flatten", [ones(2, 3)], {"start": 3}, ShapeError, ["start", "3", "(2, 3)"]),
     ("flatten", [ones(2, 3)], {"start": -3}, ShapeError, ["start", "-3", "(2, 3)"]),
     ("flatten", [ones(2, 3)], {"start": "1"}, TypeError, ["start", "1"]),

@@ -398,6 +398,24 @@ def test_matmul(shapes):
     check_product(jn.matmul, jnp.matmul, np.matmul, shapes)
 
 
+@pytest.mark.parametrize("padding, widths", [
+    (1, [(1, 1)] * 3), ((2,), [(0, 0), (0, 0), (2, 2)]), (((0, 1), (2, 0)), [(0, 0), (0, 1), (2, 0)]), (0, [(0, 0)] * 3),
+])  # fmt: skip
+def test_pad_as_numpy(padding, widths):
+    x = np.arange(1.0, 13).reshape(2, 3, 2)
+    for value in (0.0, -INF, 2.5):
+        equal(jn.pad(x, padding=padding, value=value), np.pad(x, widths, constant_values=value))
+    assert jn.pad(x.astype("bfloat16"), padding=1, value=1 / 3).dtype == jnp.bfloat16
+
+
+def test_pixel_shuffle_entry_by_entry():
+    x = np.arange(2.0 * 8 * 3 * 2).reshape(2, 8, 3, 2)
+    y = np.asarray(jn.pixel_shuffle(x, factor=2))
+    assert y.shape == (2, 2, 6, 4)
+    for b, c, h, w in np.ndindex(y.shape):
+        assert y[b, c, h, w] == x[b, c * 4 + h % 2 * 2 + w % 2, h // 2, w // 2]
+
+
 def test_embedding_gathers_and_scatters():
     ids, table = np.array([[2, 0], [2, 2]]), np.arange(8.0).reshape(4, 2)
 
