@@ -132,6 +132,12 @@ ORACLES = {
     "selu": Oracle(
         lambda x: selu_scale() * expm1_below(x, selu_alpha()), lambda x: selu_scale() * exp_below(x, selu_alpha()), nn.selu
     ),
+    "selu alpha=2 gamma=0.5": Oracle(
+        lambda x: expm1_below(x, 2) / 2, lambda x: exp_below(x, 2) / 2, config={"alpha": 2.0, "gamma": 0.5}
+    ),
+    "squareplus": Oracle(
+        lambda x: (x + mpmath.sqrt(x * x + 4)) / 2, lambda x: (1 + x / mpmath.sqrt(x * x + 4)) / 2, nn.squareplus
+    ),
     "gelu": Oracle(
         lambda x: x * mpmath.erfc(-x / mpmath.sqrt(2)) / 2,
         lambda x: mpmath.erfc(-x / mpmath.sqrt(2)) / 2 + x * mpmath.npdf(x),
@@ -150,6 +156,12 @@ ORACLES = {
     "silu": Oracle(
         lambda x: x * sigmoid(x), lambda x: sigmoid(x) * (1 + x * sigmoid(-x)), nn.silu, zero=-1.2784645427610737
     ),
+    "silu alpha=2": Oracle(
+        lambda x: x * sigmoid(2 * x),
+        lambda x: sigmoid(2 * x) * (1 + 2 * x * sigmoid(-2 * x)),
+        config={"alpha": 2.0},
+        zero=-0.63923227138053685,
+    ),
     "mish": Oracle(lambda x: x * mpmath.tanh(softplus(x)), mish_derivative, nn.mish, zero=-1.1924312145154952),
     "relu": Oracle(lambda x: max(x, 0), lambda x: mpf(x > 0), nn.relu),
     "relu6": Oracle(lambda x: min(max(x, 0), 6), lambda x: mpf(0 < x < 6), nn.relu6),
@@ -160,6 +172,11 @@ ORACLES = {
         piecewise((-3, lambda x: 0), (3, lambda x: (x + 3) / 6), (INF, lambda x: 1)),
         lambda x: mpf(-3 < x < 3) / 6,
         nn.hard_sigmoid,
+    ),
+    "hard_sigmoid slope=0.25": Oracle(
+        piecewise((-2, lambda x: 0), (2, lambda x: (x + 2) / 4), (INF, lambda x: 1)),
+        lambda x: mpf(-2 < x < 2) / 4,
+        config={"slope": 0.25},
     ),
     "hard_swish": Oracle(
         piecewise((-3, lambda x: 0), (3, lambda x: x * (x + 3) / 6), (INF, lambda x: x)),

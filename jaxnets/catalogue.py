@@ -123,7 +123,7 @@ def catalogue() -> Catalogue:
         blocks: list[Jacobian] = []
 
         def rules(*arguments, layer=layer, blocks=blocks, config=config):
-            out = layer(*arguments, **config)
+            out = layer.of_arrays(config)(*arguments)
             rows = layer.jacobians(out if layer.many_outputs else [out], arguments, config)
             blocks += [j for j in rows[0] if j is not None]
 

@@ -269,6 +269,12 @@ def show_value(value) -> str:
     return repr(value) if plain and len(repr(value)) <= 60 else type(value).__name__
 
 
+def fits_annotation(annotation, value) -> bool:
+    """Whether a value is what an annotation asks for; False for annotations that are not checked."""
+    kind = _kind(annotation)
+    return kind is not None and bool(kind[1](value))
+
+
 def _kind(annotation) -> Kind | None:
     """What a value of this annotation must be; None if anything can be right."""
     if annotation in KINDS:

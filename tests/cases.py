@@ -65,8 +65,14 @@ class Case:
 
     def call(self, *args):
         """The outputs of the layer, as a tuple."""
-        out = self.layer(*args, **self.config)
+        out = self.layer.of_arrays(self.config)(*args)
         return out if isinstance(out, tuple) else (out,)
+
+    def call_arguments(self, args):
+        """The arguments as a call takes them: what goes by position, and by name arrays and configuration."""
+        count = min(self.layer.by_position, len(args))
+        names = self.layer.argument_names(len(args))[count:]
+        return args[:count], dict(zip(names, args[count:], strict=True)) | self.config
 
     def function(self, args):
         """The layer as a function of its real arguments alone, with a tuple of outputs."""
@@ -129,7 +135,7 @@ def line(name, arguments, structure, config=None, **claims):
 DIAGONAL = ["diagonal"]
 ACTIVATIONS = [
     "relu6", "leaky_relu", "elu", "celu", "selu", "gelu", "silu", "mish", "softsign", "log_sigmoid", "hard_sigmoid",
-    "hard_swish", "hard_tanh", "tanh_shrink", "soft_shrink", "hard_shrink", "clip",
+    "hard_swish", "hard_tanh", "tanh_shrink", "soft_shrink", "hard_shrink", "clip", "squareplus",
 ]  # fmt: skip
 CONVOLUTION = ["convolution", "convolution", "broadcast"]
 AFFINE, BY_AFFINE = [(3,), (3,)], [("block diagonal", "zero", "zero"), ("broadcast", "zero", "zero")]
@@ -156,6 +162,10 @@ CASES = [
     line("celu", [(2, 3)], DIAGONAL, {"alpha": 0.7}, ulp=1),
     line("celu", [(2, 3)], DIAGONAL, {"alpha": -2.0}, ulp=1),
     line("gelu", [(2, 3)], DIAGONAL, {"approximate": True}, ulp=1),
+    line("selu", [(2, 3)], DIAGONAL, {"alpha": 2.0, "gamma": 3.0}, ulp=1),
+    line("silu", [(2, 3)], DIAGONAL, {"alpha": -0.7}, ulp=1),
+    line("squareplus", [(2, 3)], DIAGONAL, {"b": 0.3}, ulp=1),
+    line("hard_sigmoid", [(2, 3)], DIAGONAL, {"slope": 0.7, "offset": 0.4}, ulp=1),
     line("softplus", [(2, 3)], DIAGONAL, {"beta": 3.0, "threshold": 2.0}, ulp=1),
     line("softplus", [(2, 3)], DIAGONAL, {"beta": -0.5}, ulp=1),
     line("hard_tanh", [(2, 3)], DIAGONAL, {"min_val": -0.3, "max_val": 0.9}, ulp=1),
@@ -166,6 +176,7 @@ CASES = [
     line("clip", [(2, 3)], DIAGONAL, {"max": 0.3}, ulp=1),
     line("prelu", [(3, 4), (4,)], ["diagonal", "block diagonal"], {"axis": -1}, batch=(0,), ulp=1),
     line("prelu", [(2, 3, 4), (3,)], ["diagonal", "block diagonal"], ulp=1),
+    line("prelu", [(3, 4), (3, 4)], ["diagonal", "diagonal"], batch=(0, 1), ulp=1),
     line("prelu", [(3, 4), (1,)], ["diagonal", "dense"], batch=(0,), ulp=1),
     line("prelu", [(4,), ()], ["diagonal", "dense"], ulp=1),
     line("glu", [(3, 4)], ["factored"], batch=(0,), ulp=1),
@@ -208,6 +219,8 @@ CASES = [
     line("maximum", [(3, 4), (3, 1)], ["diagonal", "block diagonal"], batch=(0, 1)),
     line("minimum", [(3, 4), (3, 4)], ["diagonal", "diagonal"], batch=(0, 1)),
     line("minimum", [(3, 4), (3, 1)], ["diagonal", "block diagonal"], batch=(0, 1)),
+    line("logaddexp", [(3, 4), (3, 4)], ["diagonal", "diagonal"], batch=(0, 1), ulp=1, eps=1),
+    line("logaddexp", [(3, 1), (2, 3, 4)], ["block diagonal", "diagonal"], ulp=1, eps=1),
     line("stack", [(3, 4), (3, 4)], ["selection", "selection"], {"axis": 1}),
     line("stack", [(3,)], ["selection"]),
     line("stack", [(2,), (2,), (2,)], ["selection"] * 3, {"axis": -1}, batch=(0, 1, 2)),
@@ -217,6 +230,11 @@ CASES = [
     line("concatenate", [(2, 3), (1, 3), (2, 3)], ["selection", "selection", "selection"], {"axis": 0}),
     line("concatenate", [(2, 3), (2, 0)], ["identity", "zero"]),
     line("flatten", [(2, 3, 2)], ["identity"]),
+    line("pad", [(3, 4)], ["selection"], {"padding": ((1, 2),), "value": 3.0}, batch=(0,)),
+    line("pad", [(2, 3)], ["selection"], {"padding": 1}),
+    line("pad", [(2, 3)], ["identity"], {"padding": 0}),
+    line("pixel_shuffle", [(2, 4, 3, 2)], ["permutation"], {"factor": 2}, batch=(0,)),
+    line("pixel_shuffle", [(9, 2, 1)], ["permutation"], {"factor": 3}),
     line("flatten", [(2, 3, 2, 2)], ["identity"], {"start": 2}),
     line("mean", [(5,)], ["sum"], eps=1),
     line("mean", [(2, 3, 4)], ["sum"], {"axis": (0, -1)}, eps=1),
@@ -227,11 +245,26 @@ CASES = [
     line("sum", [(3, 4), Mask((3, 1))], ["block diagonal", None], {"axis": 0, "keepdims": True}, eps=2),
     line("max", [(3, 4)], ["block diagonal"], {"axis": -1}, batch=(0,)),
     line("max", [(2, 3, 4), Mask((2, 3, 4))], ["block diagonal", None], {"axis": (-2, -1), "keepdims": True}, batch=(0, 1)),
+    line("min", [(3, 4)], ["block diagonal"], {"axis": -1}, batch=(0,)),
+    line("min", [(2, 3, 4), Mask((3, 1))], ["block diagonal", None], {"axis": (0, 2)}),
+    line("var", [(3, 4)], ["block diagonal"], {"axis": -1}, batch=(0,), eps=1),
+    line("var", [(3, 4), Mask((3, 4))], ["dense", None], {"correction": 1, "keepdims": True}, eps=1),
+    line("std", [(3, 4)], ["block diagonal"], {"axis": -1, "correction": 1}, batch=(0,), eps=1),
+    line("std", [(2, 3, 4), Mask((2, 3, 4))], ["block diagonal", None], {"axis": (0, 2)}, eps=1),
     line("logsumexp", [(3, 4)], ["block diagonal"], {"axis": -1}, batch=(0,), eps=1),
     line("logsumexp", [(2, 3, 2), Mask((3, 2))], ["block diagonal", None], {"axis": (0, -1), "keepdims": True}, eps=1),
     line("logsumexp", [(4,)], ["dense"], eps=1),
     line("l2_norm", [(3, 4)], ["block diagonal"], {"axis": -1}, batch=(0,)),
     line("l2_norm", [(2, 3)], ["dense"], {"keepdims": True}),
+    line("vector_norm", [(3, 4)], ["block diagonal"], {"p": 3, "axis": -1}, batch=(0,), eps=1),
+    line("vector_norm", [(2, 3, 2)], ["block diagonal"], {"p": -1.5, "axis": (0, 2), "keepdims": True}, eps=1),
+    line("vector_norm", [(5,)], ["dense"], {"p": math.inf}),
+    line("vector_norm", [(3, 4)], ["block diagonal"], {"p": -math.inf, "axis": -1}, batch=(0,)),
+    line("vector_norm", [(3, 4)], ["block diagonal"], {"p": 1, "axis": 0}, eps=1),
+    line("pairwise_distance", [(3, 4), (3, 4)], ["block diagonal"] * 2, batch=(0, 1), eps=1),
+    line("pairwise_distance", [(3, 4), (3, 4)], ["block diagonal"] * 2, {"p": 1.5, "keepdims": True}, batch=(0, 1), eps=1),
+    line("normalize", [(3, 4)], ["diagonal + factored"], {"p": 1}, batch=(0,), eps=1),
+    line("normalize", [(2, 3, 2)], ["diagonal + factored"], {"p": 3.5, "axis": (0, 2)}, eps=1),
     line("cosine_similarity", [(3, 4), (3, 4)], ["block diagonal"] * 2, batch=(0, 1), eps=1),
     line("cosine_similarity", [(4, 2), (4, 2)], ["block diagonal"] * 2, {"axis": 0, "eps": 1e-3}, eps=1),
     line("softmax", [(3, 4), Mask((3, 4))], ["rank-1 update", None], batch=(0, 1)),
@@ -278,6 +311,12 @@ CASES = [
     ),  # fmt: skip
     line("avg_pool", [(2, 7)], ["Kronecker"], {"kernel_size": (3,), "stride": 2, "padding": 1, "count_include_pad": False}),
     line("avg_pool", [(2, 5)], ["Kronecker"], {"kernel_size": (2,), "stride": 1, "divisor_override": 3}, batch=(0,)),
+    line("max_pool", [(2, 2, 4, 5)], ["selection"], {"kernel_size": 3, "stride": 2, "padding": "same"}, batch=(0,)),
+    line("max_pool", [(2, 7)], ["selection"], {"kernel_size": (4,), "stride": 2, "padding": ((1, 2),)}),
+    line("avg_pool", [(2, 5)], ["Kronecker"], {"kernel_size": (2,), "stride": 1, "dilation": 2, "padding": ((0, 1),)}),
+    line("avg_pool", [(2, 5)], ["Kronecker"], {"kernel_size": (2,), "padding": "same", "count_include_pad": False}),
+    line("global_max_pool", [(2, 3, 2, 4)], ["selection"], {"keepdims": True}, batch=()),
+    line("global_avg_pool", [(2, 3, 2, 4)], ["sum"], {"keepdims": True}, eps=1),
     line("adaptive_max_pool", [(2, 2, 5, 3)], ["selection"], {"output_size": (3, None)}, batch=(0,)),
     line("adaptive_avg_pool", [(2, 2, 5, 4)], ["Kronecker"], {"output_size": (3, 2)}, batch=(0,), eps=1),
     line("adaptive_avg_pool", [(1, 2, 3, 2)], ["factored"], {"output_size": (2, 3)}, eps=1),
@@ -296,6 +335,8 @@ CASES = [
     line("group_norm", [(2, 4, 3), (4,), (4,)], ["factored", "block diagonal", "broadcast"], {"groups": 2}, eps=1),
     line("group_norm", [(2, 6)], ["rank-2 update"], {"groups": 2, "eps": 0.1}, eps=1),
     line("group_norm", [(1, 3, 2, 2), (3,)], ["factored", "block diagonal"], {"groups": 1}, eps=1),
+    line("local_response_norm", [(2, 4, 3)], ["diagonal + factored"], {"size": 3, "alpha": 0.9}, eps=1),
+    line("local_response_norm", [(3, 4)], ["diagonal + factored"], {"size": 2, "beta": 1.5, "k": 0.5}, eps=1),
     line("instance_norm", [(2, 3, 4), (3,), (3,)], ["factored", "block diagonal", "broadcast"], eps=1),
     line("instance_norm", [(2, 2, 2, 2)], ["rank-2 update"], {"eps": 0.1}, eps=1),
     line("batch_norm", [(4, 3), *AFFINE, (3,), Positive((3,))], [TRAINED, *BY_AFFINE, *MOVED], {"training": True}, eps=1),
@@ -333,6 +374,26 @@ CASES = [
     line("huber", [(4,), (4,)], ["diagonal", "diagonal"], {"delta": 0.4}),
     line("smooth_l1", [(3, 4), (3, 4)], ["diagonal", "diagonal"], {"beta": 0.7}, batch=(0, 1)),
     line("smooth_l1", [(2, 3), (2, 3)], ["diagonal", "diagonal"], {"beta": 0}),
+    line("quantile", [(3, 4), (3, 4)], ["diagonal", "diagonal"], {"q": 0.3}, batch=(0, 1)),
+    line("quantile", [(), ()], ["scalar", "scalar"]),
+    line("hinge_embedding", [(3, 4), Signs((3, 4), True)], ["diagonal", None], {"margin": 0.5}, batch=(0, 1)),
+    line("hinge_embedding", [(4,), Signs((4,), True)], ["diagonal", None]),
+    line("multilabel_margin", [(3, 4), Labels((3, 4), 4)], ["block diagonal", None], batch=(0, 1), eps=1),
+    line("multilabel_margin", [(4,), Labels((4,), 4)], ["dense", None], eps=1),
+    line("multilabel_soft_margin", [(3, 4), Unit((3, 4))], ["block diagonal"] * 2, batch=(0, 1), eps=1),
+    line(
+        "multilabel_soft_margin",
+        [(3, 4), Labels((3, 4), 2), Positive((4,))],
+        ["block diagonal", None, "dense"],
+        batch=(0, 1),
+        eps=1,
+    ),
+    line("focal", [(3, 4), Unit((3, 4))], ["diagonal", "diagonal"], batch=(0, 1), eps=1),
+    line("focal", [(3,), Labels((3,), 2)], ["diagonal", None], {"gamma": 1.5, "alpha": 0.25}, eps=1),
+    line("dice", [Unit((3, 4)), Unit((3, 4))], ["block diagonal"] * 2, batch=(0, 1), eps=1),
+    line("dice", [Unit((4,)), Labels((4,), 2)], ["dense", None], {"eps": 0.1}, eps=1),
+    line("info_nce", [(3, 4), (3, 4)], ["block diagonal", "factored"], {"temperature": 1.0}, eps=4),
+    line("info_nce", [(2, 3, 2), (2, 3, 2)], ["block diagonal", "factored"], {"temperature": 0.5}, batch=(0, 1), eps=4),
     line("log_cosh", [(3, 4), (3, 4)], ["diagonal", "diagonal"], batch=(0, 1)),
     line("binary_cross_entropy", [Inner((3, 4)), Unit((3, 4))], ["diagonal", "diagonal"], batch=(0, 1), eps=2),
     line("binary_cross_entropy", [Inner((3,)), Labels((3,), 2)], ["diagonal", None], eps=2),
@@ -340,11 +401,19 @@ CASES = [
     line("binary_cross_entropy_with_logits", [(3, 4), Labels((3, 4), 2)], ["diagonal", None], batch=(0, 1)),
     line(
         "binary_cross_entropy_with_logits",
-        [(3, 4), Unit((3, 4)), Positive((4,))],
-        ["diagonal"] * 2 + ["block diagonal"],
+        [(3, 4), Unit((3, 4)), None, Positive((4,))],
+        ["diagonal"] * 2 + [None, "block diagonal"],
         batch=(0, 1),
         eps=1,
     ),
+    line(
+        "binary_cross_entropy_with_logits",
+        [(3, 4), Unit((3, 4)), Positive((3, 1)), Positive((3, 4))],
+        ["diagonal"] * 2 + ["block diagonal", "diagonal"],
+        batch=(0, 1, 2, 3),
+        eps=1,
+    ),
+    line("binary_cross_entropy", [Inner((3,)), Unit((3,)), Positive((3,))], ["diagonal"] * 3, eps=2),
     line("hinge", [(3, 4), Signs((3, 4))], ["diagonal", "diagonal"], batch=(0, 1)),
     line("hinge", [(4,), Signs((4,), True)], ["diagonal", None]),
     line("soft_margin", [(3, 4), Signs((3, 4))], ["diagonal", "diagonal"], batch=(0, 1)),
@@ -358,6 +427,15 @@ CASES = [
         batch=(0, 1),
         eps=2,
     ),
+    line(
+        "kl_divergence",
+        [(2, 3, 4), Even((2, 3, 4))],
+        ["block diagonal"] * 2,
+        {"axis": -2},
+        batch=(0, 1),
+        eps=2,
+    ),
+    line("kl_divergence", [(3, 4), Even((3, 4))], ["diagonal"] * 2, {"axis": None}, eps=2),
     line("poisson_nll", [(3, 4), Positive((3, 4))], ["diagonal", "diagonal"], {"full": True}, batch=(0, 1), eps=1),
     line("poisson_nll", [Positive((2, 3)), Positive((2, 3))], ["diagonal"] * 2, {"log_input": False, "eps": 0.3}, eps=1),
     line(
@@ -406,7 +484,24 @@ CASES = [
     line("nll", [(4,), Labels((), 4)], ["selection", None]),
     line("nll", [(3, 4), Labels((3,), 4), (4,)], ["factored", None, "factored"], batch=(0, 1)),
     line("nll", [(3, 4), Labels((3,), 4), (4,)], ["factored", None, "factored"], {"ignore_index": 2}, batch=(0, 1)),
+    line("nll", [(2, 4, 3), Labels((2, 3), 4), (4,)], ["factored", None, "factored"], {"axis": -2}, batch=(0, 1)),
     line("cross_entropy", [(3, 4), Labels((3,), 4)], ["block diagonal", None], batch=(0, 1), eps=2),
+    line(
+        "cross_entropy",
+        [(2, 4, 3), Labels((2, 3), 4), Positive((4,))],
+        ["block diagonal", None, "factored"],
+        {"axis": -2},
+        batch=(0, 1),
+        eps=2,
+    ),
+    line(
+        "cross_entropy",
+        [(2, 4, 3), Even((2, 4, 3))],
+        ["block diagonal"] * 2,
+        {"axis": -2, "label_smoothing": 0.1},
+        batch=(0, 1),
+        eps=2,
+    ),
     line("cross_entropy", [(3, 4), Probabilities((3, 4))], ["block diagonal"] * 2, batch=(0, 1), eps=2),
     line("cross_entropy", [(2, 3, 4), Labels((2, 3), 4)], ["block diagonal", None], batch=(0, 1), eps=2),
     line("cross_entropy", [(4,), Labels((), 4)], ["dense", None], eps=2),

@@ -522,7 +522,7 @@ def layer_case(name) -> Case:
 
     def call(**given):
         arguments = [given.pop(n) for n in names]
-        return layer(*arguments, **given)
+        return layer.of_arrays(given)(*arguments)
 
     arguments = dict(zip(names, arrays, strict=True)) | config
     return Case(name, call, arguments, tuple(arguments))

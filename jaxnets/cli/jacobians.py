@@ -1,7 +1,6 @@
 """Commands about Jacobians: `layers`, `shapes`, `compare`."""
 
 import dataclasses
-import functools
 
 import tyro
 
@@ -111,7 +110,7 @@ class Compare(ModelOptions):
                 )
             layer = LAYERS[name]
             arguments, config = example_arguments(layer, jax.random.key(self.seed), self.dtype)
-            yield f"layer {name}", functools.partial(layer, **config), arguments
+            yield f"layer {name}", layer.of_arrays(config), arguments
             return
         found = self.problem(name)
         yield f"{name}: the network on {found.source}", found.network, (found.params, found.x)

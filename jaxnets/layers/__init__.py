@@ -21,6 +21,8 @@ from .marker import with_rules as with_rules
 from .normalize import *
 from .piecewise import *
 from .pool import *
+from .rearrange import *
 from .recurrent import *
 from .reduce import *
 from .softmax import *
+from .spread import *

@@ -29,16 +29,18 @@ __all__ = ["batch_norm", "standardize"]
 @layer(example=Example((4, 3), (3,), (3,), (3,), Positive((3,)), training=True))
 def batch_norm(
     x: Float[Array, "b c *spatial"],
+    *,
     scale: Float[Array, "c"] | None = None,
     bias: Float[Array, "c"] | None = None,
     running_mean: Float[Array, "c"] | None = None,
     running_var: Float[Array, "c"] | None = None,
-    *,
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> tuple[Float[Array, "b c *spatial"], Float[Array, "c"], Float[Array, "c"]]:
     """Batch normalisation  y[b, c, …] = x̂[b, c, …] scale[c] + bias[c],  and the new running mean and variance.
+
+    Everything after x is given by name, since libraries disagree on the order.
 
     In training x̂ = (x − μ) / √(σ² + eps) with the mean and variance of the batch, over all axes but c:
 

@@ -5,6 +5,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
 from ..algebra.factors import Label
@@ -12,10 +13,14 @@ from ..algebra.rules import axis_names, diagonal, fresh_groups, from_groups, ide
 from ..algebra.selections import Slice
 from ..checks import check_axis, check_integer
 from ..errors import ShapeError
+from .accurate import minus_abs
 from .layer import layer
 from .samples import Example
 
-__all__ = ["duplicate", "add", "subtract", "multiply", "maximum", "minimum", "concatenate", "stack", "split", "flatten"]
+__all__ = [
+    "duplicate", "add", "subtract", "multiply", "maximum", "minimum", "logaddexp", "concatenate", "stack", "split",
+    "flatten",
+]  # fmt: skip
 
 
 MAX_COPIES = 10_000
@@ -110,6 +115,32 @@ def minimum(x1: Float[Array, "*#s"], x2: Float[Array, "*#s"]) -> Float[Array, ".
 @minimum.jacobian
 def _(y, x1, x2):
     return _selection_rules((x1 < x2) | jnp.isnan(x1), y)
+
+
+@layer
+def logaddexp(x1: Float[Array, "*#s"], x2: Float[Array, "*#s"]) -> Float[Array, "..."]:
+    """Smooth maximum of two  y[...] = log(exp(x1[...]) + exp(x2[...])), with NumPy broadcasting.
+
+    ∂y[b,i]/∂x1[b,i] = p1[b,i]     ∂y[b,i]/∂x2[b,i] = p2[b,i],  p1 = 1 / (1 + exp(x2 − x1)),  p2 = 1 / (1 + exp(x1 − x2))
+
+    Nothing overflows.  Where x1 − x2 is rounded, its relative error times |x1 − x2| is that of the smaller derivative.  Of
+    two times ∞ both derivatives are ½; if both are −∞ the result is −∞, with Jacobian 0.
+    """
+    d = _difference(x1, x2)
+    return jnp.where(x1 > x2, x1, x2) + jnp.log1p(jnp.exp(minus_abs(d)))
+
+
+def _difference(x1, x2):
+    """x1 − x2; 0 where they are equal, even if both are infinite."""
+    infinite = jnp.isinf(x1) & (x1 == x2)
+    return jnp.where(infinite, 0, x1) - jnp.where(infinite, 0, x2)
+
+
+@logaddexp.jacobian
+def _(y, x1, x2):
+    d, nothing = _difference(x1, x2), jnp.isneginf(y)
+    p1, p2 = (jnp.where(nothing, 0, lax.logistic(z)) for z in (d, -d))
+    return diagonal(p1, "p1", "1 / (1 + exp(x2 − x1))"), diagonal(p2, "p2", "1 / (1 + exp(x1 − x2))")
 
 
 @layer(plain=True)

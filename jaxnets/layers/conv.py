@@ -38,7 +38,7 @@ def _check_shapes(layer: str, x, w, groups, transposed=False):
         )
 
 
-def _padding_pairs(layer: str, padding, rank: int, same=()) -> list[tuple[int, int]]:
+def padding_pairs(layer: str, padding, rank: int, same=()) -> list[tuple[int, int]]:
     """The padding before and after along each axis of space.  `same` is what "same" stands for, if words are allowed."""
     word = padding.lower() if isinstance(padding, str) and same else padding
     if word == "same":
@@ -61,7 +61,7 @@ def _axes_and_sizes(layer: str, x, w, stride, padding, dilation, groups) -> tupl
     stride, dilation = check_per_axis(layer, "stride", stride, rank), check_per_axis(layer, "dilation", dilation, rank)
     reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
     rows = list(zip(x.shape[-rank:], stride, reach, strict=True))
-    pads = _padding_pairs(layer, padding, rank, [max(0, (n - 1) // s * s + r - n) for n, s, r in rows])
+    pads = padding_pairs(layer, padding, rank, [max(0, (n - 1) // s * s + r - n) for n, s, r in rows])
     sizes = [(n + low + high - r) // s + 1 for (n, s, r), (low, high) in zip(rows, pads, strict=True)]
     if min(sizes) < 1:
         raise ShapeError(
@@ -78,7 +78,7 @@ def _transposed_axes_and_sizes(
     _check_shapes(layer, x, w, groups, transposed=True)
     rank = w.ndim - 2
     stride, dilation = check_per_axis(layer, "stride", stride, rank), check_per_axis(layer, "dilation", dilation, rank)
-    pads, more = _padding_pairs(layer, padding, rank), check_per_axis(layer, "output_padding", output_padding, rank, 0)
+    pads, more = padding_pairs(layer, padding, rank), check_per_axis(layer, "output_padding", output_padding, rank, 0)
     if any(m >= max(s, d) for m, s, d in zip(more, stride, dilation, strict=True)):
         raise ValueError(
             f"{layer}: output_padding {output_padding} must be smaller than stride {stride} or dilation {dilation}"

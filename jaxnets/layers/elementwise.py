@@ -4,13 +4,15 @@ Wherever the result is a normal number, values and derivatives have errors of at
 always at most 4, unless the docstring says otherwise.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..algebra.rules import Rule, diagonal
 from ..algebra.rules import identity as identity_rule
-from ..checks import check_nonzero, check_number
+from ..checks import check_nonzero, check_number, check_positive
 from . import accurate
 from .accurate import (
     expm1,
@@ -28,8 +30,8 @@ from .accurate import (
 from .layer import layer
 
 __all__ = [
-    "identity", "tanh", "tanh_shrink", "sigmoid", "log_sigmoid", "softplus", "softsign", "elu", "selu", "celu", "silu",
-    "mish", "gelu", "swish",
+    "identity", "tanh", "tanh_shrink", "sigmoid", "log_sigmoid", "softplus", "squareplus", "softsign", "elu", "selu", "celu",
+    "silu", "mish", "gelu", "swish",
 ]  # fmt: skip
 
 
@@ -143,6 +145,40 @@ def _(y, x, *, beta, threshold):
 
 
 @layer
+def squareplus(x: Float[Array, "..."], *, b: float = 4.0) -> Float[Array, "..."]:
+    """Algebraic rectifier  y[...] = (x[...] + √(x[...]² + b)) / 2,  the relu with its kink rounded off.
+
+    ∂y[b,i]/∂x[b,i] = h'[b,i],  h' = (1 + x / √(x² + b)) / 2
+
+    For x < 0 it is computed as b / (2 (√(x² + b) − x)), in which no digits cancel, and no square overflows.  Raises
+    ValueError unless b is positive and finite.
+    """
+    root, half = _root_of_square_plus(x, b), b / 2
+    return jnp.where(x > 0, (jnp.where(x > 0, x, 0) + root) / 2, half / (root + jnp.where(x > 0, 0, -x)))
+
+
+def _root_of_square_plus(x, b):
+    """√(x² + b)."""
+    c = math.sqrt(check_positive("squareplus", "b", b))
+    size = minus_abs(x)
+    far = size < -c
+    return jnp.where(
+        far,
+        -jnp.where(far, size, -1) * jnp.sqrt(1 + jnp.square(c / jnp.where(far, x, c))),
+        c * jnp.sqrt(1 + jnp.square(jnp.where(far, 0, x) / c)),
+    )
+
+
+@squareplus.jacobian
+def _(y, x, *, b):
+    root = _root_of_square_plus(x, b)
+    c = math.sqrt(b)
+    below = (c / root) * (c / (root + jnp.where(x > 0, 0, -x))) / 2
+    above = (1 + jnp.where(jnp.isinf(x), 1, x / jnp.where(jnp.isinf(x), 1, root))) / 2
+    return (_slope(jnp.where(x > 0, above, below), "(1 + x / √(x² + b)) / 2"),)
+
+
+@layer
 def softsign(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """Soft sign  y[...] = x[...] / (1 + |x[...]|).
 
@@ -183,23 +219,31 @@ def _(y, x, *, alpha):
     return (_exponential_linear_rule(x, "1 where x > 0, else alpha·exp(x)", 1.0, alpha),)
 
 
-SELU_SLOPES = 1.0507009873554805, 1.7580993408473768  # the slope above 0, and that times 1.6732632423543772
+SELU_GAMMA, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
+SELU_PRODUCT = 1.7580993408473768  # the product of both before they are rounded
 
 
 @layer
-def selu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+def selu(x: Float[Array, "..."], *, alpha: float = SELU_ALPHA, gamma: float = SELU_GAMMA) -> Float[Array, "..."]:
     """Self-normalising unit  y[...] = λ·(x[...] if x[...] > 0 else α·(exp(x[...]) − 1)),  λ = 1.0507…, α = 1.6732….
 
     ∂y[b,i]/∂x[b,i] = h'[b,i],  h' = λ where x > 0, else λα·exp(x).  At x = 0 it is λα, as in torch.
 
-    It keeps activations near mean 0 and variance 1 from layer to layer (Klambauer et al. 2017).
+    With the default λ = `gamma` and α = `alpha` it keeps activations near mean 0 and variance 1 from layer to layer
+    (Klambauer et al. 2017).
     """
-    return _exponential_linear(x, *SELU_SLOPES)
+    return _exponential_linear(x, *_selu_slopes(alpha, gamma))
+
+
+def _selu_slopes(alpha, gamma) -> tuple[float, float]:
+    """The slope above 0, and that below 0 at 0."""
+    alpha, gamma = check_number("selu", "alpha", alpha), check_number("selu", "gamma", gamma)
+    return gamma, SELU_PRODUCT if (alpha, gamma) == (SELU_ALPHA, SELU_GAMMA) else gamma * alpha
 
 
 @selu.jacobian
-def _(y, x):
-    return (_exponential_linear_rule(x, "λ where x > 0, else λα·exp(x)", *SELU_SLOPES),)
+def _(y, x, *, alpha, gamma):
+    return (_exponential_linear_rule(x, "λ where x > 0, else λα·exp(x)", *_selu_slopes(alpha, gamma)),)
 
 
 @layer
@@ -220,18 +264,27 @@ def _(y, x, *, alpha):
 
 
 @layer
-def silu(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Sigmoid-weighted linear unit, swish  y[...] = x[...] σ(x[...])  with σ(x) = 1 / (1 + exp(−x)).
+def silu(x: Float[Array, "..."], *, alpha: float = 1.0) -> Float[Array, "..."]:
+    """Sigmoid-weighted linear unit, swish  y[...] = x[...] σ(alpha·x[...])  with σ(z) = 1 / (1 + exp(−z)).
 
-    ∂y[b,i]/∂x[b,i] = h'[b,i],  h' = σ(x) (1 + x σ(−x)),  accurate also around its zero −1.278.  At −∞ both are 0.
+    ∂y[b,i]/∂x[b,i] = h'[b,i],  h' = σ(z) (1 + z σ(−z))  with  z = alpha·x,  accurate also around its zero z = −1.278.
+
+    Where z is −∞ both are 0.  Where alpha·x is rounded, its relative error times |alpha·x| is that of y and h'.
     """
-    x = jnp.maximum(x, -accurate.LIMIT[x.dtype.name])
-    return times_sigmoid(x, x)
+    z = _argument_of_gate(x, alpha)
+    deep = z < -4 * accurate.LIMIT[x.dtype.name]  # where σ(z) is 0, but x may be infinite
+    return times_sigmoid(jnp.where(deep, jnp.sign(x), x), z)
+
+
+def _argument_of_gate(x, alpha):
+    """alpha·x, and 0 for an alpha of 0."""
+    alpha = check_number("silu", "alpha", alpha)
+    return alpha * x if alpha else jnp.where(jnp.isnan(x), x, 0)
 
 
 @silu.jacobian
-def _(y, x):
-    return (_slope(silu_derivative(x), "σ(x) (1 + x σ(−x))"),)
+def _(y, x, *, alpha):
+    return (_slope(silu_derivative(_argument_of_gate(x, alpha)), "σ(z) (1 + z σ(−z))  with  z = alpha·x"),)
 
 
 swish = silu

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import sys
 import types
 import typing
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import numpy as np
 from ..algebra.factors import at_least_float32
 from ..algebra.jacobian import Jacobian
 from ..algebra.promotion import usual_promotion
-from ..checks import annotation_check, as_array, checked, is_floating
+from ..checks import annotation_check, as_array, checked, fits_annotation, is_floating, show_value
 from ..errors import DTypeError, RuleError, ShapeError
 from .marker import bind
 from .samples import Example
@@ -39,14 +40,18 @@ class Layer(Generic[P, R]):
 
     def __init__(self, forward: Callable[P, R], plain: bool = False, example: Example | None = None):
         functools.update_wrapper(self, forward)
-        self.forward, self.name = forward if plain else in_float32(forward), forward.__name__
-        self.plain, self.example = plain, example
+        self.name, self.plain, self.example = forward.__name__, plain, example
         self.rule: Callable | None = None
         self.hessian_rule: Callable | None = None
         try:
-            self.signature = inspect.signature(forward, eval_str=True)
+            written = inspect.signature(forward, eval_str=True)
         except NameError:  # an annotation has a name that does not exist, so nothing can be checked
-            self.signature = inspect.signature(forward)
+            written = inspect.signature(forward)
+        named = _named_arrays(written)
+        self.signature = _with_arrays_by_position(written, named)
+        self.by_position = _count_by_position(written)
+        forward = _called_by_position(forward, self.by_position, named) if named else forward
+        self.forward = forward if plain else in_float32(forward)
         config = (p for p in self.signature.parameters.values() if p.kind is p.KEYWORD_ONLY)
         self._check_config = annotation_check(self.name, config)
         self.many_outputs = typing.get_origin(self.signature.return_annotation) is tuple
@@ -79,6 +84,19 @@ class Layer(Generic[P, R]):
         out = bind(self, [a for a in arrays if a is not None], present, config)
         return tuple(out) if self.many_outputs else out[0]  # type: ignore[return-value]
 
+    def of_arrays(self, config) -> Callable[..., R]:
+        """The layer with this configuration as a function of its arrays, all by position; None where one is left out."""
+
+        @functools.wraps(self)
+        def call(*arrays):
+            names = self.argument_names(len(arrays))[self.by_position :]
+            others = zip(names, arrays[self.by_position :], strict=True)
+            return self(*arrays[: self.by_position], **dict(others), **config)  # type: ignore[call-arg]
+
+        arrays = [p for p in self.signature.parameters.values() if p.kind is not p.KEYWORD_ONLY]
+        call.__signature__ = self.signature.replace(parameters=arrays)  # type: ignore[attr-defined]
+        return call
+
     def __get__(self, instance, owner=None):
         """As an attribute of a class a layer is a method, like any function."""
         return self if instance is None else types.MethodType(self, instance)
@@ -87,6 +105,8 @@ class Layer(Generic[P, R]):
         """The arguments as arrays that fit the annotations, and the whole configuration as pairs that can be hashed."""
         if args and isinstance(args[0], str) and self.leading_string:  # as in einsum("bi,oi->bo", x, w)
             args, kwargs = args[1:], {self.leading_string: args[0], **kwargs}
+        if len(args) > self.by_position:
+            raise TypeError(f"{self.name}: too many positional arguments{self._by_name(args[self.by_position :])}")
         try:
             bound = self.signature.bind(*args, **kwargs)
         except TypeError as error:
@@ -167,23 +187,46 @@ class Layer(Generic[P, R]):
         """From the annotation of an argument the kind of dtype, the names of axes and whether None is allowed; or None."""
         parameters = self.signature.parameters
         many = (p for p in parameters.values() if p.kind is p.VAR_POSITIONAL)
-        hint = (parameters.get(name) or next(many)).annotation
-        for part in (hint, *typing.get_args(hint)):
-            if hasattr(part, "dim_str"):
-                kind = next((DTYPE_KINDS[word] for word in DTYPE_KINDS if part.__name__.startswith(word)), jnp.number)
-                return kind, part.dim_str.split(), type(None) in typing.get_args(hint)
-        return None
+        return _array_annotation((parameters.get(name) or next(many)).annotation)
 
     def _as_array(self, name, value):
         """An argument as an array; legacy keys of `jax.random` are accepted."""
         what = f"{self.name}: argument '{name}'"
-        if isinstance(value, (list, tuple)):
-            raise DTypeError(f"{what} is a {type(value).__name__}; pass arrays, one by one")
-        value = as_array(what, value)
         annotation = self.annotation(name)
+        if isinstance(value, (list, tuple)):
+            hint = self._by_name([value]) if annotation and annotation[2] else ""
+            several = f", as in {self.name}(*arrays)" if name not in self.signature.parameters else ""
+            raise DTypeError(f"{what} is a {type(value).__name__}; pass arrays, one by one{several}{hint}")
+        given, value = value, as_array(what, value)
         if annotation and annotation[0] is jax.dtypes.prng_key and (value.dtype, value.shape) == (jnp.uint32, (2,)):
             return jax.random.wrap_key_data(value)
+        if annotation and not jnp.issubdtype(value.dtype, annotation[0]):
+            words = DTYPE_WORDS.get(annotation[0], annotation[0].__name__)
+            hint = self._hint(name, given, value.dtype, annotation[2])
+            raise DTypeError(f"{what} has dtype {value.dtype}, expected {words}{hint}")
         return value
+
+    def _hint(self, name, given, dtype, optional) -> str:
+        """Under which name an argument of a wrong dtype would fit; nothing if there is none."""
+        masks = [n for n in self.signature.parameters if (self.annotation(n) or [None])[0] is jnp.bool_]
+        if dtype == jnp.bool_ and masks:
+            return f"; a mask is given as {masks[0]}="
+        return self._by_name([given]) if optional and not jnp.shape(given) else ""
+
+    def _by_name(self, values) -> str:
+        """How to write values that were given by position, but have a name; nothing if none of the names fits."""
+        names = [p for p in self.signature.parameters.values() if p.kind is p.KEYWORD_ONLY]
+        words = []
+        for value in values:
+            fitting = next((p for p in names if fits_annotation(p.annotation, value)), None)
+            if fitting is not None:
+                names.remove(fitting)
+                words.append(f"{fitting.name}={show_value(value)}")
+        if words:
+            return f"; configuration is given by name, as in {self.name}({self.argument_names(1)[0]}, {', '.join(words)})"
+        known = self.argument_names(0)
+        arrays = known[self.by_position :]
+        return f"; after '{known[self.by_position - 1]}' arrays are given by name: {'=, '.join(arrays)}=" if arrays else ""
 
     def _check_annotations(self, names, arrays):
         """Raise DTypeError or ShapeError if arrays do not fit the jaxtyping annotations of the forward function."""
@@ -193,14 +236,12 @@ class Layer(Generic[P, R]):
             annotation = self.annotation(name)
             if annotation is None:
                 continue
-            kind, dims, optional = annotation
+            _, dims, optional = annotation
             what = f"{self.name}: argument '{name}'"
             if array is None:
                 if not optional:
                     raise DTypeError(f"{what} is None, expected an array [{', '.join(dims)}]")
                 continue
-            if not jnp.issubdtype(array.dtype, kind):
-                raise DTypeError(f"{what} has dtype {array.dtype}, expected {DTYPE_WORDS.get(kind, kind.__name__)}")
             start = next((i for i, dim in enumerate(dims) if is_variadic(dim)), None)
             fixed = [dim for dim in dims if not is_variadic(dim)]
             if array.ndim < len(fixed) or (array.ndim > len(fixed) and start is None):
@@ -225,13 +266,54 @@ class Layer(Generic[P, R]):
         return f"<layer {self.name}>"
 
 
+def _array_annotation(hint):
+    """From an annotation of an array the kind of dtype, the names of axes and whether None is allowed; or None."""
+    for part in (hint, *typing.get_args(hint)):
+        if hasattr(part, "dim_str"):
+            kind = next((DTYPE_KINDS[word] for word in DTYPE_KINDS if part.__name__.startswith(word)), jnp.number)
+            return kind, part.dim_str.split(), type(None) in typing.get_args(hint)
+    return None
+
+
+def _named_arrays(signature) -> list[str]:
+    """The names of arrays that are given by keyword alone."""
+    return [p.name for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY and _array_annotation(p.annotation)]
+
+
+def _with_arrays_by_position(signature, named):
+    """The signature as rules are called: all arrays come first and are positional, and configuration is keyword-only."""
+    parameters = [p.replace(kind=p.POSITIONAL_OR_KEYWORD) if p.name in named else p for p in signature.parameters.values()]
+    return signature.replace(parameters=sorted(parameters, key=lambda p: p.kind))
+
+
+def _count_by_position(signature) -> int:
+    """How many arguments may be given by position."""
+    kinds = [p.kind for p in signature.parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL in kinds:
+        return sys.maxsize
+    return sum(kind < inspect.Parameter.KEYWORD_ONLY for kind in kinds)
+
+
+def _called_by_position(forward: Callable, count: int, named: list[str]) -> Callable:
+    """The forward function with all arrays by position; those after `count` are handed on by their names."""
+
+    @functools.wraps(forward)
+    def call(*arrays, **config):
+        return forward(*arrays[:count], **dict(zip(named, arrays[count:], strict=True)), **config)
+
+    return call
+
+
 @overload
 def layer(forward: Callable[P, R]) -> Layer[P, R]: ...
 @overload
 def layer(*, plain: bool = False, example: Example | None = None) -> Callable[[Callable[P, R]], Layer[P, R]]: ...
 @checked
 def layer(forward: Callable | None = None, *, plain: bool = False, example: Example | None = None):
-    """Make a layer of a pure function of arrays (positional) and static configuration (keyword-only).
+    """Make a layer of a pure function of arrays and static configuration.
+
+    Configuration is keyword-only.  So are arrays that stand behind the `*` of the signature; rules get all arrays by
+    position.
 
     Forward and rule get float16 and bfloat16 arguments as float32, and their results are rounded once.  `plain` layers
     get them as they are: they only move numbers, or are sums and products that accumulate in float32 themselves.

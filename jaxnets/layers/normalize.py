@@ -1,9 +1,12 @@
 """Normalisations of every example by itself: it is divided by a spread, mostly after subtracting a mean."""
 
+import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from ..algebra.rules import axis_names
-from ..checks import check_axes, check_not_negative
+from ..algebra.factors import Label, Tensor
+from ..algebra.rules import axis_names, fresh_groups, from_groups, total
+from ..checks import check_axes, check_integer, check_not_negative, check_number, check_positive
 from ..errors import ShapeError
 from .layer import layer
 from .normalize_common import (
@@ -15,7 +18,7 @@ from .normalize_common import (
 )
 from .samples import Example
 
-__all__ = ["layer_norm", "rms_norm", "group_norm", "instance_norm"]
+__all__ = ["layer_norm", "rms_norm", "group_norm", "instance_norm", "local_response_norm"]
 
 
 @layer(example=Example((4, 5), (5,), (5,)))
@@ -47,7 +50,10 @@ def _(y, x, scale, bias, *, axes, eps):
 
 
 def _sorted_axes(name, x, axes) -> tuple[int, ...]:
-    return tuple(sorted(check_axes(name, x, axes, "axes")))
+    found = tuple(sorted(check_axes(name, x, axes, "axes")))
+    if not found:
+        raise ShapeError(f"{name}: axes {axes} name no axis of argument 'x' of shape {x.shape}")
+    return found
 
 
 @layer(example=Example((4, 5), (5,)))
@@ -94,6 +100,7 @@ def group_norm(
     ∂y[b,gc,h,w]/∂scale[gc] = x̂[b,g,c,h,w]     ∂y[b,gc,h,w]/∂bias[gc] = 1
 
     For every example x̂ = (x − μ) / √(σ² + eps) over the channels of a group and all positions; r is one over that root.
+    Raises ShapeError where a group has no entries.
     """
     check_not_negative("group_norm", "eps", eps)
     parts, axes = _with_group_axis(x, groups)
@@ -113,6 +120,8 @@ def _with_group_axis(x, groups):
         raise TypeError(f"group_norm: groups must be an integer, got {groups!r}")
     if groups < 1 or x.shape[1] % groups:
         raise ShapeError(f"group_norm: groups {groups} do not divide the channels of argument 'x' of shape {x.shape}")
+    if 0 in x.shape[1:]:
+        raise ShapeError(f"group_norm: argument 'x' has shape {x.shape}, expected groups that are not empty")
     return x.reshape(x.shape[0], groups, x.shape[1] // groups, *x.shape[2:]), tuple(range(2, x.ndim + 1))
 
 
@@ -143,3 +152,45 @@ def instance_norm(
 def _(y, x, scale, bias, *, eps):
     axes = tuple(range(2, x.ndim))
     return normalization_rules(*standard_scores(x, axes, eps), scale, axes, (1,), channel_axis_names(x.ndim))
+
+
+@layer(example=Example((2, 6, 3), size=3))
+def local_response_norm(
+    x: Float[Array, "b c *spatial"], *, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> Float[Array, "b c *spatial"]:
+    """Local response normalisation  y[b, c, …] = x[b, c, …] / D^beta,  D[b, c, …] = k + (alpha / size) Σ_j x[b, j, …]².
+
+    j runs over the `size` channels from c − ⌊size/2⌋ on; those that do not exist count as 0 (Krizhevsky et al. 2012).  As in
+    torch and ONNX alpha is divided by size.
+
+    ∂y[b,c,s]/∂x[b,i,s] = δ(c,i)·r[b,c,s] + v[b,c,s]·A[c,i]·x[b,i,s]  with r = D^−beta,  v = −2 alpha beta y / (size D)
+
+    A is 1 where i is in the window of c, else 0.  Raises ValueError unless size and k are positive and alpha is not
+    negative.
+    """
+    return x * _response(x, size, alpha, beta, k)[0] ** -beta
+
+
+def _response(x, size, alpha, beta, k):
+    """D, and the matrix of the windows of channels."""
+    size = check_integer("local_response_norm", "size", size, 1)
+    alpha = check_not_negative("local_response_norm", "alpha", alpha)
+    check_number("local_response_norm", "beta", beta)
+    k = check_positive("local_response_norm", "k", k)
+    offset = np.arange(x.shape[1]) - np.arange(x.shape[1])[:, None] + size // 2
+    matrix = jnp.asarray((offset >= 0) & (offset < size), x.dtype)
+    return k + alpha / size * jnp.einsum("cj,bj...->bc...", matrix, jnp.square(x)), matrix
+
+
+@local_response_norm.jacobian
+def _(y, x, *, size, alpha, beta, k):
+    response, matrix = _response(x, size, alpha, beta, k)
+    out = fresh_groups(x.shape, channel_axis_names(x.ndim))
+    j = (Label(x.ndim, x.shape[1], "j"),)
+    inp = (out[0], j, *out[2:])
+    coupled = (
+        Tensor(-2 * alpha * beta / size * y / response, out, "v"),
+        Tensor(matrix, (out[1], j), "A"),
+        Tensor(x, inp, "x"),
+    )
+    return (total(from_groups(out, out, Tensor(response**-beta, out, "r")), from_groups(out, inp, *coupled)),)

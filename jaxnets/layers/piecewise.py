@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..algebra.rules import axis_names, diagonal, fresh_groups, from_groups, named_tensor
-from ..checks import check_axis, check_number
+from ..checks import check_axis, check_number, check_positive
 from ..errors import ShapeError
 from .layer import layer
 from .samples import Example
@@ -115,9 +115,11 @@ def _(y, x, *, negative_slope):
 def prelu(x: Float[Array, "..."], w: Float[Array, "..."], *, axis: int = 1) -> Float[Array, "..."]:
     """Rectifier with a learnt leak  y[...] = x[...] if x[...] > 0 else w·x[...].
 
-    `w` is one number, of shape () or (1,), or one number for each channel along `axis`, of shape (n,).
+    `w` is one number, of shape () or (1,), or one number for each channel along `axis`, of shape (n,), or one number for
+    each entry, of the shape of x, which then has two axes or more.
 
-    ∂y[b,i]/∂x[b,i] = h'[b,i],  h' = 1 where x > 0, else w     ∂y[b,i]/∂w[i] = x⁻[b,i],  x⁻ = min(x, 0)
+    ∂y[b,i]/∂x[b,i] = h'[b,i],  h' = 1 where x > 0, else w     ∂y[b,i]/∂w[i] = x⁻[b,i],  x⁻ = min(x, 0);  with a
+    w for each entry it is ∂y[b,i]/∂w[b,i]
 
     At the kink x = 0 the derivative by x is w, as in torch.  Raises ShapeError where w does not fit the axis.
     """
@@ -128,11 +130,13 @@ def _broadcastable_slopes(x, w, axis):
     """w in a shape that broadcasts along the axis of x."""
     if w.shape in ((), (1,)):
         return w.reshape(())
+    if w.shape == x.shape and x.ndim > 1:
+        return w
     channels = check_axis("prelu", x, axis)
     if w.shape != (x.shape[channels],):
         raise ShapeError(
             f"prelu: argument 'w' has shape {w.shape}, expected (), (1,) or {(x.shape[channels],)} for axis {axis} "
-            f"of 'x' of shape {x.shape}"
+            f"of 'x' of shape {x.shape}, or that shape"
         )
     return w.reshape([-1 if a == channels else 1 for a in range(x.ndim)])
 
@@ -141,23 +145,36 @@ def _broadcastable_slopes(x, w, axis):
 def _(y, x, w, *, axis):
     slope = jnp.where(x > 0, 1, _broadcastable_slopes(x, w, axis))
     groups = fresh_groups(x.shape, axis_names(x.ndim))
-    channels = () if w.ndim == 0 else ((),) if w.shape == (1,) else (groups[axis],)
+    shared = () if w.ndim == 0 else ((),) if w.shape == (1,) else groups if w.ndim > 1 else (groups[axis],)
     negative_part = named_tensor(jnp.where(x > 0, 0, x), groups, "x⁻", "min(x, 0)")
-    return diagonal(slope, "h'", "1 where x > 0, else w"), from_groups(groups, channels, negative_part)
+    return diagonal(slope, "h'", "1 where x > 0, else w"), from_groups(groups, shared, negative_part)
 
 
 @layer
-def hard_sigmoid(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Piecewise linear sigmoid  y[...] = min(max(x[...] + 3, 0), 6) / 6.
+def hard_sigmoid(x: Float[Array, "..."], *, slope: float = 1 / 6, offset: float = 0.5) -> Float[Array, "..."]:
+    """Piecewise linear sigmoid  y[...] = min(max(slope·x[...] + offset, 0), 1).
 
-    ∂y[b,i]/∂x[b,i] = h'[b,i],  h' = 1/6 where −3 < x < 3, else 0, also at the kinks.
+    ∂y[b,i]/∂x[b,i] = h'[b,i],  h' = slope where 0 < slope·x + offset < 1, else 0, also at the kinks.
+
+    The kinks of the default, which is that of torch and jax, are at −3 and 3; ONNX has a slope of 0.2.  Raises ValueError
+    unless slope is positive and finite.
     """
-    return jnp.where(x <= -3, 0, jnp.where(x >= 3, 1, (x + 3) / 6))
+    low, high = _kinks_of_hard_sigmoid(slope, offset)
+    return jnp.where(x <= low, 0, jnp.where(x >= high, 1, (x - low) / (high - low)))
+
+
+def _kinks_of_hard_sigmoid(slope, offset) -> tuple[float, float]:
+    """Where the line is 0 and where it is 1."""
+    width = 1 / check_positive("hard_sigmoid", "slope", slope)
+    low = -check_number("hard_sigmoid", "offset", offset) * width
+    return low, low + width
 
 
 @hard_sigmoid.jacobian
-def _(y, x):
-    return (diagonal(jnp.where((x <= -3) | (x >= 3), 0, 1 / 6).astype(x.dtype), "h'", "1/6 where −3 < x < 3, else 0"),)
+def _(y, x, *, slope, offset):
+    low, high = _kinks_of_hard_sigmoid(slope, offset)
+    h = jnp.where((x <= low) | (x >= high), 0, slope).astype(x.dtype)
+    return (diagonal(h, "h'", "slope where 0 < slope·x + offset < 1, else 0"),)
 
 
 @layer

@@ -9,12 +9,14 @@ from jaxtyping import Array, Float
 from ..algebra.rules import first_largest, from_groups
 from ..checks import check_per_axis
 from ..errors import ShapeError
-from .conv import Numbers
+from .conv import Numbers, Padding, padding_pairs
 from .layer import layer
 from .samples import Example
 from .windows import largest_in_windows, mean_rule, selection_rule, space_and_batch_labels, window_means
 
 __all__ = ["max_pool", "adaptive_max_pool", "global_max_pool", "avg_pool", "adaptive_avg_pool", "global_avg_pool"]
+
+Pairs = list[tuple[int, int]]  # the padding before and after, for each axis
 
 
 def _pooled_rank(layer: str, x, name: str, value) -> int:
@@ -24,30 +26,34 @@ def _pooled_rank(layer: str, x, name: str, value) -> int:
         raise ShapeError(f"{layer}: argument 'x' has shape {x.shape}, expected axes of space for {name} {value}")
     if 0 in x.shape[-rank:]:
         raise ShapeError(f"{layer}: argument 'x' has shape {x.shape}, expected axes of space that are not empty")
+    if x.ndim > rank + 1 and x.shape[-rank - 1] == 0:
+        raise ShapeError(f"{layer}: argument 'x' has shape {x.shape}, expected channels that are not empty")
     return rank
 
 
-def _window_tables(layer: str, x, kernel_size, stride, padding, dilation, ceil_mode) -> list[np.ndarray]:
-    """The table of the windows along each axis."""
+def _windows(layer: str, x, kernel_size, stride, padding, dilation, ceil_mode) -> tuple[list[np.ndarray], Pairs]:
+    """The table of the windows along each axis, and the padding before and after."""
     rank = _pooled_rank(layer, x, "kernel_size", kernel_size)
     kernel = check_per_axis(layer, "kernel_size", kernel_size, rank)
     strides = kernel if stride is None else check_per_axis(layer, "stride", stride, rank)
-    pads, dilations = check_per_axis(layer, "padding", padding, rank, 0), check_per_axis(layer, "dilation", dilation, rank)
-    if any(2 * pad > k for pad, k in zip(pads, kernel, strict=True)):
+    dilations = check_per_axis(layer, "dilation", dilation, rank)
+    reach = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
+    rows = list(zip(x.shape[-rank:], kernel, strides, dilations, reach, strict=True))
+    pads = padding_pairs(layer, padding, rank, [max(0, (n - 1) // s * s + r - n) for n, _, s, _, r in rows])
+    if not isinstance(padding, str) and any(2 * max(sides) > k for sides, k in zip(pads, kernel, strict=True)):
         raise ValueError(f"{layer}: padding {padding} must be at most half of kernel_size {kernel_size}")
     tables = []
-    for n, k, s, pad, d in zip(x.shape[-rank:], kernel, strides, pads, dilations, strict=True):
-        room = n + 2 * pad - d * (k - 1) - 1
-        count = (room + (s - 1) * bool(ceil_mode)) // s + 1
-        if count > 1 and (count - 1) * s >= n + pad:  # the last window must not start in the padding after x
+    for (n, k, s, d, r), (low, high) in zip(rows, pads, strict=True):
+        count = (n + low + high - r + (s - 1) * bool(ceil_mode)) // s + 1
+        if count > 1 and (count - 1) * s >= n + low:  # the last window must not start in the padding after x
             count -= 1
         if count < 1:
             raise ShapeError(
                 f"{layer}: argument 'x' of shape {x.shape} with padding {padding} is smaller than kernel_size "
                 f"{kernel_size} with dilation {dilation}"
             )
-        tables.append(s * np.arange(count)[:, None] + d * np.arange(k) - pad)
-    return tables
+        tables.append(s * np.arange(count)[:, None] + d * np.arange(k) - low)
+    return tables, pads
 
 
 def _adaptive_window_tables(layer: str, x, output_size) -> list[np.ndarray]:
@@ -71,7 +77,7 @@ def max_pool(
     *,
     kernel_size: Numbers,
     stride: Numbers | None = None,
-    padding: Numbers = 0,
+    padding: Padding = 0,
     dilation: Numbers = 1,
     ceil_mode: bool = False,
 ) -> Float[Array, "..."]:
@@ -81,15 +87,17 @@ def max_pool(
     row-major order
 
     `kernel_size` is one number for all axes after [b, c], or a tuple for as many of the last axes; by default `stride` is
-    the same.  Padding, at most half of the kernel, is −∞ and never selected; NaN is larger than all numbers.  With
-    `ceil_mode` a last window may extend past the end if it starts in x or in the padding before x.
+    the same.  `padding` is one number, one for each axis, a pair (before, after) for each axis, or "same", which gives
+    ⌈n/stride⌉ outputs with the odd one behind.  Numbers are at most half of the kernel.  Padding is −∞ and never selected;
+    NaN is larger than all numbers.  With `ceil_mode` a last window may extend past the end if it starts in x or in the
+    padding before x.
     """
-    return largest_in_windows(x, _window_tables("max_pool", x, kernel_size, stride, padding, dilation, ceil_mode))[0]
+    return largest_in_windows(x, _windows("max_pool", x, kernel_size, stride, padding, dilation, ceil_mode)[0])[0]
 
 
 @max_pool.jacobian
 def _(y, x, *, kernel_size, stride, padding, dilation, ceil_mode):
-    tables = _window_tables("max_pool", x, kernel_size, stride, padding, dilation, ceil_mode)
+    tables, _ = _windows("max_pool", x, kernel_size, stride, padding, dilation, ceil_mode)
     return (selection_rule(x, largest_in_windows(x, tables)[1], len(tables)),)
 
 
@@ -112,18 +120,26 @@ def _(y, x, *, output_size):
 
 
 @layer(plain=True, example=Example((4, 3, 6, 8)))
-def global_max_pool(x: Float[Array, "b c u ..."]) -> Float[Array, "b c"]:
+def global_max_pool(x: Float[Array, "b c u ..."], *, keepdims: bool = False) -> Float[Array, "b c ..."]:
     """Largest entry of each channel  y[b, c] = max_u x[b, c, u]  over all axes of space.
 
     ∂y[b,c]/∂x[b,c,u,v] = δ(uv, k[b,c])  with k the index of the largest entry, of equal ones the first
+
+    With `keepdims` the axes of space stay, with one entry each.
     """
-    x = _with_one_space_axis("global_max_pool", x)
-    return jnp.take_along_axis(x, first_largest(x)[..., None], -1)[..., 0]
+    rows = _with_one_space_axis("global_max_pool", x)
+    return _with_space(jnp.take_along_axis(rows, first_largest(rows)[..., None], -1)[..., 0], x, keepdims)
+
+
+def _with_space(y, x, keepdims):
+    """y of shape [b, c] with an axis of one entry for each axis of space of x, if these are kept."""
+    return y.reshape(y.shape + (1,) * (x.ndim - 2)) if keepdims else y
 
 
 @global_max_pool.jacobian
-def _(y, x):
-    return (selection_rule(x, first_largest(_with_one_space_axis("global_max_pool", x)), x.ndim - 2),)
+def _(y, x, *, keepdims):
+    index = first_largest(_with_one_space_axis("global_max_pool", x))
+    return (selection_rule(x, _with_space(index, x, keepdims), x.ndim - 2),)
 
 
 def _with_one_space_axis(layer: str, x):
@@ -138,32 +154,35 @@ def avg_pool(
     *,
     kernel_size: Numbers,
     stride: Numbers | None = None,
-    padding: Numbers = 0,
+    padding: Padding = 0,
+    dilation: Numbers = 1,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: float | None = None,
 ) -> Float[Array, "..."]:
-    """Mean of each window  y[b, c, p] = Σ_k x[b, c, stride·p + k − padding] / n,  k < kernel_size.
+    """Mean of each window  y[b, c, p] = Σ_k x[b, c, stride·p + dilation·k − padding] / n,  k < kernel_size.
 
     ∂y[b,c,p,q]/∂x[b,c,u,v] = A[p,u]·B[q,v]  with one matrix for each axis; if windows tile x there is none: an index of x
     is a pair of p and k, and the derivative is 1/n
 
     `kernel_size` is one number for all axes after [b, c], or a tuple for as many of the last axes; by default `stride` is
-    the same.  Padding, at most half of the kernel, is 0.  n counts it; without `count_include_pad` n counts the entries of
-    x alone, and `divisor_override` replaces n.  With `ceil_mode` a last window may extend past the end if it starts in x or
-    in the padding before x; what lies beyond the padding is never counted.
+    the same.  `padding` is one number, one for each axis, a pair (before, after) for each axis, or "same", which gives
+    ⌈n/stride⌉ outputs with the odd one behind.  Numbers are at most half of the kernel.  Padding is 0.  n counts it; without
+    `count_include_pad` n counts the entries of x alone, of which there is one at least, and `divisor_override` replaces n.
+    With `ceil_mode` a last window may extend past the end if it starts in x or in the padding before x; what lies beyond the
+    padding is never counted.
     """
-    tables = _window_tables("avg_pool", x, kernel_size, stride, padding, 1, ceil_mode)
-    return window_means(x, tables, _divisors(x, tables, padding, count_include_pad, divisor_override))
+    tables, pads = _windows("avg_pool", x, kernel_size, stride, padding, dilation, ceil_mode)
+    return window_means(x, tables, _divisors(x, tables, pads, count_include_pad, divisor_override))
 
 
 @avg_pool.jacobian
-def _(y, x, *, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override):
-    tables = _window_tables("avg_pool", x, kernel_size, stride, padding, 1, ceil_mode)
-    return (mean_rule(y, x, tables, _divisors(x, tables, padding, count_include_pad, divisor_override)),)
+def _(y, x, *, kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override):
+    tables, pads = _windows("avg_pool", x, kernel_size, stride, padding, dilation, ceil_mode)
+    return (mean_rule(y, x, tables, _divisors(x, tables, pads, count_include_pad, divisor_override)),)
 
 
-def _divisors(x, tables, padding, count_include_pad, divisor_override) -> list[np.ndarray]:
+def _divisors(x, tables, pads, count_include_pad, divisor_override) -> list[np.ndarray]:
     """For each axis the divisors of its windows; the divisor of a window is the product over the axes."""
     if divisor_override is not None:
         if isinstance(divisor_override, bool) or not isinstance(divisor_override, (int, float)):
@@ -172,14 +191,14 @@ def _divisors(x, tables, padding, count_include_pad, divisor_override) -> list[n
             raise ValueError("avg_pool: divisor_override must not be 0")
         first, *others = (np.ones(len(table)) for table in tables)
         return [first * divisor_override, *others]
-    pads = check_per_axis("avg_pool", "padding", padding if count_include_pad else 0, len(tables), 0)
-    return _places_counted(x, tables, pads)
+    return _places_counted(x, tables, pads if count_include_pad else [(0, 0)] * len(tables))
 
 
 def _places_counted(x, tables, pads) -> list[np.ndarray]:
-    """For each axis how many places of each window lie in x or in the padding."""
+    """For each axis how many places of each window lie in x or in the padding, at least 1."""
     rows = zip(tables, x.shape[x.ndim - len(tables) :], pads, strict=True)
-    return [((table >= -pad) & (table < n + pad)).sum(1).astype(float) for table, n, pad in rows]
+    counts = [((table >= -low) & (table < n + high)).sum(1) for table, n, (low, high) in rows]
+    return [np.maximum(1, count).astype(float) for count in counts]
 
 
 @layer(example=Example((4, 3, 5, 7), output_size=3))
@@ -192,25 +211,27 @@ def adaptive_avg_pool(x: Float[Array, "..."], *, output_size: int | tuple[int | 
     size of x.
     """
     tables = _adaptive_window_tables("adaptive_avg_pool", x, output_size)
-    return window_means(x, tables, _places_counted(x, tables, [0] * len(tables)))
+    return window_means(x, tables, _places_counted(x, tables, [(0, 0)] * len(tables)))
 
 
 @adaptive_avg_pool.jacobian
 def _(y, x, *, output_size):
     tables = _adaptive_window_tables("adaptive_avg_pool", x, output_size)
-    return (mean_rule(y, x, tables, _places_counted(x, tables, [0] * len(tables))),)
+    return (mean_rule(y, x, tables, _places_counted(x, tables, [(0, 0)] * len(tables))),)
 
 
 @layer(example=Example((4, 3, 6, 8)))
-def global_avg_pool(x: Float[Array, "b c u ..."]) -> Float[Array, "b c"]:
+def global_avg_pool(x: Float[Array, "b c u ..."], *, keepdims: bool = False) -> Float[Array, "b c ..."]:
     """Mean of each channel  y[b, c] = mean of x[b, c, u]  over all axes of space.
 
     ∂y[b,c]/∂x[b,c,u,v] = 1/n,  one over the number n of entries
+
+    With `keepdims` the axes of space stay, with one entry each.
     """
-    return jnp.mean(_with_one_space_axis("global_avg_pool", x), -1)
+    return _with_space(jnp.mean(_with_one_space_axis("global_avg_pool", x), -1), x, keepdims)
 
 
 @global_avg_pool.jacobian
-def _(y, x):
+def _(y, x, *, keepdims):
     inp, _, lead = space_and_batch_labels(x, y, x.ndim - 2)
-    return (from_groups(lead, (*lead, *inp), scale=1 / math.prod(x.shape[2:])),)
+    return (from_groups((*lead, *[()] * (y.ndim - 2)), (*lead, *inp), scale=1 / math.prod(x.shape[2:])),)

@@ -2,7 +2,9 @@
 
 from .binary import *
 from .classification import *
+from .contrastive import *
 from .distribution import *
 from .embedding import *
+from .multilabel import *
 from .reduce import reduce as reduce
 from .regression import *

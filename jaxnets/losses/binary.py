@@ -14,11 +14,15 @@ from .common import as_real, real_targets, rule_if_real, times_or_zero
 __all__ = ["binary_cross_entropy", "binary_cross_entropy_with_logits", "hinge", "soft_margin"]
 
 
-@layer(example=Example(Unit((4, 5)), Unit((4, 5))))
-def binary_cross_entropy(predictions: Float[Array, "..."], targets: Num[Array, "..."]) -> Float[Array, "..."]:
+@layer(example=Example(Unit((4, 5)), Unit((4, 5)), None))
+def binary_cross_entropy(
+    predictions: Float[Array, "..."], targets: Num[Array, "..."], *, weight: Float[Array, "..."] | None = None
+) -> Float[Array, "..."]:
     """Cross-entropy of probabilities  y[...] = −t[...] log p[...] − (1 − t[...]) log(1 − p[...]),  p, t in [0, 1].
 
     ∂y[b,i]/∂predictions[b,i] = h'[b,i],  h' = (p − t) / (p (1 − p))     ∂y[b,i]/∂targets[b,i] = −(logit p)[b,i]
+
+    `weight` broadcasts to the shape of y, and multiplies it and these derivatives; ∂y[b,i]/∂weight[i] is y without it.
 
     p are the predictions, t the targets.  The logarithms are not clipped: y is ∞ if the probability is 0 and the target is
     not.  A probability of 0 or 1 that equals its target gives 0, with derivative 1 or −1.  Hessian
@@ -26,7 +30,28 @@ def binary_cross_entropy(predictions: Float[Array, "..."], targets: Num[Array, "
     `binary_cross_entropy_with_logits`.
     """
     t = real_targets("binary_cross_entropy", predictions, targets)
-    return times_or_zero(t, -jnp.log(predictions)) + times_or_zero(1 - t, -_log_complement(predictions))
+    return _weighted("binary_cross_entropy", weight, _cross_entropy_of_probabilities(predictions, t))
+
+
+def _cross_entropy_of_probabilities(p, t):
+    return times_or_zero(t, -jnp.log(p)) + times_or_zero(1 - t, -_log_complement(p))
+
+
+def _weighted(loss, weight, y):
+    """The loss times its weight, which broadcasts; 0 where the weight is 0."""
+    if weight is None:
+        return y
+    check_broadcasts(loss, "weight", weight, y.shape)
+    return times_or_zero(weight, y)
+
+
+def _times(weight, slope):
+    return slope if weight is None else times_or_zero(weight, slope)
+
+
+def _by_weight(weight, loss):
+    """The rule by the weight, from a function that computes the loss without it; None if there is none."""
+    return None if weight is None else diagonal(loss(), "ℓ", "the loss without its weight")
 
 
 def _log_complement(p):
@@ -35,7 +60,7 @@ def _log_complement(p):
 
 
 @binary_cross_entropy.jacobian
-def _(y, predictions, targets):
+def _(y, predictions, targets, weight):
     p, t = predictions, as_real(targets, predictions)
     variance = p * (1 - p)
     sure = (variance == 0) & (p == t)
@@ -44,33 +69,40 @@ def _(y, predictions, targets):
     )  # there both of its derivatives by p are 1
     rare = jnp.where(p > 0.5, 1 - p, p)
     odds = jnp.log1p((1 - 2 * rare) / rare)
-    by_targets = diagonal(jnp.where(p > 0.5, -odds, odds), "−logit p", "log(p / (1 − p))")
-    return diagonal(slope, "h'", "(p − t) / (p (1 − p))"), rule_if_real(targets, by_targets)
+    by_targets = diagonal(_times(weight, jnp.where(p > 0.5, -odds, odds)), "−logit p", "log(p / (1 − p))")
+    by_predictions = diagonal(_times(weight, slope), "h'", "(p − t) / (p (1 − p))")
+    by_weight = _by_weight(weight, lambda: _cross_entropy_of_probabilities(p, t))
+    return by_predictions, rule_if_real(targets, by_targets), by_weight
 
 
 @binary_cross_entropy.hessian
-def _(y, predictions, targets):
+def _(y, predictions, targets, weight):
     p, t = predictions, as_real(targets, predictions)
     a = jnp.where(t == 0, 0, jnp.sqrt(t) / p)
     b = jnp.where(t == 1, 0, jnp.sqrt(1 - t) / (1 - p))
-    return diagonal(jnp.square(a) + jnp.square(b), "h"), diagonal(jnp.hypot(a, b), "√h")
+    root = None if weight is None else jnp.sqrt(weight)
+    return diagonal(_times(weight, jnp.square(a) + jnp.square(b)), "h"), diagonal(_times(root, jnp.hypot(a, b)), "√h")
 
 
-def _softplus_both(x):
+def softplus_both(x):
     """log(1 + exp(x)) and log(1 + exp(−x))."""
     rest = jnp.log1p(jnp.exp(minus_abs(x)))
     return jnp.where(x > 0, x, 0) + rest, jnp.where(x < 0, -x, 0) + rest
 
 
-def _sigmoid_slope_root(x):
+def sigmoid_slope_root(x):
     """√(σ(x) σ(−x))."""
     q = jnp.exp(minus_abs(x) / 2)
     return q / (1 + q * q)
 
 
-@layer(example=Example((4, 5), Unit((4, 5)), Positive((5,))))
+@layer(example=Example((4, 5), Unit((4, 5)), None, Positive((5,))))
 def binary_cross_entropy_with_logits(
-    predictions: Float[Array, "..."], targets: Num[Array, "..."], pos_weight: Float[Array, "..."] | None = None
+    predictions: Float[Array, "..."],
+    targets: Num[Array, "..."],
+    *,
+    weight: Float[Array, "..."] | None = None,
+    pos_weight: Float[Array, "..."] | None = None,
 ) -> Float[Array, "..."]:
     """Cross-entropy of logits  y[...] = w t[...] log(1 + exp(−x[...])) + (1 − t[...]) log(1 + exp(x[...])).
 
@@ -78,37 +110,44 @@ def binary_cross_entropy_with_logits(
     d = w log(1 + exp(−x)) − log(1 + exp(x)), or −x without w     ∂y[b,i]/∂pos_weight[i] = u[b,i],  u = t log(1 + exp(−x))
 
     x are the predictions, t the targets in [0, 1].  w = `pos_weight`, the weight of the class t = 1, broadcasts to their
-    shape.  It is also called sigmoid cross-entropy.  No terms cancel and none overflows: at x = ±∞ the loss is 0 if the
-    target agrees, else ∞.  Hessian h = (1 − t + w t) σ(x) σ(−x), root √h.
+    shape; so does `weight`, which multiplies y and these derivatives, and ∂y[b,i]/∂weight[i] is y without it.  It is also
+    called sigmoid cross-entropy.  No terms cancel and none overflows: at x = ±∞ the loss is 0 if the target agrees, else ∞.
+    Hessian h = (1 − t + w t) σ(x) σ(−x), root √h.
     """
     name = "binary_cross_entropy_with_logits"
     t = real_targets(name, predictions, targets)
     if pos_weight is not None:
         check_broadcasts(name, "pos_weight", pos_weight, predictions.shape)
-    above, below = _softplus_both(predictions)
+    return _weighted(name, weight, _cross_entropy_of_logits(predictions, t, pos_weight))
+
+
+def _cross_entropy_of_logits(x, t, pos_weight):
+    above, below = softplus_both(x)
     return times_or_zero(t if pos_weight is None else pos_weight * t, below) + times_or_zero(1 - t, above)
 
 
 @binary_cross_entropy_with_logits.jacobian
-def _(y, predictions, targets, pos_weight):
+def _(y, predictions, targets, weight, pos_weight):
     x, t = predictions, as_real(targets, predictions)
     w = 1 if pos_weight is None else pos_weight
-    slope = diagonal((1 - t) * lax.logistic(x) - w * t * lax.logistic(-x), "h'", "(1 − t) σ(x) − w t σ(−x)")
+    h = (1 - t) * lax.logistic(x) - w * t * lax.logistic(-x)
+    slope = diagonal(_times(weight, h), "h'", "(1 − t) σ(x) − w t σ(−x)")
+    whole = _by_weight(weight, lambda: _cross_entropy_of_logits(x, t, pos_weight))
     if pos_weight is None:
-        return slope, rule_if_real(targets, diagonal(-x, "d", "−x")), None
-    above, below = _softplus_both(x)
+        return slope, rule_if_real(targets, diagonal(_times(weight, -x), "d", "−x")), whole, None
+    above, below = softplus_both(x)
     rest = jnp.where(x < 0, above, below)
     by_targets = times_or_zero(w, jnp.where(x < 0, -x, 0)) - jnp.where(x > 0, x, 0) + (w - 1) * rest
-    by_weight = diagonal(times_or_zero(t, below), "u", "t log(1 + exp(−x))")
+    by_weight = diagonal(_times(weight, times_or_zero(t, below)), "u", "t log(1 + exp(−x))")
     meaning = "w log(1 + exp(−x)) − log(1 + exp(x))"
-    return slope, rule_if_real(targets, diagonal(by_targets, "d", meaning)), by_weight
+    return slope, rule_if_real(targets, diagonal(_times(weight, by_targets), "d", meaning)), whole, by_weight
 
 
 @binary_cross_entropy_with_logits.hessian
-def _(y, predictions, targets, pos_weight):
+def _(y, predictions, targets, weight, pos_weight):
     t = as_real(targets, predictions)
-    scale = jnp.ones_like(t) if pos_weight is None else 1 - t + pos_weight * t
-    root = jnp.sqrt(scale) * _sigmoid_slope_root(predictions)
+    scale = _times(weight, jnp.ones_like(t) if pos_weight is None else 1 - t + pos_weight * t)
+    root = jnp.sqrt(scale) * sigmoid_slope_root(predictions)
     return diagonal(scale * sigmoid_derivative(predictions), "h"), diagonal(root, "√h")
 
 
@@ -137,7 +176,7 @@ def soft_margin(predictions: Float[Array, "..."], targets: Num[Array, "..."]) ->
 
     Hessian h = t² σ(t x) σ(−t x), root √h.
     """
-    return _softplus_both(real_targets("soft_margin", predictions, targets) * predictions)[1]
+    return softplus_both(real_targets("soft_margin", predictions, targets) * predictions)[1]
 
 
 @soft_margin.jacobian
@@ -152,4 +191,4 @@ def _(y, predictions, targets):
 def _(y, predictions, targets):
     t = as_real(targets, predictions)
     z = t * predictions
-    return diagonal(jnp.square(t) * sigmoid_derivative(z), "h"), diagonal(jnp.abs(t) * _sigmoid_slope_root(z), "√h")
+    return diagonal(jnp.square(t) * sigmoid_derivative(z), "h"), diagonal(jnp.abs(t) * sigmoid_slope_root(z), "√h")

@@ -12,7 +12,7 @@ from ..layers import accurate
 from ..layers.layer import layer
 from ..layers.samples import Example, Labels
 from ..layers.softmax import LogSoftmaxOperator, SoftmaxOperator, SoftmaxRootOperator, log_softmax, sum_of_others
-from .common import check_same_shape, gradient_rule, times_or_zero
+from .common import check_same_shape, classes_last, gradient_rule, times_or_zero, with_classes_at
 
 __all__ = ["nll", "cross_entropy", "multi_class_hinge"]
 
@@ -68,13 +68,16 @@ def _weight_rule(y, labels, weight):
 
 @layer(example=Example((4, 6), Labels((4,)), None))
 def nll(
-    predictions: Float[Array, "... k"],
+    predictions: Float[Array, "..."],
     targets: Int[Array, "..."],
     weight: Float[Array, "k"] | None = None,
     *,
+    axis: int = -1,
     ignore_index: int | None = None,
 ) -> Float[Array, "..."]:
     """Negative log-likelihood  y[...] = −predictions[..., targets[...]]  of log-probabilities and integer labels.
+
+    The classes are along `axis`, by default the last one; torch has them at axis 1.
 
     ∂y[b]/∂predictions[b,k] = −δ(k, targets[b])
 
@@ -84,21 +87,34 @@ def nll(
 
     Labels out of range raise ValueError outside `jit` and give NaN with Jacobian 0 inside.
     """
-    return _negative_log_likelihood("nll", predictions, targets, weight, ignore_index)
+    log_p, _ = _checked_classes("nll", predictions, weight, axis)
+    return _negative_log_likelihood("nll", log_p, targets, weight, ignore_index)
+
+
+def _checked_classes(loss, predictions, weight, axis):
+    """The predictions with classes last, and their axis; ShapeError unless there is one weight for each class."""
+    moved, axis = classes_last(loss, predictions, axis)
+    if weight is not None and len(weight) != moved.shape[-1]:
+        raise ShapeError(
+            f"{loss}: argument 'weight' has shape {weight.shape}, expected [k] with k = {moved.shape[-1]} as in "
+            "'predictions'"
+        )
+    return moved, axis
 
 
 @nll.jacobian
-def _(y, predictions, targets, weight, *, ignore_index):
+def _(y, predictions, targets, weight, *, axis, ignore_index):
+    predictions, axis = classes_last("nll", predictions, axis)
     labels, _ = _labels_and_ignored("nll", predictions, targets, ignore_index)
     inp = fresh_groups(predictions.shape, axis_names(predictions.ndim, "k"))
     weights = [] if weight is None else [Tensor(_label_weight(weight, labels), inp[:-1], "w")]
     by_predictions = from_groups(inp[:-1], inp, *weights, Selection(labels, inp, "targets"), scale=-1.0)
     by_weight = None if weight is None else _weight_rule(-_label_score(predictions, labels), labels, weight)
-    return by_predictions, None, by_weight
+    return with_classes_at(axis, predictions.ndim, by_predictions), None, by_weight
 
 
 def _smoothed_targets(predictions, targets, weight, ignore_index, label_smoothing):
-    """The smoothed targets t and weight·t, both [..., k], and where they count."""
+    """The smoothed targets t and weight·t, both [..., k] as the predictions, and where they count."""
     if is_floating(targets):
         check_same_shape("cross_entropy", predictions=predictions, targets=targets)
         if ignore_index is not None:
@@ -115,16 +131,18 @@ def _smoothed_targets(predictions, targets, weight, ignore_index, label_smoothin
 
 @layer(example=Example((4, 6), Labels((4,)), None))
 def cross_entropy(
-    predictions: Float[Array, "... k"],
+    predictions: Float[Array, "..."],
     targets: Num[Array, "..."],
     weight: Float[Array, "k"] | None = None,
     *,
+    axis: int = -1,
     ignore_index: int | None = None,
     label_smoothing: float = 0.0,
 ) -> Float[Array, "..."]:
     """Cross-entropy of logits  y[...] = −Σ_k weight[k] t[..., k] log softmax(predictions)[..., k].
 
-    `targets` are integer labels [...], so that t is one-hot, or probabilities [..., k].  Without `weight` all weights are 1.
+    `targets` are integer labels [...], so that t is one-hot, or probabilities [..., k].  The classes are along `axis` of
+    both, by default the last one; torch has them at axis 1.  Without `weight` all weights are 1.
 
     ∂y[b]/∂predictions[b,k] = (p−t)[b,k],  p = softmax(predictions), for Σ_k t = 1;  computed as −Σ_i t[i] (δ(i,k) − p[k]),
     which is accurate even where p is nearly t     ∂y[b]/∂targets[b,k] = −(log p)[b,k]
@@ -135,6 +153,7 @@ def cross_entropy(
     A class with t = 0 or weight 0 may have a logit of −∞.  Where the label is `ignore_index`, which may be out of range, y
     and its derivatives are 0.  Labels out of range raise ValueError outside `jit` and give NaN with Jacobian 0 inside.
     """
+    predictions, targets, _ = _logits_and_targets(predictions, targets, weight, axis)
     log_p = log_softmax.forward(predictions)
     if label_smoothing == 0 and not is_floating(targets):
         return _negative_log_likelihood("cross_entropy", log_p, targets, weight, ignore_index)
@@ -145,8 +164,18 @@ def cross_entropy(
     return _zero_where_ignored(y, log_p, *_labels_and_ignored("cross_entropy", log_p, targets, ignore_index))
 
 
+def _logits_and_targets(predictions, targets, weight, axis):
+    """Logits, and targets if they are probabilities, with classes last, and the axis that the classes had."""
+    moved, axis = _checked_classes("cross_entropy", predictions, weight, axis)
+    if is_floating(targets):
+        check_same_shape("cross_entropy", predictions=predictions, targets=targets)
+        targets = jnp.moveaxis(targets, axis, -1)
+    return moved, targets, axis
+
+
 @cross_entropy.jacobian
-def _(y, predictions, targets, weight, *, ignore_index, label_smoothing):
+def _(y, predictions, targets, weight, *, axis, ignore_index, label_smoothing):
+    predictions, targets, axis = _logits_and_targets(predictions, targets, weight, axis)
     log_p = log_softmax.forward(predictions)
     p = jnp.exp(log_p)
     if label_smoothing == 0 and not is_floating(targets):
@@ -156,18 +185,20 @@ def _(y, predictions, targets, weight, *, ignore_index, label_smoothing):
         slope = slope if weight is None else slope * _label_weight(weight, labels)[..., None]
         slope = jnp.where(labels[..., None] < p.shape[-1], slope, 0)
         by_weight = None if weight is None else _weight_rule(-_label_score(log_p, labels), labels, weight)
-        return gradient_rule(slope, "(p−t)"), None, by_weight
+        return with_classes_at(axis, p.ndim, gradient_rule(slope, "(p−t)")), None, by_weight
     t, weighted, known = _smoothed_targets(predictions, targets, weight, ignore_index, label_smoothing)
     slope = -LogSoftmaxOperator(p, fresh_groups((*p.shape, p.shape[-1]))).pull(weighted[None])[0]
     by_predictions = gradient_rule(jnp.where(known[..., None], slope, 0), "(p−t)")
     kept = (1 - label_smoothing) * (1 if weight is None else weight)
     by_targets = gradient_rule(times_or_zero(kept, -log_p), "−log p") if is_floating(targets) else None
     slope = jnp.where(known[..., None], times_or_zero(t, -log_p), 0)
-    return by_predictions, by_targets, einsum("...", "k", (slope, "...k", "−t log p"))
+    rules = (with_classes_at(axis, p.ndim, rule) for rule in (by_predictions, by_targets))
+    return *rules, einsum("...", "k", (slope, "...k", "−t log p"))
 
 
 @cross_entropy.hessian
-def _(y, predictions, targets, weight, *, ignore_index, label_smoothing):
+def _(y, predictions, targets, weight, *, axis, ignore_index, label_smoothing):
+    predictions, targets, axis = _logits_and_targets(predictions, targets, weight, axis)
     _, weighted, known = _smoothed_targets(predictions, targets, weight, ignore_index, label_smoothing)
     p = jnp.where(known[..., None], jnp.exp(log_softmax.forward(predictions)), 0)
     inp = fresh_groups(p.shape, axis_names(p.ndim, "j"))
@@ -175,7 +206,8 @@ def _(y, predictions, targets, weight, *, ignore_index, label_smoothing):
 
     def rule(operator, total, name):
         factors = [] if weight is None and not is_floating(targets) else [Tensor(total, shared, name)]
-        return from_groups((*shared, i), inp, *factors, operator(p, (*shared, i, inp[-1])))
+        whole = from_groups((*shared, i), inp, *factors, operator(p, (*shared, i, inp[-1])))
+        return with_classes_at(axis, p.ndim, whole, both=True)
 
     total = jnp.sum(weighted, -1)
     return rule(SoftmaxOperator, total, "Q"), rule(SoftmaxRootOperator, jnp.sqrt(total), "√Q")

@@ -2,8 +2,8 @@
 
 import jax.numpy as jnp
 
-from ..algebra.rules import Rule, diagonal, einsum
-from ..checks import is_floating
+from ..algebra.rules import Rule, diagonal, einsum, rearranged
+from ..checks import check_axis, is_floating
 from ..errors import DTypeError, ShapeError
 
 
@@ -41,6 +41,22 @@ def as_real(targets, like):
 def rule_if_real(targets, rule: Rule) -> Rule | None:
     """The rule by the targets; None if these are integers."""
     return rule if is_floating(targets) else None
+
+
+def classes_last(loss: str, predictions, axis):
+    """The predictions with the axis of the classes last, and that axis, counted from 0."""
+    if predictions.ndim == 0:
+        raise ShapeError(f"{loss}: argument 'predictions' has shape (), expected an axis of classes")
+    axis = check_axis(loss, predictions, axis)
+    return jnp.moveaxis(predictions, axis, -1), axis
+
+
+def with_classes_at(axis: int, count: int, rule: Rule | None, both: bool = False) -> Rule | None:
+    """The rule by predictions of `count` axes, from the one by predictions with classes last; of both sides if `both`."""
+    if rule is None or axis == count - 1:
+        return rule
+    order = [a for a in range(count) if a != axis] + [axis]
+    return rearranged(rule, order if both else range(count - 1), order)
 
 
 def difference_rules(slope, name: str, meaning: str) -> tuple[Rule, Rule]:

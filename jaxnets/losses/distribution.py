@@ -6,23 +6,37 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from ..algebra.rules import diagonal
-from ..checks import check_broadcasts, check_not_negative
+from ..checks import check_axis, check_broadcasts, check_not_negative
 from ..layers import accurate
 from ..layers.layer import layer
 from ..layers.samples import Example, Positive, Probabilities
-from .common import as_real, check_same_shape, gradient_rule, real_targets, rule_if_real, times_or_zero
+from .common import (
+    as_real,
+    check_same_shape,
+    classes_last,
+    gradient_rule,
+    real_targets,
+    rule_if_real,
+    times_or_zero,
+    with_classes_at,
+)
 
 __all__ = ["kl_divergence", "poisson_nll", "gaussian_nll"]
 
 
 @layer(example=Example(Probabilities((4, 6), log=True), Probabilities((4, 6))))
 def kl_divergence(
-    predictions: Float[Array, "... k"], targets: Float[Array, "... k"], *, log_targets: bool = False
+    predictions: Float[Array, "... k"],
+    targets: Float[Array, "... k"],
+    *,
+    log_targets: bool = False,
+    axis: int | None = -1,
 ) -> Float[Array, "..."]:
     """Kullback-Leibler divergence of distributions  y[...] = Σ_k t[..., k] (log t[..., k] − predictions[..., k]).
 
-    `predictions` are log-probabilities; t are the targets, or exp(targets) with `log_targets`.  The sum over the last axis
-    gives one number for each example.
+    `predictions` are log-probabilities; t are the targets, or exp(targets) with `log_targets`.  The sum over `axis` gives
+    one number for each example.  With `axis` None there is no sum, and one number for each class, as in torch; for its
+    "batchmean" take `reduce(y, "batchmean")`.
 
     ∂y[b]/∂predictions[b,k] = −t[b,k]     ∂y[b]/∂targets[b,k] = d[b,k],  d = 1 + log t − predictions,  times t with
     `log_targets`
@@ -32,7 +46,8 @@ def kl_divergence(
     """
     check_same_shape("kl_divergence", predictions=predictions, targets=targets)
     t, log_t = _targets_and_log(targets, log_targets)
-    return jnp.sum(times_or_zero(t, log_t - predictions), -1)
+    y = times_or_zero(t, log_t - predictions)
+    return y if axis is None else jnp.sum(y, check_axis("kl_divergence", y, axis))
 
 
 def _targets_and_log(targets, log_targets):
@@ -43,11 +58,15 @@ def _targets_and_log(targets, log_targets):
 
 
 @kl_divergence.jacobian
-def _(y, predictions, targets, *, log_targets):
+def _(y, predictions, targets, *, log_targets, axis):
+    if axis is not None:
+        (predictions, axis), targets = classes_last("kl_divergence", predictions, axis), jnp.moveaxis(targets, axis, -1)
     t, log_t = _targets_and_log(targets, log_targets)
     slope = 1 + log_t - predictions
     slope = times_or_zero(t, slope) if log_targets else jnp.where(t == 0, 0, slope)
-    return gradient_rule(-t, "−t"), gradient_rule(slope, "d")
+    if axis is None:
+        return diagonal(-t, "−t"), diagonal(slope, "d")
+    return tuple(with_classes_at(axis, t.ndim, gradient_rule(*each)) for each in ((-t, "−t"), (slope, "d")))
 
 
 @layer(example=Example((4, 5), Positive((4, 5))))

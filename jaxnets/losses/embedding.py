@@ -1,23 +1,20 @@
 """Losses that compare vectors, or scores, with each other."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Array, Float, Num
 
 from ..algebra.rules import diagonal
-from ..checks import check_number
+from ..checks import check_not_negative, check_number
 from ..errors import ShapeError
 from ..layers import accurate
 from ..layers.layer import layer
-from ..layers.lengths import unit_vectors
+from ..layers.lengths import norm_and_gradient, unit_vectors
 from ..layers.samples import Example, Signs
 from .common import as_real, check_not_complex, check_same_shape, gradient_rule, real_targets, rule_if_real
 
-__all__ = ["cosine_embedding", "triplet", "margin_ranking"]
+__all__ = ["cosine_embedding", "hinge_embedding", "triplet", "margin_ranking"]
 
 
 def _check_signs(loss, x, targets):
@@ -26,12 +23,17 @@ def _check_signs(loss, x, targets):
         raise ShapeError(
             f"{loss}: argument 'targets' has shape {targets.shape}, expected {x.shape[:-1]} for vectors of shape {x.shape}"
         )
+    _check_known_signs(loss, targets)
+    return targets
+
+
+def _check_known_signs(loss, targets):
+    """ValueError if a known target is neither 1 nor −1."""
     check_not_complex(loss, targets)
     if not isinstance(targets, jax.core.Tracer):
         known = np.asarray(targets)
         if (wrong := (known != 1) & (known != -1)).any():
             raise ValueError(f"{loss}: argument 'targets' has {known[wrong][0]}, expected 1 or −1")
-    return targets
 
 
 def _angle(x1, x2):
@@ -84,26 +86,42 @@ def _(y, x1, x2, targets, *, margin):
     return gradient_rule(by_x1, "d1", "i"), gradient_rule(by_x2, "d2", "i"), None
 
 
+@layer(example=Example((4, 5), Signs((4, 5), integer=True)))
+def hinge_embedding(
+    predictions: Float[Array, "..."], targets: Num[Array, "..."], *, margin: float = 1.0
+) -> Float[Array, "..."]:
+    """Hinge loss of distances  y[...] = x[...] where the target is 1, max(0, margin − x[...]) where it is −1.
+
+    x are the predictions.  Targets have no Jacobian.
+
+    ∂y[b,i]/∂predictions[b,i] = h'[b,i],  h' = 1 where t = 1, −1 where t = −1 and x < margin, else 0, also at the kink
+
+    Targets other than 1 and −1 raise ValueError outside `jit` and give NaN inside.
+    """
+    check_same_shape("hinge_embedding", predictions=predictions, targets=targets)
+    _check_known_signs("hinge_embedding", targets)
+    gap = check_number("hinge_embedding", "margin", margin) - predictions
+    other = accurate.nan_unless(abs(targets) == 1, predictions.dtype)
+    return jnp.where(targets == 1, predictions, jnp.where(targets == -1, jnp.where(gap <= 0, 0, gap), other))
+
+
+@hinge_embedding.jacobian
+def _(y, predictions, targets, *, margin):
+    pushed = (targets == -1) & (predictions < margin)
+    slope = (targets == 1).astype(y.dtype) - pushed
+    return diagonal(slope, "h'", "1 where t = 1, −1 where t = −1 and x < margin, else 0"), None
+
+
 def _norm_and_gradient(d, p):
     """The p-norm of d along the last axis, and its gradient, which is 0 at d = 0."""
-    size = d * jnp.sign(d)
-    largest = jnp.max(size, -1, keepdims=True, initial=0)
-    if p == math.inf:
-        hit = (size == largest).astype(d.dtype)
-        return largest[..., 0], jnp.sign(d) * hit / jnp.maximum(1, jnp.sum(hit, -1, keepdims=True))
-    scale = lax.stop_gradient(jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1))
-    total = jnp.sum(_power(size / scale, p), -1, keepdims=True)
-    root = _power(jnp.where(total == 0, 1, total), 1 / p)
-    return jnp.where(total == 0, 0, scale * root)[..., 0], jnp.sign(d) * _power(size / scale / root, p - 1)
-
-
-def _power(x, p):
-    return jnp.sqrt(x) if p == 0.5 else x ** int(p) if p == int(p) else x**p
+    y, gradient = norm_and_gradient("triplet", d, (d.ndim - 1,), p)
+    return y[..., 0], gradient
 
 
 def _excess_and_gradients(anchor, positive, negative, margin, p, eps, swap):
     """near − far + margin, where p rather than a is nearer to n, and the gradients of the three distances."""
-    margin, p, eps = (check_number("triplet", *pair) for pair in (("margin", margin), ("p", p), ("eps", eps)))
+    margin = check_not_negative("triplet", "margin", margin)
+    p, eps = check_number("triplet", "p", p), check_number("triplet", "eps", eps)
     if p < 1:
         raise ValueError(f"triplet: p must be at least 1, got {p}")
     near, by_near = _norm_and_gradient(anchor - positive + eps, p)
@@ -134,7 +152,7 @@ def triplet(
     sign(d) (|d[i]| / |d|)^(p−1) of |d|;  0 where y is 0, also at the kink
 
     The norm of 0 has gradient 0.  If the two distances are equal they are not swapped.  The default of `eps` is torch's; 0
-    works as well.
+    works as well.  Raises ValueError for a negative margin.
     """
     check_same_shape("triplet", anchor=anchor, positive=positive, negative=negative)
     excess, *_ = _excess_and_gradients(anchor, positive, negative, margin, p, eps, swap)
@@ -158,7 +176,7 @@ def margin_ranking(
     """Ranking loss of scores  y[...] = max(0, margin − t[...] (x1[...] − x2[...])):  if t = 1, x1 should be the larger one.
 
     ∂y[b,i]/∂x1[b,i] = −t[b,i]     ∂y[b,i]/∂x2[b,i] = t[b,i]     ∂y[b,i]/∂targets[b,i] = (x2−x1)[b,i]  where y > 0, else 0,
-    also at the kink
+    also at the kink.  Raises ValueError for a negative margin.
     """
     check_same_shape("margin_ranking", x1=x1, x2=x2)
     gap = _gap(x1, x2, real_targets("margin_ranking", x1, targets, "x1"), margin)
@@ -166,7 +184,7 @@ def margin_ranking(
 
 
 def _gap(x1, x2, t, margin):
-    return check_number("margin_ranking", "margin", margin) - t * (x1 - x2)
+    return check_not_negative("margin_ranking", "margin", margin) - t * (x1 - x2)
 
 
 @margin_ranking.jacobian

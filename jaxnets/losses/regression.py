@@ -6,12 +6,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..algebra.rules import diagonal, einsum, scaled
-from ..checks import check_not_negative, check_positive
+from ..checks import check_not_negative, check_positive, check_share
 from ..layers import accurate
 from ..layers.layer import layer
-from .common import check_same_shape, difference_rules
+from .common import check_same_shape, difference_rules, times_or_zero
 
-__all__ = ["squared_error", "absolute_error", "huber", "smooth_l1", "log_cosh"]
+__all__ = ["squared_error", "absolute_error", "huber", "smooth_l1", "log_cosh", "quantile"]
 
 
 def _error(loss, predictions, targets):
@@ -146,3 +146,25 @@ def _(y, predictions, targets):
     error = predictions - targets
     q = jnp.exp(accurate.minus_abs(error))
     return diagonal(accurate.tanh_derivative(error), "h"), diagonal(2 * q / (1 + q * q), "√h")
+
+
+@layer
+def quantile(predictions: Float[Array, "..."], targets: Float[Array, "..."], *, q: float = 0.5) -> Float[Array, "..."]:
+    """Quantile loss  y[...] = max((1 − q) e[...], −q e[...]),  e = predictions − targets.  Unreduced; no broadcasting.
+
+    ∂y[b,i]/∂predictions[b,i] = s[b,i]     ∂y[b,i]/∂targets[b,i] = −s[b,i],  s = 1 − q where e > 0, −q where e < 0
+
+    Its minimum over many targets is their quantile q, for q = ½ the median.  At the kink e = 0 the derivative is 0.  It is
+    also called pinball loss.  Raises ValueError unless q is from 0 to 1.
+    """
+    error = _error("quantile", predictions, targets)
+    return times_or_zero(_quantile_slope(error, check_share("quantile", "q", q)), error)
+
+
+def _quantile_slope(error, q):
+    return jnp.where(error > 0, 1 - q, jnp.where(error < 0, -q, jnp.sign(error)))  # the sign of NaN is NaN
+
+
+@quantile.jacobian
+def _(y, predictions, targets, *, q):
+    return difference_rules(_quantile_slope(predictions - targets, q), "s", "1 − q where predictions > targets, −q below")

@@ -29,8 +29,12 @@ def of_two_arrays(layers):
 
 def describe(row):
     name, args, config = row[:3]
-    texts = [f"{a.dtype}{list(a.shape)}".replace("float64", "") if hasattr(a, "shape") else type(a).__name__ for a in args]
-    return " ".join([name, *texts, *(f"{k}={v}" for k, v in config.items())])
+    texts = [_text(a) if hasattr(a, "shape") else type(a).__name__ for a in args]
+    return " ".join([name, *texts, *(f"{k}={_text(v) if isinstance(v, np.ndarray) else v}" for k, v in config.items())])
+
+
+def _text(array):
+    return f"{array.dtype}{list(array.shape)}".replace("float64", "")
 
 
 def check_error(name, args, config, error, words):

@@ -8,9 +8,9 @@ import jaxnets as jn
 NAN, INF = np.nan, np.inf
 
 
-def trained(x, *args, **config):
+def trained(x, **config):
     """The first output of batch norm in training."""
-    return jn.batch_norm(x, *args, training=True, **config)[0]
+    return jn.batch_norm(x, training=True, **config)[0]
 
 
 def compiled(function):

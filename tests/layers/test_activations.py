@@ -124,6 +124,26 @@ EXACT = [
     ("selu", {}, 2.0, 2 * LAMBDA, LAMBDA),
     ("selu", {}, -INF, -LAMBDA_ALPHA, 0.0),
     ("selu", {}, INF, INF, LAMBDA),
+    ("selu", {"alpha": 2.0, "gamma": 3.0}, 0.0, 0.0, 6.0),
+    ("selu", {"alpha": 2.0, "gamma": 3.0}, 2.0, 6.0, 3.0),
+    ("selu", {"alpha": 2.0, "gamma": 3.0}, -INF, -6.0, 0.0),
+    ("hard_sigmoid", {"slope": 0.25, "offset": 0.25}, -1.0, 0.0, 0.0),
+    ("hard_sigmoid", {"slope": 0.25, "offset": 0.25}, 1.0, 0.5, 0.25),
+    ("hard_sigmoid", {"slope": 0.25, "offset": 0.25}, 3.0, 1.0, 0.0),
+    ("silu", {"alpha": 0.0}, 3.0, 1.5, 0.5),
+    ("silu", {"alpha": 0}, INF, INF, 0.5),
+    ("silu", {"alpha": 2.0}, INF, INF, 1.0),
+    ("silu", {"alpha": 2.0}, -INF, -0.0, 0.0),
+    ("silu", {"alpha": -2.0}, INF, 0.0, 0.0),
+    ("silu", {"alpha": -2.0}, -INF, -INF, 1.0),
+    ("silu", {"alpha": 1e-4}, -INF, -0.0, 0.0),
+    ("squareplus", {}, 0.0, 1.0, 0.5),
+    ("squareplus", {"b": 16.0}, 3.0, 4.0, 0.8),
+    ("squareplus", {"b": 16.0}, -3.0, 1.0, 0.2),
+    ("squareplus", {}, INF, INF, 1.0),
+    ("squareplus", {}, -INF, 0.0, 0.0),
+    ("squareplus", {}, 1e30, 1e30, 1.0),
+    ("squareplus", {"b": 2.0**100}, -(2.0**100), 0.25, 2.0**-102),
     ("elu", {}, -INF, -1.0, 0.0),
     *((name, {}, x, x, 1.0) for name in ("elu", "celu") for x in (88.8, 710.0, 1e4, INF)),
     ("gelu", {}, 0.0, 0.0, 0.5),
@@ -226,7 +246,7 @@ def at_ordinary_numbers(dtype):
 
 @pytest.mark.parametrize("name, expected", swept([
     ("sigmoid", 0), ("tanh", 0), ("tanh_shrink", 0), ("softplus", 1 / 4), ("log_sigmoid", -1 / 4), ("silu", 1 / 2),
-    ("mish", 0.64), ("gelu", math.sqrt(2 / math.pi)), ("elu", 1),
+    ("mish", 0.64), ("gelu", math.sqrt(2 / math.pi)), ("elu", 1), ("squareplus", 1 / 4),
 ], 3, several=True))  # fmt: skip
 def test_second_derivative_at_zero(name, expected):
     """Where |x| is used, whose derivative at 0 is 0 to autodiff, it must not show."""
@@ -283,7 +303,8 @@ def test_swish_is_silu():
     ("leaky_relu", {"negative_slope": np.float64(0.2)}), ("elu", {"alpha": np.float64(0.3)}), ("elu", {"alpha": 2}),
     ("celu", {"alpha": np.float64(0.7)}), ("softplus", {"beta": np.float64(2), "threshold": np.float64(20)}),
     ("threshold", {"threshold": np.float64(0), "value": np.float64(1)}), ("soft_shrink", {"lambd": np.float64(0.1)}),
-    ("clip", {"min": np.float64(-1)}),
+    ("clip", {"min": np.float64(-1)}), ("selu", {"alpha": np.float64(0.3), "gamma": 2}), ("silu", {"alpha": np.float64(3)}),
+    ("squareplus", {"b": np.float64(0.3)}), ("hard_sigmoid", {"slope": np.float64(0.3), "offset": np.float64(0.1)}),
 ])  # fmt: skip
 def test_configuration_does_not_widen(name, config):
     x = np.linspace(-2, 2, 50, dtype="float32")

@@ -11,12 +11,14 @@ from ..losses.test_loss_arguments import TABLE as OF_LOSSES
 from .arguments import BOOLS, COMPLEX, INTS, check_error, describe, of_two_arrays, ones
 
 ONE_ARRAY = [
-    "identity", "relu", "tanh", "sigmoid", "softplus", "duplicate", "flatten", "split", "l2_norm", "relu6", "leaky_relu",
+    "identity", "relu", "tanh", "sigmoid", "softplus", "duplicate", "flatten", "split", "l2_norm", "vector_norm", "relu6",
+    "leaky_relu",
     "elu", "celu", "selu", "gelu", "silu", "mish", "softsign", "log_sigmoid", "hard_sigmoid", "hard_swish", "hard_tanh",
-    "tanh_shrink", "soft_shrink", "hard_shrink", "clip", "glu", "swiglu",
+    "tanh_shrink", "soft_shrink", "hard_shrink", "clip", "squareplus", "glu", "swiglu",
 ]  # fmt: skip
-MASKED = ["sum", "mean", "max", "logsumexp", "softmax", "softmin", "log_softmax"]
-TWO_ARRAYS = [(name, "x2") for name in ("add", "subtract", "multiply", "maximum", "minimum")]
+MASKED = ["sum", "mean", "max", "min", "var", "std", "logsumexp", "softmax", "softmin", "log_softmax"]
+REDUCTIONS = ["sum", "mean", "max", "min", "var", "std", "logsumexp", "l2_norm", "vector_norm"]
+TWO_ARRAYS = [(name, "x2") for name in ("add", "subtract", "multiply", "maximum", "minimum", "logaddexp")]
 CONV1 = ["conv", "conv1d", "conv_transpose", "conv_transpose1d"]
 CONVOLUTIONS = [*CONV1, "conv2d", "conv3d", "conv_transpose2d", "conv_transpose3d"]
 WIDE, STEPS = ones(2, 9, 9, 9), ["stride", "dilation", "groups"]
@@ -47,12 +49,24 @@ TABLE = [
     *((name, [ones(2, 3)], {"axis": 2}, ShapeError, ["axis", "2", "(2, 3)"]) for name in [*MASKED, "l2_norm"]),
     *((name, [ones(2, 3)], {"axis": (0, -2)}, ShapeError, ["axis", "(2, 3)", "twice"]) for name in [*MASKED, "l2_norm"]),
     *((name, [ones(2, 3)], {"axis": 1.5}, TypeError, ["axis", "1.5"]) for name in [*MASKED, "l2_norm"]),
-    ("max", [ones(0, 3)], {"axis": 0}, ShapeError, ["'x'", "(0, 3)", "no entries"]),
-    ("max", [ones(0)], {}, ShapeError, ["'x'", "(0,)", "no entries"]),
+    *((name, [ones(0, 3)], {"axis": 0}, ShapeError, ["'x'", "(0, 3)", "no entries"]) for name in ("max", "min")),
+    *((name, [ones(0)], {}, ShapeError, ["'x'", "(0,)", "no entries"]) for name in ("max", "min")),
+    *((name, [1.0], {"axis": 1}, ShapeError, ["axis", "1", "()"]) for name in REDUCTIONS),
+    *((name, [1.0], {"axis": -2}, ShapeError, ["axis", "-2", "()"]) for name in REDUCTIONS),
+    *((name, [ones(3)], {"correction": np.nan}, ValueError, ["correction", "nan"]) for name in ("var", "std")),
+    *((name, [ones(3)], {"correction": "1"}, TypeError, ["correction", "1"]) for name in ("var", "std")),
     ("cosine_similarity", [ones(2, 3), ones(3)], {}, ShapeError, ["'x2'", "(3,)", "(2, 3)"]),
     ("cosine_similarity", [ones(2, 3), ones(2, 1)], {}, ShapeError, ["'x2'", "(2, 1)", "(2, 3)"]),
     ("cosine_similarity", [1.0, 2.0], {}, ShapeError, ["axis", "()"]),
     ("cosine_similarity", [ones(2, 3), ones(2, 3)], {"axis": 2}, ShapeError, ["axis", "2", "(2, 3)"]),
+    ("pairwise_distance", [ones(2, 3), ones(3)], {}, ShapeError, ["'x2'", "(3,)", "(2, 3)"]),
+    ("pairwise_distance", [ones(3), ones(3)], {"p": "2"}, TypeError, ["p", "2"]),
+    ("pairwise_distance", [ones(3), ones(3)], {"eps": np.nan}, ValueError, ["eps", "nan"]),
+    ("vector_norm", [ones(3)], {"p": np.nan}, ValueError, ["p", "nan"]),
+    ("vector_norm", [ones(0, 3)], {"p": -1, "axis": 0}, ShapeError, ["'x'", "(0, 3)", "no entries"]),
+    ("normalize", [ones(3)], {"p": 0}, ValueError, ["p", "0"]),
+    ("cosine_similarity", [ones(2, 3), ones(2, 3)], {"eps": np.nan}, ValueError, ["eps", "nan"]),
+    ("cosine_similarity", [ones(2, 3), ones(2, 3)], {"eps": -1.0}, ValueError, ["eps", "-1.0"]),
     ("stack", [], {}, TypeError, ["no arguments"]),
     ("stack", [ones(2, 3), ones(3)], {}, ShapeError, ["'xs2'", "(3,)", "(2, 3)"]),
     ("stack", [ones(2, 3), ones(2, 1)], {}, ShapeError, ["'xs2'", "(2, 1)", "(2, 3)"]),
@@ -99,6 +113,14 @@ TABLE = [
     ("elu", [ones(3)], {"alpha": [1.0]}, TypeError, ["alpha", "[1.0]"]),
     ("celu", [ones(3)], {"alpha": 0}, ValueError, ["alpha", "0"]),
     ("celu", [ones(3)], {"alpha": "1"}, TypeError, ["alpha", "1"]),
+    ("selu", [ones(3)], {"alpha": "1"}, TypeError, ["alpha", "1"]),
+    ("selu", [ones(3)], {"gamma": np.nan}, ValueError, ["gamma", "nan"]),
+    ("silu", [ones(3)], {"alpha": None}, TypeError, ["alpha", "None"]),
+    ("squareplus", [ones(3)], {"b": 0}, ValueError, ["b", "0"]),
+    ("squareplus", [ones(3)], {"b": np.inf}, ValueError, ["b", "inf"]),
+    ("hard_sigmoid", [ones(3)], {"slope": 0.0}, ValueError, ["slope", "0"]),
+    ("hard_sigmoid", [ones(3)], {"slope": -1.0}, ValueError, ["slope", "-1"]),
+    ("hard_sigmoid", [ones(3)], {"offset": "half"}, TypeError, ["offset", "half"]),
     ("gelu", [ones(3)], {"approximate": "erf"}, ValueError, ["approximate", "erf"]),
     ("gelu", [ones(3)], {"approximate": None}, TypeError, ["approximate", "None"]),
     ("softplus", [ones(3)], {"beta": 0.0}, ValueError, ["beta", "0"]),
@@ -157,6 +179,18 @@ TABLE = [
     ("concatenate", [ones(2, 3), None], {}, TypeError, ["'xs2'", "None"]),
     ("concatenate", [ones(2, 3)], {"axis": "last"}, TypeError, ["axis", "last"]),
     ("concatenate", [[ones(2, 3), ones(3, 3)]], {}, DTypeError, ["'xs1'", "list"]),
+    *(
+        (name, [INTS], {key: 1}, DTypeError, ["'x'", "int64"])
+        for name, key in (("pad", "padding"), ("pixel_shuffle", "factor"))
+    ),
+    ("pad", [ones(3)], {}, TypeError, ["'padding'"]),
+    ("pad", [ones(3)], {"padding": -1}, ValueError, ["padding", "-1"]),
+    ("pad", [ones(3)], {"padding": ((1, 1), (1, 1))}, ShapeError, ["'x'", "(3,)", "padding"]),
+    ("pad", [ones(3)], {"padding": 1.5}, TypeError, ["padding", "1.5"]),
+    ("pad", [ones(3)], {"padding": 1, "value": np.nan}, ValueError, ["value", "nan"]),
+    ("pixel_shuffle", [ones(2, 3)], {"factor": 2}, ShapeError, ["'x'", "(2, 3)"]),
+    ("pixel_shuffle", [ones(6, 2, 3)], {"factor": 2}, ShapeError, ["'x'", "(6, 2, 3)", "4"]),
+    ("pixel_shuffle", [ones(4, 2, 3)], {"factor": 0}, ValueError, ["factor", "0"]),
     ("flatten", [ones(2, 3)], {"start": 3}, ShapeError, ["start", "3", "(2, 3)"]),
     ("flatten", [ones(2, 3)], {"start": -3}, ShapeError, ["start", "-3", "(2, 3)"]),
     ("flatten", [ones(2, 3)], {"start": "1"}, TypeError, ["start", "1"]),
@@ -211,6 +245,7 @@ TABLE = [
     *((name, [COMPLEX], config, DTypeError, ["'x'", "complex128"]) for name, config in POOLS.items()),
     *((name, [ones(2, 9)], config, ShapeError, ["'x'", "(2, 9)"]) for name, config in POOLS.items()),
     *((name, [ones(2, 3, 0)], config, ShapeError, ["'x'", "(2, 3, 0)", "empty"]) for name, config in POOLS.items()),
+    *((name, [ones(2, 0, 3)], config, ShapeError, ["'x'", "(2, 0, 3)", "empty"]) for name, config in POOLS.items()),
     *((name, [ones(9)], {key: (2, 2)}, ShapeError, ["'x'", "(9,)", "(2, 2)"]) for name, key in WINDOWED),
     *((name, [ones(2, 3, 9)], {key: 0}, ValueError, [key, "0"]) for name, key in WINDOWED),
     *((name, [ones(2, 3, 9)], {key: 2.0}, TypeError, [key, "2.0"]) for name, key in WINDOWED),
@@ -218,6 +253,19 @@ TABLE = [
     *((name, [ones(2, 3, 9)], {"kernel_size": 2, "stride": 0}, ValueError, ["stride", "0"]) for name, _ in WINDOWED[:2]),
     *((name, [ones(2, 9)], {"kernel_size": (3,), "padding": 2}, ValueError, ["padding 2"]) for name, _ in WINDOWED[:2]),
     *((name, [ones(2, 3, 9)], {"kernel_size": 3, "padding": -1}, ValueError, ["padding", "-1"]) for name, _ in WINDOWED[:2]),
+    *(
+        (name, [ones(2, 9)], {"kernel_size": (3,), "padding": ((0, 2),)}, ValueError, ["padding"])
+        for name, _ in WINDOWED[:2]
+    ),
+    *(
+        (name, [ones(2, 3, 9)], {"kernel_size": 3, "padding": "full"}, ValueError, ["padding", "full"])
+        for name, _ in WINDOWED[:2]
+    ),
+    *((name, [ones(2, 3, 9)], {"kernel_size": 3, "dilation": 0}, ValueError, ["dilation", "0"]) for name, _ in WINDOWED[:2]),
+    *(
+        (name, [ones(2, 3, 4)], {"keepdims": 1}, TypeError, ["keepdims", "1"])
+        for name in ("global_max_pool", "global_avg_pool")
+    ),
     *((name, [ones(2, 3, 4)], {"kernel_size": 5}, ShapeError, ["'x'", "(2, 3, 4)", "5"]) for name, _ in WINDOWED[:2]),
     ("max_pool", [ones(2, 3, 4)], {"kernel_size": 2, "dilation": 4}, ShapeError, ["'x'", "(2, 3, 4)", "dilation 4"]),
     ("max_pool", [ones(2, 3, 4)], {"kernel_size": (2,), "stride": (1, 2)}, ValueError, ["stride", "(1, 2)", "1 axes"]),
@@ -255,23 +303,34 @@ TABLE = [
     ("rms_norm", [ones(4, 3), ones(3), ones(3)], {}, TypeError, ["too many"]),
     *((name, [ones(3)], GROUPS.get(name, {}), ShapeError, ["'x'", "(3,)"]) for name in CHANNEL_NORMS),
     *(
-        (name, [ones(2, 4, 3), ones(3)], GROUPS.get(name, {}), ShapeError, ["'scale'", "(3,)", "c = 4", "'x'"])
+        (name, [ones(2, 4, 3)], {"scale": ones(3), **GROUPS.get(name, {})}, ShapeError, ["'scale'", "(3,)", "c = 4", "'x'"])
         for name in CHANNEL_NORMS
     ),
     *(
-        (name, [ones(2, 4, 3), ones(4), ones(1)], GROUPS.get(name, {}), ShapeError, ["'bias'", "(1,)", "c = 4"])
+        (name, [ones(2, 4, 3)], {"bias": ones(1), **GROUPS.get(name, {})}, ShapeError, ["'bias'", "(1,)", "c = 4"])
         for name in CHANNEL_NORMS
     ),
     ("group_norm", [ones(2, 4)], {}, TypeError, ["'groups'"]),
+    *((name, [ones(2, 3)], {"axes": ()}, ShapeError, ["axes", "()", "(2, 3)"]) for name in ("layer_norm", "rms_norm")),
+    ("group_norm", [ones(2, 4, 0)], {"groups": 2}, ShapeError, ["'x'", "(2, 4, 0)", "empty"]),
+    ("group_norm", [ones(2, 0, 3)], {"groups": 2}, ShapeError, ["'x'", "(2, 0, 3)", "empty"]),
     ("group_norm", [ones(2, 4)], {"groups": 3}, ShapeError, ["groups", "3", "'x'", "(2, 4)"]),
     ("group_norm", [ones(2, 4)], {"groups": 0}, ValueError, ["groups", "0"]),
     ("group_norm", [ones(2, 4)], {"groups": -2}, ValueError, ["groups", "-2"]),
     ("group_norm", [ones(2, 4)], {"groups": 2.0}, TypeError, ["groups", "2.0"]),
+    ("local_response_norm", [np.ones((2, 4), int)], {"size": 2}, DTypeError, ["'x'", "int64"]),
+    ("local_response_norm", [ones(3)], {"size": 2}, ShapeError, ["'x'", "(3,)"]),
+    ("local_response_norm", [ones(2, 4)], {}, TypeError, ["'size'"]),
+    ("local_response_norm", [ones(2, 4)], {"size": 0}, ValueError, ["size", "0"]),
+    ("local_response_norm", [ones(2, 4)], {"size": 2, "k": 0.0}, ValueError, ["k", "0"]),
+    ("local_response_norm", [ones(2, 4)], {"size": 2, "alpha": -1.0}, ValueError, ["alpha", "-1.0"]),
+    ("local_response_norm", [ones(2, 4)], {"size": 2, "beta": "1"}, TypeError, ["beta", "1"]),
     ("instance_norm", [ones(2, 4)], {}, ShapeError, ["'x'", "(2, 4)", "spatial"]),
     ("batch_norm", [ones(2, 4)], {}, TypeError, ["'running_mean'", "None"]),
-    ("batch_norm", [ones(2, 4), None, None, ones(4)], {}, TypeError, ["'running_var'", "None"]),
-    ("batch_norm", [ones(2, 4), None, None, ones(4), ones(2)], {}, ShapeError, ["'running_var'", "(2,)", "c = 4"]),
-    ("batch_norm", [ones(2, 4), None, None, ones(4), np.ones(4, int)], {}, DTypeError, ["'running_var'", "int64"]),
+    ("batch_norm", [ones(2, 4)], {"running_mean": ones(4)}, TypeError, ["'running_var'", "None"]),
+    ("batch_norm", [ones(2, 4)], {"running_var": ones(2)}, ShapeError, ["'running_var'", "(2,)", "c = 4"]),
+    ("batch_norm", [ones(2, 4)], {"running_var": np.ones(4, int)}, DTypeError, ["'running_var'", "int64"]),
+    ("batch_norm", [ones(2, 4), *[ones(4)] * 4], {}, TypeError, ["too many", "scale", "running_mean", "running_var"]),
     ("batch_norm", [ones(1, 4)], {"training": True}, ValueError, ["'x'", "(1, 4)", "1", "two"]),
     ("batch_norm", [ones(1, 4, 1, 1)], {"training": True}, ValueError, ["'x'", "(1, 4, 1, 1)", "1", "two"]),
     ("batch_norm", [ones(0, 4)], {"training": True}, ValueError, ["'x'", "(0, 4)", "0", "two"]),
@@ -317,6 +376,26 @@ TABLE = [
     ("diagonal_recurrence", [ones(5, 4), ones(4, 4)], {}, ShapeError, ["'a'", "(4, 4)"]),
     ("diagonal_recurrence", [ones(2, 5, 4), ones(4), None, ones(4)], {}, ShapeError, ["'h0'", "(4,)", "(2,)"]),
     ("diagonal_recurrence", [np.ones((5, 4), int), ones(4)], {}, DTypeError, ["'x'", "int64"]),
+    *(
+        (name, [ones(2, 4, 6, 6), *values], {}, error, words)
+        for name, values, error, words in [
+            ("softmax", [-1], DTypeError, ["'where'", "softmax(x, axis=-1)"]),
+            ("sum", [(0, 1)], DTypeError, ["'where'", "sum(x, axis=(0, 1))"]),
+            ("mean", [0, True], TypeError, ["mean(x, keepdims=True)"]),
+            ("layer_norm", [(4, 3)], DTypeError, ["'scale'", "layer_norm(x, axes=(4, 3))"]),
+            ("leaky_relu", [0.2], TypeError, ["leaky_relu(x, negative_slope=0.2)"]),
+            ("hard_tanh", [-2, 2.0], TypeError, ["hard_tanh(x, min_val=-2, max_val=2.0)"]),
+            ("gelu", ["tanh"], TypeError, ["gelu(x, approximate='tanh')"]),
+            ("max_pool", [2, 1], TypeError, ["max_pool(x, kernel_size=2, stride=1)"]),
+            ("avg_pool", [(2, 2)], TypeError, ["avg_pool(x, kernel_size=(2, 2))"]),
+            ("dropout", [0.5], DTypeError, ["'key'", "dropout(x, rate=0.5)"]),
+            ("flatten", [2], TypeError, ["flatten(x, start=2)"]),
+            ("split", [2, 1], TypeError, ["split(x, sections=2, axis=1)"]),
+        ]
+    ),
+    ("group_norm", [ones(2, 4), 2], {"groups": 2}, DTypeError, ["'scale'", "group_norm(x, groups=2)"]),
+    ("concatenate", [[ones(2), ones(2)]], {}, DTypeError, ["list", "one by one", "concatenate(*arrays)"]),
+    ("attention", [*[ones(3, 2)] * 3, np.ones((3, 3), bool)], {}, DTypeError, ["'bias'", "bool", "mask="]),
     ("dropout", [ones(3)], {}, DTypeError, ["'key'", "None", "0.5"]),
     ("dropout", [ones(3)], {"rate": 1}, DTypeError, ["'key'", "None"]),
     ("dropout", [ones(3), 7], {}, DTypeError, ["'key'", "key"]),

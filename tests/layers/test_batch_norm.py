@@ -21,8 +21,9 @@ def test_running_statistics(shape):
     mean, var, n = x.mean(axes), x.var(axes, ddof=1), x.size // 3
 
     @at_once
-    def compute(x, *statistics):
-        return [jn.batch_norm(x, None, None, *given, training=True, momentum=0.25) for given in (statistics, ())]
+    def compute(x, mean, var):
+        known = {"running_mean": mean, "running_var": var}
+        return [jn.batch_norm(x, **given, training=True, momentum=0.25) for given in (known, {})]
 
     (y, new_mean, new_var), (_, own_mean, own_var) = compute(x, np.zeros(3), np.ones(3))
     near(y, (x - mean.reshape(channel)) / np.sqrt(var.reshape(channel) * (n - 1) / n + 1e-5), atol=1e-15)
@@ -36,8 +37,8 @@ def test_momentum_of_zero_and_one():
     x, mean, var = normal(5, 2), np.array([1.0, 2.0]), np.array([3.0, 4.0])
 
     @at_once
-    def compute(x, *statistics):
-        return [jn.batch_norm(x, None, None, *statistics, training=True, momentum=m) for m in (0.0, 1.0)]
+    def compute(x, mean, var):
+        return [jn.batch_norm(x, running_mean=mean, running_var=var, training=True, momentum=m) for m in (0.0, 1.0)]
 
     kept, moved = compute(x, mean, var)
     near(kept[1], mean)
@@ -53,11 +54,15 @@ def test_evaluation(shape):
     mean, var = np.array([1.0, -2.0]), np.array([4.0, 0.25])
     channel = [2 if a == 1 else 1 for a in range(len(shape))]
     expected = (x - mean.reshape(channel)) / np.sqrt(var.reshape(channel) + 1e-5) * scale.reshape(channel)
-    y, new_mean, new_var = at_once(jn.batch_norm)(x, scale, bias, mean, var)
+
+    def evaluated(x):
+        return jn.batch_norm(x, scale=scale, bias=bias, running_mean=mean, running_var=var)
+
+    y, new_mean, new_var = at_once(evaluated)(x)
     near(y, expected + bias.reshape(channel), atol=1e-15)
     equal(new_mean, mean)
     equal(new_var, var)
-    j = jax.eval_shape(jn.jacobian(lambda x: jn.batch_norm(x, scale, bias, mean, var)[0]), x)
+    j = jax.eval_shape(jn.jacobian(lambda x: evaluated(x)[0]), x)
     assert j.structure == ("diagonal" if x.size else "zero")
     assert not x.size or shape[0] == 1 or j.batched
 
@@ -79,7 +84,7 @@ def test_running_statistics_keep_their_dtype(dtype):
     x = np.asarray(normal(4, 8, 3), "float32")
 
     def step(state, batch):
-        y, *state = jn.batch_norm(batch, None, None, *state, training=True)
+        y, *state = jn.batch_norm(batch, running_mean=state[0], running_var=state[1], training=True)
         return tuple(state), y
 
     (mean, var), y = jax.lax.scan(step, (np.zeros(3, dtype), np.ones(3, dtype)), x)
@@ -94,7 +99,11 @@ def test_running_statistics_keep_their_dtype(dtype):
 def test_normalizing_in_float32_of_half_precision_inputs():
     """Statistics and parameters are often float32 where the activations are bfloat16."""
     x, scale = np.asarray(normal(64, 3) + 100, "bfloat16"), np.ones(3, "float32")
-    layers = trained, lambda x, scale: jn.layer_norm(x, scale, axes=1), lambda x, s: jn.group_norm(x, s, groups=1)
+    layers = (
+        lambda x, scale: trained(x, scale=scale),
+        lambda x, scale: jn.layer_norm(x, scale, axes=1),
+        lambda x, scale: jn.group_norm(x, scale, groups=1),
+    )
     compute = at_once(lambda x, scale: [layer(x, scale) for layer in layers])
     for y, exact in zip(compute(x, scale), compute(x.astype("float64"), scale.astype("float64")), strict=True):
         assert y.dtype == "float32"

@@ -174,3 +174,13 @@ def test_formulas():
     )
     assert formula(trained, x) == "∂y[b,c,s]/∂x[i,c,j] = r[c]·(δ(bs,ij) − 1/n − x̂[b,c,s]·x̂[i,c,j]/n)"
     assert formula(jn.normalize, x[0, 0]) == "∂y[i]/∂x[j] = r·(δ(i,j) − x̂[i]·x̂[j])"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 9])
+def test_local_response_norm_against_a_loop(size):
+    x = normal(2, 4, 3)
+    expected = np.zeros_like(x)
+    for c in range(4):
+        window = x[:, max(0, c - size // 2) : c - size // 2 + size]
+        expected[:, c] = x[:, c] / (0.5 + 0.3 / size * np.square(window).sum(1)) ** 1.5
+    near(jn.local_response_norm(x, size=size, alpha=0.3, beta=1.5, k=0.5), expected, atol=1e-14)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import jaxnets
 
 from ..sweeps import swept
-from .windows import INF, NAN, array_equal, at_once, close, normal, spread
+from .windows import INF, NAN, array_equal, at_once, close, normal, pairs, spread
 
 
 def value_and_grad(layer, x, **config):
@@ -24,9 +24,9 @@ def value_and_grad(layer, x, **config):
 
 def output_size(n, k, s, pad, d, ceil_mode):
     """As torch says: with ceil_mode no window may start in the padding behind."""
-    steps = (n + 2 * pad - d * (k - 1) - 1) / s
+    steps = (n + sum(pad) - d * (k - 1) - 1) / s
     size = (math.ceil(steps) if ceil_mode else math.floor(steps)) + 1
-    return size - 1 if ceil_mode and (size - 1) * s >= n + pad else size
+    return size - 1 if ceil_mode and (size - 1) * s >= n + pad[0] else size
 
 
 def pooled(x, windows, reduce):
@@ -41,9 +41,9 @@ def pooled(x, windows, reduce):
 
 def windows(space, kernel, stride=None, padding=0, dilation=1, ceil_mode=False):
     rank, stride = len(space), kernel if stride is None else stride
-    settings = [spread(value, rank) for value in (kernel, stride, padding, dilation)]
+    settings = [spread(kernel, rank), spread(stride, rank), pairs(padding, rank), spread(dilation, rank)]
     return [
-        [[s * p - pad + d * m for m in range(k)] for p in range(output_size(n, k, s, pad, d, ceil_mode))]
+        [[s * p - pad[0] + d * m for m in range(k)] for p in range(output_size(n, k, s, pad, d, ceil_mode))]
         for n, k, s, pad, d in zip(space, *settings, strict=True)
     ]
 
@@ -62,10 +62,11 @@ def mean(padding, count_include_pad, divisor):
     def reduce(x, places):
         total, count = 0.0, 0
         for entry, at in entries(x, places):
-            padded = all(-p <= a < n + p for a, n, p in zip(at, x.shape, spread(padding, x.ndim), strict=True))
+            rows = zip(at, x.shape, pairs(padding, x.ndim), strict=True)
+            padded = all(-low <= a < n + high for a, n, (low, high) in rows)
             total += 0 if entry is None else entry
             count += entry is not None or (count_include_pad and padded)
-        return total / (divisor or count)
+        return total / (divisor or max(1, count))
 
     return reduce
 
@@ -81,8 +82,10 @@ def pools(draw):
     rank = draw(st.integers(1, 2))
     kernel = tuple(draw(st.integers(1, 4)) for _ in range(rank))
     pad = tuple(draw(st.integers(0, k // 2)) for k in kernel)
+    if draw(st.booleans()):
+        pad = tuple((p, draw(st.integers(0, k // 2))) for p, k in zip(pad, kernel, strict=True))
     dilation = tuple(draw(st.integers(1, 2)) for _ in range(rank))
-    least = [max(1, d * (k - 1) + 1 - 2 * p) for k, p, d in zip(kernel, pad, dilation, strict=True)]
+    least = [max(1, d * (k - 1) + 1 - sum(p)) for k, p, d in zip(kernel, pairs(pad, rank), dilation, strict=True)]
     space = [draw(st.integers(n, n + 4)) for n in least]
     stride = draw(st.none() | st.integers(1, 4) | st.tuples(*[st.integers(1, 3)] * rank))
     config = {"kernel_size": kernel, "stride": stride, "padding": pad, "ceil_mode": draw(st.booleans())}
@@ -100,15 +103,51 @@ def test_max_pool(drawn):
 
 @given(pools(), st.booleans(), st.sampled_from([None, 3, -2.5]))
 def test_avg_pool(drawn, count_include_pad, divisor):
-    space, config, _ = drawn
+    space, config, dilation = drawn
+    config["dilation"] = dilation
     x = normal(2, *[n + 4 for n in space])
-    own = windows(x.shape[1:], config["kernel_size"], config["stride"], config["padding"], 1, config["ceil_mode"])
+    own = windows(x.shape[1:], config["kernel_size"], config["stride"], config["padding"], dilation, config["ceil_mode"])
     reduce = mean(config["padding"], count_include_pad, divisor)
     config |= {"count_include_pad": count_include_pad, "divisor_override": divisor}
     v = normal(*x.shape, seed=1)
     y, pushed = jax.jit(value_and_product, static_argnums=0)(lambda x: jaxnets.avg_pool(x, **config), x, v)
     close(y, pooled(x, own, reduce))
     close(pushed, pooled(v, own, reduce))
+
+
+@pytest.mark.parametrize(
+    "n, kernel, stride, dilation", [(5, 2, 1, 1), (5, 3, 2, 1), (6, 3, 2, 1), (7, 2, 3, 2), (4, 3, 1, 2)]
+)
+def test_same_padding_is_that_of_convolutions(n, kernel, stride, dilation):
+    """⌈n/stride⌉ outputs, and with ones for a kernel a convolution gives the sum of every window."""
+    x, options = normal(2, 1, n), {"stride": stride, "dilation": dilation, "padding": "same"}
+
+    def run(x):
+        pools = [jaxnets.avg_pool(x, kernel_size=kernel, count_include_pad=count, **options) for count in (True, False)]
+        kernel_of_ones = jnp.ones((1, 1, kernel))
+        sums, counts = (jaxnets.conv(a, kernel_of_ones, **options) for a in (x, jnp.ones_like(x)))
+        return *pools, jaxnets.max_pool(x, kernel_size=kernel, **options), sums, counts
+
+    counted, uncounted, largest, sums, counts = at_once(run, x)
+    assert counted.shape == largest.shape == (2, 1, -(-n // stride))
+    close(counted, sums / kernel)
+    close(uncounted, sums / counts)
+    assert np.isin(largest, x).all()
+
+
+def test_global_pools_that_keep_the_axes():
+    x = normal(2, 3, 4, 6)
+
+    def run(x):
+        for layer in (jaxnets.global_max_pool, jaxnets.global_avg_pool):
+            yield from (layer(x, keepdims=True), layer(x), jaxnets.grad(lambda x, f=layer: jnp.sum(f(x, keepdims=True)))(x))
+
+    largest, alone, picked, mean, alone_mean, slope = at_once(lambda x: list(run(x)), x)
+    assert largest.shape == mean.shape == (2, 3, 1, 1)
+    array_equal(largest[..., 0, 0], alone)
+    array_equal(mean[..., 0, 0], alone_mean)
+    array_equal(picked, x == largest)
+    close(slope, np.full(x.shape, 1 / 24))
 
 
 @pytest.mark.parametrize("n", swept(range(1, 8), 3))

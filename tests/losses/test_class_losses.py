@@ -212,6 +212,95 @@ def test_kl_divergence_of_equal_distributions_is_0_torch32520():
     equal(jax.jit(lambda p, q: jn.kl_divergence(p, q, log_targets=True))(log_p, log_p), [0, 0])
 
 
+@pytest.mark.parametrize("axis", [0, 1, -3])
+def test_classes_along_any_axis(axis):
+    """Values, gradients, Hessians and roots are those with the classes last, at another place."""
+    rng = np.random.default_rng(7)
+    x, w = rng.normal(size=(2, 3, 4)), np.array([0.5, 2.0, 1.0])
+    labels, t = rng.integers(0, 3, size=(2, 4)), np.abs(rng.normal(size=(2, 3, 4)))
+
+    def moved(array):
+        return np.moveaxis(array, 1, axis)
+
+    def last(array):
+        return np.moveaxis(array, 1, -1)
+
+    for loss, targets, targets_last, config in [
+        (jn.nll, labels, labels, {"weight": w}),
+        (jn.cross_entropy, labels, labels, {"weight": w, "label_smoothing": 0.2}),
+        (jn.cross_entropy, moved(t), last(t), {}),
+        (jn.kl_divergence, moved(t), last(t), {}),
+    ]:
+
+        def both(x, targets, axis=-1, loss=loss, config=config):
+            return jn.value_and_grad(lambda x: jn.sum(loss(x, targets, axis=axis, **config)))(x)
+
+        found, expected = (
+            jax.jit(functools.partial(both, axis=axis))(moved(x), targets),
+            jax.jit(both)(last(x), targets_last),
+        )
+        near(found[0], expected[0])
+        near(np.moveaxis(found[1], axis, -1), expected[1])
+        for root in (False, True):
+            h = jn.loss_hessian(loss, moved(x), targets, axis=axis, root=root, **config)
+            right = jn.loss_hessian(loss, last(x), targets_last, root=root, **config).dense()
+            near(np.moveaxis(np.asarray(h.dense()), (axis % 3, axis % 3 + 3), (2, 5)), right)
+
+
+def test_multilabel_margin_as_torch():
+    """torch's example: labels 3 and 0, ended by −1; the label 1 behind it does not count."""
+    x, targets = np.array([0.1, 0.2, 0.4, 0.8]), np.array([3, 0, -1, 1])
+    value, slope = jax.jit(jn.value_and_grad(jn.multilabel_margin))(x, targets)
+    near(value, 0.25 * ((1 - (0.1 - 0.2)) + (1 - (0.1 - 0.4)) + (1 - (0.8 - 0.2)) + (1 - (0.8 - 0.4))))
+    near(slope, [-0.5, 0.5, 0.5, -0.5])
+    kink, at_kink = jax.jit(jn.value_and_grad(jn.multilabel_margin))(np.array([2.0, 1.0]), np.array([0, -1]))
+    equal(kink, 0)
+    equal(at_kink, [0, 0])
+    equal(jn.multilabel_margin(x, np.array([-1, 0, 0, 0])), 0)
+    wrong, nothing = jax.jit(jn.value_and_grad(jn.multilabel_margin))(x, np.array([4, -1, 0, 0]))
+    assert np.isnan(wrong)
+    equal(nothing, np.zeros(4))
+
+
+def test_multilabel_soft_margin_is_a_mean_of_cross_entropies():
+    rng = np.random.default_rng(3)
+    x, t, w = rng.normal(size=(2, 5)), rng.uniform(size=(2, 5)), rng.uniform(size=5)
+    found, slopes = gradients(lambda *args: jn.sum(jn.multilabel_soft_margin(*args)), x, t, w)
+    whole, expected = gradients(lambda x, t, w: jn.sum(jn.binary_cross_entropy_with_logits(x, t, weight=w)) / 5, x, t, w)
+    near(found, whole)
+    for actual, right in zip(slopes, expected, strict=True):
+        near(actual, right)
+    equal(jn.multilabel_soft_margin(np.array([INF, -INF]), np.array([1, 0])), 0)
+
+
+def test_dice():
+    p, t = np.array([0.5, 1.0, 0.0]), np.array([1.0, 1.0, 0.0])
+    near(jn.dice(p, t), 1 - (2 * 1.5 + 1) / (1.5 + 2 + 1))
+    near(jn.dice(p, t, eps=0.0), 1 - 3 / 3.5)
+    tiny = np.array([1.0, 1 - 1e-9])
+    np.testing.assert_allclose(jn.dice(tiny, np.ones(2), eps=0.0), 1e-9 / 4, rtol=1e-6)  # no difference from 1
+    value, slope = jax.jit(jn.value_and_grad(lambda p: jn.dice(p, np.zeros(3), eps=0.0)))(np.zeros(3))
+    equal(value, 0)
+    equal(slope, np.zeros(3))
+
+
+def test_info_nce_is_a_cross_entropy_of_similarities():
+    rng = np.random.default_rng(4)
+    q, k = rng.normal(size=(4, 3)), rng.normal(size=(4, 3))
+    found, slopes = gradients(lambda q, k: jn.sum(jn.info_nce(q, k, temperature=0.5)), q, k)
+    expected, right = gradients(lambda q, k: jn.sum(jn.cross_entropy(q @ k.T / 0.5, np.arange(4))), q, k)
+    near(found, expected)
+    for actual, by_hand in zip(slopes, right, strict=True):
+        near(actual, by_hand, 1e-12)
+
+
+def test_kl_divergence_unreduced_and_batchmean_as_torch():
+    p, q = np.array([[0.2, 0.8], [0.5, 0.5]]), np.array([[0.3, 0.7], [0.9, 0.1]])
+    each = jax.jit(lambda q: jn.kl_divergence(q, p, axis=None))(np.log(q))
+    near(each, p * np.log(p / q))
+    near(jn.reduce(each, "batchmean"), (p * np.log(p / q)).sum() / 2)
+
+
 def test_kl_divergence_is_what_it_says():
     rng = np.random.default_rng(3)
     p, q = rng.dirichlet(np.ones(5), (2, 3))

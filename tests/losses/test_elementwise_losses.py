@@ -74,6 +74,22 @@ EXACT = [
     ("soft_margin", 1e4, -1.0, {}, 1e4, 1),
     ("soft_margin", INF, 1.0, {}, 0, 0),
     ("soft_margin", -INF, 1.0, {}, INF, -1),
+    ("quantile", 2.0, 2.0, {"q": 0.25}, 0, 0),
+    ("quantile", 4.0, 2.0, {"q": 0.25}, 1.5, 0.75),
+    ("quantile", -2.0, 2.0, {"q": 0.25}, 1, -0.25),
+    ("quantile", INF, 0.0, {"q": 1.0}, 0, 0),
+    ("quantile", -INF, 0.0, {"q": 1}, INF, -1),
+    ("hinge_embedding", 0.75, 1.0, {}, 0.75, 1),
+    ("hinge_embedding", 0.75, -1.0, {}, 0.25, -1),
+    ("hinge_embedding", 1.0, -1.0, {}, 0, 0),
+    ("hinge_embedding", INF, -1.0, {}, 0, 0),
+    ("hinge_embedding", 2.0, -1.0, {"margin": 3.0}, 1, -1),
+    ("focal", INF, 1.0, {}, 0, 0),
+    ("focal", -INF, 0.0, {}, 0, 0),
+    ("focal", -INF, 1.0, {}, INF, -1),
+    ("focal", INF, 0.0, {"gamma": 0.5}, INF, 1),
+    ("focal", 0.0, 1.0, {"gamma": 0.0}, np.log(2), -0.5),
+    ("focal", INF, 0.0, {"alpha": 1.0}, 0, 0),
     ("poisson_nll", -INF, 0.0, {}, 0, 0),
     ("poisson_nll", 0.0, 1.0, {}, 1, 0),
     ("poisson_nll", 0.0, 0.0, {"log_input": False, "eps": 0.0}, 0, 1),
@@ -221,11 +237,15 @@ def test_positive_weight(x, w):
 @jax.jit
 def positive_weight(x, t, w):
     loss, pair = jn.binary_cross_entropy_with_logits, jnp.stack([w, 1.0])
-    by_targets, by_weight = jn.grad(lambda t, w: jn.sum(loss(x, t, w)), (0, 1))(t, w)
+
+    def weighted(x, t, w):
+        return loss(x, t, pos_weight=w)
+
+    by_targets, by_weight = jn.grad(lambda t, w: jn.sum(weighted(x, t, w)), (0, 1))(t, w)
     return {
         "plain": loss(x, t),
-        "weighted": loss(x, t, jnp.stack([w, w])),
-        "both": both(loss, x, t, w),
+        "weighted": weighted(x, t, jnp.stack([w, w])),
+        "both": both(weighted, x, t, w),
         "both by hand": jn.value_and_grad(lambda x: jn.sum(loss(x, t) * pair))(x),
         "by targets": by_targets,
         "by weight": by_weight,
@@ -235,12 +255,31 @@ def positive_weight(x, t, w):
 def test_positive_weight_of_0():
     """The class 1 does not count, however wrong the logit is."""
     x, t = np.array([-INF, -INF, INF, 0.0]), np.array([1.0, 0.0, 1.0, 1.0])
-    loss = jax.jit(jn.binary_cross_entropy_with_logits)
+    loss = jax.jit(lambda x, t, w: jn.binary_cross_entropy_with_logits(x, t, pos_weight=w))
     _, slopes = gradients(lambda x, t, w: jn.sum(loss(x, t, w)), x, t, 0.0)
     equal(loss(x, t, 0.0), np.zeros(4))
     equal(slopes[0], np.zeros(4))
     equal(slopes[1], [0, 0, -INF, -np.log(2)])
     equal(slopes[2], INF)
+
+
+@pytest.mark.parametrize("name", ["binary_cross_entropy", "binary_cross_entropy_with_logits"])
+def test_weight(name):
+    """It multiplies the loss and its derivatives; an entry of weight 0 does not count, however wrong it is."""
+    loss, w = jn.LAYERS[name], np.array([2.0, 0.5, 0.0, 0.0])
+    worst = INF if name.endswith("logits") else 1.0
+    x, t = np.array([0.3, 0.6, worst, 1 - worst]), np.array([1.0, 0.25, 0.0, 1.0])
+    plain, by_hand = gradients(lambda x, t: jn.sum(loss(x, t)), x[:2], t[:2])
+    found, slopes = gradients(lambda x, t, w: jn.sum(loss(x, t, weight=w)), x, t, w)
+    each = np.asarray(loss(x, t))
+    near(found, 2 * each[0] + each[1] / 2)
+    near(slopes[0], [*(by_hand[0] * w[:2]), 0, 0])
+    near(slopes[1][:2], by_hand[1] * w[:2])
+    near(slopes[2], each)
+    near(plain, each[:2].sum())
+    h, root = (jn.loss_hessian(loss, x[:2], t[:2], weight=w[:2], root=root).diagonal() for root in (False, True))
+    near(h, jn.loss_hessian(loss, x[:2], t[:2]).diagonal() * w[:2])
+    near(root**2, h)
 
 
 @pytest.mark.parametrize("dtype", swept(DTYPES, ["float32"]))
@@ -254,6 +293,27 @@ def test_tails(name, points, target, oracle, dtype):
         for what, actual, right in zip(("value", "derivative"), found, exact[:2], strict=True):
             errors = ulps(actual, right, dtype)
             assert errors.max() <= 6, f"{what}: {errors.max():.3g} ULP at {x[np.argmax(errors)]}"
+
+
+@pytest.mark.parametrize("dtype", swept(DTYPES, ["float32"]))
+@pytest.mark.parametrize("gamma, alpha", [(2.0, None), (0.5, 0.25), (0.0, 0.75)])
+@pytest.mark.parametrize("target", [0.0, 1.0])
+def test_focal_in_mpmath(target, gamma, alpha, dtype):
+    x = np.array([-30, -8, -1, -1e-3, 0.0, 0.5, 3, 12, 25], dtype)
+    t = np.full_like(x, target)
+    found = jax.jit(lambda x: both(functools.partial(jn.focal, gamma=gamma, alpha=alpha), x, t))(x)
+    slopes = jax.jit(jn.grad(lambda x: jn.sum(jn.focal(x, t, gamma=gamma, alpha=alpha))))(x)
+    values = jax.jit(lambda x: jn.focal(x, t, gamma=gamma, alpha=alpha))(x)
+    with mpmath.workdps(60):
+        weight, side = (1 if alpha is None else alpha if target else 1 - alpha), (1 if target else -1)
+
+        def loss(z):
+            return weight * (1 / (1 + mpmath.exp(side * z))) ** gamma * mpmath.log1p(mpmath.exp(-side * z))
+
+        points = [mpf(float(a)) for a in x]
+        assert ulps(values, [loss(a) for a in points], dtype).max() <= 8
+        assert ulps(slopes, [mpmath.diff(loss, a, h=mpf(10) ** -20) for a in points], dtype).max() <= 12
+    np.testing.assert_allclose(found[0], np.sum(values), rtol=1e-6)
 
 
 def test_margin_ranking_at_its_kink():

@@ -8,8 +8,12 @@ from jaxnets import DTypeError, ShapeError
 
 from ..layers.arguments import BOOLS, COMPLEX, INTS, check_error, describe, of_two_arrays, ones
 
-FLOAT_LOSSES = ["absolute_error", "huber", "smooth_l1", "log_cosh"]
-NUMBER_LOSSES = ["binary_cross_entropy", "binary_cross_entropy_with_logits", "hinge", "soft_margin", "poisson_nll"]
+FLOAT_LOSSES = ["absolute_error", "huber", "smooth_l1", "log_cosh", "quantile"]
+NUMBER_LOSSES = [
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "hinge", "soft_margin", "poisson_nll", "focal",
+]  # fmt: skip
+VECTOR_LOSSES = ["multilabel_soft_margin", "dice"]
+BINARY = NUMBER_LOSSES[:2]
 LABEL_LOSSES = ["nll", "cross_entropy", "multi_class_hinge"]
 
 # loss, arguments, configuration, error, words that the message must hold besides the loss's name
@@ -35,9 +39,16 @@ TABLE = [
     ("smooth_l1", [ones(3), ones(3)], {"beta": -0.5}, ValueError, ["beta", "-0.5"]),
     ("smooth_l1", [ones(3), ones(3)], {"beta": np.inf}, ValueError, ["beta", "inf"]),
     ("smooth_l1", [ones(3), ones(3)], {"beta": None}, TypeError, ["beta", "None"]),
-    ("binary_cross_entropy_with_logits", [ones(3, 2), ones(3, 2), ones(3)], {}, ShapeError, ["'pos_weight'", "(3,)"]),
-    ("binary_cross_entropy_with_logits", [ones(3), ones(3), ones(2, 3)], {}, ShapeError, ["'pos_weight'", "(2, 3)", "(3,)"]),
-    ("binary_cross_entropy_with_logits", [ones(3), ones(3), INTS], {}, DTypeError, ["'pos_weight'", "int64"]),
+    *(
+        row
+        for name, key in [(BINARY[0], "weight"), (BINARY[1], "weight"), (BINARY[1], "pos_weight")]
+        for row in [
+            (name, [ones(3, 2), ones(3, 2)], {key: ones(3)}, ShapeError, [f"'{key}'", "(3,)"]),
+            (name, [ones(3), ones(3)], {key: ones(2, 3)}, ShapeError, [f"'{key}'", "(2, 3)", "(3,)"]),
+            (name, [ones(3), ones(3)], {key: INTS}, DTypeError, [f"'{key}'", "int64"]),
+        ]
+    ),
+    *((name, [ones(3), ones(3), ones(3)], {}, TypeError, ["too many", "weight"]) for name in BINARY),
     *((name, [ones(3, 4), INTS, ones(3)], {}, ShapeError, ["'weight'", "(3,)", "k = 4"]) for name in LABEL_LOSSES),
     *((name, [ones(3, 4), INTS, ones(4, 1)], {}, ShapeError, ["'weight'", "(4, 1)"]) for name in LABEL_LOSSES),
     *((name, [ones(3, 3), INTS, INTS], {}, DTypeError, ["'weight'", "int64"]) for name in LABEL_LOSSES),
@@ -55,6 +66,10 @@ TABLE = [
     ("kl_divergence", [ones(2, 3), ones(2, 4)], {}, ShapeError, ["'targets'", "(2, 4)", "k = 3"]),
     ("kl_divergence", [ones(2, 3), ones(3)], {}, ShapeError, ["'targets'", "(3,)", "(2, 3)"]),
     ("kl_divergence", [ones(2, 3), np.zeros(2, int)], {}, DTypeError, ["'targets'", "int64"]),
+    *((name, [ones(2, 4, 3), INTS], {"axis": 3}, ShapeError, ["axis 3", "(2, 4, 3)"]) for name in LABEL_LOSSES[:2]),
+    *((name, [ones(3, 4), INTS], {"axis": 0}, ShapeError, ["'targets'", "(3,)", "(4,)"]) for name in LABEL_LOSSES[:2]),
+    *((name, [ones(3, 4), INTS], {"axis": (0, 1)}, TypeError, ["axis", "(0, 1)"]) for name in LABEL_LOSSES[:2]),
+    ("kl_divergence", [ones(2, 3), ones(2, 3)], {"axis": 2}, ShapeError, ["axis 2", "(2, 3)"]),
     ("kl_divergence", [1.0, 1.0], {}, ShapeError, ["'predictions'", "()"]),
     ("poisson_nll", [ones(3), ones(3)], {"eps": -1e-8}, ValueError, ["eps", "-1e-08"]),
     ("poisson_nll", [ones(3), ones(3)], {"eps": "0"}, TypeError, ["eps", "0"]),
@@ -70,6 +85,26 @@ TABLE = [
     ("cosine_embedding", [ones(2, 3), ones(2, 3), np.array([1, 0])], {}, ValueError, ["'targets'", "0", "1 or −1"]),
     ("cosine_embedding", [ones(2, 3), ones(2, 3), np.ones(2, complex)], {}, DTypeError, ["'targets'", "complex128"]),
     ("cosine_embedding", [ones(3), ones(3), 1], {"margin": "0"}, TypeError, ["margin", "0"]),
+    *((name, [ones(2, 3), ones(3)], {}, ShapeError, ["'targets'", "(3,)", "(2, 3)"]) for name in VECTOR_LOSSES),
+    *((name, [ones(2, 3), np.ones((2, 3), complex)], {}, DTypeError, ["'targets'", "complex128"]) for name in VECTOR_LOSSES),
+    *((name, [1.0, 1.0], {}, ShapeError, ["'predictions'", "()"]) for name in VECTOR_LOSSES),
+    ("multilabel_soft_margin", [ones(2, 3), ones(2, 3), ones(2)], {}, ShapeError, ["'weight'", "(2,)", "k = 3"]),
+    ("dice", [ones(2, 3), ones(2, 3)], {"eps": -1.0}, ValueError, ["eps", "-1.0"]),
+    ("quantile", [ones(3), ones(3)], {"q": 1.5}, ValueError, ["q", "1.5"]),
+    ("quantile", [ones(3), ones(3)], {"q": None}, TypeError, ["q", "None"]),
+    ("focal", [ones(3), ones(3)], {"gamma": -1.0}, ValueError, ["gamma", "-1.0"]),
+    ("focal", [ones(3), ones(3)], {"alpha": 1.5}, ValueError, ["alpha", "1.5"]),
+    ("hinge_embedding", [ones(3), ones(1)], {}, ShapeError, ["'targets'", "(1,)", "(3,)"]),
+    ("hinge_embedding", [ones(3), np.array([1, 0, 1])], {}, ValueError, ["'targets'", "0", "1 or −1"]),
+    ("hinge_embedding", [ones(3), ones(3)], {"margin": "0"}, TypeError, ["margin", "0"]),
+    ("multilabel_margin", [ones(2, 3), np.ones((2, 3), int)[:, :2]], {}, ShapeError, ["'targets'", "(2, 2)", "k = 3"]),
+    ("multilabel_margin", [ones(2, 3), ones(2, 3)], {}, DTypeError, ["'targets'", "float64"]),
+    ("multilabel_margin", [ones(3), np.array([0, 3, -1])], {}, ValueError, ["'targets'", "3", "0 to 2"]),
+    ("multilabel_margin", [ones(3), np.array([0, -2, -1])], {}, ValueError, ["'targets'", "-2", "0 to 2"]),
+    ("info_nce", [ones(3, 2), ones(4, 2)], {}, ShapeError, ["'keys'", "(4, 2)", "n = 3"]),
+    ("info_nce", [ones(2, 3, 2), ones(3, 2)], {}, ShapeError, ["'keys'", "(3, 2)", "(2, 3, 2)"]),
+    ("info_nce", [ones(3), ones(3)], {}, ShapeError, ["'queries'", "(3,)"]),
+    ("info_nce", [ones(3, 2), ones(3, 2)], {"temperature": 0}, ValueError, ["temperature", "0"]),
     ("triplet", [ones(2, 3), ones(2, 3)], {}, TypeError, ["'negative'"]),
     ("triplet", [ones(2, 3), ones(2, 3), ones(2, 2)], {}, ShapeError, ["'negative'", "(2, 2)", "i = 3"]),
     ("triplet", [ones(2, 3), ones(3), ones(2, 3)], {}, ShapeError, ["'positive'", "(3,)", "(2, 3)"]),
@@ -82,6 +117,8 @@ TABLE = [
     ("margin_ranking", [ones(3), INTS, ones(3)], {}, DTypeError, ["'x2'", "int64"]),
     ("margin_ranking", [ones(3), ones(3), BOOLS], {}, DTypeError, ["'targets'", "bool"]),
     ("margin_ranking", [ones(3), ones(3), ones(3)], {"margin": np.nan}, ValueError, ["margin", "nan"]),
+    ("margin_ranking", [ones(3), ones(3), ones(3)], {"margin": -0.5}, ValueError, ["margin", "-0.5"]),
+    ("triplet", [ones(3), ones(3), ones(3)], {"margin": -1.0}, ValueError, ["margin", "-1.0"]),
     ("nll", [ones(2, 3), ones(2)], {}, DTypeError, ["'targets'", "float64", "integer"]),
     ("nll", [ones(2, 3), INTS], {}, ShapeError, ["'targets'", "(3,)", "(2,)"]),
     ("nll", [ones(2, 3), np.int32(1)], {}, ShapeError, ["'targets'", "()", "(2,)"]),

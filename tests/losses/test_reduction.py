@@ -25,15 +25,21 @@ def test_reduce_is_what_it_says():
         (["sum"], {"where": where}, 45),
         (["none"], {"where": where}, loss * where),
         ([], {"weights": w, "where": where}, (0.5 * 5 + 2 * 40) / 5),
+        (["batchmean"], {}, 63 / 2),
+        (["batchmean"], {"weights": w}, (0.5 * 7 + 2 * 56) / 2),
+        (["batchmean"], {"where": where}, 45 / 2),
+        (["batchmean"], {"where": np.array([[False], [True]])}, 56),
     ]
     found = jax.jit(lambda loss: [jn.reduce(loss, *reduction, **arrays) for reduction, arrays, _ in table])(loss)
     for actual, (_, _, expected) in zip(found, table, strict=True):
         equal(actual, expected)
     equal(jn.reduce(np.float64(3.0)), 3)
+    with pytest.raises(jn.ShapeError, match="reduce.*'loss'.*first axis"):
+        jn.reduce(np.float64(3.0), "batchmean")
 
 
 @pytest.mark.parametrize("weights", [None, np.array([2.0, 1.0, 1.0, NAN])])
-@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "batchmean", "none"])
 @pytest.mark.parametrize("gradient", [jax.grad, jn.grad], ids=["jax", "jaxnets"])
 def test_what_is_masked_has_no_influence(reduction, weights, gradient):
     where = np.array([True, True, False, False])
@@ -52,7 +58,7 @@ def test_what_is_masked_has_no_influence(reduction, weights, gradient):
         equal(slope[2:], [0, 0])
 
 
-@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "batchmean", "none"])
 @pytest.mark.parametrize("gradient", [jax.grad, jn.grad], ids=["jax", "jaxnets"])
 def test_nothing_left(reduction, gradient):
     def total(x, w=None, where=None):

@@ -9,7 +9,7 @@ NOT_CHOSEN = "what is not chosen"
 BOTH_FORMS = "both forms agree at the boundary"
 EQUIVALENT = {
     ("rule of mean", "y.size / x.size if x.size else 1.0 → y.size / x.size if x.size else 0.0"): "an empty Jacobian is 0",
-    ("rule of sum", "_full_mask('sum', x, where).astype(x.dtype) → _full_mask('sum', x, where)"): PROMOTED,
+    ("rule of sum", "full_mask('sum', x, where).astype(x.dtype) → full_mask('sum', x, where)"): PROMOTED,
     ("rule of log_softmax", "jnp.broadcast_to(where, x.shape).astype(y.dtype) → jnp.broadcast_to(where, x.shape)"): PROMOTED,
     ("rule of logsumexp", "total > 0 → total > 1"): "the largest entry counts as 1, so it is 0 or at least 1",
     ("rule of matmul", "f'...{n}k' if n else 'k' → f'...{n}k'"): "a vector has no leading axes",
