@@ -5,7 +5,7 @@ step by the carry and u[r] is what comes in at that step from elsewhere.  So ∂
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -29,6 +29,7 @@ from .places import dense_sum
 from .promotion import usual_promotion
 from .pullback import SolvedTogether
 from .repeated import Layout
+from .sharding import explicit_mesh, spread_as
 from .steps import Part, Steps
 from .terms import make_term
 
@@ -220,6 +221,21 @@ def _in_parts(x, parts: Sequence[Part], has_steps: bool, dtype) -> Vectors:
     return [jnp.moveaxis(v, x.ndim - 2, 0) for v in found] if has_steps else found
 
 
+def _spread_as_after(step: Callable, carry: Vectors, xs) -> Vectors:
+    """The carry of a scan over xs, spread over devices as it is after a step."""
+    if not explicit_mesh(*carry) or not all(len(x) for x in jax.tree.leaves(xs)):
+        return carry
+    after, _ = jax.eval_shape(step, carry, jax.tree.map(lambda x: x[0], xs))
+    return list(map(spread_as, carry, after))
+
+
+def _zeros(like: jax.Array, outer_rank: int, part: Part) -> jax.Array:
+    """Vectors of a part that are zero, and lie on devices as those of another part, `[n, *shared, *others]`, do."""
+    outer = jnp.zeros_like(jnp.sum(like, tuple(range(outer_rank, like.ndim))))
+    shape = (*outer.shape, *part.own_shape)
+    return jnp.broadcast_to(jnp.expand_dims(outer, tuple(range(outer_rank, len(shape)))), shape)
+
+
 @partial(jax.jit, static_argnames=("layout", "entry"))
 @usual_promotion()
 def _pushed(layout: Layout, arrays, x, entry: int) -> jax.Array:
@@ -237,10 +253,11 @@ def _pushed(layout: Layout, arrays, x, entry: int) -> jax.Array:
         with sharing_products():
             return _Step(steps, at_step(own), carry[0], outer_rank).pushed(carry, comes_in)
 
-    start = [jnp.zeros((*x.shape[1 : 1 + outer_rank], *part.own_shape), x.dtype) for part in steps.carry]
+    start = [_zeros(x[0], outer_rank, part) for part in steps.carry]
     if at_start:
         start[entry] = x[0]
-    end, seen = jax.lax.scan(step, start, ({} if at_start else {entry: x}, arrays), steps.length, steps.reverse)
+    xs = {} if at_start else {entry: x}, arrays
+    end, seen = jax.lax.scan(step, _spread_as_after(step, start, xs), xs, steps.length, steps.reverse)
     found = [jnp.moveaxis(v, 0, outer_rank) for v in seen] or end
     parts = zip(found, steps.results, strict=True)
     return jnp.concatenate([v.reshape(*v.shape[: v.ndim - len(part.own_shape)], part.size) for v, part in parts], -1)
@@ -259,7 +276,7 @@ def _pulled(layout: Layout, arrays, x) -> dict[int, jax.Array]:
     rows = _in_parts(x, steps.results, bool(steps.seen), steps.dtype)
     seen, last = rows, rows
     if steps.seen:
-        last = [jnp.zeros((*x.shape[:outer_rank], *part.own_shape), rows[0].dtype) for part in steps.carry]
+        last = [_zeros(jnp.sum(rows[0], 0), outer_rank, part) for part in steps.carry]
     else:
         seen = []
 
@@ -268,6 +285,7 @@ def _pulled(layout: Layout, arrays, x) -> dict[int, jax.Array]:
         with sharing_products():
             return _Step(steps, at_step(own), carry[0], outer_rank).pulled(carry, seen)
 
+    last = _spread_as_after(step, last, (seen, arrays))
     start, found = jax.lax.scan(step, last, (seen, arrays), steps.length, not steps.reverse)
     numbers = [number for number, _ in steps.entries]
     moved = [jnp.moveaxis(v, 0, outer_rank) for v in found]

@@ -92,7 +92,8 @@ def _(y, predictions, targets, weight):
     by_weight = None
     if weight is not None:
         by_weight = einsum("...", "k", (_cross_entropies(x, t) / max(1, t.shape[-1]), "...k", "ℓ"))
-    return gradient_rule(slope, "h'"), rule_if_real(targets, by_targets), by_weight
+    by_predictions = gradient_rule(slope, "h'", meaning="weight ((1 − t) σ(x) − t σ(−x)) / K")
+    return by_predictions, rule_if_real(targets, by_targets), by_weight
 
 
 @multilabel_soft_margin.hessian
@@ -153,7 +154,8 @@ def _(y, predictions, targets, *, gamma, alpha):
     low, high = lax.logistic(-x), lax.logistic(x)
     slope = of_0 * (1 - t) * f(high, low, above) - of_1 * t * f(low, high, below)
     for_1, for_0 = _focal_losses(x, gamma, alpha)
-    return diagonal(slope, "h'"), rule_if_real(targets, diagonal(for_1 - for_0, "d"))
+    by_predictions = diagonal(slope, "h'", "−α t f(x) + (1 − α) (1 − t) f(−x)")
+    return by_predictions, rule_if_real(targets, diagonal(for_1 - for_0, "d"))
 
 
 @layer(example=Example(Unit((4, 6)), Unit((4, 6))))
