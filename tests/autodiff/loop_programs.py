@@ -350,6 +350,21 @@ LOOPS = [
         (r(H), r(H)),
     ),  # fmt: skip
     Program("a carry that is replaced", lambda x, y: scan(lambda c, v: (v * 2, c * v), x, y), (r(H), r(T, H))),
+    Program(
+        "a carry that is replaced, backwards",
+        lambda x, y: scan(lambda c, v: (v * 2, c * v), x, y, reverse=True),
+        (r(H), r(T, H)),
+    ),  # fmt: skip
+    Program(
+        "a carry that is replaced by one of another",
+        lambda w, x: scan(lambda c, _: ((jnp.tanh(w @ c[0]), jnp.sin(c[0])), None), (x, x), length=3)[1],
+        (W, r(H)),
+    ),  # fmt: skip
+    Program(
+        "a loop in a map",
+        lambda w, x: lax.map(lambda v: scan(lambda c, _: (jnp.tanh(w @ c + v),) * 2, v, length=3)[1], x),
+        (W, r(T, H)),
+    ),  # fmt: skip
     Program("a carry that is kept", lambda x, y: scan(lambda c, v: (c, c * v), x, y), (r(H), r(T, H))),
     Program("no carry", lambda w, x: lax.map(lambda v: jnp.tanh(w @ v), x), (W, r(T, H))),
     Program("mapped in batches", lambda w, x: lax.map(lambda v: jnp.tanh(w @ v), x, batch_size=2), (W, r(T, H))),

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 import jaxnets as jn
 
@@ -348,3 +349,20 @@ def test_examples_stay_apart_where_the_body_merges_axes():
         return max(v.aval.size for v in traced.jaxpr.outvars + [v for e in traced.eqns for v in e.outvars])
 
     assert most(32) <= 4 * most(8)
+
+
+def test_products_with_loops_in_a_map_run_them_side_by_side():
+    w, x, v = 0.7 * r(3, 3), r(4, 3), r(4, 3)
+
+    def f(x):
+        return lax.map(lambda u: lax.scan(lambda c, _: (jnp.tanh(w @ c + u), None), u, None, length=3)[0], x)
+
+    def ours(x, v):
+        j = jn.jacobian(f)(x)
+        return j @ v, v @ j
+
+    def theirs(x, v):
+        return jax.jvp(f, (x,), (v,))[1], jax.vjp(f, x)[1](v)[0]
+
+    for found, expected in zip(jax.jit(ours)(x, v), jax.jit(theirs)(x, v), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
