@@ -274,11 +274,10 @@ def _pulled(layout: Layout, arrays, x) -> dict[int, jax.Array]:
     arrays, at_step = _arrays_of_steps(steps)
     outer_rank = x.ndim - 2 if steps.seen else x.ndim - 1
     rows = _in_parts(x, steps.results, bool(steps.seen), steps.dtype)
-    seen, last = rows, rows
     if steps.seen:
-        last = [_zeros(jnp.sum(rows[0], 0), outer_rank, part) for part in steps.carry]
+        seen, last = rows, [_zeros(jnp.sum(rows[0], 0), outer_rank, part) for part in steps.carry]
     else:
-        seen = []
+        seen, last = [], rows
 
     def step(carry, here):
         seen, own = here

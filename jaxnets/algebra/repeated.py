@@ -22,10 +22,13 @@ class Layout(NamedTuple):
     numbers: tuple[int, ...]
 
     @classmethod
-    def of(cls, tree, flags=None) -> tuple[list[jax.Array], "Layout"]:
-        """The arrays of a tree, each once, and where they lie: so one array at two places stays one in a transformation."""
+    def of(cls, tree, flags: Sequence[bool]) -> tuple[list[jax.Array], "Layout"]:
+        """The arrays of a tree, each once, and where they lie: so one array at two places stays one in a transformation.
+
+        An array that lies at leaves with both flags is two.
+        """
         leaves, structure = jax.tree.flatten(tree)
-        keys = list(zip(map(id, leaves), flags or [None] * len(leaves), strict=True))
+        keys = list(zip(map(id, leaves), flags, strict=True))
         arrays = dict(zip(keys, leaves, strict=True))
         numbers = {key: i for i, key in enumerate(arrays)}
         return list(arrays.values()), cls(structure, tuple(numbers[key] for key in keys))

@@ -100,10 +100,8 @@ class Steps:
         if self.reverse:
             earlier, before, after, start, end = "r+1", "t+1", "s−1", end, start
         last = {"at the end": end, "after": "t"}.get(place, before)
-        factors, meanings = (
-            [f"C[{last}]⋯C[{start if is_by_start else after}]"],
-            [f"C[r] = ∂c[r]/∂c[{earlier}] [{size}×{size}]"],
-        )
+        factors = [f"C[{last}]⋯C[{start if is_by_start else after}]"]
+        meanings = [f"C[r] = ∂c[r]/∂c[{earlier}] [{size}×{size}]"]
         if not is_by_start:
             factors.append(f"E{mark}[s]")
             meanings.append(f"E{mark}[s] = ∂c[s]/∂u{mark}[s] [{size}×{own}]")

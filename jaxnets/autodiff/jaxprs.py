@@ -128,17 +128,15 @@ def scan_counts(params) -> tuple[int, int]:
 REORDERING = {"transpose", "reshape", "squeeze", "broadcast_in_dim", "rev", "copy"}
 
 
-def reordered_from(jaxpr, operands) -> set:
-    """The variables of a jaxpr that are one of these operands with its entries in another order, or repeated."""
-    found = set(operands)
+def reordered_from(jaxpr, operands) -> dict:
+    """The variables of a jaxpr that are an operand with its entries in another order, or repeated, and which one each is."""
+    found = {v: v for v in operands}
     for equation in jaxpr.eqns:
-        if (
-            equation.primitive.name in REORDERING
-            and len(equation.invars) == 1
-            and found.issuperset(variables(equation.invars))
-        ):
-            found.update(equation.outvars)
-    return found - set(operands)
+        if equation.primitive.name in REORDERING and len(equation.invars) == 1:
+            (v,), (w,) = equation.invars, equation.outvars
+            if is_variable(v) and v in found:
+                found[w] = found[v]
+    return {w: v for w, v in found.items() if w is not v}
 
 
 def with_replaced(values, places, new) -> list:

@@ -200,7 +200,7 @@ def _read_body(jaxpr, params, counts, tracked, read_graph, merged, of_scalar) ->
 
         return jax.lax.scan(step, list(carry), list(elements), length, reverse, unroll)
 
-    reordered = [_reordered(whole, v, whole.invars[fixed + carries :]) for v in laid_out]
+    reordered = [(number, _reordering(whole, v, whole.invars[fixed + carries + number])) for v, number in laid_out.items()]
     compute_once = jax.jit(lambda shared: evaluated(once, consts, *shared))
 
     def run(shared, carry, elements):
@@ -225,11 +225,10 @@ def _read_body(jaxpr, params, counts, tracked, read_graph, merged, of_scalar) ->
     )
 
 
-def _reordered(jaxpr, v, elements) -> tuple[int, Callable]:
-    """The number of the element that a variable is in another order, and the function of it at all steps."""
-    (i,) = (i for i, u in enumerate(elements) if v in reordered_from(jaxpr, [u]))
-    one = restricted(jaxpr, [v], [elements[i]])
-    return i, jax.jit(jax.vmap(lambda x: evaluated(one, (), x)[0]))
+def _reordering(jaxpr, v, element) -> Callable:
+    """The function that puts the entries of an element, at all steps, in the order that they have in a variable."""
+    one = restricted(jaxpr, [v], [element])
+    return jax.jit(jax.vmap(lambda x: evaluated(one, (), x)[0]))
 
 
 def _residual_bytes(jaxpr, fixed: int, carries: int, tracked) -> float:
@@ -256,16 +255,17 @@ def _bytes_of(found) -> int:
 def _places_of_leaves(jaxpr, counts, count: int):
     """Where the array behind every output after the first `count` is found, and the variables behind them.
 
-    First come those that are computed at every step, then elements with their entries in another order, then what is
-    computed once.
+    First come those that are computed at every step, then elements with their entries in another order and the numbers of
+    these elements, then what is computed once.
     """
     fixed, carries = counts
     varying = depending_on(jaxpr, jaxpr.invars[fixed:])
     operands = {v: Leaf("fixed", i) for i, v in enumerate(jaxpr.invars[:fixed])}
     operands |= {v: Leaf("element", i) for i, v in enumerate(jaxpr.invars[fixed + carries :])}
     outputs = [v for v in variables(jaxpr.outvars[count:]) if v in varying and v not in operands]
-    reordered = reordered_from(jaxpr, jaxpr.invars[fixed + carries :])
-    laid_out = list(dict.fromkeys(v for v in outputs if v in reordered))
+    elements = jaxpr.invars[fixed + carries :]
+    reordered = reordered_from(jaxpr, elements)
+    laid_out = {v: elements.index(reordered[v]) for v in outputs if v in reordered}
     computed = list(dict.fromkeys(v for v in outputs if v not in reordered))
     stacked = {v: i for i, v in enumerate([*computed, *laid_out])}
     constant: list[Any] = []

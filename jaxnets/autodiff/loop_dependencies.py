@@ -36,6 +36,10 @@ class Dependencies:
             moving.update(u for u, v in pairs if u is not None and v in moving)
         return moving
 
+    def is_given(self, v: Node) -> bool:
+        """Whether a value is an operand, but not of the carry."""
+        return v in self.outer and v not in self.number
+
     def row(self, v: Node) -> list[Local]:
         """The local Jacobians of a value by what is tracked."""
         return [local for local in self.body.rows.get(v, ()) if local.parent in self.moving]

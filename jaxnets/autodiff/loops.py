@@ -82,7 +82,7 @@ class Loop(Dependencies):
         return self.ends.get(k)
 
     def _stacked(self, v: Node) -> Node:
-        if v in self.outer and v not in self.number:
+        if self.is_given(v):
             return self.at_all_steps(v)
         self.stacked[v] = self.node_of(v)
         return self.stacked[v]
@@ -115,7 +115,7 @@ class Loop(Dependencies):
         """A value of the body at all steps, along a first axis."""
         if v in self.body.fixed:
             return self._once(("repeated", v), lambda: self._repeated(self.outer[v]))
-        if v in self.outer and v not in self.number:
+        if self.is_given(v):
             return self.outer[v]
         node = self.node_of(v)
         self._once(("edges", v), lambda: node.edges.extend(self._edges_at_all_steps(v, node)))
@@ -231,7 +231,7 @@ class Loop(Dependencies):
                 waiting.append(self.after(k))
         while waiting:
             v = waiting.pop()
-            if v in found or (v in self.outer and v not in self.number):
+            if v in found or self.is_given(v):
                 continue
             found[v] = None
             if members := self.members_of(v):
