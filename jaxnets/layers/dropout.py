@@ -19,7 +19,7 @@ def dropout(
     key: Key[Array, ""] | None = None,
     *,
     rate: float = 0.5,
-    train: bool = True,
+    training: bool = True,
     shared: int | tuple[int, ...] = (),
 ) -> Float[Array, "..."]:
     """Inverted dropout  y[...] = m[...] x[...] / (1 − rate):  each m is 0 with probability `rate`, else 1.
@@ -27,10 +27,10 @@ def dropout(
     ∂y[b,i]/∂x[b,i] = h'[b,i],  h' = m / (1 − rate), with m drawn again from the key
 
     m is the same along the axes `shared`: with `shared=(2, 3)` whole channels of images [b,c,h,w] are dropped.  m depends on
-    key, shape, rate and `shared` alone, not on the dtype.  Rate 0 and `train=False` give x itself and need no key; rate 1
+    key, shape, rate and `shared` alone, not on the dtype.  Rate 0 and `training=False` give x itself and need no key; rate 1
     gives 0 with Jacobian 0.  A dropped entry is 0 even if x is NaN or ∞ there.  Raises ValueError for a rate outside [0, 1].
     """
-    m = _keep_mask(x, key, rate, train, shared)
+    m = _keep_mask(x, key, rate, training, shared)
     return x if m is None else jnp.where(m, x / _divisor(rate), 0)
 
 
@@ -38,11 +38,11 @@ def _divisor(rate) -> float:
     return 1.0 if rate == 1 else 1.0 - rate
 
 
-def _keep_mask(x, key, rate, train, shared):
+def _keep_mask(x, key, rate, training, shared):
     """Where x is kept; None if it is kept everywhere."""
     rate = check_share("dropout", "rate", rate)
     axes = check_axes("dropout", x, shared, "shared")
-    if rate == 0 or not train:
+    if rate == 0 or not training:
         return None
     if key is None:
         raise DTypeError(f"dropout: argument 'key' is None, expected a key of jax.random to drop at rate {rate}")
@@ -51,6 +51,6 @@ def _keep_mask(x, key, rate, train, shared):
 
 
 @dropout.jacobian
-def _(y, x, key, *, rate, train, shared):
-    m = _keep_mask(x, key, rate, train, shared)
+def _(y, x, key, *, rate, training, shared):
+    m = _keep_mask(x, key, rate, training, shared)
     return (identity if m is None else diagonal(m.astype(y.dtype) / _divisor(rate), "h'", "m / (1 − rate)")), None

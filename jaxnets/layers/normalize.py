@@ -27,32 +27,32 @@ def layer_norm(
     scale: Float[Array, "..."] | None = None,
     bias: Float[Array, "..."] | None = None,
     *,
-    axes: int | tuple[int, ...] = -1,
+    axis: int | tuple[int, ...] = -1,
     eps: float = 1e-5,
 ) -> Float[Array, "..."]:
-    """Layer normalisation  y[..., i] = x̂[..., i] scale[i] + bias[i],  x̂ = (x − μ) / √(σ² + eps)  over `axes`.
+    """Layer normalisation  y[..., i] = x̂[..., i] scale[i] + bias[i],  x̂ = (x − μ) / √(σ² + eps)  over `axis`.
 
     ∂y[b,i]/∂x[b,j] = scale[i]·r[b]·(δ(i,j) − 1/n − x̂[b,i]·x̂[b,j]/n)  with r = 1 / √(σ² + eps)
 
     ∂y[b,i]/∂scale[i] = x̂[b,i]     ∂y[b,i]/∂bias[i] = 1
 
-    `scale` and `bias` have the sizes of `axes`, in the order of x.  If all numbers are equal, x̂ is exactly 0.
+    `scale` and `bias` have the sizes of `axis`, in the order of x.  If all numbers are equal, x̂ is exactly 0.
     """
     check_not_negative("layer_norm", "eps", eps)
-    axes = _sorted_axes("layer_norm", x, axes)
+    axes = _sorted_axes("layer_norm", x, axis)
     return scale_and_shift("layer_norm", standard_scores(x, axes, eps)[0], scale, bias, axes)
 
 
 @layer_norm.jacobian
-def _(y, x, scale, bias, *, axes, eps):
-    axes = _sorted_axes("layer_norm", x, axes)
+def _(y, x, scale, bias, *, axis, eps):
+    axes = _sorted_axes("layer_norm", x, axis)
     return normalization_rules(*standard_scores(x, axes, eps), scale, axes, axes, axis_names(x.ndim))
 
 
-def _sorted_axes(name, x, axes) -> tuple[int, ...]:
-    found = tuple(sorted(check_axes(name, x, axes, "axes")))
+def _sorted_axes(name, x, axis) -> tuple[int, ...]:
+    found = tuple(sorted(check_axes(name, x, axis)))
     if not found:
-        raise ShapeError(f"{name}: axes {axes} name no axis of argument 'x' of shape {x.shape}")
+        raise ShapeError(f"{name}: axis {axis} names no axis of argument 'x' of shape {x.shape}")
     return found
 
 
@@ -61,25 +61,25 @@ def rms_norm(
     x: Float[Array, "..."],
     scale: Float[Array, "..."] | None = None,
     *,
-    axes: int | tuple[int, ...] = -1,
+    axis: int | tuple[int, ...] = -1,
     eps: float = 1e-6,
 ) -> Float[Array, "..."]:
-    """Division by the root mean square  y[..., i] = x̂[..., i] scale[i],  x̂ = x / √(mean x² + eps)  over `axes`.
+    """Division by the root mean square  y[..., i] = x̂[..., i] scale[i],  x̂ = x / √(mean x² + eps)  over `axis`.
 
     ∂y[b,i]/∂x[b,j] = scale[i]·r[b]·(δ(i,j) − x̂[b,i]·x̂[b,j]/n)  with r = 1 / √(mean x² + eps)
 
     ∂y[b,i]/∂scale[i] = x̂[b,i]
 
-    `scale` has the sizes of `axes`, in the order of x.  The default `eps` is that of flax and of most language models.
+    `scale` has the sizes of `axis`, in the order of x.  The default `eps` is that of flax and of most language models.
     """
     check_not_negative("rms_norm", "eps", eps)
-    axes = _sorted_axes("rms_norm", x, axes)
+    axes = _sorted_axes("rms_norm", x, axis)
     return scale_and_shift("rms_norm", over_root_mean_square(x, axes, eps)[0], scale, None, axes)
 
 
 @rms_norm.jacobian
-def _(y, x, scale, *, axes, eps):
-    axes = _sorted_axes("rms_norm", x, axes)
+def _(y, x, scale, *, axis, eps):
+    axes = _sorted_axes("rms_norm", x, axis)
     hat, inverse = over_root_mean_square(x, axes, eps)
     return normalization_rules(hat, inverse, scale, axes, axes, axis_names(x.ndim), centred=False)[:2]
 

@@ -49,7 +49,7 @@ def objective(model: Model, loss: Callable, penalty: Callable | None = None) -> 
     """The function `(params, x, y, key) -> (average loss + penalty, predictions)` of a batch in training."""
 
     def average(params, x, y, key):
-        predictions = model.apply(params, x, key=key, train=True)
+        predictions = model.apply(params, x, key=key, training=True)
         value = LAYERS["mean"](loss(predictions, y))
         return (value if penalty is None else value + penalty(params)), predictions
 
@@ -196,9 +196,9 @@ class Descent:
         yield "parameter params", state.params
         z = x
         for i, (part, p) in enumerate(zip(self.model.parts, state.params if self.model.parts else (), strict=True)):
-            z = part.apply(p, z, key=jax.random.fold_in(key, i), train=True)
+            z = part.apply(p, z, key=jax.random.fold_in(key, i), training=True)
             yield f"the output of part {i}, {part.name},", z
-        predictions = self.model.apply(state.params, x, key=key, train=True)
+        predictions = self.model.apply(state.params, x, key=key, training=True)
         yield "the predictions", predictions
         yield "the loss", self.loss(predictions, y)
         if self.penalty is not None:

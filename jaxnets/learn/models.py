@@ -27,9 +27,9 @@ from .initializers import kaiming_normal
 @dataclasses.dataclass(frozen=True)
 class Model:
     """A parametrised function ȳ = G(x, w).  `init(key, input_shape)` makes w for inputs `[batch, *input_shape]`, and
-    `apply(params, x, *, key=None, train=False)` is G.
+    `apply(params, x, *, key=None, training=False)` is G.
 
-    `output_shape(input_shape)` is the shape of one prediction.  `train=True` needs a `key` if the model has dropout.
+    `output_shape(input_shape)` is the shape of one prediction.  `training=True` needs a `key` if the model has dropout.
     Parameters are nested lists of dicts of arrays.  `name` is a description from which `parse` makes the same model.
 
     >>> model = jn.models.mlp(30, 3)
@@ -100,7 +100,7 @@ def linear(features: int, *, bias: bool = True, weights: Callable | None = None)
         w = weights(key, (features, input_shape[0]), dtype)
         return {"w": w, "b": jnp.zeros(features, dtype)} if bias else {"w": w}
 
-    def apply(params, x, *, key=None, train=False):
+    def apply(params, x, *, key=None, training=False):
         return LAYERS["linear"](x, params["w"], params.get("b"))
 
     return Model(f"linear({features})", init, apply, lambda shape: (features,))
@@ -119,7 +119,7 @@ def embedding(count: int, features: int) -> Model:
     def init(key, input_shape, dtype=jnp.float32):
         return {"table": jax.random.normal(key, (count, features), dtype)}
 
-    def apply(params, x, *, key=None, train=False):
+    def apply(params, x, *, key=None, training=False):
         return LAYERS["embedding"](x.astype(jnp.int32), params["table"])
 
     return Model(f"embedding({count}, {features})", init, apply, lambda shape: (*shape, features))
@@ -172,7 +172,7 @@ def _recurrent(name: str, features: int, gates: int) -> Model:
         drawn = zip(shapes.items(), keys, strict=True)
         return {which: jax.random.uniform(k, shape, dtype, -limit, limit) for (which, shape), k in drawn}
 
-    def apply(params, x, *, key=None, train=False):
+    def apply(params, x, *, key=None, training=False):
         return LAYERS[name](x, *(params[which] for which in ("w_ih", "w_hh", "b_ih", "b_hh")))
 
     return Model(f"{name}({features})", init, apply, lambda shape: (shape[0], features))
@@ -199,7 +199,7 @@ def conv(channels: int, size: int = 3) -> Model:
             )
         return {"w": kaiming_normal()(key, (channels, input_shape[0], size, size), dtype), "b": jnp.zeros(channels, dtype)}
 
-    def apply(params, x, *, key=None, train=False):
+    def apply(params, x, *, key=None, training=False):
         return LAYERS["conv"](x, params["w"], params["b"], padding=size // 2)
 
     return Model(f"conv({channels}, {size})", init, apply, lambda shape: (channels, *shape[1:]))
@@ -221,11 +221,11 @@ def max_pool(size: int) -> Model:
 
 @checked
 def dropout(rate: float) -> Model:
-    """Drops entries at random in training (`train=True`, with a `key`), and does nothing otherwise."""
+    """Drops entries at random in training (`training=True`, with a `key`), and does nothing otherwise."""
     check_share("dropout", "rate", rate)
 
-    def apply(params, x, *, key=None, train=False):
-        return LAYERS["dropout"](x, key, rate=rate, train=train)
+    def apply(params, x, *, key=None, training=False):
+        return LAYERS["dropout"](x, key, rate=rate, training=training)
 
     @_checked_init
     def init(key, input_shape, dtype=jnp.float32):
@@ -242,7 +242,7 @@ def _without_parameters(name, function) -> Model:
     def init(key, input_shape, dtype=jnp.float32):
         return {}
 
-    return Model(name, init, lambda params, x, *, key=None, train=False: function(x), output_shape)
+    return Model(name, init, lambda params, x, *, key=None, training=False: function(x), output_shape)
 
 
 # Compositions
@@ -264,9 +264,9 @@ def serial(*models: Model) -> Model:
             input_shape = model.output_shape(input_shape)
         return params
 
-    def apply(params, x, *, key=None, train=False):
+    def apply(params, x, *, key=None, training=False):
         for i, (model, p) in enumerate(zip(models, params, strict=True)):
-            x = model.apply(p, x, key=None if key is None else jax.random.fold_in(key, i), train=train)
+            x = model.apply(p, x, key=None if key is None else jax.random.fold_in(key, i), training=training)
         return x
 
     def output_shape(shape):
@@ -293,8 +293,8 @@ def residual(*models: Model) -> Model:
             raise ShapeError(f"residual({body.name}): its output {out} and input {tuple(input_shape)} must have one shape")
         return body.init(key, input_shape, dtype)
 
-    def apply(params, x, *, key=None, train=False):
-        return LAYERS["add"](x, body.apply(params, x, key=key, train=train))
+    def apply(params, x, *, key=None, training=False):
+        return LAYERS["add"](x, body.apply(params, x, key=key, training=training))
 
     return Model(f"residual({body.name})", init, apply, lambda shape: shape)
 
@@ -316,9 +316,9 @@ def each_step(*models: Model) -> Model:
             )
         return body.init(key, input_shape[1:], dtype)
 
-    def apply(params, x, *, key=None, train=False):
+    def apply(params, x, *, key=None, training=False):
         batch, steps, *rest = x.shape
-        y = body.apply(params, x.reshape(batch * steps, *rest), key=key, train=train)
+        y = body.apply(params, x.reshape(batch * steps, *rest), key=key, training=training)
         return y.reshape(batch, steps, *y.shape[1:])
 
     return Model(f"each_step({body.name})", init, apply, lambda shape: (shape[0], *body.output_shape(shape[1:])))
@@ -403,7 +403,7 @@ def nearest_neighbour(count: int) -> Model:
     def init(key, input_shape, dtype=jnp.float32):
         return {"w": jax.random.normal(key, (count, *input_shape), dtype)}
 
-    def apply(params, x, *, key=None, train=False):
+    def apply(params, x, *, key=None, training=False):
         w = params["w"]
         if x.shape[1:] != w.shape[1:]:
             raise ShapeError(f"nearest_neighbour: argument 'x' has shape {x.shape}, expected {('batch', *w.shape[1:])}")

@@ -161,7 +161,7 @@ def test_a_text_is_learned_and_written(tmp_path):
 def test_a_text_is_drawn_from_what_is_foreseen():
     """A model that is sure that after each character comes the next one of the alphabet."""
 
-    def apply(params, x, *, key=None, train=False):
+    def apply(params, x, *, key=None, training=False):
         return jnp.log(jax.nn.one_hot((x + params).astype(int) % 97, 97))
 
     model = Model("counts", lambda key, shape: 1.0, apply, lambda shape: (*shape, 97))

@@ -32,7 +32,7 @@ def at_once(function):
 # Every normalisation as a function of [b, c, s] alone, and the axes over which it goes.
 OVER = {
     "layer_norm": (jn.layer_norm, (2,)),
-    "layer_norm of two axes": (lambda x: jn.layer_norm(x, axes=(1, 2)), (1, 2)),
+    "layer_norm of two axes": (lambda x: jn.layer_norm(x, axis=(1, 2)), (1, 2)),
     "instance_norm": (jn.instance_norm, (2,)),
     "batch_norm": (trained, (0, 2)),
     "standardize": (jn.standardize, (0,)),

@@ -27,7 +27,7 @@ WINDOWED = [
     ("adaptive_max_pool", "output_size"), ("adaptive_avg_pool", "output_size"),
 ]  # fmt: skip
 POOLS = {"global_max_pool": {}, "global_avg_pool": {}, **{name: {key: 2} for name, key in WINDOWED}}
-NORMS = {"layer_norm": "axes", "rms_norm": "axes", "standardize": "axis", "normalize": "axis"}
+NORMS = {"layer_norm": "axis", "rms_norm": "axis", "standardize": "axis", "normalize": "axis"}
 CHANNEL_NORMS, GROUPS = ["group_norm", "instance_norm", "batch_norm"], {"group_norm": {"groups": 2}}
 
 # layer, arguments, configuration, error, words that the message must hold besides the layer's name
@@ -298,7 +298,7 @@ TABLE = [
     *((name, [ones(4, 3), ones(4)], {}, ShapeError, ["'scale'", "(4,)", "(3,)"]) for name in ("layer_norm", "rms_norm")),
     ("layer_norm", [ones(4, 3), ones(1, 3)], {}, ShapeError, ["'scale'", "(1, 3)", "(3,)"]),
     ("layer_norm", [ones(4, 3), ones(3), 1.0], {}, ShapeError, ["'bias'", "()", "(3,)"]),
-    ("layer_norm", [ones(2, 4, 3), ones(3, 4)], {"axes": (-1, -2)}, ShapeError, ["'scale'", "(3, 4)", "(4, 3)"]),
+    ("layer_norm", [ones(2, 4, 3), ones(3, 4)], {"axis": (-1, -2)}, ShapeError, ["'scale'", "(3, 4)", "(4, 3)"]),
     ("layer_norm", [ones(4, 3), INTS], {}, DTypeError, ["'scale'", "int64"]),
     ("rms_norm", [ones(4, 3), ones(3), ones(3)], {}, TypeError, ["too many"]),
     *((name, [ones(3)], GROUPS.get(name, {}), ShapeError, ["'x'", "(3,)"]) for name in CHANNEL_NORMS),
@@ -311,7 +311,7 @@ TABLE = [
         for name in CHANNEL_NORMS
     ),
     ("group_norm", [ones(2, 4)], {}, TypeError, ["'groups'"]),
-    *((name, [ones(2, 3)], {"axes": ()}, ShapeError, ["axes", "()", "(2, 3)"]) for name in ("layer_norm", "rms_norm")),
+    *((name, [ones(2, 3)], {"axis": ()}, ShapeError, ["axis", "()", "(2, 3)"]) for name in ("layer_norm", "rms_norm")),
     ("group_norm", [ones(2, 4, 0)], {"groups": 2}, ShapeError, ["'x'", "(2, 4, 0)", "empty"]),
     ("group_norm", [ones(2, 0, 3)], {"groups": 2}, ShapeError, ["'x'", "(2, 0, 3)", "empty"]),
     ("group_norm", [ones(2, 4)], {"groups": 3}, ShapeError, ["groups", "3", "'x'", "(2, 4)"]),
@@ -382,7 +382,7 @@ TABLE = [
             ("softmax", [-1], DTypeError, ["'where'", "softmax(x, axis=-1)"]),
             ("sum", [(0, 1)], DTypeError, ["'where'", "sum(x, axis=(0, 1))"]),
             ("mean", [0, True], TypeError, ["mean(x, keepdims=True)"]),
-            ("layer_norm", [(4, 3)], DTypeError, ["'scale'", "layer_norm(x, axes=(4, 3))"]),
+            ("layer_norm", [(4, 3)], DTypeError, ["'scale'", "layer_norm(x, axis=(4, 3))"]),
             ("leaky_relu", [0.2], TypeError, ["leaky_relu(x, negative_slope=0.2)"]),
             ("hard_tanh", [-2, 2.0], TypeError, ["hard_tanh(x, min_val=-2, max_val=2.0)"]),
             ("gelu", ["tanh"], TypeError, ["gelu(x, approximate='tanh')"]),

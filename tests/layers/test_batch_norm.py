@@ -101,7 +101,7 @@ def test_normalizing_in_float32_of_half_precision_inputs():
     x, scale = np.asarray(normal(64, 3) + 100, "bfloat16"), np.ones(3, "float32")
     layers = (
         lambda x, scale: trained(x, scale=scale),
-        lambda x, scale: jn.layer_norm(x, scale, axes=1),
+        lambda x, scale: jn.layer_norm(x, scale, axis=1),
         lambda x, scale: jn.group_norm(x, scale, groups=1),
     )
     compute = at_once(lambda x, scale: [layer(x, scale) for layer in layers])

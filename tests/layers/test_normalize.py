@@ -38,7 +38,7 @@ def test_layer_norm_and_rms_norm(name, eps, axes):
     hat = over_columns(x, own, eps, name == "layer_norm")
     bias = None if name == "rms_norm" else bias
     parameters = [scale] if bias is None else [scale, bias]
-    plain, scaled = jax.jit(lambda x: [jn.LAYERS[name](x, *more, axes=axes, eps=eps) for more in ([], parameters)])(x)
+    plain, scaled = jax.jit(lambda x: [jn.LAYERS[name](x, *more, axis=axes, eps=eps) for more in ([], parameters)])(x)
     near(plain, hat)
     near(scaled, hat * scale.reshape(along) + (0 if bias is None else bias.reshape(along)), atol=1e-15)
 
@@ -60,7 +60,7 @@ def test_group_norm_between_layer_norm_and_instance_norm(shape):
 
     @jax.jit
     def compute(x):
-        whole = jn.layer_norm(x, axes=tuple(range(1, x.ndim)))
+        whole = jn.layer_norm(x, axis=tuple(range(1, x.ndim)))
         own = jn.instance_norm(x, scale, bias) if x.ndim > 2 else None
         return [jn.group_norm(x, scale, bias, groups=n) for n in (1, 2, 3, 6)], jn.group_norm(x, groups=1), whole, own
 
@@ -169,7 +169,7 @@ def test_formulas():
         return jax.eval_shape(jn.jacobian(layer), x).formula
 
     x = np.ones((2, 4, 3))
-    assert formula(lambda x: jn.layer_norm(x, axes=(1, 2)), x) == (
+    assert formula(lambda x: jn.layer_norm(x, axis=(1, 2)), x) == (
         "∂y[b,t,i]/∂x[b,j,k] = r[b]·(δ(ti,jk) − 1/n − x̂[b,t,i]·x̂[b,j,k]/n)"
     )
     assert formula(trained, x) == "∂y[b,c,s]/∂x[i,c,j] = r[c]·(δ(bs,ij) − 1/n − x̂[b,c,s]·x̂[i,c,j]/n)"

@@ -19,7 +19,7 @@ MODEL = linear(2)
 
 def given(shape):
     """A model whose predictions are its inputs."""
-    return Model("given", lambda key, shape: {}, lambda params, x, *, key=None, train=False: jnp.asarray(x), lambda _: shape)
+    return Model("given", lambda key, shape: {}, lambda params, x, *, key=None, training=False: jnp.asarray(x), lambda _: shape)
 
 
 def classified(examples=300, classes=4, scale=2.0):
@@ -45,7 +45,7 @@ def test_predictions_do_not_depend_on_the_parts(batch_size):
 def test_parts_are_of_one_size():
     sizes = []
 
-    def apply(params, x, *, key=None, train=False):
+    def apply(params, x, *, key=None, training=False):
         sizes.append(len(x))  # once for every program that is compiled
         return x
 

@@ -245,21 +245,21 @@ def test_jacobians_are_those_of_autodiff(name):
 def test_dropout_drops_in_training_only_and_by_its_key():
     model, x = models.dropout(0.25), jnp.ones((200, 50))
     assert model.init(jax.random.key(0), (50,)) == {}
-    y = model.apply({}, x, key=jax.random.key(1), train=True)
+    y = model.apply({}, x, key=jax.random.key(1), training=True)
     assert set(np.unique(y)) == {0, 1 / 0.75}
     assert abs((y == 0).mean() - 0.25) < 0.02
-    np.testing.assert_array_equal(y, model.apply({}, x, key=jax.random.key(1), train=True))
-    assert (y != model.apply({}, x, key=jax.random.key(2), train=True)).any()
+    np.testing.assert_array_equal(y, model.apply({}, x, key=jax.random.key(1), training=True))
+    assert (y != model.apply({}, x, key=jax.random.key(2), training=True)).any()
     np.testing.assert_array_equal(model.apply({}, x, key=jax.random.key(1)), x)
     with pytest.raises(DTypeError, match="key"):
-        model.apply({}, x, train=True)
+        model.apply({}, x, training=True)
 
 
 def test_every_dropout_of_a_model_draws_for_itself():
     once = models.dropout(0.5)
     x = jnp.ones((1, 4000))
     for model in (models.serial(once, once), models.residual(once, once)):
-        y = model.apply([{}, {}], x, key=jax.random.key(0), train=True)
+        y = model.apply([{}, {}], x, key=jax.random.key(0), training=True)
         y = y - x if model.name.startswith("residual") else y
         assert set(np.unique(y)) == {0, 4}
         assert abs((y == 4).mean() - 0.25) < 0.03  # ½ if both had dropped the same
@@ -275,11 +275,11 @@ def test_training_needs_a_key_where_the_model_drops(name):
 
     assert layers(key=jax.random.key(0)) == layers()
     if name == "mlp":
-        assert layers(train=True) == layers()
+        assert layers(training=True) == layers()
     else:
-        assert layers(key=jax.random.key(0), train=True) != layers()
+        assert layers(key=jax.random.key(0), training=True) != layers()
         with pytest.raises(DTypeError, match="key"):
-            layers(train=True)
+            layers(training=True)
 
 
 # --- the nearest neighbour ----------------------------------------------------------------------------------------
@@ -385,7 +385,7 @@ def test_allowed_nesting_runs():
 def test_numbers_may_be_written_in_several_ways():
     assert spec.parse(" conv( 007 ,\n5)dropout(1e-05) max_pool(2)relu").name == "conv(7, 5) dropout(1e-05) max_pool(2) relu"
     assert spec.parse("conv(4)").name == "conv(4, 3)"
-    assert spec.parse("dropout(1)").apply([{}], jnp.ones(3), key=jax.random.key(0), train=True).sum() == 0
+    assert spec.parse("dropout(1)").apply([{}], jnp.ones(3), key=jax.random.key(0), training=True).sum() == 0
 
 
 def test_shapes_that_do_not_fit_are_named():

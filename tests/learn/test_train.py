@@ -56,7 +56,7 @@ def plain_loop(model, loss, data, optimizer, params, key, epochs, batch):
     @jax.jit
     def step(n, params, state, x, y):
         def average(params):
-            predictions = model.apply(params, x, key=jax.random.fold_in(dropping, n), train=True)
+            predictions = model.apply(params, x, key=jax.random.fold_in(dropping, n), training=True)
             return jnp.mean(loss(predictions, y)), jnp.mean(jnp.argmax(predictions, 1) == y)
 
         metrics, gradient = jax.value_and_grad(average, has_aux=True)(params)

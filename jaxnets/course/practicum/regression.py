@@ -122,9 +122,9 @@ def _ensemble(model: Model, count: int) -> Model:
             jax.random.split(key, count)
         )
 
-    def apply(params, x, *, key=None, train=False):
+    def apply(params, x, *, key=None, training=False):
         keys = None if key is None else jax.random.split(key, count)
-        every = jax.vmap(lambda p, k: model.apply(p, x, key=k, train=train), (0, None if key is None else 0), 1)
+        every = jax.vmap(lambda p, k: model.apply(p, x, key=k, training=training), (0, None if key is None else 0), 1)
         return every(params, keys)[..., 0]
 
     return Model(f"{count} × ({model.name})", init, apply, lambda shape: (count,))

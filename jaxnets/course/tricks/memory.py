@@ -96,7 +96,7 @@ def last_step() -> Model:
     def init(key, input_shape, dtype=jnp.float32):
         return {}
 
-    return Model("last_step", init, lambda params, x, *, key=None, train=False: x[:, -1], lambda shape: shape[1:])
+    return Model("last_step", init, lambda params, x, *, key=None, training=False: x[:, -1], lambda shape: shape[1:])
 
 
 RNN, LSTM = Cell(rnn, rnn_step, 1), Cell(lstm, lstm_step, 2)
