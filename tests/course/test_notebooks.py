@@ -11,26 +11,18 @@ import jaxnets
 from ..sweeps import swept
 
 FOLDER = Path(jaxnets.__file__).parent / "course" / "notebooks"
-COURSE = {  # a notebook and the parts of the course that its headings name
-    "gradient_descent_by_hand": [
-        *("Lecture, A: parametrised models", "Lecture, A: loss", "Lecture, A: gradient descent"),
-        *("Lecture, A: backpropagation through a non-linear function", "Lecture, A: backpropagation through a weighted sum"),
-        *("Lecture, A: a traditional neural net", "Lecture, B: multi-stage graph", "Lecture, B: a directed acyclic graph"),
-        "Lecture, B: a graph that depends on the data",
+COURSE = {  # a notebook and the headings that it has at least
+    "lecture_a": [
+        *("Parametrised models", "Loss of an example", "Gradient descent", "Backpropagation through a non-linear function"),
+        *("Backpropagation through a weighted sum", "A traditional neural net", "Multi-stage graph"),
+        *("A directed acyclic graph", "A graph that depends on the data"),
     ],
-    "modules_and_jacobians": [
-        *("Lecture, B: Linear", "Lecture, B: ReLU", "Lecture, B: Duplicate and Add", "Lecture, B: Max"),
-        *("Lecture, B: Softmax and LogSoftmax", "Lecture, B: multi-stage graph", "Lecture, B: a module of one's own"),
+    "lecture_b": [
+        *("Linear", "ReLU", "Duplicate and Add", "Max", "Softmax and LogSoftmax", "Softmax saturates", "Cross-entropy"),
+        *("Multi-stage graph", "A module of one's own"),
     ],
-    "softmax_and_tricks": [
-        *("Lecture, B: Softmax saturates", "Lecture, B: cross-entropy"),
-        *("Lecture, B: tricks, normalise", "Lecture, B: tricks, Kaiming", "Lecture, B: tricks, shuffle"),
-        *("Lecture, B: tricks, decrease the learning rate", "Lecture, B: tricks, L1 and L2", "Lecture, B: tricks, dropout"),
-    ],
-    "spiral_and_regression": [
-        *("Practicum: the data, and one-hot labels", "Practicum: a linear model", "Practicum: a hidden layer"),
-        "Practicum: regression with an ensemble",
-    ],
+    "tricks": ["Normalise", "Kaiming", "Shuffle", "Decrease the learning rate", "L1 and L2", "Dropout"],
+    "practicum": ["The data, and one-hot labels", "A linear model", "A hidden layer", "Regression with an ensemble"],
 }
 
 
@@ -51,14 +43,13 @@ def test_cells_say_what_of_the_course_they_carry_out(name):
     headings = re.findall(r"^# ## (.*)$", "\n".join(words), re.M)
     for part in COURSE[name]:
         assert any(heading.startswith(part) for heading in headings), part
-    assert all(heading.startswith(("Lecture, ", "Practicum: ", "Exercise: ")) for heading in headings)
     for text in words:
         assert all(line.startswith("#") for line in text.splitlines())
     code = [text for is_text, text in found if not is_text]
-    assert sum("# Exercise" in text for text in code) == sum(text.startswith("# Solution") for text in words) >= 2
+    assert sum("# Exercise" in text for text in code) == sum(text.startswith("# Solution") for text in words) >= 1
 
 
-@pytest.mark.parametrize("name", swept(COURSE, ["modules_and_jacobians"]))
+@pytest.mark.parametrize("name", swept(COURSE, ["lecture_b"]))
 def test_notebooks_run(name, monkeypatch, tmp_path, capsys):
     path, known = FOLDER / f"{name}.py", dict(jaxnets.LAYERS)
     monkeypatch.chdir(tmp_path)

@@ -1,6 +1,6 @@
 # mypy: ignore-errors
 # %% [markdown]
-# # Gradient descent and backpropagation by hand
+# # Lecture, part A: gradient descent and backpropagation
 #
 # After week 2 of the NYU Deep Learning course (Yann LeCun's lecture).  Every gradient is made by hand and then checked
 # against `jax.grad` and against `jaxnets.grad`.  A Jacobian is written with the output first: ∂y/∂x has the shape
@@ -22,7 +22,7 @@ def check(by_hand, loss, *args):
 
 
 # %% [markdown]
-# ## Lecture, A: parametrised models
+# ## Parametrised models
 #
 # A parametrised model is a function of inputs and of parameters, ȳ = G(x, w).  Here it is linear, and the data come from a
 # linear model with some noise.
@@ -39,7 +39,7 @@ def G(x, w):
 
 
 # %% [markdown]
-# ## Lecture, A: loss of an example, average loss
+# ## Loss of an example, average loss
 #
 # The cost C(y, ȳ) compares one prediction with its target; the average over all examples is what is minimised.
 
@@ -73,7 +73,7 @@ def gradient(w, x, y):
 check(gradient(w, x, y), average_loss, w, x, y)
 
 # %% [markdown]
-# ## Lecture, A: gradient descent, full, stochastic and by mini-batches
+# ## Gradient descent, full, stochastic and by mini-batches
 #
 # w ← w − η ∂L/∂w.  Full gradient descent takes the gradient of all examples for one step.  Stochastic gradient descent
 # takes that of one example after the other, in a random order, and mini-batches take that of some examples.  All three look
@@ -103,7 +103,7 @@ assert found["stochastic"] < found["full"] < start
 assert found["mini-batches of 10"] < found["full"]
 
 # %% [markdown]
-# ## Lecture, A: backpropagation through a non-linear function
+# ## Backpropagation through a non-linear function
 #
 # Let z' = h(z), and let the cost's derivative by z' be known.  Then ∂C/∂z = ∂C/∂z' · h'(z), because the Jacobian of h is
 # diagonal.
@@ -116,7 +116,7 @@ check(by_hand, lambda z: jnp.sum(jnp.sin(jnp.tanh(z))), z)
 print(jn.jacobian(jn.tanh)(z))
 
 # %% [markdown]
-# ## Lecture, A: backpropagation through a weighted sum
+# ## Backpropagation through a weighted sum
 #
 # Here z goes into several sums s[o] = Σ_i w[o, i] z[i].  A change of z[i] reaches the cost through all of them, so the
 # derivatives add up: ∂C/∂z[i] = Σ_o ∂C/∂s[o] · w[o, i].
@@ -128,7 +128,7 @@ check(received @ weights, lambda z: jnp.sum(jnp.sin(weights @ z)), z)
 check(jnp.outer(received, z), lambda weights: jnp.sum(jnp.sin(weights @ z)), weights)
 
 # %% [markdown]
-# ## Lecture, A: a traditional neural net, and backpropagation through a functional module
+# ## A traditional neural net, and backpropagation through a functional module
 #
 # A stack of linear and non-linear modules.  For a module z_g = g(z_f) the dimensions must match:
 # [1 × d_f] = [1 × d_g] · [d_g × d_f].
@@ -159,7 +159,7 @@ check(row[0], cost, z)
 print(jn.tabulate(cost, z))
 
 # %% [markdown]
-# ## Lecture, B: multi-stage graph
+# ## Multi-stage graph
 #
 # Each stage z_{k+1} = f_k(z_k, w_k) has two Jacobians.  The one by z_k carries the gradient on to the stage before, and the
 # one by w_k gives the gradient of its weights:
@@ -194,7 +194,7 @@ stages = [W1, W2, jax.random.normal(keys[6], (3, 3)) / 2]
 check(backpropagate(stages, z), network, stages, z)
 
 # %% [markdown]
-# ## Lecture, B: a directed acyclic graph
+# ## A directed acyclic graph
 #
 # Where a value has two uses, the gradients of both add up: here z goes through a module and past it.
 
@@ -209,7 +209,7 @@ through_sine, past_it, reversed_use = jnp.cos(z) * z, jnp.sin(z), (3 * z[::-1] *
 check(through_sine + past_it + reversed_use, branched, z)
 
 # %% [markdown]
-# ## Lecture, B: a graph that depends on the data
+# ## A graph that depends on the data
 #
 # Python decides which modules run.  The graph belongs to one call, and so does its gradient.
 

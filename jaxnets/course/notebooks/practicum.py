@@ -1,6 +1,6 @@
 # mypy: ignore-errors
 # %% [markdown]
-# # Classification of a spiral, regression with uncertainty
+# # Practicum: a spiral is classified, and regression with uncertainty
 #
 # After week 2 of the NYU Deep Learning course (Alfredo Canziani's practicum, training a neural network).  If matplotlib is
 # installed, pictures are drawn into a temporary folder.
@@ -24,7 +24,7 @@ except ModuleNotFoundError as error:
     print(error)
 
 # %% [markdown]
-# ## Practicum: the data, and one-hot labels
+# ## The data, and one-hot labels
 #
 # The data are three arms of a spiral in the plane.  A label k stands for a vector with 1 at place k and 0 elsewhere, and the
 # predicted probabilities are compared with that vector.
@@ -36,7 +36,7 @@ print("labels", training.y[:4])
 print(jn.data.one_hot(training.y[:4], training.classes))
 
 # %% [markdown]
-# ## Practicum: a linear model
+# ## A linear model
 #
 # Without a non-linear function two layers are one.  They separate the plane by straight lines, and the arms of a spiral
 # cannot be separated in this way.
@@ -60,7 +60,7 @@ linear = learned("linear(100) linear(3) log_softmax")
 assert 0.35 < linear[2] < 0.7
 
 # %% [markdown]
-# ## Practicum: a hidden layer of ReLU
+# ## A hidden layer of ReLU
 #
 # With one non-linear function in between, the lines bend.  The gradients come from the hand-written rules.
 
@@ -80,7 +80,7 @@ if plots:
         plots.save(plots.decision_regions(held_out.x, held_out.y, extent, panels), Path(folder, "spiral.png"))
 
 # %% [markdown]
-# ## Practicum: regression with an ensemble
+# ## Regression with an ensemble
 #
 # Five networks learn a cubic on −1 … 1 from different initial weights.  Where there were data they agree.  Elsewhere
 # nothing determines what they predict, and the variance between them measures what they do not know.  `vmap` trains them

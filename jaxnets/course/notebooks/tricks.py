@@ -1,8 +1,8 @@
 # mypy: ignore-errors
 # %% [markdown]
-# # Softmax, log-softmax and the tricks of training
+# # Lecture, part B: practical tricks
 #
-# After week 2 of the NYU Deep Learning course (Yann LeCun's lecture, part B, practical tricks).  Each trick is a small
+# After week 2 of the NYU Deep Learning course (Yann LeCun's lecture, part B).  Each trick is a small
 # experiment, whose numbers are computed here.
 
 # %%
@@ -23,45 +23,7 @@ def accuracy(model, params, data):
 
 
 # %% [markdown]
-# ## Lecture, B: Softmax saturates, LogSoftmax does not
-#
-# The gradient of −log p of the right class goes through the softmax, where all derivatives vanish once one logit is far
-# ahead.  With log-softmax the gradient is p − t, however wrong the prediction.  Class 1 is right, and the logits say 0:
-
-# %%
-
-
-def through_softmax(logits):
-    return -jnp.log(jax.nn.softmax(logits)[1])
-
-
-def through_log_softmax(logits):
-    return -jn.log_softmax(logits)[1]
-
-
-slope_by_log, slope_by_softmax = (jax.jit(jax.grad(f)) for f in (through_log_softmax, through_softmax))
-for margin in (1.0, 10.0, 50.0, 200.0):
-    logits = jnp.array([margin, 0.0])
-    largest = float(jnp.prod(jax.nn.softmax(logits)))
-    by_log, by_softmax = (slope(logits)[1] for slope in (slope_by_log, slope_by_softmax))
-    print(f"margin {margin:5g}: ∂p/∂logit {largest:.1e}; ∂(−log p)/∂logit {by_log:.3f}, through softmax {by_softmax:.3f}")
-assert np.isclose(slope_by_log(jnp.array([200.0, 0.0]))[1], -1)
-assert not np.isclose(slope_by_softmax(jnp.array([200.0, 0.0]))[1], -1)
-
-# %% [markdown]
-# ## Lecture, B: cross-entropy
-#
-# Cross-entropy is log-softmax and the negative log-likelihood in one.  Its gradient by the logits is p − t, with t one-hot.
-
-# %%
-logits = jax.random.normal(jax.random.key(0), (4, 3))
-targets = jnp.array([0, 2, 1, 1])
-by_hand = jn.softmax(logits) - jn.data.one_hot(targets, 3)
-np.testing.assert_allclose(jn.grad(lambda z: jn.cross_entropy(z, targets).sum())(logits), by_hand, atol=1e-6)
-print(jn.jacobian(lambda z: jn.cross_entropy(z, targets))(logits))
-
-# %% [markdown]
-# ## Lecture, B: tricks, normalise the inputs
+# ## Normalise the inputs
 #
 # Subtract the mean and divide by max(σ, ε), because a constant feature has σ = 0 and must not give NaN.  Gradient descent is
 # slow in proportion to the ratio of the largest to the smallest curvature, and normalising the inputs lowers that ratio.
@@ -86,7 +48,7 @@ print(f"largest to smallest curvature of a linear model: {before:.0f} as they ar
 assert after < before / 10
 
 # %% [markdown]
-# ## Lecture, B: tricks, Kaiming initialisation
+# ## Kaiming initialisation
 #
 # A ReLU halves the mean square of its input, so weights of variance 2 / inputs keep the signal's size through many layers.
 
@@ -109,7 +71,7 @@ drawn = jn.initializers.kaiming_normal()(jax.random.key(3), (100, 100))
 print(f"deviation of kaiming_normal: {drawn.std():.3f}, √(2/100) = {0.02**0.5:.3f}")
 
 # %% [markdown]
-# ## Lecture, B: tricks, shuffle the examples
+# ## Shuffle the examples
 #
 # The same training twice, with the examples in the order of their classes and shuffled.
 
@@ -128,7 +90,7 @@ for name, result in results.items():
 assert results["shuffled"].history[-1]["loss"] < results["by class"].history[-1]["loss"]
 
 # %% [markdown]
-# ## Lecture, B: tricks, decrease the learning rate
+# ## Decrease the learning rate
 #
 # Mini-batches make the loss jump around its minimum.  A learning rate that falls to 0 lets it settle.
 
@@ -147,7 +109,7 @@ print(f"training loss, falling rate: {falling.history[-1]['loss']:.3f}, moving b
 assert unrest(falling) < unrest(constant)
 
 # %% [markdown]
-# ## Lecture, B: tricks, L1 and L2
+# ## L1 and L2
 #
 # The gradient of ½ Σ w² is w, so weights shrink by a constant factor.  The gradient of Σ |w| is the sign of w, so weights
 # shrink by a constant amount, and reach 0.
@@ -164,7 +126,7 @@ print("after ten steps of L2:", by_l2, "of L1:", by_l1)
 assert (by_l1 == 0).sum() == 2 and (by_l2 != 0).all()
 
 # %% [markdown]
-# ## Lecture, B: tricks, dropout
+# ## Dropout
 #
 # In training some units become 0 and the others grow, so that the mean stays the same.  The Jacobian is diagonal, and it
 # uses the same random draw.
@@ -177,44 +139,13 @@ assert abs(dropped.mean() - 1) < 0.1
 np.testing.assert_allclose(jn.jacobian(lambda x: jn.dropout(x, key, rate=0.3))(ones).diagonal(), dropped)
 
 # %% [markdown]
-# ## Exercise: the Jacobian of softmax
-#
-# Let p = softmax(x).  Every output depends on every input, so the diagonal is not the whole Jacobian.
-
-# %%
-point = jnp.array([0.3, -1.0, 0.8, 0.1])
-
-
-# Exercise
-def answer(x):
-    return jnp.diag(jax.nn.softmax(x))
-
-
-report = jn.check_rule(jax.nn.softmax, point, jacobian=answer)
-print(report)
-assert not report.ok
-
-
-# %% [markdown]
-# Solution: p[i] (δ(i, j) − p[j]).  It is right; the report adds that 1 − p[i] loses digits where p[i] is almost 1.
-
-
-# %%
-def answer(x):
-    p = jax.nn.softmax(x)
-    return jnp.diag(p) - jnp.outer(p, p)
-
-
-report = jn.check_rule(jax.nn.softmax, point, jacobian=answer)
-print(report)
-assert report.ok
-
-# %% [markdown]
 # ## Exercise: the gradient of cross-entropy
 #
 # Return the gradient of the average of −log p[label] over the examples, by the logits [4, 3].
 
 # %%
+logits = jax.random.normal(jax.random.key(0), (4, 3))
+targets = jnp.array([0, 2, 1, 1])
 
 
 def average(logits):
@@ -229,7 +160,6 @@ def answer(logits):
 report = jn.check_rule(average, logits, jacobian=answer)
 print(report)
 assert not report.ok
-
 
 # %% [markdown]
 # Solution: an average divides by the number of examples.

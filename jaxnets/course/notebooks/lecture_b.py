@@ -1,6 +1,6 @@
 # mypy: ignore-errors
 # %% [markdown]
-# # Modules and their Jacobians
+# # Lecture, part B: modules and their Jacobians, softmax and log-softmax
 #
 # After week 2 of the NYU Deep Learning course (Yann LeCun's lecture, part B).  Each module has a Jacobian by each of its
 # inputs.  Where the output and the input share an index, the Jacobian has structure: most of its entries are zero.
@@ -26,7 +26,7 @@ def show(name, J):
 
 
 # %% [markdown]
-# ## Lecture, B: Linear
+# ## Linear
 #
 # ∂y[b, o]/∂x[b, i] = w[o, i].  Example b depends on example b alone, so there are two equal blocks, which are stored once.
 # By the weights, ∂y[b, o]/∂w[o, i] = x[b, i].
@@ -38,7 +38,7 @@ for name, J in (("Linear by x", J_x), ("Linear by w", J_w), ("Linear by b", J_b)
 J_x  # noqa: B018  (the last value of a cell: a notebook draws it)
 
 # %% [markdown]
-# ## Lecture, B: ReLU
+# ## ReLU
 #
 # Every output depends only on the input at its own place.  Where that input is negative, nothing passes.
 
@@ -46,7 +46,7 @@ J_x  # noqa: B018  (the last value of a cell: a notebook draws it)
 show("ReLU", jn.jacobian(jn.relu)(x))
 
 # %% [markdown]
-# ## Lecture, B: Duplicate and Add
+# ## Duplicate and Add
 #
 # Duplicate has two outputs, and its gradient is the sum of what comes back from both.  Add has two inputs, and its gradient
 # goes to both.  Each is the other's transpose.
@@ -61,7 +61,7 @@ first, second = jn.jacobian(jn.duplicate)(x)
 np.testing.assert_allclose(u @ first + 2 * u @ second, 3 * u)
 
 # %% [markdown]
-# ## Lecture, B: Max
+# ## Max
 #
 # Max is a switch: the derivative goes to the input that was larger.
 
@@ -70,7 +70,7 @@ for number, J in enumerate(jn.jacobian(jn.maximum, (0, 1))(x, -x)):
     show(f"Max, input {number}", J)
 
 # %% [markdown]
-# ## Lecture, B: Softmax and LogSoftmax
+# ## Softmax and LogSoftmax
 #
 # Through the sum, every output of an example depends on all inputs of that example, so the blocks are full.  But each block
 # is a diagonal minus a product of two vectors.
@@ -80,7 +80,45 @@ for module in (jn.softmax, jn.log_softmax):
     show(module.name, jn.jacobian(module)(x))
 
 # %% [markdown]
-# ## Lecture, B: multi-stage graph
+# ## Softmax saturates, LogSoftmax does not
+#
+# The gradient of −log p of the right class goes through the softmax, where all derivatives vanish once one logit is far
+# ahead.  With log-softmax the gradient is p − t, however wrong the prediction.  Class 1 is right, and the logits say 0:
+
+# %%
+
+
+def through_softmax(logits):
+    return -jnp.log(jax.nn.softmax(logits)[1])
+
+
+def through_log_softmax(logits):
+    return -jn.log_softmax(logits)[1]
+
+
+slope_by_log, slope_by_softmax = (jax.jit(jax.grad(f)) for f in (through_log_softmax, through_softmax))
+for margin in (1.0, 10.0, 50.0, 200.0):
+    logits = jnp.array([margin, 0.0])
+    largest = float(jnp.prod(jax.nn.softmax(logits)))
+    by_log, by_softmax = (slope(logits)[1] for slope in (slope_by_log, slope_by_softmax))
+    print(f"margin {margin:5g}: ∂p/∂logit {largest:.1e}; ∂(−log p)/∂logit {by_log:.3f}, through softmax {by_softmax:.3f}")
+assert np.isclose(slope_by_log(jnp.array([200.0, 0.0]))[1], -1)
+assert not np.isclose(slope_by_softmax(jnp.array([200.0, 0.0]))[1], -1)
+
+# %% [markdown]
+# ## Cross-entropy
+#
+# Cross-entropy is log-softmax and the negative log-likelihood in one.  Its gradient by the logits is p − t, with t one-hot.
+
+# %%
+logits = jax.random.normal(jax.random.key(0), (4, 3))
+targets = jnp.array([0, 2, 1, 1])
+by_hand = jn.softmax(logits) - jn.data.one_hot(targets, 3)
+np.testing.assert_allclose(jn.grad(lambda z: jn.cross_entropy(z, targets).sum())(logits), by_hand, atol=1e-6)
+print(jn.jacobian(lambda z: jn.cross_entropy(z, targets))(logits))
+
+# %% [markdown]
+# ## Multi-stage graph
 #
 # `tabulate` prints the Jacobians of all modules of a network from shapes alone.  In the chain the inner dimensions cancel.
 
@@ -114,7 +152,7 @@ print(report)
 assert report.ok
 
 # %% [markdown]
-# ## Lecture, B: a module of one's own
+# ## A module of one's own
 #
 # A layer is a forward function and, right below it, its rule.  The rule gets the output too, so that nothing is computed
 # twice.
@@ -207,7 +245,6 @@ report = jn.check_rule(jnp.abs, x[0], jacobian=slopes)
 print(report)
 assert not report.ok
 
-
 # %% [markdown]
 # Solution: the sign, which is 0 at 0.
 
@@ -218,5 +255,37 @@ def slopes(x):
 
 
 report = jn.check_rule(jnp.abs, x[0], jacobian=slopes)
+print(report)
+assert report.ok
+
+# %% [markdown]
+# ## Exercise: the Jacobian of softmax
+#
+# Let p = softmax(x).  Every output depends on every input, so the diagonal is not the whole Jacobian.
+
+# %%
+point = jnp.array([0.3, -1.0, 0.8, 0.1])
+
+
+# Exercise
+def answer(x):
+    return jnp.diag(jax.nn.softmax(x))
+
+
+report = jn.check_rule(jax.nn.softmax, point, jacobian=answer)
+print(report)
+assert not report.ok
+
+# %% [markdown]
+# Solution: p[i] (δ(i, j) − p[j]).  It is right; the report adds that 1 − p[i] loses digits where p[i] is almost 1.
+
+
+# %%
+def answer(x):
+    p = jax.nn.softmax(x)
+    return jnp.diag(p) - jnp.outer(p, p)
+
+
+report = jn.check_rule(jax.nn.softmax, point, jacobian=answer)
 print(report)
 assert report.ok
