@@ -25,8 +25,9 @@ def accuracy(model, params, data):
 # %% [markdown]
 # ## Normalise the inputs
 #
-# Subtract the mean and divide by max(σ, ε), because a constant feature has σ = 0 and must not give NaN.  Gradient descent is
-# slow in proportion to the ratio of the largest to the smallest curvature, and normalising the inputs lowers that ratio.
+# Subtract the mean and divide by max(σ, ε), because a constant feature has σ = 0 and must not give NaN.  Gradient
+# descent is slow in proportion to the ratio of the largest to the smallest curvature, and normalising the inputs lowers
+# that ratio.
 
 # %%
 
