@@ -54,11 +54,10 @@ for name, (w, b) in five.items():
 plots.clouds(panels, colours, 3, limits=[4] * 6)
 
 # %%
-lengths = {
-    name: np.linalg.norm(y - y[:1], axis=1) / np.linalg.norm(x - x[:1], axis=1).clip(1e-9) for name, y in moved.items()
-}
-for name, ratio in lengths.items():
-    print(f"{name}: distances are multiplied by {ratio[1:].min():.2f} to {ratio[1:].max():.2f}")
+before = np.linalg.norm(x[1:] - x[0], axis=1)
+for name, y in moved.items():
+    ratio = np.linalg.norm(y[1:] - y[0], axis=1) / before
+    print(f"{name}: distances are multiplied by {ratio.min():.2f} to {ratio.max():.2f}")
 
 # %% [markdown]
 # ## A square, by tanh
