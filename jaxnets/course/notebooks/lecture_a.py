@@ -241,6 +241,20 @@ for size in (600, 60, 1):
 assert above[1] < above[600] and above[60] < above[600]
 
 # %% [markdown]
+# ## Two functions at once
+#
+# Not all learning looks for a minimum.  In generative adversarial networks one player lowers a function that the other
+# one raises, and what is sought is a Nash equilibrium: a place where neither gains by moving alone.  It needs gradients,
+# too, but plain descent may circle around it: for u v, with the equilibrium at 0, it even moves away.
+
+# %%
+u = v = jnp.float32(1.0)
+for _ in range(50):
+    by_u, by_v = jax.grad(lambda u, v: u * v, (0, 1))(u, v)
+    u, v = u - 0.1 * by_u, v + 0.1 * by_v
+print(f"distance from the equilibrium: {2**0.5:.2f} at first, {jnp.hypot(u, v):.2f} after 50 steps")
+
+# %% [markdown]
 # ## Without a gradient
 #
 # A gradient method needs a function that is continuous and differentiable almost everywhere.  Where a function is a
