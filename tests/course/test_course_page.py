@@ -61,8 +61,8 @@ def test_the_course_in_its_order():
 
 @pytest.mark.parametrize("what, where", ROWS, ids=[what for what, _ in ROWS])
 def test_an_item_is_carried_out(what, where):
-    if cell := re.fullmatch(r"\[(.+)\]\(\.\./course/notebooks/(\w+)\.py\)", where):
-        heading, notebook = cell.groups()
+    if cell := re.fullmatch(r"\[(\w+): (.+)\]\(\.\./course/notebooks/\1\.py\)", where):
+        notebook, heading = cell.groups()
         assert heading in headings(notebook)
     else:
         words = re.findall(r'"[^"]*"|\S+', re.fullmatch(r"`jaxnets (.+)`", where)[1])
@@ -77,4 +77,4 @@ def test_every_section_of_a_notebook_belongs_to_an_item():
     for path in NOTEBOOKS.glob("[!_]*.py"):
         for heading in headings(path.stem):
             if heading not in own and not heading.startswith("Exercise"):
-                assert f"[{heading}](../course/notebooks/{path.name})" in named
+                assert f"[{path.stem}: {heading}](../course/notebooks/{path.name})" in named
