@@ -43,6 +43,7 @@ def pytest_configure(config):
     settings.load_profile("jaxnets")
     config.addinivalue_line("markers", "sweep: what only `--all` runs, because it takes long and finds little more")
     config.addinivalue_line("markers", "optimized: compiled as users do, in the short suite, too")
+    os.environ["LC_ALL"] = "C.UTF-8"  # whatever language the tester reads, commands are tested in English
     gc.set_threshold(100_000, 20, 20)  # by default, looking for garbage takes a tenth of the time
     if hasattr(config, "cache"):  # a run may be without pytest's cache
         keep_programs(os.environ.get("JAX_COMPILATION_CACHE_DIR") or config.cache.mkdir("programs"))

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Literal
 
+from ..languages import language_of
+
 
 class UsageError(Exception):
     """Bad input, described in one line."""
@@ -36,6 +38,14 @@ def working(on: str):
         from ..learn.progress import display, stage
     with display(), stage(on) as told:
         yield told
+
+
+Language = Literal["en", "fr"]
+
+
+def chosen_language(asked: Language | None) -> str:
+    """The language that an option asks for, or else the environment."""
+    return asked or language_of(os.environ)
 
 
 @dataclasses.dataclass

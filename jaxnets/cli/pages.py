@@ -6,7 +6,19 @@ from typing import Annotated
 
 import tyro
 
-from .common import ModelOptions, UsageError, check_file, print_tables, shape_of, usage_errors, working, write
+from ..languages import said
+from .common import (
+    Language,
+    ModelOptions,
+    UsageError,
+    check_file,
+    chosen_language,
+    print_tables,
+    shape_of,
+    usage_errors,
+    working,
+    write,
+)
 
 
 @dataclasses.dataclass
@@ -17,6 +29,8 @@ class Report(ModelOptions):
     """A preset (mynet, spiral, digits, autoencoder) or a description: "linear(60) relu linear(10) log_softmax"."""
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("report.html")
     """File to write."""
+    lang: Language | None = None
+    """Language of the page; it can be changed there.  Default: what LC_ALL, LC_MESSAGES or LANG asks for, or English."""
 
     def run(self) -> int:
         if not self.model:
@@ -26,7 +40,7 @@ class Report(ModelOptions):
             self.setup()
             from ..report.report import report_html
 
-            html = report_html(self.problem(self.model))
+            html = report_html(self.problem(self.model), language=chosen_language(self.lang))
         return write(self.output, html)
 
 
@@ -42,6 +56,8 @@ class Explore:
     """Port on 127.0.0.1.  Default: a free one."""
     browser: bool = True
     """Open the page in a browser."""
+    lang: Language | None = None
+    """Language of the page; it can be changed there.  Default: what LC_ALL, LC_MESSAGES or LANG asks for, or English."""
 
     def run(self) -> int:
         if not 0 <= self.port < 2**16:
@@ -56,7 +72,7 @@ class Explore:
             from ..report.explorer import explore
 
             with display():
-                explore(self.port, self.model, self.browser, self.input or "")
+                explore(self.port, self.model, self.browser, self.input or "", chosen_language(self.lang))
         return 0
 
 
@@ -66,15 +82,18 @@ class Guide:
 
     page: tyro.conf.Positional[str] = ""
     """The name of a page.  Default: print the names of all pages."""
+    lang: Language | None = None
+    """Language of the page; those that are not translated are English.  Default: what LC_ALL, LC_MESSAGES or LANG asks for."""
 
     def run(self) -> int:
         from rich.markdown import Markdown
 
         from ..guide import page_texts
 
-        known = page_texts()
+        language = chosen_language(self.lang)
+        known = page_texts(language)
         if not self.page:
-            print_tables("pages: " + ", ".join(known))
+            print_tables(said("pages: {names}", language, names=", ".join(known)))
         elif self.page not in known:
             raise UsageError(f"guide: no page '{self.page}'; pages: {', '.join(known)}")
         else:

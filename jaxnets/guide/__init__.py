@@ -8,6 +8,14 @@ PAGES = (
 )  # fmt: skip
 
 
-def page_texts() -> dict[str, str]:
-    """The Markdown text of every page by its name, in the order in which one reads them."""
-    return {name: (files(__name__) / f"{name}.md").read_text(encoding="utf-8") for name in PAGES}
+def page_texts(language: str = "en") -> dict[str, str]:
+    """The Markdown text of every page by its name, in the order in which one reads them.
+
+    A page that is not there in the language, as NAME.LANGUAGE.md, is English.
+    """
+    return {name: _file(name, language).read_text(encoding="utf-8") for name in PAGES}
+
+
+def _file(name: str, language: str):
+    translated = files(__name__) / f"{name}.{language}.md"
+    return translated if translated.is_file() else files(__name__) / f"{name}.md"

@@ -44,15 +44,17 @@ JSON_TYPE = "application/json; charset=utf-8"
 MORE_HEADERS = {405: {"Allow": "GET, POST"}, 503: {"Retry-After": "1"}}
 
 
-def explore(port: int = 0, model: str = "spiral", open_browser: bool = True, input_shape: str = "") -> None:
+def explore(
+    port: int = 0, model: str = "spiral", open_browser: bool = True, input_shape: str = "", language: str = "en"
+) -> None:
     """Print the address of the page, open it in the browser, and serve it until Ctrl-C.
 
     With `port` 0 a free port is taken.  The page begins with `model`: a preset, or a description with an input shape such as
-    "2" or "1x8x8".
+    "2" or "1x8x8".  The address asks for a `language`, in which the page begins.
     """
     with (
         _ended_by_signals(),
-        Explorer(port, model, input_shape) as explorer,
+        Explorer(port, model, input_shape, language=language) as explorer,
         contextlib.suppress(KeyboardInterrupt),
     ):
         print(explorer.url, flush=True)
@@ -90,8 +92,8 @@ class Explorer:
 
     Comparisons take longest, so they have a worker of their own, from the first one on, and are kept.  `limit_s` is how many
     seconds a job may take, a comparison five times as many, and `waiting` how many jobs may wait for their turn.
-    `patience_s` is how many seconds a client has to send its request, and `jobs` what the workers run.  Raises OSError where
-    the port is taken.
+    `patience_s` is how many seconds a client has to send its request, and `jobs` what the workers run.  `language` is the
+    one that `url` asks for.  Raises OSError where the port is taken.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class Explorer:
         waiting: int = 16,
         patience_s: float = 10,
         jobs: Jobs = run_job,
+        language: str = "en",
     ):
         self.token = secrets.token_urlsafe(16)
         self.patience_s = patience_s
@@ -117,7 +120,7 @@ class Explorer:
         self._stopped = False
         self._server = _Server(port, self)
         self.hosts = tuple(f"{name}:{self._server.server_address[1]}" for name in ("127.0.0.1", "localhost"))
-        self.url = f"http://{self.hosts[0]}/?token={self.token}"
+        self.url = f"http://{self.hosts[0]}/?token={self.token}{f'&lang={language}' if language != 'en' else ''}"
 
     def start(self):
         self.worker = Worker(*self._limits)

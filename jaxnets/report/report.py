@@ -9,8 +9,8 @@ from .speed import benchmark_tables
 from .training import replay
 
 
-def report_html(problem: Problem, live: dict | None = None) -> str:
-    """One self-contained HTML page on a model and a batch.
+def report_html(problem: Problem, live: dict | None = None, language: str = "en") -> str:
+    """One self-contained HTML page on a model and a batch, which begins in a language and can change it.
 
     A `live` page has a server behind it and asks that for the comparisons, which take longest, when they are wanted.
     """
@@ -26,4 +26,4 @@ def report_html(problem: Problem, live: dict | None = None) -> str:
         data |= {"saturation": saturation()}
         told.next_part("a training")
         data |= {"replay": replay(problem), "benchmarks": benchmark_tables()}
-        return page_html(data)
+        return page_html(data, language)

@@ -88,9 +88,9 @@ COMMANDS = {  # a command that would work, the kinds of its options
     ),
     "evaluate": (["runs"], {"--json": bool}),
     "space": ([], {"--output": None, "--seed": int, "--pictures": bool, "--json": bool}),
-    "report": (["digits"], {"--output": None, "--seed": int, "--dtype": str, "--batch": int, "--input": str}),
-    "explore": (["spiral"], {"--port": int, "--input": str, "--browser": bool}),
-    "guide": (["start"], {}),
+    "report": (["digits"], {"--output": None, "--seed": int, "--dtype": str, "--batch": int, "--input": str, "--lang": str}),
+    "explore": (["spiral"], {"--port": int, "--input": str, "--browser": bool, "--lang": str}),
+    "guide": (["start"], {"--lang": str}),
     "reference": ([], {"--output": None}),
     "tricks": (["l2"], {"--output": None, "--seeds": int, "--quick": bool, "--pictures": bool, "--json": bool}),
 }

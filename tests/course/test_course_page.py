@@ -46,7 +46,11 @@ def items(section: str) -> list[list[str]]:
     return [[cell.strip() for cell in row] for row in rows[2:]]
 
 
-SECTIONS = dict(re.findall(r"^### (.*?)\n(.*?)(?=^##|\Z)", PAGE, re.M | re.S))
+def sections(page: str) -> dict[str, str]:
+    return dict(re.findall(r"^### (.*?)\n(.*?)(?=^##|\Z)", page, re.M | re.S))
+
+
+SECTIONS = sections(PAGE)
 ROWS = [row for section in SECTIONS.values() for row in items(section)]
 
 
@@ -78,3 +82,31 @@ def test_every_section_of_a_notebook_belongs_to_an_item():
         for heading in headings(path.stem):
             if heading not in own and not heading.startswith("Exercise"):
                 assert f"[{path.stem}: {heading}](../course/notebooks/{path.name})" in named
+
+
+FRENCH = page_texts("fr")["course"]
+
+
+def formulas(text: str) -> list[str]:
+    """What a text has of code, and of letters and signs that are no words in any language."""
+    return re.findall(r"`[^`]*`|[∂ΣℒℓΘϑη‖ᵢⱼₖ₀₁₂ȳŷŶℝ≫·←−√∞±∈=²]+", text)
+
+
+def test_the_french_page_has_the_same_headings_and_rows():
+    """Every row leads to the same place and has the same formulas, and every remark stands where the English one does."""
+    assert [len(marks) for marks in re.findall(r"^(##+) ", FRENCH.split("## Glossaire")[0], re.M)] == [
+        len(marks) for marks in re.findall(r"^(##+) ", PAGE, re.M)
+    ]
+    for (_, english), (name, french) in zip(SECTIONS.items(), sections(FRENCH).items(), strict=True):
+        pairs = list(zip(items(english), items(french), strict=True))
+        assert [there[1] for _, there in pairs] == [here[1] for here, _ in pairs], name
+        assert [formulas(there[0]) for _, there in pairs] == [formulas(here[0]) for here, _ in pairs], name
+        remarks = [[line for line in text.splitlines() if line and line[0] != "|"] for text in (english, french)]
+        assert [bool(lines) for lines in remarks][0] == bool(remarks[1]), name
+        assert sorted(formulas(" ".join(remarks[1]))) == sorted(formulas(" ".join(remarks[0]))), name
+
+
+def test_no_item_is_left_in_english():
+    """A row is the same in both languages only where it is a formula."""
+    same = [row[0] for row in ROWS if row in [row for text in sections(FRENCH).values() for row in items(text)]]
+    assert [text for text in same if re.search(r"[a-z]{5,}", text.replace("argmin", ""))] == []

@@ -79,7 +79,10 @@ def test_every_public_function_has_an_example():
 
 
 def test_every_page_is_read_and_listed():
-    assert set(page_texts()) == {path.stem for path in (PACKAGE / "guide").glob("*.md")}
+    names = {path.stem for path in (PACKAGE / "guide").glob("*.md")}
+    translations = {f"{name}.fr" for name in page_texts()} & names
+    assert set(page_texts()) | translations == names
+    assert [name for name, text in page_texts("fr").items() if text != page_texts()[name]] == ["course"]
     for name, text in page_texts().items():
         assert text.startswith("# ")
         assert f"(jaxnets/guide/{name}.md)" in (ROOT / "README.md").read_text()

@@ -80,7 +80,8 @@ function chart(title, labels, series, unit) {
       if (Number.isFinite(value)) dots[s].setAttribute("cy", y(value));
       return `${name} ${values[i]}`;
     });
-    svg.setAttribute("aria-label", `${title} at ${unit} ${labels[i]}: ${texts.join("; ")}`);
+    const at = { title, unit, n: labels[i], values: texts.join(", ") };
+    svg.setAttribute("aria-label", say("{title} at {unit} {n}: {values}", at));
   };
   return { svg, move };
 }
@@ -107,7 +108,7 @@ function charted(title, labels, series, unit, words) {
     "figure",
     h("h3", title),
     svg,
-    table(title, [["line"], ["value", true]], rows, { hidden: true }),
+    table(title, [[say("line")], [say("value"), true]], rows, { hidden: true }),
     note(words),
   );
   return {

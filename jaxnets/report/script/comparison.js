@@ -9,19 +9,20 @@ function comparison({ title, dtype, blocks, milliseconds }) {
     found ? [short(found.absolute, 2), name === "differences" ? [] : digits(found.ulp)] : "–";
   const rows = blocks.map((block) => [
     [h("code", block.name), h("small", `[${block.output}]×[${block.input}]`)],
-    block.structure,
-    [bytes(block.stored), h("small", `of ${bytes(block.dense)}`)],
+    computed(block.structure),
+    [bytes(block.stored), h("small", say("of {bytes}", { bytes: bytes(block.dense) }))],
     ...methods.map((name) => error(block.errors[name], name)),
-    block.verdict,
+    computed(block.verdict),
   ]);
-  const heads = ["Jacobian", "structure", "stored", ...methods.map((name) => `error to ${name}`), "verdict"];
+  const errors = methods.map((name) => say("error to {method}", { method: computed(name) }));
+  const heads = [say("Jacobian"), say("structure"), say("stored"), ...errors, say("verdict")];
   const agree = blocks.filter((block) => block.verdict.startsWith("ok")).length;
-  const times = Object.entries(milliseconds).map(([name, time]) => `${name} ${short(time, 2)} ms`);
+  const times = Object.entries(milliseconds).map(([name, time]) => `${computed(name)} ${short(time, 2)} ms`);
   return h(
     "div",
-    table(title, heads.map((head) => [head]), rows),
-    note(`${agree} of ${blocks.length} Jacobians agree in ${dtype}.`),
-    note(times.length && `One call for all: ${times.join(", ")}.`),
+    table(computed(title), heads.map((head) => [head]), rows),
+    note(say("{count} of {total} Jacobians agree in {dtype}.", { count: agree, total: blocks.length, dtype })),
+    note(times.length && say("One call for all: {times}.", { times: times.join(", ") })),
   );
 }
 
@@ -30,7 +31,7 @@ function renderComparison(refusal) {
   const { comparisons } = state.data;
   const use = (found) => Object.assign(state.data, found);
   const compare = () => request(row, "/compare", settings(), use, renderComparison);
-  const row = h("div.row.controls", button(refusal ? "Try again" : "Compare", compare, { class: "main" }));
+  const row = h("div.row.controls", button(refusal ? say("Try again") : say("Compare"), compare, { class: "main" }));
   const words = refusal ? [h("p.alert", { role: "alert" }, refusal), row] : [row];
   body("comparison").replaceChildren(...(comparisons ? comparisons.map(comparison) : words));
 }

@@ -6,16 +6,16 @@ const WHITE = [247, 247, 247];
 const ORANGE = [201, 90, 10];
 const CHARACTER = 6.7; // width of one of the graph's letters
 
+const FIRST_MODULE = { module: 0, jacobian: 0, view: "values", cell: [0, 0] };
+
 const state = {
   data: JSON.parse(document.getElementById("data").textContent),
-  module: 0,
-  jacobian: 0,
-  view: "values",
-  cell: [0, 0],
+  ...FIRST_MODULE,
   position: 0,
   frame: 0,
   timer: null,
   busy: new Set(),
+  language: "en",
   trained: false, // whether the server goes on with the replay
   generation: 0, // counts the models shown; answers about older ones are dropped
 };

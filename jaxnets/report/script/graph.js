@@ -93,7 +93,7 @@ function drawGraph(diagram, back) {
     "svg.graph",
     {
       role: "group",
-      "aria-label": `${back ? "Gradients, through" : "Values, through"} ${names.join(", ")}`,
+      "aria-label": `${back ? say("Gradients, through") : say("Values, through")} ${names.join(", ")}`,
       viewBox: `0 0 ${place.width} ${place.height}`,
       width: place.width,
       style: `min-width:${Math.round(place.width * 0.78)}px`,
@@ -121,20 +121,24 @@ function drawNode(node, links) {
   const { item, x, y, width, height } = node;
   const round = item.kind === "cost" ? 0 : item.kind === "function" ? 9 : height / 2;
   const into = links.filter((link) => link.to === node && link.block);
-  const parts = into.map((link) => `${link.block.argument} from ${link.from.name} ${link.block.dims}`);
-  const words = `${item.label}, shape [${item.shape}]${parts.length ? `; Jacobians by ${parts.join(", by ")}` : ""}`;
+  const parts = into.map(({ block: { argument, dims }, from }) =>
+    say("{argument} from {name} {dims}", { argument, name: from.name, dims }),
+  );
+  const shown = say("{label}, shape [{shape}]", { label: item.label, shape: item.shape });
+  const words = parts.length ? `${shown}${say("; Jacobians by ")}${parts.join(say(", by "))}` : shown;
   const shape = [
     h("title", words),
     h("rect.block", { x: x - width / 2, y: y - height / 2, width, height, rx: round }),
     h("text.name", { x, y: y + 4 }, node.label),
   ];
   if (!isModule(item)) return h("g", { class: item.kind, role: "img", "aria-label": words }, shape);
+  const named = { n: item.module + 1, words };
   return h(
     "g",
     {
       class: item.kind,
       role: "button",
-      "aria-label": `${item.kind === "cost" ? "Cost" : "Module"} ${item.module + 1}: ${words}`,
+      "aria-label": item.kind === "cost" ? say("Cost {n}: {words}", named) : say("Module {n}: {words}", named),
       "aria-pressed": String(item.module === state.module),
       tabindex: item.module === state.module ? 0 : -1,
       "data-module": item.module,
@@ -164,14 +168,14 @@ function renderGraph() {
   const { diagram } = state.data;
   const side = (title, back) => h("figure", h("h3", title), scrolls(title, drawGraph(diagram, back)));
   body("graph").replaceChildren(
-    h("div.columns", side("Values and Jacobians", false), side("Gradients", true)),
-    h("p.note", state.data.note),
+    h("div.columns", side(say("Values and Jacobians"), false), side(say("Gradients"), true)),
+    h("p.note", computed(state.data.note)),
   );
 }
 
 /** Shows a module. `go` also scrolls the window to it. */
 function choose(module, go = false) {
-  Object.assign(state, { module, jacobian: 0, view: "values", cell: [0, 0] });
+  Object.assign(state, { ...FIRST_MODULE, module });
   for (const other of document.querySelectorAll("[data-module]")) {
     const chosen = Number(other.dataset.module) === module;
     other.setAttribute("aria-pressed", String(chosen));

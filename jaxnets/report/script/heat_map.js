@@ -13,20 +13,22 @@ function radios(legend, name, choices, value, onchange) {
   );
 }
 
-const WAYS = { values: "hand-written", autodiff: "autodiff", difference: "difference" };
+/** What a view of a Jacobian is called. */
+const nameOfView = (view) =>
+  ({ values: say("hand-written"), autodiff: say("autodiff"), difference: say("difference") })[view];
 
 function renderPicture() {
   const { jacobians } = state.data.modules[state.module];
   const known = (view) => view === "values" || jacobians[state.jacobian][view] != null;
   const names = jacobians.map((j, i) => [i, j.argument]);
-  const byArgument = radios("Jacobian by", "argument", names, state.jacobian, (i) => {
+  const byArgument = radios(say("Jacobian by"), "argument", names, state.jacobian, (i) => {
     Object.assign(state, { jacobian: i, cell: [0, 0] });
     if (!known(state.view)) state.view = "values";
     renderPicture();
     one(`[name="argument"][value="${i}"]`).focus();
   });
-  const views = ["values", "autodiff", "difference"].map((view) => [view, WAYS[view], !known(view)]);
-  const byView = radios("Show", "view", views, state.view, (view) => {
+  const views = ["values", "autodiff", "difference"].map((view) => [view, nameOfView(view), !known(view)]);
+  const byView = radios(say("Show"), "view", views, state.view, (view) => {
     state.view = view;
     renderHeat();
   });
@@ -59,12 +61,14 @@ function renderHeat() {
   const [rows, columns] = [values.length, values[0].length];
   const largest = Math.max(0, ...values.flat().map(number).filter(Number.isFinite).map(Math.abs));
   const shown = (r, c) => j.possible[r][c] === "1" || number(values[r][c]) !== 0;
-  const name = state.view === "difference" ? "hand-written − autodiff" : WAYS[state.view];
+  const name = state.view === "difference" ? say("hand-written − autodiff") : nameOfView(state.view);
   const { svg, size, left, top } = drawHeat(j, rows, columns, (r, c) =>
     shown(r, c) ? colour(values[r][c], largest) : null,
   );
-  const label = `${name}, ∂y/∂${j.argument} of ${module.name}, ${rows} by ${columns} cells; arrow keys read them`;
-  const attributes = { role: "application", "aria-roledescription": "heat map", "aria-label": label, tabindex: 0 };
+  const label = say("{name}, ∂y/∂{argument} of {module}, {rows} by {columns} cells; arrow keys read them", {
+    ...{ name, argument: j.argument, module: module.name, rows, columns },
+  });
+  const attributes = { role: "application", "aria-roledescription": say("heat map"), "aria-label": label, tabindex: 0 };
   for (const [key, value] of Object.entries(attributes)) svg.setAttribute(key, value);
 
   const readout = h("p.readout", { role: "status" });
@@ -75,7 +79,7 @@ function renderHeat() {
     cursor.setAttribute("x", left + c * size);
     cursor.setAttribute("y", top + r * size);
     const where = `∂${entry("y", r, j.output, j.example)}/∂${entry(j.argument, c, j.input, j.example)}`;
-    readout.textContent = `${where} = ${shown(r, c) ? values[r][c] : "0, zero by structure"}`;
+    readout.textContent = `${where} = ${shown(r, c) ? values[r][c] : say("0, zero by structure")}`;
   };
   const point = (event) => {
     const box = svg.getBoundingClientRect();
@@ -95,9 +99,11 @@ function renderHeat() {
   });
 
   const [height, width] = [j.output, j.input].map((shape) => shape.reduce((a, b) => a * b, 1));
-  const part = rows < height || columns < width ? `first ${rows}×${columns} of ${height}×${width}` : `${rows}×${columns}`;
+  const [shape, whole] = [`${rows}×${columns}`, `${height}×${width}`];
+  const part = shape === whole ? shape : say("first {shape} of {whole}", { shape, whole });
   const hatched = j.possible.some((row) => row.includes("0"));
-  const caption = h("figcaption", `${name}; ${part}${j.example ? ", of example 0" : ""}`);
+  const which = j.example ? say("{part}, of example 0", { part }) : part;
+  const caption = h("figcaption", say("{name}; {part}", { name, part: which }));
   one("#heat").replaceChildren(svg, readout, legend(largest, hatched), caption);
   show(...state.cell);
 }
@@ -164,7 +170,7 @@ function legend(largest, hatched) {
         viewBox: "0 0 217 32",
         width: 217,
         role: "img",
-        "aria-label": `colours from −${short(largest)} to ${short(largest)}`,
+        "aria-label": say("colours from −{x} to {x}", { x: short(largest) }),
       },
       bar,
       word(largest ? `−${short(largest)}` : "", 6, "start"),
@@ -177,7 +183,7 @@ function legend(largest, hatched) {
           h("span.swatch", {
             style: "background:repeating-linear-gradient(135deg,var(--card) 0 3px,var(--hatch) 3px 4px)",
           }),
-          "zero by structure",
+          say("zero by structure"),
         )
       : null,
   );

@@ -9,7 +9,7 @@ async function ask(path, question) {
     answer = await response.json();
     if (!response.ok) throw new Error(answer.error);
   } catch (error) {
-    throw answer ? error : new Error("The server does not answer; is `jaxnets explore` still running?");
+    throw answer ? error : new Error(say("The server does not answer; is `jaxnets explore` still running?"));
   }
   return answer;
 }
@@ -21,11 +21,12 @@ async function once(name, element, task) {
   const were = buttons.map((other) => other.disabled);
   const began = Date.now();
   const time = h("span.note", { role: "timer" });
-  const tell = () => (time.textContent = `computing… ${Math.floor((Date.now() - began) / 1000)} s`);
+  const tell = () => (time.textContent = say("computing… {n} s", { n: Math.floor((Date.now() - began) / 1000) }));
   const timer = setInterval(tell, 250);
   tell();
   element.append(time);
   state.busy.add(name);
+  one("#language").disabled = true;
   element.setAttribute("aria-busy", "true");
   buttons.forEach((other) => (other.disabled = true));
   try {
@@ -34,6 +35,7 @@ async function once(name, element, task) {
     clearInterval(timer);
     time.remove();
     state.busy.delete(name);
+    one("#language").disabled = state.busy.size > 0;
     element.removeAttribute("aria-busy");
     buttons.forEach((other, i) => (other.disabled = were[i]));
   }
@@ -46,7 +48,7 @@ function request(element, path, question, use, render) {
     const answer = await ask(path, question).catch(({ message }) => ({ refusal: message }));
     if (generation !== state.generation) return;
     if (!answer.refusal) use(answer);
-    render(answer.refusal);
+    render(answer.refusal && computed(answer.refusal));
   });
 }
 
@@ -70,20 +72,20 @@ function renderControls() {
   const form = h(
     "form",
     { novalidate: true, onsubmit: (event) => (event.preventDefault(), once("model", form, () => submit(form, alert))) },
-    field("model", "model", { required: true }, "wide"),
-    field("input", "input", { placeholder: "2 or 1x8x8" }),
-    field("batch", "batch", { type: "number", min: 1 }),
+    field("model", say("model"), { required: true }, "wide"),
+    field("input", say("input"), { placeholder: say("2 or 1x8x8") }),
+    field("batch", say("batch"), { type: "number", min: 1 }),
     h(
       "label",
-      "dtype",
+      say("dtype"),
       h(
         "select",
         { name: "dtype" },
         ["float32", "float64"].map((name) => h("option", { selected: name === live.dtype }, name)),
       ),
     ),
-    field("seed", "seed", { type: "number" }),
-    h("button.main", "Show"),
+    field("seed", say("seed"), { type: "number" }),
+    h("button.main", say("Show")),
   );
   body("controls").replaceChildren(form, alert);
 }
@@ -101,12 +103,13 @@ async function submit(form, alert) {
     const named = ["input", "batch", "dtype", "seed"].find((name) => error.message.startsWith(name)) ?? "model";
     form.elements[named].setAttribute("aria-invalid", "true");
     form.elements[named].setAttribute("aria-describedby", "refusal");
-    alert.textContent = error.message;
+    alert.textContent = computed(error.message);
     alert.hidden = false;
     return;
   }
   state.data = { ...state.data, comparisons: null, replay: null, ...content, live: { ...state.data.live, ...question } };
   Object.assign(state, { trained: false, generation: state.generation + 1 });
+  Object.assign(state, FIRST_MODULE);
   renderModel();
 }
 
@@ -128,8 +131,8 @@ function liveTraining() {
       },
     );
   return [
-    button("Train 1 step", () => train(1), { class: "main", "data-live": 1 }),
-    button("Train 10 steps", () => train(10), { "data-live": 10 }),
-    button("Start over", () => train(), { "data-live": "reset" }),
+    button(say("Train 1 step"), () => train(1), { class: "main", "data-live": 1 }),
+    button(say("Train 10 steps"), () => train(10), { "data-live": 10 }),
+    button(say("Start over"), () => train(), { "data-live": "reset" }),
   ];
 }

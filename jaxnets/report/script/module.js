@@ -43,7 +43,8 @@ function renderModule() {
   const module = modules[state.module];
   const step = (to, label) => {
     const name = modules[to]?.name;
-    return name ? [button(label(name), () => choose(to), { "data-to": to, "aria-label": `Module ${to + 1}: ${name}` })] : [];
+    const named = say("Module {n}: {words}", { n: to + 1, words: name });
+    return name ? [button(label(name), () => choose(to), { "data-to": to, "aria-label": named })] : [];
   };
   const words = module.jacobians.map((j) =>
     h(
@@ -52,18 +53,19 @@ function renderModule() {
       h(
         "dl",
         [
-          ["dims", j.dims, "math"],
-          ["structure", j.structure],
-          ["stored", bytes(j.stored)],
-          ["dense", bytes(j.dense)],
+          [say("dims"), j.dims, "math"],
+          [say("structure"), computed(j.structure)],
+          [say("stored"), bytes(j.stored)],
+          [say("dense"), bytes(j.dense)],
         ].flatMap(([term, text, kind]) => [h("dt", term), h("dd", { class: kind }, text)]),
       ),
     ),
   );
+  const place = { n: state.module + 1, total: modules.length, shape: module.output };
   const focused = one("#steps").contains(document.activeElement);
   one("#module-name").replaceChildren(
     module.name,
-    h("span.math.quiet", ` ${state.module + 1} of ${modules.length}, output [${module.output}]`),
+    h("span.math.quiet", ` ${say("{n} of {total}, output [{shape}]", place)}`),
   );
   one("#steps").replaceChildren(
     ...[step(state.module - 1, (name) => `← ${name}`), step(state.module + 1, (name) => `${name} →`)].flat(),
@@ -72,12 +74,12 @@ function renderModule() {
   body("module").replaceChildren(
     h(
       "div.pane",
-      h("div", words, documentation(module.documentation)),
+      h("div", words, h("div", { lang: "en" }, documentation(module.documentation))),
       h(
         "div",
-        listing("Forward", module.forward),
-        listing("Rule", module.rule),
-        module.file ? h("p.math.quiet", module.file) : note("This function is one of JAX; there is no code to show."),
+        listing(say("Forward pass"), module.forward),
+        listing(say("Rule"), module.rule),
+        module.file ? h("p.math.quiet", module.file) : note(say("This function is one of JAX; there is no code to show.")),
       ),
       h("div", { id: "picture" }),
     ),

@@ -14,7 +14,7 @@ const grouped = (x) => (number(x) < 1e15 ? x.toLocaleString("en") : short(x));
 
 function bytes(x) {
   const n = number(x);
-  if (!Number.isFinite(n)) return "unlimited";
+  if (!Number.isFinite(n)) return say("unlimited");
   const unit = n < 1000 ? 0 : Math.min(Math.floor(Math.log10(n) / 3), 4);
   return `${Number((n / 1000 ** unit).toPrecision(unit ? 3 : 15))} ${["B", "kB", "MB", "GB", "TB"][unit]}`;
 }

@@ -6,12 +6,12 @@ function renderSpeed() {
     ...(benchmarks?.length
       ? benchmarks.map(({ measured, columns, rows }) =>
           table(
-            plain(measured),
-            columns.map((name) => [plain(name)]),
+            computed(plain(measured)),
+            columns.map((name) => [computed(plain(name))]),
             rows.map((row) => row.map(plain)),
           ),
         )
-      : [h("p", "No measurements here yet; ", h("code", "python -m benchmarks run"), " makes them.")]),
+      : [h("p", say("No measurements here yet; this command makes them:"), " ", h("code", "python -m benchmarks run"))]),
   );
 }
 

@@ -4,28 +4,36 @@ function renderHead() {
   const { title, about } = state.data;
   const { model, ...rest } = about;
   document.title = `${title} · jaxnets`;
-  one("h1").textContent = /^\w+$/.test(title) ? `The Jacobians of ${title}` : "The Jacobians of a network";
+  one("h1").textContent = /^\w+$/.test(title)
+    ? say("The Jacobians of {title}", { title })
+    : say("The Jacobians of a network");
   one(".page-head .model").textContent = model;
-  one(".about").replaceChildren(...Object.entries(rest).map(([term, text]) => h("div", h("dt", term), h("dd", text))));
+  one(".about").replaceChildren(
+    ...Object.entries(rest).map(([term, text]) => h("div", h("dt", computed(term)), h("dd", computed(text)))),
+  );
 }
 
 /** Everything on the page that depends on the model. */
 function renderModel() {
   renderHead();
   renderGraph();
-  choose(0);
+  renderModule();
   renderOrder();
   renderComparison();
   renderTraining();
 }
 
-function renderFrame() {
+function renderNavigation() {
   const sections = [...document.querySelectorAll("main section")].filter(
     (section) => section.id !== "controls" || state.data.live,
   );
   one("nav ul").replaceChildren(
     ...sections.map((section) => h("li", h("a", { href: `#${section.id}` }, one("h2", section).textContent))),
   );
+}
+
+function listen() {
+  one("#language").addEventListener("click", changeLanguage);
   const theme = one("#theme");
   const dark = (on) => theme.setAttribute("aria-pressed", String(on));
   dark(matchMedia("(prefers-color-scheme: dark)").matches);
@@ -36,8 +44,15 @@ function renderFrame() {
   });
 }
 
-renderFrame();
-renderControls();
-renderModel();
-renderSaturation();
-renderSpeed();
+function renderAll() {
+  renderTexts();
+  renderNavigation();
+  renderControls();
+  renderModel();
+  renderSaturation();
+  renderSpeed();
+}
+
+state.language = firstLanguage();
+listen();
+renderAll();

@@ -50,30 +50,34 @@ function renderTraining(refusal) {
   const steps = frames.map((frame) => frame.step);
   const measures = [
     charted(
-      "Loss and accuracy",
+      say("Loss and accuracy"),
       steps,
-      ["loss", "accuracy"].map((name) => ({ name, values: frames.map((frame) => frame[name]) })),
-      "step",
+      [
+        { name: say("loss"), values: frames.map((frame) => frame.loss) },
+        { name: say("accuracy"), values: frames.map((frame) => frame.accuracy) },
+      ],
+      say("step"),
     ),
     charted(
-      "Norm of every layer's Jacobian, mean over the examples",
+      say("Norm of every layer's Jacobian, mean over the examples"),
       steps,
       layers.map((name, i) => ({ name, values: frames.map((frame) => frame.norms[i]) })),
-      "step",
+      say("step"),
     ),
   ];
   const words = h("output.number", { role: "status" });
   const show = (i) => {
     state.frame = i;
     const { step, loss, accuracy } = frames[i];
-    words.textContent = `step ${step}, loss ${short(loss)}, accuracy ${short(accuracy)}`;
+    const at = { step, loss: short(loss), accuracy: short(accuracy), points: replay.x.length, classes: replay.classes };
+    words.textContent = say("step {step}, loss {loss}, accuracy {accuracy}", at);
     ground.replaceChildren(...regions(replay, frames[i].regions));
     map.setAttribute(
       "aria-label",
-      `Decision regions and ${replay.x.length} points of ${replay.classes} classes at step ${step}; accuracy ${short(accuracy)}`,
+      say("Decision regions and {points} points of {classes} classes at step {step}; accuracy {accuracy}", at),
     );
     slider.value = i;
-    slider.setAttribute("aria-valuetext", `step ${step}`);
+    slider.setAttribute("aria-valuetext", say("step {step}", at));
     back.disabled = i === 0;
     ahead.disabled = i === frames.length - 1;
     measures.forEach((part) => part.move(i));
@@ -81,34 +85,34 @@ function renderTraining(refusal) {
   const pause = () => {
     clearInterval(state.timer);
     state.timer = null;
-    play.textContent = "Play";
+    play.textContent = say("Play");
   };
   const playing = () => {
     if (state.timer) return pause();
     if (state.frame === frames.length - 1) show(0);
-    play.textContent = "Pause";
+    play.textContent = say("Pause");
     state.timer = setInterval(() => (state.frame < frames.length - 1 ? show(state.frame + 1) : pause()), 350);
   };
   const go = (i) => {
     pause();
     show(i);
   };
-  const play = button("Play", playing, { "data-do": "play" });
-  const back = button("Back", () => go(state.frame - 1), { "data-do": "back" });
-  const ahead = button("Forward", () => go(state.frame + 1), { "data-do": "step" });
+  const play = button(say("Play"), playing, { "data-do": "play" });
+  const back = button(say("Back"), () => go(state.frame - 1), { "data-do": "back" });
+  const ahead = button(say("Forward"), () => go(state.frame + 1), { "data-do": "step" });
   const slider = h("input", {
     type: "range",
-    "aria-label": "Frame",
+    "aria-label": say("Frame"),
     min: 0,
     max: frames.length - 1,
     oninput: () => go(Number(slider.value)),
   });
-  row.append(play, back, ahead, button("First", () => go(0), { "data-do": "reset" }), slider);
+  row.append(play, back, ahead, button(say("First"), () => go(0), { "data-do": "reset" }), slider);
   body("training").append(
     h("p.model", replay.model),
     h(
       "div.columns",
-      h("figure", map, h("figcaption", words, h("br"), replay.about)),
+      h("figure", map, h("figcaption", words, h("br"), computed(replay.about))),
       measures.map((part) => part.element),
     ),
   );
