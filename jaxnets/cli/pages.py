@@ -83,7 +83,7 @@ class Guide:
     page: tyro.conf.Positional[str] = ""
     """The name of a page.  Default: print the names of all pages."""
     lang: Language | None = None
-    """Language of the page; those that are not translated are English.  Default: what LC_ALL, LC_MESSAGES or LANG asks for."""
+    """Language of the page, if it is translated.  Default: what LC_ALL, LC_MESSAGES or LANG asks for, or English."""
 
     def run(self) -> int:
         from rich.markdown import Markdown

@@ -16,7 +16,7 @@ VARIABLES = ("LC_ALL", "LC_MESSAGES", "LANG")  # the first one that is set count
 
 
 def language_of(environment: Mapping[str, str]) -> str:
-    """The language that the variables of an environment ask for, "fr" for LANG=fr_CA.UTF-8, or English if it is none of ours."""
+    """The language that an environment asks for, "fr" where LANG is fr_CA.UTF-8, or English if it is none of ours."""
     name = next((environment[variable] for variable in VARIABLES if environment.get(variable)), "")
     code = re.split(r"[_.@-]", name.lower())[0]
     return code if code in LANGUAGES else "en"

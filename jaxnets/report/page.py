@@ -55,7 +55,7 @@ def _without_script() -> str:
 
 
 def _json(data) -> str:
-    """Data for a script element.  There "<" is the only character that HTML reads, so without it no text ends the element."""
+    """Data for a script element, in which HTML reads only "<": without it no text can end the element."""
     return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 

@@ -1,4 +1,4 @@
-"""French: no text is missing or unused, names agree, and the terms and the typography are those of the glossary and of French."""
+"""French: no text is missing or unused, names agree, terms are those of the glossary, and the typography is French."""
 
 import ast
 import html.parser
@@ -10,7 +10,7 @@ import pytest
 from jaxnets.languages import texts
 from jaxnets.report.page import WITHOUT_SCRIPT
 
-from .french import COURSE, PACKAGE, french_texts, glossary
+from .french import PACKAGE, french_texts, glossary
 
 FRENCH = texts("fr")
 SCRIPTS = {path.name: path.read_text() for path in (PACKAGE / "report" / "script").glob("*.js")}

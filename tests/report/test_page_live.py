@@ -166,3 +166,27 @@ def test_the_training_has_one_row_of_buttons_of_one_height(live, size):
     fields = [field.bounding_box() for field in tab.locator("#controls input, #controls select, #controls button").all()]
     assert len({round(box["height"]) for box in fields}) == 1
     assert len({round(link.bounding_box()["height"]) for link in tab.locator("nav a").all()}) == 1
+
+
+def test_another_language_leaves_what_was_typed_and_waits_for_what_is_computed(live):
+    tab, server = live
+    tab.fill("[name='model']", "linear(4) tanh")
+    tab.select_option("[name='dtype']", "float32")
+    tab.click("#language")
+    assert [tab.input_value(f"[name='{name}']") for name in ("model", "dtype", "batch")] == ["linear(4) tanh", "float32", "4"]
+    server.refusal = "busy: too many requests wait; try again in a moment"
+    tab.get_by_role("button", name="Comparer").click()
+    tab.locator("#comparison .alert", has_text="réessayez dans un instant").wait_for()
+    server.refusal = "batch: expected a whole number from 1 to 64, got 0"
+    tab.get_by_role("button", name="Afficher").click()
+    tab.get_by_role("alert").filter(has_text="attendu un nombre entier").wait_for()
+    assert tab.locator("[aria-invalid='true']").get_attribute("name") == "batch"
+    server.refusal, server.waiting = None, []
+    tab.get_by_role("button", name="Réessayer").click()
+    assert tab.locator("#comparison [role='timer']").inner_text().startswith("calcul en cours")
+    assert tab.locator("#language").is_disabled()
+    (held,), server.waiting = server.waiting, None
+    server(held)
+    tab.locator("#language:enabled").wait_for()
+    tab.click("#language")
+    assert tab.locator("#controls h2").inner_text() == "Your model"
