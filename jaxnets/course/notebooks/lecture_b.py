@@ -82,28 +82,34 @@ for module in (jn.softmax, jn.log_softmax):
 # %% [markdown]
 # ## Softmax saturates, LogSoftmax does not
 #
-# The gradient of −log p of the right class goes through the softmax, where all derivatives vanish once one logit is far
-# ahead.  With log-softmax the gradient is p − t, however wrong the prediction.  Class 1 is right, and the logits say 0:
+# Class 1 is right, and the logits say 0 with a growing margin.  All derivatives of softmax vanish, and with them the
+# gradient of a squared error ½ |p − t|²: the more wrong the prediction, the less is learned from it.  The logarithm repairs
+# that: the gradient of −log p is p − t, which stays at −1 for the right class.  But only log-softmax in one piece computes
+# it.  As log(softmax) it is a derivative that vanishes, times 1/p, which grows without bound, and once p is rounded to 0
+# their product is no number any more.
 
 # %%
 
 
-def through_softmax(logits):
+def squared_error(logits):
+    return 0.5 * jnp.sum((jax.nn.softmax(logits) - jnp.array([0.0, 1.0])) ** 2)
+
+
+def log_of_softmax(logits):
     return -jnp.log(jax.nn.softmax(logits)[1])
 
 
-def through_log_softmax(logits):
+def log_softmax(logits):
     return -jn.log_softmax(logits)[1]
 
 
-slope_by_log, slope_by_softmax = (jax.jit(jax.grad(f)) for f in (through_log_softmax, through_softmax))
+slopes = {f.__name__: jax.jit(jax.grad(f)) for f in (squared_error, log_of_softmax, log_softmax)}
 for margin in (1.0, 10.0, 50.0, 200.0):
-    logits = jnp.array([margin, 0.0])
-    largest = float(jnp.prod(jax.nn.softmax(logits)))
-    by_log, by_softmax = (slope(logits)[1] for slope in (slope_by_log, slope_by_softmax))
-    print(f"margin {margin:5g}: ∂p/∂logit {largest:.1e}; ∂(−log p)/∂logit {by_log:.3f}, through softmax {by_softmax:.3f}")
-assert np.isclose(slope_by_log(jnp.array([200.0, 0.0]))[1], -1)
-assert not np.isclose(slope_by_softmax(jnp.array([200.0, 0.0]))[1], -1)
+    by_right_logit = {name: slope(jnp.array([margin, 0.0]))[1] for name, slope in slopes.items()}
+    print(f"margin {margin:g}:", ", ".join(f"{name} {value:.2g}" for name, value in by_right_logit.items()))
+assert abs(slopes["squared_error"](jnp.array([50.0, 0.0]))[1]) < 1e-20
+assert np.isclose(slopes["log_softmax"](jnp.array([200.0, 0.0]))[1], -1)
+assert not np.isclose(slopes["log_of_softmax"](jnp.array([200.0, 0.0]))[1], -1)
 
 # %% [markdown]
 # ## Cross-entropy
