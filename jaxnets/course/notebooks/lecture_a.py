@@ -156,7 +156,7 @@ for jacobian in chain[1:]:
     print(f"[1 × {jacobian.shape[1]}] = [1 × {row.shape[1]}] · [{jacobian.shape[0]} × {jacobian.shape[1]}]")
     row = row @ jacobian
 check(row[0], cost, z)
-print(jn.tabulate(cost, z))
+jn.tabulate(cost, z)
 
 # %% [markdown]
 # ## Multi-stage graph

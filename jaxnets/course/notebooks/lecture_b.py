@@ -35,7 +35,7 @@ def show(name, J):
 J_x, J_w, J_b = jn.jacobian(jn.linear, (0, 1, 2))(x, w, b)
 for name, J in (("Linear by x", J_x), ("Linear by w", J_w), ("Linear by b", J_b)):
     show(name, J)
-J_x  # noqa: B018  (the last value of a cell: a notebook draws it)
+J_x
 
 # %% [markdown]
 # ## ReLU
@@ -131,7 +131,7 @@ print(jn.jacobian(lambda z: jn.cross_entropy(z, targets))(logits))
 # %%
 model = jn.models.mlp(8, 3)
 params = model.init(jax.random.key(1), (3,))
-print(jn.tabulate(model.apply, params, x))
+jn.tabulate(model.apply, params, x)
 
 # %% [markdown]
 # `explain_plan` shows in which order the Jacobians of the chain are multiplied, and what another order would cost.  Where a
@@ -154,8 +154,8 @@ print(jn.explain_plan(autoencoder, jnp.ones((4, 64))))
 
 # %%
 report = jn.compare(lambda x: model.apply(params, x), x, timed=False)
-print(report)
 assert report.ok
+report
 
 # %% [markdown]
 # ## A module of one's own

@@ -64,7 +64,7 @@ assert 0.35 < linear[2] < 0.7
 # %%
 bent = learned("linear(100) relu linear(3) log_softmax")
 assert bent[2] > 0.9
-print(jn.tabulate(bent[0].apply, bent[1], jnp.asarray(held_out.x[:5])))
+jn.tabulate(bent[0].apply, bent[1], jnp.asarray(held_out.x[:5]))
 
 # %%
 if plots:
@@ -74,7 +74,7 @@ if plots:
         for name, (model, params, right) in (("linear", linear), ("ReLU", bent))
     }
     picture = plots.decision_regions(held_out.x, held_out.y, extent, panels)
-picture if plots else None  # noqa: B018  (the last value of a cell: a notebook draws it)
+picture if plots else None
 
 # %% [markdown]
 # ## Regression with an ensemble
@@ -133,7 +133,7 @@ assert alone[~inside].mean() > 10 * alone[inside].mean()
 if plots:
     curves = {"five networks": variance, "Laplace": alone}
     picture = plots.variance(np.asarray(asked[:, 0]), curves, (-1, 1))
-picture if plots else None  # noqa: B018
+picture if plots else None
 
 # %% [markdown]
 # ## Exercise: the derivative of a hidden layer

@@ -93,7 +93,8 @@ assert results["shuffled"].history[-1]["loss"] < results["by class"].history[-1]
 # ## Decrease the learning rate
 #
 # Mini-batches make the loss jump around its minimum, the more the larger the learning rate is.  A rate that begins large and
-# falls to 0 goes fast at first, and lets the loss settle at the end.  Three trainings each, from different weights:
+# falls to 0 goes fast at first, and lets the loss settle at the end.  Three trainings each, from different weights; with the
+# constant rate their last losses are a matter of chance:
 
 # %%
 steps = 60 * (training.size // 10)

@@ -142,7 +142,7 @@ def check_rule(
         possible = len(outputs) * len(real)
         count = rule.wrong_count(outputs, own_arguments)
         if count:
-            whole = f"∂y/∂({', '.join(names)})"
+            whole = f"∂y/∂({', '.join(names)})" if len(names) > 1 else f"∂y/∂{names[0]}"
             return RuleReport(rule.name, (Finding(whole, *count),), possible, shown)
         oracle = _oracle(rule, real)
         findings = []
