@@ -173,6 +173,20 @@ WRONG = {  # answers that people give to an exercise, and words of what they are
         ("2 * (predicted - observed)", "4 times the right Jacobian"),
         ("(2 * (predicted - observed)).mean()", "wrong shape: [], expected [4]"),
     ),
+    "space_stretching: how a layer of tanh stretches the plane": of(
+        "x",
+        ("W_plane", "the derivative of tanh, which is left out"),
+        ("1 - jnp.tanh(W_plane @ x + b_plane) ** 2", "wrong shape: [2], expected [2, 2]"),
+        ("((1 - jnp.tanh(W_plane @ x + b_plane) ** 2)[:, None] * W_plane).T", "transposed"),
+        ("jnp.diag(1 - jnp.tanh(W_plane @ x + b_plane) ** 2)", "the derivative of dot_general, which is left out"),
+    ),
+    "automatic_differentiation: the gradient of a mean of squares": of(
+        "x",
+        ("6 * (x - 2)", "4 times the right Jacobian"),
+        ("6 * (2 - x) / x.size", "wrong sign"),
+        ("(6 * (x - 2)).mean()", "wrong shape: [], expected [2, 2]"),
+        ("2 * (x - 2) / x.size", "1/3 times the right Jacobian"),
+    ),
     "tricks: the gradient of cross-entropy": of(
         "logits",
         (ERRORS, "4 times the right Jacobian"),

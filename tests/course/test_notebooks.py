@@ -18,15 +18,17 @@ from .exercises import FOLDER, cells
 COURSE = {  # a notebook and the headings that it has at least
     "lecture_a": [
         *("Parametrised models", "Loss of an example", "Gradient descent", "Backpropagation through a non-linear function"),
-        *("Backpropagation through a weighted sum", "A traditional neural net", "Multi-stage graph"),
-        *("A directed acyclic graph", "A graph that depends on the data"),
+        *("Backpropagation through a weighted sum", "A traditional neural net"),
+        *("Backpropagation through a functional module", "Backpropagation through a multi-stage graph"),
     ],
     "lecture_b": [
         *("Linear", "ReLU", "Duplicate and Add", "Max", "Softmax and LogSoftmax", "Softmax saturates", "Cross-entropy"),
-        *("Multi-stage graph", "A module of one's own"),
+        *("Multi-stage graph", "A directed acyclic graph", "A graph that depends on the data", "A module of one's own"),
     ],
     "tricks": ["Normalise", "Kaiming", "Shuffle", "Decrease the learning rate", "L1 and L2", "Dropout"],
-    "practicum": ["The data, and one-hot labels", "A linear model", "A hidden layer", "Regression with an ensemble"],
+    "space_stretching": ["Linear maps", "Five affine things", "Random networks"],
+    "automatic_differentiation": ["Which arguments have a gradient", "More than gradients"],
+    "practicum": ["Training data, and one-hot labels", "Spiral classification", "Regression with an ensemble"],
 }
 CHAOTIC = ["Decrease the learning rate"]  # its steps are so large that training makes other numbers of another rounding
 NUMBER = re.compile(r"[-−+]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?")

@@ -81,7 +81,7 @@ def test_its_picture_has_all_panels(name):
 
 
 def test_an_unknown_trick_names_the_known_ones():
-    with pytest.raises(ValueError, match="unknown trick 'nonsense'; known: activations, cross_entropy"):
+    with pytest.raises(ValueError, match="unknown trick 'nonsense'; known: activations, depth, cross_entropy"):
         measure_trick("nonsense")
 
 

@@ -2,16 +2,19 @@
 # %% [markdown]
 # # Lecture, part B: modules and their Jacobians, softmax and log-softmax
 #
-# After week 2 of the NYU Deep Learning course (Yann LeCun's lecture, part B).  Each module has a Jacobian by each of its
-# inputs.  Where the output and the input share an index, the Jacobian has structure: most of its entries are zero.
+# After section 2.2 of the NYU Deep Learning course of spring 2020, Yann LeCun's lecture of week 2.  Each module has a
+# Jacobian by each of its inputs.  Where the output and the input share an index, the Jacobian has structure: most of its
+# entries are zero.  The practical tricks, with which the section ends, have a notebook of their own.
 
 # %%
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Array, Float
 
 import jaxnets as jn
+from jaxnets import plots
 
 keys = jax.random.split(jax.random.key(0), 4)
 x = jax.random.normal(keys[0], (2, 3))  # 2 examples of 3 features
@@ -26,10 +29,82 @@ def show(name, J):
 
 
 # %% [markdown]
+# ## A worked example
+#
+# Let ȳ = G(x, w), with M outputs and N weights, go into the cost C(y, ȳ).  The graph of values is turned round: the
+# gradient graph starts with ∂C/∂C = 1 and multiplies by one Jacobian after the other, ∂C/∂w = 1 · ∂C/∂ȳ · ∂G/∂w.  In
+# dimensions, [1 × N] = [1 × 1] · [1 × M] · [M × N].
+
+# %%
+weights, one, truth = jax.random.normal(keys[2], (2, 3)), x[0], jnp.array([0.0, 1.0])
+
+
+def G(x, w):
+    return jnp.tanh(w @ x)
+
+
+def C(y, predicted):
+    return 0.5 * jnp.sum((predicted - y) ** 2)
+
+
+predicted = G(one, weights)
+by_prediction = jn.grad(lambda p: C(truth, p))(predicted)[None]  # [1 × M]
+by_weights = jn.jacobian(G, 1)(one, weights).matrix()  # [M × N]
+row = jnp.ones((1, 1)) @ by_prediction @ by_weights
+print(f"[1 × {row.shape[1]}] = [1 × 1] · [1 × {by_prediction.shape[1]}] · [{by_weights.shape[0]} × {by_weights.shape[1]}]")
+np.testing.assert_allclose(row.reshape(2, 3), jax.grad(lambda w: C(truth, G(one, w)))(weights), rtol=1e-5)
+plots.graph(lambda w, x, y: 0.5 * jn.squared_error(jn.tanh(jn.linear(x, w)), y).sum(), weights, one, truth)
+
+# %% [markdown]
+# ## A graph that depends on the data
+#
+# Python decides which modules run, perhaps by the length of a sequence, by a value, or by the shape of a tree.  The
+# graph belongs to one call, and so does its gradient.  Here a sentence is a tree, and each pair of branches is joined by
+# the same module; every tree has a graph of its own.
+
+# %%
+join = jax.random.normal(keys[3], (3, 6)) / 2
+
+
+def read(tree, words, w):
+    """The vector of a tree: of a word its own, of a pair tanh(w [left, right])."""
+    if isinstance(tree, str):
+        return words[tree]
+    return jnp.tanh(w @ jnp.concatenate([read(branch, words, w) for branch in tree]))
+
+
+words = {name: jax.random.normal(jax.random.fold_in(keys[3], n), (3,)) for n, name in enumerate(("the", "cat", "sleeps"))}
+for tree in ("cat", ("the", "cat"), (("the", "cat"), "sleeps")):
+    by_words = jn.jacobian(lambda words, tree=tree: read(tree, words, join))(words)
+    sizes = {name: round(float(jnp.abs(jn.dense(J)).max()), 3) for name, J in by_words.items()}
+    print(tree, "depends on", {name: size for name, size in sizes.items() if size})
+    for one_word, J in by_words.items():
+        autodiff = jax.jacrev(lambda v, tree=tree, n=one_word: read(tree, {**words, n: v}, join))(words[one_word])
+        np.testing.assert_allclose(jn.dense(J), autodiff, atol=1e-6)
+
+# %% [markdown]
+# A `while` in Python works too, outside of `jit`: how often the module runs depends on the values.
+
+
+# %%
+def halved(z):
+    steps = 0
+    while jnp.sum(z**2) > 1:
+        z, steps = 0.9 * jnp.sin(z), steps + 1
+    return z, steps
+
+
+for size in (0.5, 1.0, 3.0):
+    _, steps = halved(size * one)
+    J = jn.jacobian(lambda z: halved(z)[0])(size * one)
+    print(f"|z| = {jnp.linalg.norm(size * one):.2f}: {steps} modules, Jacobian", np.asarray(J.diagonal()).round(3))
+
+# %% [markdown]
 # ## Linear
 #
-# ∂y[b, o]/∂x[b, i] = w[o, i].  Example b depends on example b alone, so there are two equal blocks, which are stored once.
-# By the weights, ∂y[b, o]/∂w[o, i] = x[b, i].
+# Y = W X, here for one example in each row: y[b, o] = Σ_i w[o, i] x[b, i].  ∂y[b, o]/∂x[b, i] = w[o, i].  Example b
+# depends on example b alone, so there are two equal blocks, which are stored once.  By the weights, ∂y[b, o]/∂w[o, i] =
+# x[b, i].
 
 # %%
 J_x, J_w, J_b = jn.jacobian(jn.linear, (0, 1, 2))(x, w, b)
@@ -38,18 +113,40 @@ for name, J in (("Linear by x", J_x), ("Linear by w", J_w), ("Linear by b", J_b)
 J_x
 
 # %% [markdown]
+# The lecture writes the gradients as columns: dC/dX = Wᵀ · dC/dY and dC/dW = dC/dY · Xᵀ, with an example in each
+# column.  As rows, which fit the Jacobians, the same reads ∂C/∂x = ∂C/∂y · W.  Both side by side:
+
+# %%
+received = jax.random.normal(keys[0], (2, 4))  # ∂C/∂y of two examples, as rows
+as_columns = w.T @ received.T  # the lecture's, one example in each column
+as_rows = received @ w
+np.testing.assert_allclose(as_columns.T, as_rows, rtol=1e-6)
+np.testing.assert_allclose(received @ J_x, as_rows, rtol=1e-5)
+np.testing.assert_allclose(received.T @ x, received @ J_w, rtol=1e-5)  # dC/dY · Xᵀ
+print("columns:", as_columns.shape, "rows:", as_rows.shape, "by the weights, both ways:", (received @ J_w).shape)
+
+# %% [markdown]
 # ## ReLU
 #
-# Every output depends only on the input at its own place.  Where that input is negative, nothing passes.
+# Every output depends only on the input at its own place.  Where that input is negative, nothing passes.  At 0 there is a
+# kink, and any number from 0 to 1 is a slope; the lecture's formula takes 1 there, and jaxnets 0, as PyTorch and JAX do.
+#
+# ReLU is *scale equivariant*: if the input is multiplied by a > 0, so is the output, and the Jacobian stays what it
+# was.  A function with two kinks, or tanh, works differently on small inputs and large ones.
 
 # %%
 show("ReLU", jn.jacobian(jn.relu)(x))
+print("at 0:", jn.jacobian(jn.relu)(jnp.zeros(1)).dense())
+np.testing.assert_allclose(jn.relu(100 * x), 100 * jn.relu(x))
+np.testing.assert_array_equal(jn.jacobian(jn.relu)(100 * x).diagonal(), jn.jacobian(jn.relu)(x).diagonal())
+print("largest slope of tanh:", jn.jacobian(jn.tanh)(x).diagonal().max(), "and for inputs 100 times as large:")
+print(jn.jacobian(jn.tanh)(100 * x).diagonal().max())
 
 # %% [markdown]
 # ## Duplicate and Add
 #
-# Duplicate has two outputs, and its gradient is the sum of what comes back from both.  Add has two inputs, and its gradient
-# goes to both.  Each is the other's transpose.
+# Duplicate has two outputs, and its gradient is the sum of what comes back from both.  Add has two inputs, and its
+# gradient goes to both.  Each is the other's transpose.
 
 # %%
 for number, J in enumerate(jn.jacobian(jn.duplicate)(x)):
@@ -61,9 +158,17 @@ first, second = jn.jacobian(jn.duplicate)(x)
 np.testing.assert_allclose(u @ first + 2 * u @ second, 3 * u)
 
 # %% [markdown]
+# A splitter may have more than two branches.  All that comes back is summed.
+
+# %%
+branches = jn.jacobian(lambda x: jn.duplicate(x, n=4))(x)
+np.testing.assert_allclose(sum(k * u @ J for k, J in enumerate(branches)), (0 + 1 + 2 + 3) * u)
+
+# %% [markdown]
 # ## Max
 #
-# Max is a switch: the derivative goes to the input that was larger.
+# Max is a switch: the derivative goes to the input that was larger.  If both are equal the second one gets it, as in the
+# lecture's formula, where the first has to be larger.
 
 # %%
 for number, J in enumerate(jn.jacobian(jn.maximum, (0, 1))(x, -x)):
@@ -72,12 +177,38 @@ for number, J in enumerate(jn.jacobian(jn.maximum, (0, 1))(x, -x)):
 # %% [markdown]
 # ## Softmax and LogSoftmax
 #
-# Through the sum, every output of an example depends on all inputs of that example, so the blocks are full.  But each block
-# is a diagonal minus a product of two vectors.
+# Softmax turns numbers into positive ones that add up to 1, y[i] = exp(x[i]) / Σ_j exp(x[j]), which can be read as
+# probabilities: each lies between 0 and 1, and reaches neither.  Log-softmax is its logarithm, x[i] − log Σ_j exp(x[j]).
+# Through the sum, every output of an example depends on all inputs of that example, so the blocks are full.  But each
+# block is a diagonal minus a product of two vectors.
 
 # %%
 for module in (jn.softmax, jn.log_softmax):
     show(module.name, jn.jacobian(module)(x))
+
+# %% [markdown]
+# ## The sigmoid is the softmax of two
+#
+# Of two logits s and 0 the softmax gives σ(s) = 1 / (1 + exp(−s)) for the first.  Where s is large or very negative, σ is
+# flat: its slope σ (1 − σ) vanishes, and with it the gradient of all that stands before.  Its logarithm is
+# log σ(s) = s − log(1 + exp(s)).  The last term is almost 0 for negative s and almost s for large s, so that log σ is s on
+# the left and 0 on the right: on the wrong side its slope stays at 1.
+
+# %%
+s = jnp.linspace(-10, 10, 201)
+pairs = jnp.stack([s, jnp.zeros_like(s)], -1)
+np.testing.assert_allclose(jn.softmax(pairs)[:, 0], jn.sigmoid(s), atol=1e-6)
+np.testing.assert_allclose(jn.log_sigmoid(s), s - jn.softplus(s), atol=1e-5)
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
+left.plot(s, jn.sigmoid(s), label="σ(s)")
+left.plot(s, jn.jacobian(jn.sigmoid)(s).diagonal(), label="its slope")
+right.plot(s, jn.log_sigmoid(s), label="log σ(s)")
+right.plot(s, jn.softplus(s), label="log(1 + exp(s))")
+right.plot(s, jn.jacobian(jn.log_sigmoid)(s).diagonal(), label="slope of log σ")
+for axes in (left, right):
+    axes.set_xlabel("s")
+    axes.legend()
+plt.show()
 
 # %% [markdown]
 # ## Softmax saturates, LogSoftmax does not
@@ -114,7 +245,8 @@ assert not np.isclose(slopes["log_of_softmax"](jnp.array([200.0, 0.0]))[1], -1)
 # %% [markdown]
 # ## Cross-entropy
 #
-# Cross-entropy is log-softmax and the negative log-likelihood in one.  Its gradient by the logits is p − t, with t one-hot.
+# Cross-entropy is log-softmax and the negative log-likelihood in one.  Its gradient by the logits is p − t, with t
+# one-hot.
 
 # %%
 logits = jax.random.normal(jax.random.key(0), (4, 3))
@@ -156,6 +288,32 @@ print(jn.explain_plan(autoencoder, jnp.ones((4, 64))))
 report = jn.compare(lambda x: model.apply(params, x), x, timed=False)
 assert report.ok
 report
+
+# %% [markdown]
+# ## A directed acyclic graph
+#
+# Backpropagation needs no stack: any graph will do whose modules can be put in an order, each after those whose values it
+# needs.  Where a value has two uses, the gradients of both add up: here z goes through a module and past it.
+
+
+# %%
+def branched(z):
+    return jnp.sum(jnp.sin(z) * z + z[::-1] ** 3)
+
+
+z = x[0]
+through_sine, past_it, reversed_use = jnp.cos(z) * z, jnp.sin(z), (3 * z[::-1] ** 2)[::-1]
+np.testing.assert_allclose(jn.grad(branched)(z), through_sine + past_it + reversed_use, rtol=1e-5)
+plots.graph(lambda z: jn.add(jn.multiply(jn.tanh(z), z), z), z, title="z has three uses")
+
+# %% [markdown]
+# A graph with a loop in it has no such order: a value would be needed for its own computation.  A recurrent network
+# seems to have one, where its state comes back as an input; but it is the state of the step before.  Unrolled over time
+# the graph is acyclic, and each step uses the same weights, so that their gradients are added.
+
+# %%
+step = jax.random.normal(keys[2], (3, 3)) / 2
+jn.tabulate(lambda w, x: jax.lax.scan(lambda h, value: (jnp.tanh(w @ h + value),) * 2, jnp.zeros(3), x)[0], step, x)
 
 # %% [markdown]
 # ## A module of one's own

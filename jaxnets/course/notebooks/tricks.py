@@ -2,8 +2,9 @@
 # %% [markdown]
 # # Lecture, part B: practical tricks
 #
-# After week 2 of the NYU Deep Learning course (Yann LeCun's lecture, part B).  Each trick is a small
-# experiment, whose numbers are computed here.
+# After the end of section 2.2 of the NYU Deep Learning course of spring 2020, Yann LeCun's lecture of week 2.  Each
+# trick is a small experiment, whose numbers are computed here.  `jaxnets tricks` repeats larger ones with several seeds,
+# says whether the difference is more than chance, and draws pictures.
 
 # %%
 import jax
@@ -23,10 +24,62 @@ def accuracy(model, params, data):
 
 
 # %% [markdown]
+# ## ReLU as the non-linear function
+#
+# The lecture recommends ReLU for networks of many layers.  It has a single kink, at 0, and so no scale of its own: it
+# works on large and small inputs alike (see lecture B).  The sigmoid shrinks every gradient, by 4 or more.  Here is the
+# norm of the gradient that comes back through 1, 4 and 16 layers, from networks with weights that suit each function.
+
+
+# %%
+def norm_at_input(activation, depth, width=32):
+    model = jn.models.mlp(*[width] * depth, 1, activation=activation, last=None)
+    params = model.init(jax.random.key(5), (width,))
+    z = jax.random.normal(jax.random.key(6), (50, width))
+    g = jax.jit(jax.grad(lambda z: model.apply(params, z).sum()))(z)
+    return float(jnp.linalg.norm(g, axis=1).mean())
+
+
+for activation in ("relu", "tanh", "sigmoid"):
+    norms = {depth: norm_at_input(activation, depth) for depth in (1, 4, 16)}
+    print(f"{activation}: " + ", ".join(f"{norm:.1e} through {depth}" for depth, norm in norms.items()))
+assert norms[16] < 1e-5
+
+# %% [markdown]
+# That a gradient arrives is not all.  In 16 plain layers of ReLU any two inputs become almost the same state, because
+# all states are positive; tanh keeps them apart, and so does a residual connection.  `jaxnets tricks depth` measures it:
+# on digits, 92 % are learned with ReLU, 99 % with tanh, and 100 % with ReLU and residual connections.
+
+# %%
+for activation in ("relu", "tanh"):
+    model = jn.models.mlp(*[32] * 16, activation=activation, last=activation)
+    z = model.apply(model.init(jax.random.key(0), (32,)), jax.random.normal(jax.random.key(7), (50, 32)))
+    unit = z / jnp.linalg.norm(z, axis=1, keepdims=True)
+    print(
+        f"{activation}: average cosine of two of 50 states after 16 layers: {((unit @ unit.T).sum() - 50) / (50 * 49):.2f}"
+    )
+
+# %% [markdown]
+# ## Cross-entropy as the loss of classification
+#
+# Give it logits, since log-softmax is in it (see lecture B, and the practicum for what happens otherwise).  With a
+# sigmoid or a softmax and a squared error instead, the gradient vanishes where the prediction is sure and wrong.
+
+# %%
+sure_and_wrong, right = jnp.array([[8.0, 0.0, 0.0]]), jnp.array([1])
+by_entropy = jn.grad(lambda z: jn.cross_entropy(z, right).sum())(sure_and_wrong)
+by_square = jn.grad(lambda z: jn.squared_error(jn.softmax(z), jn.data.one_hot(right, 3)).sum())(sure_and_wrong)
+print(
+    f"largest derivative: {jnp.abs(by_entropy).max():.3f} by cross-entropy, {jnp.abs(by_square).max():.3f} by squared error"
+)
+assert jnp.abs(by_entropy).max() > 100 * jnp.abs(by_square).max()
+
+# %% [markdown]
 # ## Normalise the inputs
 #
-# Subtract the mean and divide by max(σ, ε), because a constant feature has σ = 0 and must not give NaN.  Gradient descent is
-# slow in proportion to the ratio of the largest to the smallest curvature, and normalising the inputs lowers that ratio.
+# Subtract the mean and divide by max(σ, ε), because a constant feature has σ = 0 and must not give NaN.  Gradient
+# descent is slow in proportion to the ratio of the largest to the smallest curvature, and normalising the inputs lowers
+# that ratio.
 
 # %%
 
@@ -46,6 +99,16 @@ def condition(x):
 before, after = condition(raw[:, :2]), condition(normalised(raw)[:, :2])
 print(f"largest to smallest curvature of a linear model: {before:.0f} as they are, {after:.1f} normalised")
 assert after < before / 10
+
+# %% [markdown]
+# Of images each colour channel is normalised by itself, b' = (b − m_b) / max(σ_b, ε), with the mean and deviation over all
+# images and places.
+
+# %%
+images = np.random.default_rng(0).random((20, 3, 8, 8)) * np.array([0.9, 0.5, 0.0])[:, None, None] + 0.1  # much red, no blue
+mean, deviation = images.mean((0, 2, 3), keepdims=True), images.std((0, 2, 3), keepdims=True)
+channels = (images - mean) / np.maximum(deviation, 1e-6)
+print("means", channels.mean((0, 2, 3)).round(6) + 0, "deviations", channels.std((0, 2, 3)).round(6))
 
 # %% [markdown]
 # ## Kaiming initialisation
@@ -90,6 +153,19 @@ for name, result in results.items():
 assert results["shuffled"].history[-1]["loss"] < results["by class"].history[-1]["loss"]
 
 # %% [markdown]
+# It matters most where a step sees one example and the classes are many: on digits that are sorted by label the biases
+# of the last layer learn to say "0", then "1", and so on.  Whether the order has to change in every epoch is debated;
+# `jaxnets tricks shuffling` finds no difference between that and an order that is drawn once.
+
+# %%
+digits, held_out_digits = jn.data.split(jn.data.digits(), 0.25)
+digits = digits.take(np.argsort(digits.y, kind="stable"))
+network, one_by_one = jn.models.mlp(32, 10, last=None), {"epochs": 3, "batch_size": 1, "key": jax.random.key(0)}
+for name, shuffle in (("shuffled", True), ("sorted by label", False)):
+    result = jn.fit(network, jn.cross_entropy, digits, optax.sgd(0.03), shuffle=shuffle, **one_by_one)
+    print(f"one digit per step, {name}: held out {accuracy(network, result.params, held_out_digits):.0%}")
+
+# %% [markdown]
 # ## Decrease the learning rate
 #
 # Mini-batches make the loss jump around its minimum, the more the larger the learning rate is.  A rate that begins large and
@@ -129,10 +205,22 @@ print("after ten steps of L2:", by_l2, "of L1:", by_l1)
 assert (by_l1 == 0).sum() == 2 and (by_l2 != 0).all()
 
 # %% [markdown]
+# The lecture adds α |w|², whose gradient is 2 α w.  The step is then w − η (∂C/∂w + 2 α w) = (1 − 2 η α) w − η ∂C/∂w: in
+# every step the weights decay by the same factor.  `jn.regularizers.l2` is ½ Σ w², so α of the lecture is half of its
+# strength.
+
+# %%
+eta, alpha, slope = 0.1, 0.05, jnp.array([0.3, -0.2, 0.1])
+weights = jnp.array([2.0, -0.3, 0.05])
+with_penalty = weights - eta * (slope + 2 * alpha * jn.grad(jn.regularizers.l2)(weights))
+np.testing.assert_allclose(with_penalty, (1 - 2 * eta * alpha) * weights - eta * slope, rtol=1e-6)
+print("after one step:", with_penalty, f"decay by {1 - 2 * eta * alpha}")
+
+# %% [markdown]
 # ## Dropout
 #
-# In training some units become 0 and the others grow, so that the mean stays the same.  The Jacobian is diagonal, and it
-# uses the same random draw.
+# In training some units become 0, half of them in the lecture, and the others grow, so that the mean stays the same.  No
+# unit can then rely on a single other one.  The Jacobian is diagonal, and it uses the same random draw.
 
 # %%
 ones, key = jnp.ones((2000,)), jax.random.key(4)

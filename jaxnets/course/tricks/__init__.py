@@ -1,7 +1,7 @@
 """The practical tricks of training, measured: one experiment per trick, over several seeds.
 
-`signals`, `losses`, `descent`, `memory` and `restraint` hold the experiments, `training` trains many small networks side by
-side, and `result` turns the numbers of an experiment into a table, a picture (`panels`) and a sentence (`words`).
+`signals`, `depth`, `losses`, `descent`, `memory` and `restraint` hold the experiments, `training` trains many small networks
+side by side, and `result` turns the numbers of an experiment into a table, a picture (`panels`) and a sentence (`words`).
 """
 
 import json
@@ -10,13 +10,14 @@ from pathlib import Path
 
 from ...files import written_atomically
 from ...show.formats import import_plots
-from . import descent, losses, memory, restraint, signals
+from . import depth, descent, losses, memory, restraint, signals
 from .result import Trick, TrickResult
 
 TRICKS: dict[str, Trick] = {
     trick.name: trick
     for trick in (
         signals.activations,
+        depth.depth,
         losses.cross_entropy,
         losses.log_softmax,
         descent.batch_size,

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 
 from ...catalogue import LAYERS
-from ...learn.data import Statistics, spiral, split, table
+from ...learn.data import Statistics, digits, spiral, split, table
 from ...learn.models import mlp
 from .panels import LinesPanel, PointsPanel
 from .result import Claim, TrickResult, trick
@@ -88,25 +88,22 @@ def _loss_panel(title, xlabel, curves) -> LinesPanel:
     return LinesPanel(title, xlabel, LOSS, grid, values, "xy")
 
 
-@trick("Should mini-batches be shuffled?")
+@trick("Should the examples be shuffled, and how often?")
 def shuffling(seeds: int, quick: bool) -> TrickResult:
-    """Mini-batches of a spiral in an order that is new in every epoch, and in the order of the labels: arm by arm."""
-    width, epochs, points, rates = (16, 4, 100, (0.1,)) if quick else (64, 40, 300, (0.01, 0.03, 0.1, 0.3, 1.0, 3.0))
-    size, model = 16, mlp(width, 3)
-    splits = [split(spiral(points=points, seed=seed), 0.25, seed) for seed in range(seeds)]
-    by_label = [(t.take(np.argsort(t.y, kind="stable")), h) for t, h in splits]
+    """Digits one at a time: in an order that is new in every epoch, in one that is drawn once, and sorted by label."""
+    width, epochs, rates = (8, 1, (0.03,)) if quick else (32, 5, (0.001, 0.003, 0.01, 0.03, 0.1))
+    model = mlp(width, 10)
+    drawn = [split(digits(), 0.25, seed) for seed in range(seeds)]
+    by_label = [(t.take(np.argsort(t.y, kind="stable")), h) for t, h in drawn]
     contenders = {
-        "shuffled batches": make_starts(model, by_label),
-        "batches sorted by label": make_starts(model, by_label, shuffle=False),
+        "shuffled every epoch": make_starts(model, drawn),
+        "shuffled once": make_starts(model, drawn, shuffle=False),
+        "sorted by label": make_starts(model, by_label, shuffle=False),
     }
-    chosen = best_rates(model, NLL, contenders, optax.sgd, rates, epochs=epochs, batch_size=size)
-    runs = {
-        name: fit_one_by_one(model, NLL, own, optax.sgd, chosen[name], epochs=epochs, batch_size=size)
-        for name, own in contenders.items()
-    }
+    runs = train_at_best_rate(model, NLL, contenders, optax.sgd, rates, epochs=epochs, batch_size=1)
     columns = (LOSS, ACCURACY, HELD_OUT, RATE)
     return TrickResult(
-        setting=f"spiral of {3 * points} points, 2-{width}-3, {epochs} epochs of SGD by fit in mini-batches of {size}, "
+        setting=f"digits with pixels from 0 to 1, 64-{width}-10, {epochs} epochs of SGD with one example per step, "
         f"the best rate of {numbers_text(rates)}",
         columns=columns,
         rows={name: own.final(*columns) for name, own in runs.items()},

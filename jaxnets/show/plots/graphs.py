@@ -18,6 +18,7 @@ from .figures import STYLE, new_figure
 ROW, LETTER = 1.05, 0.072  # inches from row to row, and of a letter of a block
 SMALL_LETTER, TINY_LETTER = 0.066, 0.056  # inches of a letter at an arrow, and at the arrow of a weight
 TEXT, LINE, ROUND = "#222222", "#777777", "#D55E00"
+FILLS = {"cost": "#FBE3D2", "function": "#DCEBF7", "weight": "#F3F3F3", "input": "#D0D0D0", "carry": "#FDF3E7"}
 PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.85}
 MOST_IN_CIRCLE = 6  # letters
 
@@ -27,10 +28,10 @@ MOST_IN_CIRCLE = 6  # letters
 def graph(function: Callable, *args, abstract: bool = True, title: str = "") -> Figure:
     """The block diagram of `function(*args)` with the dimensions of every Jacobian, and beside it the graph of gradients.
 
-    Rounded blocks are functions, squares are costs, and circles are variables; a scalar output is C, whose gradient starts
-    with 1.  A loop is a box with its number of steps around the blocks of one step, whose carry goes back along a dashed
-    arrow.  The arguments are those of `tabulate`: of several arguments the first holds the weights, and `abstract=False` is
-    for functions whose Python control flow depends on values.
+    Rounded blocks are functions, squares are costs, and circles are variables: shaded ones are given, open ones are
+    computed.  A scalar output is C, whose gradient starts with 1.  A loop is a box with its number of steps around the
+    blocks of one step, whose carry goes back along a dashed arrow.  The arguments are those of `tabulate`: of several
+    arguments the first holds the weights, and `abstract=False` is for functions whose Python control flow depends on values.
     """
     found = diagram(function, *args, abstract=abstract)
     if not found.items:
@@ -109,7 +110,9 @@ class _Side:
     # Blocks
 
     def _draw_block(self, axes: Axes, item: Item):
-        fill = {"cost": "#FBE3D2", "function": "#DCEBF7", "weight": "#F3F3F3", "carry": "#FDF3E7"}.get(item.kind, "white")
+        fill = FILLS.get(item.kind, "white")
+        if self.back and item.kind == "input":
+            fill = "white"
         edge = ROUND if item.kind == "carry" else "#444444"
         box = {"boxstyle": self._style(item), "facecolor": fill, "edgecolor": edge}
         axes.text(item.column, item.row, self.label(item), ha="center", va="center", fontsize=9, bbox=box, zorder=4)

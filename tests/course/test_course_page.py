@@ -1,0 +1,80 @@
+"""The page of the course: the headings in their order, and every item carried out by a notebook or a command."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import jaxnets
+from jaxnets.cli.main import _parse
+from jaxnets.course.practicum import RECIPES
+from jaxnets.course.tricks import TRICKS
+from jaxnets.guide import page_texts
+
+NOTEBOOKS = Path(jaxnets.__file__).parent / "course" / "notebooks"
+PAGE = page_texts()["course"]
+HEADINGS = {  # of the course, and of its notebooks, with the number of items that each has at least
+    "Parametrised models": 6,
+    "Block diagrams": 4,
+    "Loss functions": 4,
+    "Gradient descent": 9,
+    "Advantages of stochastic gradient descent": 3,
+    "Traditional neural networks": 5,
+    "Backpropagation through a non-linear function": 3,
+    "Backpropagation through a weighted sum": 3,
+    "Block diagram of a traditional neural net": 2,
+    "Backpropagation through a functional module": 4,
+    "Backpropagation through a multi-stage graph": 3,
+    "A worked example": 4,
+    "Basic modules": 6,
+    "LogSoftMax and SoftMax": 6,
+    "Practical tricks": 17,
+    "Supervised learning for classification": 4,
+    "Training data": 2,
+    "Fully connected layers, inference": 5,
+    "Training": 10,
+    "Spiral classification": 5,
+    "Regression": 6,
+    "Stretching space": 6,
+    "Automatic differentiation": 5,
+}
+
+
+def items(section: str) -> list[list[str]]:
+    """The rows of the section's table, without its head: what the course has, and where it runs."""
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row] for row in rows[2:]]
+
+
+SECTIONS = dict(re.findall(r"^### (.*?)\n(.*?)(?=^##|\Z)", PAGE, re.M | re.S))
+ROWS = [row for section in SECTIONS.values() for row in items(section)]
+
+
+def headings(notebook: str) -> list[str]:
+    return re.findall(r"^# ## (.*)$", (NOTEBOOKS / f"{notebook}.py").read_text(), re.M)
+
+
+def test_the_course_in_its_order():
+    assert list(SECTIONS) == list(HEADINGS)
+    assert not [name for name, least in HEADINGS.items() if len(items(SECTIONS[name])) < least]
+
+
+@pytest.mark.parametrize("what, where", ROWS, ids=[what for what, _ in ROWS])
+def test_an_item_is_carried_out(what, where):
+    if cell := re.fullmatch(r"\[(\w+): (.+)\]\(\.\./course/notebooks/\1\.py\)", where):
+        notebook, heading = cell.groups()
+        assert heading in headings(notebook)
+    else:
+        words = re.findall(r'"[^"]*"|\S+', re.fullmatch(r"`jaxnets (.+)`", where)[1])
+        _parse([word.strip('"') for word in words])
+        if words[0] in ("tricks", "train"):
+            assert words[1] in {"tricks": TRICKS, "train": RECIPES}[words[0]]
+
+
+def test_every_section_of_a_notebook_belongs_to_an_item():
+    named = {where for _, where in ROWS}
+    own = {"A module of one's own", "Cross-entropy", "Multi-stage graph", "More than gradients"}  # more than the course has
+    for path in NOTEBOOKS.glob("[!_]*.py"):
+        for heading in headings(path.stem):
+            if heading not in own and not heading.startswith("Exercise"):
+                assert f"[{path.stem}: {heading}](../course/notebooks/{path.name})" in named
