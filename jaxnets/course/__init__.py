@@ -1,1 +1,1 @@
-"""The course's practicum, its practical tricks, each measured, and four notebooks."""
+"""The course's practicum, its practical tricks, each measured, and its notebooks."""

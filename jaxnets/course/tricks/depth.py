@@ -16,6 +16,7 @@ from .training import ACCURACY, LOSS, curves_panel, make_starts, standardized_di
 from .words import numbers_text
 
 WIDTH = 32
+NLL = LAYERS["nll"]
 
 
 @trick("What does a deep network of ReLUs lack, and what mends it?")
@@ -36,8 +37,8 @@ def depth(seeds: int, quick: bool) -> TrickResult:
         found = [jax.jit(lambda p, x, m=model: at_start(m, p, x))(start.params, start.arrays[0][:64]) for start in begin]
         alike[name] = jnp.array([cosines for cosines, _ in found])
         norms = [float(norm) for _, norm in found]
-        options = {"epochs": epochs, "batch_size": 64}
-        runs[name] = train_at_best_rate(model, LAYERS["nll"], {name: begin}, optax.sgd, rates, **options)[name]
+        trained = train_at_best_rate(model, NLL, {name: begin}, optax.sgd, rates, epochs=epochs, batch_size=64)
+        runs[name] = trained[name]
         rows[name] = [alike[name][:, -1], norms, *runs[name].final(ACCURACY)]
     columns = ("cosine of two examples", "norm of the Jacobian", ACCURACY)
     return TrickResult(
