@@ -129,18 +129,21 @@ class Examples:
 
     copy: str | None = None
     """Folder to copy all notebooks to, as .ipynb with outputs and as .py.  Nothing in it is overwritten."""
+    lang: Language | None = None
+    """Language of the notebooks' words.  Default: what LC_ALL, LC_MESSAGES or LANG asks for, or English."""
     json: bool = False
     """Print JSON instead of a table, or instead of one path per line."""
 
     def run(self) -> int:
         from ..course.examples import copy_examples, examples
 
+        language = chosen_language(self.lang)
         if self.copy is None:
-            return print_result(examples(), self.json)
+            return print_result(examples(language), self.json)
         if not self.copy or Path(self.copy).exists() and not Path(self.copy).is_dir():
             raise UsageError(f"--copy must name a folder to copy to, got {self.copy!r}")
         with usage_errors():
-            paths = [str(path) for path in copy_examples(self.copy)]
+            paths = [str(path) for path in copy_examples(self.copy, language)]
         if self.json:
             print_json(paths)
         else:

@@ -11,6 +11,8 @@ from jaxnets.course.practicum import RECIPES
 from jaxnets.course.tricks import TRICKS
 from jaxnets.guide import page_texts
 
+from ..languages.french import formulas
+
 NOTEBOOKS = Path(jaxnets.__file__).parent / "course" / "notebooks"
 PAGE = page_texts()["course"]
 HEADINGS = {  # of the course, and of its notebooks, with the number of items that each has at least
@@ -85,11 +87,6 @@ def test_every_section_of_a_notebook_belongs_to_an_item():
 
 
 FRENCH = page_texts("fr")["course"]
-
-
-def formulas(text: str) -> list[str]:
-    """What a text has of code, and of letters and signs that are no words in any language."""
-    return re.findall(r"`[^`]*`|[∂ΣℒℓΘϑη‖ᵢⱼₖ₀₁₂ȳŷŶℝ≫·←−√∞±∈=²]+", text)
 
 
 def test_the_french_page_has_the_same_headings_and_rows():

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import jaxnets
+from jaxnets.course.examples import NOTEBOOKS, words_of
 from jaxnets.guide import page_texts
 from jaxnets.languages import texts
 
@@ -24,9 +25,16 @@ def french_texts() -> dict[str, str]:
     before, _, after = COURSE.partition("## Glossaire\n")
     course = before + re.sub(r"^\|[^|]*\|", "|", after, flags=re.M)  # without the English terms
     found |= {f"course.fr.md, {n}": text for n, text in enumerate(course.split("\n\n"))}
+    for path in NOTEBOOKS.glob("*.py"):
+        found |= {f"{path.stem}, {n}": text for n, text in enumerate(words_of(path.stem, "fr"))}
     return {place: without_code(text) for place, text in found.items()}
 
 
 def without_code(text: str) -> str:
     """A text without code, names in braces, addresses and the links to notebooks, whose sections have English names."""
-    return re.sub(r"`[^`]*`|\{\w+\}|\[\w+: [^\]]*\]\([^)]*\)|(?<=\])\([^)]*\)", "", text)
+    return re.sub(r"(?s:```.*?```)|`[^`]*`|\{\w+\}|\[\w+: [^\]]*\]\([^)]*\)|(?<=\])\([^)]*\)", "", text)
+
+
+def formulas(text: str) -> list[str]:
+    """The code in a text and its formulas, as far as they are made of signs and letters that no word has, in any order."""
+    return sorted(re.findall(r"(?s:```.*?```)|`[^`]*`|[∂ΣℒℓΘϑηασδε‖₀₁₂ᵢⱼᵀȳŷŶℝ≫·←→−+√∞±∈=≤<>²½⊙⟨⟩]+", text))

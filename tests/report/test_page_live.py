@@ -173,7 +173,11 @@ def test_another_language_leaves_what_was_typed_and_waits_for_what_is_computed(l
     tab.fill("[name='model']", "linear(4) tanh")
     tab.select_option("[name='dtype']", "float32")
     tab.click("#language")
-    assert [tab.input_value(f"[name='{name}']") for name in ("model", "dtype", "batch")] == ["linear(4) tanh", "float32", "4"]
+    assert [tab.input_value(f"[name='{name}']") for name in ("model", "dtype", "batch")] == [
+        "linear(4) tanh",
+        "float32",
+        "4",
+    ]
     server.refusal = "busy: too many requests wait; try again in a moment"
     tab.get_by_role("button", name="Comparer").click()
     tab.locator("#comparison .alert", has_text="réessayez dans un instant").wait_for()
