@@ -128,9 +128,9 @@ def _with_group_axis(x, groups):
 @layer(example=Example((2, 3, 4, 4), (3,), (3,)))
 def instance_norm(
     x: Float[Array, "b c *spatial"],
+    *,
     scale: Float[Array, "c"] | None = None,
     bias: Float[Array, "c"] | None = None,
-    *,
     eps: float = 1e-5,
 ) -> Float[Array, "b c *spatial"]:
     """Instance normalisation  y[b, c, …] = x̂[b, c, …] scale[c] + bias[c],  over the positions of each channel.
@@ -139,7 +139,8 @@ def instance_norm(
 
     ∂y[b,c,h,w]/∂scale[c] = x̂[b,c,h,w]     ∂y[b,c,h,w]/∂bias[c] = 1
 
-    x̂ = (x − μ) / √(σ² + eps), r is one over that root.  Raises ShapeError if x has no spatial axes.
+    x̂ = (x − μ) / √(σ² + eps), r is one over that root.  `scale` and `bias` are given by name, since after x torch has running
+    statistics.  Raises ShapeError if x has no spatial axes.
     """
     check_not_negative("instance_norm", "eps", eps)
     if x.ndim == 2:

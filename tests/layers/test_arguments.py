@@ -326,6 +326,7 @@ TABLE = [
     ("local_response_norm", [ones(2, 4)], {"size": 2, "alpha": -1.0}, ValueError, ["alpha", "-1.0"]),
     ("local_response_norm", [ones(2, 4)], {"size": 2, "beta": "1"}, TypeError, ["beta", "1"]),
     ("instance_norm", [ones(2, 4)], {}, ShapeError, ["'x'", "(2, 4)", "spatial"]),
+    ("instance_norm", [ones(2, 4, 3), *[ones(4)] * 2], {}, TypeError, ["too many", "scale", "bias"]),
     ("batch_norm", [ones(2, 4)], {}, TypeError, ["'running_mean'", "None"]),
     ("batch_norm", [ones(2, 4)], {"running_mean": ones(4)}, TypeError, ["'running_var'", "None"]),
     ("batch_norm", [ones(2, 4)], {"running_var": ones(2)}, ShapeError, ["'running_var'", "(2,)", "c = 4"]),

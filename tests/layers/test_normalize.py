@@ -61,7 +61,7 @@ def test_group_norm_between_layer_norm_and_instance_norm(shape):
     @jax.jit
     def compute(x):
         whole = jn.layer_norm(x, axis=tuple(range(1, x.ndim)))
-        own = jn.instance_norm(x, scale, bias) if x.ndim > 2 else None
+        own = jn.instance_norm(x, scale=scale, bias=bias) if x.ndim > 2 else None
         return [jn.group_norm(x, scale, bias, groups=n) for n in (1, 2, 3, 6)], jn.group_norm(x, groups=1), whole, own
 
     found, one, whole, own = compute(x)
