@@ -27,7 +27,13 @@ WINDOWED = [
     ("adaptive_max_pool", "output_size"), ("adaptive_avg_pool", "output_size"),
 ]  # fmt: skip
 POOLS = {"global_max_pool": {}, "global_avg_pool": {}, **{name: {key: 2} for name, key in WINDOWED}}
-NORMS = {"layer_norm": "axis", "rms_norm": "axis", "standardize": "axis", "normalize": "axis"}
+NORMS = {
+    "layer_norm": "axis",
+    "layer_norm_statistics": "axis",
+    "rms_norm": "axis",
+    "standardize": "axis",
+    "normalize": "axis",
+}
 CHANNEL_NORMS, GROUPS = ["group_norm", "instance_norm", "batch_norm"], {"group_norm": {"groups": 2}}
 
 # layer, arguments, configuration, error, words that the message must hold besides the layer's name
@@ -296,6 +302,9 @@ TABLE = [
     *((name, [ones(2, 3)], {key: "i"}, TypeError, [key, "i"]) for name, key in NORMS.items()),
     *((name, [1.0], {}, ShapeError, ["axis", "()"]) for name in NORMS),
     *((name, [ones(4, 3), ones(4)], {}, ShapeError, ["'scale'", "(4,)", "(3,)"]) for name in ("layer_norm", "rms_norm")),
+    ("rms_norm", [ones(4, 3)], {"unit_offset": 1.0}, TypeError, ["unit_offset", "1.0"]),
+    ("layer_norm_statistics", [ones(2, 3)], {"axis": ()}, ShapeError, ["axis", "()", "(2, 3)"]),
+    ("layer_norm_statistics", [ones(2, 3), ones(3)], {}, TypeError, ["too many"]),
     ("layer_norm", [ones(4, 3), ones(1, 3)], {}, ShapeError, ["'scale'", "(1, 3)", "(3,)"]),
     ("layer_norm", [ones(4, 3), ones(3), 1.0], {}, ShapeError, ["'bias'", "()", "(3,)"]),
     ("layer_norm", [ones(2, 4, 3), ones(3, 4)], {"axis": (-1, -2)}, ShapeError, ["'scale'", "(3, 4)", "(4, 3)"]),
@@ -379,6 +388,15 @@ TABLE = [
     ("attention_weights", [ones(5, 2, 3, 2), ones(3, 2, 4, 2)], {}, ShapeError, ["'k'", "(3, 2, 4, 2)", "(5,)"]),
     ("attention_weights", [ones(3, 2), ones(4, 2), ones(4, 3)], {}, ShapeError, ["'bias'", "(4, 3)", "(3, 4)"]),
     ("attention_weights", [ones(3, 2), ones(4, 2), None, BOOLS], {}, ShapeError, ["'mask'", "(3,)", "(3, 4)"]),
+    ("rotary", [ones(4)], {}, ShapeError, ["'x'", "(4,)"]),
+    ("rotary", [ones(3, 5)], {}, ShapeError, ["dim", "5", "even", "(3, 5)"]),
+    ("rotary", [ones(3, 4)], {"dim": 6}, ShapeError, ["dim", "6", "(3, 4)"]),
+    ("rotary", [ones(3, 4)], {"dim": -2}, ValueError, ["dim", "-2"]),
+    ("rotary", [ones(3, 4)], {"base": 0.0}, ValueError, ["base", "0.0"]),
+    ("rotary", [ones(3, 4)], {"interleaved": "yes"}, TypeError, ["interleaved", "yes"]),
+    ("rotary", [ones(2, 3, 4), np.arange(2)], {}, ShapeError, ["'positions'", "(2,)", "(2, 3)"]),
+    ("rotary", [ones(3, 4), ones(3)], {}, DTypeError, ["'positions'", "float64"]),
+    ("rotary", [np.ones((3, 4), int)], {}, DTypeError, ["'x'", "int64"]),
     ("rnn", [ones(4), ones(3, 4), ones(3, 3)], {}, ShapeError, ["'x'", "(4,)"]),
     ("rnn", [ones(5, 4), ones(3, 2), ones(3, 3)], {}, ShapeError, ["'w_ih'", "(3, 2)", "i = 4", "'x'"]),
     ("rnn", [ones(5, 4), ones(3, 4), ones(3, 2)], {}, ShapeError, ["'w_hh'", "(3, 2)", "h = 3"]),
