@@ -96,6 +96,12 @@ def test_bags(mode, padding_index):
         assert not np.asarray(ours)[..., 1, :].any()
 
 
+@pytest.mark.parametrize("mode", ["mean", "sum", "max"])
+def test_bags_of_nothing(mode):
+    equal(jn.embedding_bag(np.zeros((2, 0), int), np.ones((4, 3)), mode=mode), np.zeros((2, 3)))
+    equal(jn.embedding_bag(np.full((2, 2), 3, np.uint8), np.ones((4, 3)), mode=mode, padding_index=-1), np.zeros((2, 3)))
+
+
 def test_weights_of_a_bag():
     table, ids, weights = normal(4, 3), np.array([[0, 1, 2], [1, 3, 1]]), normal(2, 3, seed=1)
 
