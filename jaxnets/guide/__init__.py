@@ -3,7 +3,8 @@
 from importlib.resources import files
 
 PAGES = (
-    "start", "concepts", "your_own_layer", "recipes", "performance", "accuracy", "conventions", "contributing", "changes",
+    "start", "concepts", "your_own_layer", "recipes", "performance", "accuracy", "conventions", "from_torch",
+    "contributing", "changes",
 )  # fmt: skip
 
 
