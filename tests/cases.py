@@ -145,6 +145,7 @@ EVALUATED, KEPT = ("diagonal", "zero", "zero"), [("factored", "identity", "zero"
 KEPT_OF_ONE = [("diagonal", "identity", "zero"), ("diagonal", "zero", "identity")]
 RECURRENT = ["factored"] * 3 + ["recurrence"] * 4
 KEYS, ATTENDED = [(2, 2, 4, 2), (2, 2, 4, 2)], ["factored", "factored", "block diagonal", "factored"]
+WEIGHED = ["factored", "factored", "rank-1 update"]
 
 CASES = [
     line("identity", [(3, 4)], ["identity"], batch=(0,)),
@@ -330,7 +331,10 @@ CASES = [
     line("layer_norm", [(2, 3, 4), (2, 4)], ["factored", "block diagonal"], {"axis": (2, 0), "eps": 0.1}, eps=1),
     line("layer_norm", [(5,), None, (5,)], ["rank-2 update", None, "identity"], eps=1),
     line("layer_norm", [(0, 4), (4,), (4,)], ["zero"] * 3),
+    line("layer_norm_statistics", [(3, 4)], [("sum", "block diagonal")], batch=(0,), eps=1),
+    line("layer_norm_statistics", [(2, 3, 2)], [("sum", "block diagonal")], {"axis": (0, 2), "keepdims": True, "eps": 0.1}),
     line("rms_norm", [(3, 4), (4,)], ["factored", "block diagonal"], batch=(0,), eps=1),
+    line("rms_norm", [(3, 4), (4,)], ["factored", "block diagonal"], {"unit_offset": True}, eps=1),
     line("rms_norm", [(2, 3, 2)], ["rank-1 update"], {"axis": (0, 2), "eps": 0.1}, eps=1),
     line("group_norm", [(2, 4, 3), (4,), (4,)], ["factored", "block diagonal", "broadcast"], {"groups": 2}, eps=1),
     line("group_norm", [(2, 6)], ["rank-2 update"], {"groups": 2, "eps": 0.1}, eps=1),
@@ -355,6 +359,21 @@ CASES = [
     line("attention", [(2, 2, 3, 2), *KEYS, (3, 4), Mask((2, 1, 3, 4))], [*ATTENDED, None], batch=(0, 1, 2, 4), eps=2),
     line("attention", [(2, 4, 3, 2), *KEYS, (4, 1, 4)], ATTENDED, {"causal": True, "scale": 0.4}, batch=(0, 1, 2), eps=2),
     line("attention", [(3, 2), (3, 2), (3, 2)], ["factored", "factored", "Kronecker"], {"causal": True}, eps=2),
+    line("attention", [(2, 4, 3, 2), *KEYS, (3, 4)], ATTENDED, {"softcap": 0.7, "window": (1, 0), "offset": 1}, eps=2),
+    line("attention", [(2, 2, 3, 2), *KEYS, (3, 4), None, RandomKey()], ["factored"] * 4, {"dropout": 0.4}, eps=2),
+    line("attention", [(3, 1, 2, 3, 2), (1, 2, 2, 4, 2), (3, 2, 2, 4, 2)], ["factored"] * 2 + ["block diagonal"], eps=2),
+    line("attention", [(1, 2, 3, 2), (1, 1, 4, 2), (2, 1, 4, 2), (2, 1, 1, 4)], ATTENDED, eps=2),
+    line("attention_weights", [(2, 4, 3, 2), (2, 2, 4, 2), (3, 4), Mask((4,))], WEIGHED, batch=(0, 1), eps=2),
+    line("attention_weights", [(2, 3, 2), (1, 4, 2)], ["factored"] * 2, {"softcap": 2.0, "causal": True}, eps=2),
+    line("attention_weights", [(3, 1, 2, 2), (1, 1, 3, 2), (2, 3)], WEIGHED, {"scale": -0.4}, eps=2),
+    line("rotary", [(2, 3, 4)], ["block diagonal"], batch=(0,), eps=1),
+    line(
+        "rotary", [(2, 2, 3, 4), Labels((2, 1, 3), 50)], ["block diagonal", None], {"interleaved": True}, batch=(0, 1), eps=1
+    ),
+    line(
+        "rotary", [(2, 3, 5), Labels((1,), 9)], ["factored + selection", None], {"dim": 4, "base": 50.0}, batch=(0,), eps=1
+    ),
+    line("rotary", [(3, 6)], ["factored + selection"], {"dim": 2, "interleaved": True}, eps=1),
     line("rnn", [(2, 3, 2), (2, 2), (2, 2), (2,), (2,), (2, 2)], RECURRENT[:6], batch=(0, 5), eps=4),
     line("rnn", [(3, 2), (3, 2), (3, 3)], RECURRENT[:3], eps=4),
     line("rnn", [(2, 0, 2), (2, 2), (2, 2)], ["zero"] * 3),

@@ -27,7 +27,13 @@ WINDOWED = [
     ("adaptive_max_pool", "output_size"), ("adaptive_avg_pool", "output_size"),
 ]  # fmt: skip
 POOLS = {"global_max_pool": {}, "global_avg_pool": {}, **{name: {key: 2} for name, key in WINDOWED}}
-NORMS = {"layer_norm": "axis", "rms_norm": "axis", "standardize": "axis", "normalize": "axis"}
+NORMS = {
+    "layer_norm": "axis",
+    "layer_norm_statistics": "axis",
+    "rms_norm": "axis",
+    "standardize": "axis",
+    "normalize": "axis",
+}
 CHANNEL_NORMS, GROUPS = ["group_norm", "instance_norm", "batch_norm"], {"group_norm": {"groups": 2}}
 
 # layer, arguments, configuration, error, words that the message must hold besides the layer's name
@@ -296,6 +302,9 @@ TABLE = [
     *((name, [ones(2, 3)], {key: "i"}, TypeError, [key, "i"]) for name, key in NORMS.items()),
     *((name, [1.0], {}, ShapeError, ["axis", "()"]) for name in NORMS),
     *((name, [ones(4, 3), ones(4)], {}, ShapeError, ["'scale'", "(4,)", "(3,)"]) for name in ("layer_norm", "rms_norm")),
+    ("rms_norm", [ones(4, 3)], {"unit_offset": 1.0}, TypeError, ["unit_offset", "1.0"]),
+    ("layer_norm_statistics", [ones(2, 3)], {"axis": ()}, ShapeError, ["axis", "()", "(2, 3)"]),
+    ("layer_norm_statistics", [ones(2, 3), ones(3)], {}, TypeError, ["too many"]),
     ("layer_norm", [ones(4, 3), ones(1, 3)], {}, ShapeError, ["'scale'", "(1, 3)", "(3,)"]),
     ("layer_norm", [ones(4, 3), ones(3), 1.0], {}, ShapeError, ["'bias'", "()", "(3,)"]),
     ("layer_norm", [ones(2, 4, 3), ones(3, 4)], {"axis": (-1, -2)}, ShapeError, ["'scale'", "(3, 4)", "(4, 3)"]),
@@ -326,6 +335,7 @@ TABLE = [
     ("local_response_norm", [ones(2, 4)], {"size": 2, "alpha": -1.0}, ValueError, ["alpha", "-1.0"]),
     ("local_response_norm", [ones(2, 4)], {"size": 2, "beta": "1"}, TypeError, ["beta", "1"]),
     ("instance_norm", [ones(2, 4)], {}, ShapeError, ["'x'", "(2, 4)", "spatial"]),
+    ("instance_norm", [ones(2, 4, 3), *[ones(4)] * 2], {}, TypeError, ["too many", "scale", "bias"]),
     ("batch_norm", [ones(2, 4)], {}, TypeError, ["'running_mean'", "None"]),
     ("batch_norm", [ones(2, 4)], {"running_mean": ones(4)}, TypeError, ["'running_var'", "None"]),
     ("batch_norm", [ones(2, 4)], {"running_var": ones(2)}, ShapeError, ["'running_var'", "(2,)", "c = 4"]),
@@ -346,7 +356,8 @@ TABLE = [
     ("attention", [ones(2, 3, 2), ones(4, 2), ones(4, 2)], {}, ShapeError, ["'k'", "(4, 2)", "(2, 3, 2)"]),
     ("attention", [ones(3, 3, 2), ones(2, 4, 2), ones(2, 4, 2)], {}, ShapeError, ["'k'", "(2, 4, 2)", "(3, 3, 2)"]),
     ("attention", [ones(2, 3, 2), ones(4, 4, 2), ones(4, 4, 2)], {}, ShapeError, ["'k'", "(4, 4, 2)", "(2, 3, 2)"]),
-    ("attention", [ones(5, 2, 3, 2), ones(1, 2, 4, 2), ones(1, 2, 4, 2)], {}, ShapeError, ["'k'", "(1, 2, 4, 2)", "(5,)"]),
+    ("attention", [ones(5, 2, 3, 2), ones(3, 2, 4, 2), ones(3, 2, 4, 2)], {}, ShapeError, ["'k'", "(3, 2, 4, 2)", "(5,)"]),
+    ("attention", [ones(5, 2, 3, 2), ones(1, 2, 4, 2), ones(4, 2, 4, 2)], {}, ShapeError, ["'v'", "(4, 2, 4, 2)", "(5,)"]),
     ("attention", [ones(2, 3, 2), ones(2, 4, 2), ones(1, 4, 2)], {}, ShapeError, ["'v'", "(1, 4, 2)", "(2,)"]),
     ("attention", [ones(3, 2), ones(4, 2), ones(4, 2), ones(4, 3)], {}, ShapeError, ["'bias'", "(4, 3)", "(3, 4)"]),
     ("attention", [ones(3, 2), ones(4, 2), ones(4, 2), ones(2, 3, 4)], {}, ShapeError, ["'bias'", "(2, 3, 4)", "(3, 4)"]),
@@ -354,7 +365,38 @@ TABLE = [
     ("attention", [ones(3, 2), ones(4, 2), ones(4, 2), None, ones(3, 4)], {}, DTypeError, ["'mask'", "float64", "bool"]),
     ("attention", [np.ones((3, 2), int), ones(4, 2), ones(4, 2)], {}, DTypeError, ["'q'", "int64"]),
     ("attention", [ones(3, 2), ones(4, 2)], {}, TypeError, ["'v'"]),
-    ("attention", [ones(3, 2), ones(4, 2), ones(4, 2)], {"scale": "half"}, TypeError, ["scale", "half"]),
+    *(
+        (name, [ones(3, 2), *[ones(4, 2)] * count], config, error, words)
+        for name, count in (("attention", 2), ("attention_weights", 1))
+        for config, error, words in [
+            ({"scale": "half"}, TypeError, ["scale", "half"]),
+            ({"softcap": 0.0}, ValueError, ["softcap", "0.0"]),
+            ({"softcap": "1"}, TypeError, ["softcap", "1"]),
+            ({"offset": 1.5}, TypeError, ["offset", "1.5"]),
+            ({"offset": 2**31}, ValueError, ["offset", str(2**31)]),
+            ({"window": -1}, ValueError, ["window", "-1"]),
+            ({"window": (1, 2, 3)}, TypeError, ["window", "(1, 2, 3)"]),
+            ({"causal": "yes"}, TypeError, ["causal", "yes"]),
+        ]
+    ),
+    ("attention", [ones(3, 2), ones(4, 2), ones(4, 2)], {"dropout": 0.1}, DTypeError, ["'key'", "None", "0.1"]),
+    ("attention", [ones(3, 2), ones(4, 2), ones(4, 2)], {"dropout": 1.1}, ValueError, ["dropout", "1.1"]),
+    ("attention", [ones(3, 2), ones(4, 2), ones(4, 2)], {"key": 3}, DTypeError, ["'key'"]),
+    ("attention", [*[ones(3, 2)] * 3, None, None, jax.random.key(0)], {}, TypeError, ["too many"]),
+    ("attention_weights", [ones(3, 2), ones(4, 3)], {}, ShapeError, ["'k'", "(4, 3)", "d = 2"]),
+    ("attention_weights", [ones(3, 3, 2), ones(2, 4, 2)], {}, ShapeError, ["'k'", "(2, 4, 2)", "(3, 3, 2)"]),
+    ("attention_weights", [ones(5, 2, 3, 2), ones(3, 2, 4, 2)], {}, ShapeError, ["'k'", "(3, 2, 4, 2)", "(5,)"]),
+    ("attention_weights", [ones(3, 2), ones(4, 2), ones(4, 3)], {}, ShapeError, ["'bias'", "(4, 3)", "(3, 4)"]),
+    ("attention_weights", [ones(3, 2), ones(4, 2), None, BOOLS], {}, ShapeError, ["'mask'", "(3,)", "(3, 4)"]),
+    ("rotary", [ones(4)], {}, ShapeError, ["'x'", "(4,)"]),
+    ("rotary", [ones(3, 5)], {}, ShapeError, ["dim", "5", "even", "(3, 5)"]),
+    ("rotary", [ones(3, 4)], {"dim": 6}, ShapeError, ["dim", "6", "(3, 4)"]),
+    ("rotary", [ones(3, 4)], {"dim": -2}, ValueError, ["dim", "-2"]),
+    ("rotary", [ones(3, 4)], {"base": 0.0}, ValueError, ["base", "0.0"]),
+    ("rotary", [ones(3, 4)], {"interleaved": "yes"}, TypeError, ["interleaved", "yes"]),
+    ("rotary", [ones(2, 3, 4), np.arange(2)], {}, ShapeError, ["'positions'", "(2,)", "(2, 3)"]),
+    ("rotary", [ones(3, 4), ones(3)], {}, DTypeError, ["'positions'", "float64"]),
+    ("rotary", [np.ones((3, 4), int)], {}, DTypeError, ["'x'", "int64"]),
     ("rnn", [ones(4), ones(3, 4), ones(3, 3)], {}, ShapeError, ["'x'", "(4,)"]),
     ("rnn", [ones(5, 4), ones(3, 2), ones(3, 3)], {}, ShapeError, ["'w_ih'", "(3, 2)", "i = 4", "'x'"]),
     ("rnn", [ones(5, 4), ones(3, 4), ones(3, 2)], {}, ShapeError, ["'w_hh'", "(3, 2)", "h = 3"]),
