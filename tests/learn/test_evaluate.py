@@ -19,7 +19,9 @@ MODEL = linear(2)
 
 def given(shape):
     """A model whose predictions are its inputs."""
-    return Model("given", lambda key, shape: {}, lambda params, x, *, key=None, training=False: jnp.asarray(x), lambda _: shape)
+    return Model(
+        "given", lambda key, shape: {}, lambda params, x, *, key=None, training=False: jnp.asarray(x), lambda _: shape
+    )
 
 
 def classified(examples=300, classes=4, scale=2.0):
