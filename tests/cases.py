@@ -122,6 +122,13 @@ class Even(Probabilities):
         return super().from_normal(normal / 3)
 
 
+class BelowLast(Labels):
+    """Labels that are not the last class."""
+
+    def from_normal(self, normal):
+        return Labels(self.shape, self.classes - 1).from_normal(normal)
+
+
 def line(name, arguments, structure, config=None, **claims):
     parameters = jaxnets.LAYERS[name].signature.parameters.values()
     optional = [None] * sum(p.default is None and p.kind is not p.KEYWORD_ONLY for p in parameters)
@@ -413,6 +420,16 @@ CASES = [
     line("dice", [Unit((4,)), Labels((4,), 2)], ["dense", None], {"eps": 0.1}, eps=1),
     line("info_nce", [(3, 4), (3, 4)], ["block diagonal", "factored"], {"temperature": 1.0}, eps=4),
     line("info_nce", [(2, 3, 2), (2, 3, 2)], ["block diagonal", "factored"], {"temperature": 0.5}, batch=(0, 1), eps=4),
+    line("ctc", [(2, 4, 3), BelowLast((2, 2), 3)], ["block diagonal", None], {"blank": -1}, batch=(0, 1), eps=2),
+    line(
+        "ctc",
+        [(2, 5, 4), BelowLast((2, 3), 4), Labels((2,), 5), Labels((2,), 3)],
+        ["block diagonal"] + [None] * 3,
+        {"blank": -1, "zero_infinity": True},
+        batch=(0, 1, 2, 3),
+        eps=2,
+    ),
+    line("ctc", [(6, 2), BelowLast((3,), 2)], ["dense", None], {"blank": -1}, eps=2),
     line("log_cosh", [(3, 4), (3, 4)], ["diagonal", "diagonal"], batch=(0, 1)),
     line("binary_cross_entropy", [Inner((3, 4)), Unit((3, 4))], ["diagonal", "diagonal"], batch=(0, 1), eps=2),
     line("binary_cross_entropy", [Inner((3,)), Labels((3,), 2)], ["diagonal", None], eps=2),
