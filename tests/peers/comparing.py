@@ -1,7 +1,5 @@
 """Samples of PyTorch's tests: value and Jacobian of both libraries."""
 
-import math
-
 import jax.numpy as jnp
 import numpy as np
 import torch
@@ -9,7 +7,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 import jaxnets as jn
 
-from .torch_functions import LeftOut
+from .torch_functions import COMPLEX, LeftOut
 
 LARGEST = 10**6
 TOO_LARGE = f"a Jacobian of more than {LARGEST:,} entries"
@@ -18,14 +16,14 @@ TOO_LARGE = f"a Jacobian of more than {LARGEST:,} entries"
 def to_jax(value):
     if isinstance(value, torch.Tensor):
         if value.is_complex():
-            raise LeftOut("complex numbers")
+            raise LeftOut(COMPLEX)
         return jnp.asarray(value.detach().cpu().resolve_conj().numpy())
     return value
 
 
 def outputs(value):
-    """The floating arrays of a result as a tuple."""
-    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    """The arrays of a result as a tuple."""
+    return tuple(tree_flatten(value)[0])
 
 
 def is_differentiable(leaf):
@@ -52,29 +50,26 @@ def disagreement(theirs, ours, arguments, tolerance=1e-9) -> str:
     expected = call(theirs, detached, variables)
     arrays = [to_jax(leaf) for leaf in leaves]
     found = call(ours, arrays, [arrays[i] for i in places])
-    kept = [i for i, y in enumerate(found) if y is not None and i < len(expected) and expected[i].is_floating_point()]
     if len(found) != len(expected):
         return f"{len(found)} outputs, expected {len(expected)}"
+    kept = [i for i, y in enumerate(found) if y is not None and expected[i].is_floating_point()]
     for i in kept:
-        if told := differ("value", found[i], expected[i], tolerance):
+        if told := differ("the value", found[i], expected[i], tolerance):
             return told
-    if not kept or not places:
+    kept = [i for i in kept if expected[i].numel()]
+    entries = sum(expected[i].numel() for i in kept) * sum(x.numel() for x in variables)
+    if not entries:
         return ""
-    sizes = sum(math.prod(expected[i].shape) for i in kept), sum(math.prod(v.shape) for v in variables)
-    if math.prod(sizes) > LARGEST:
+    if entries > LARGEST:
         raise LeftOut(TOO_LARGE)
-    if 0 in sizes:
-        return ""
     which = tuple(range(len(places)))
-    theirs_dense = torch.autograd.functional.jacobian(
+    dense = torch.autograd.functional.jacobian(
         lambda *given: tuple(call(theirs, detached, given)[i] for i in kept), tuple(variables), vectorize=True
     )
-    ours_dense = jn.dense(
-        jn.jacobian(lambda *given: tuple(call(ours, arrays, given)[i] for i in kept), which)(*(arrays[i] for i in places))
-    )
-    for row, (j, k) in enumerate(zip(ours_dense, theirs_dense, strict=True)):
-        for column in which:
-            if told := differ(f"∂{row}/∂{column}", j[column], k[column], tolerance):
+    rules = jn.jacobian(lambda *given: tuple(call(ours, arrays, given)[i] for i in kept), which)
+    for i, row, expected_row in zip(kept, jn.dense(rules(*(arrays[p] for p in places))), dense, strict=True):
+        for j in which:
+            if told := differ(f"the Jacobian of output {i} by argument {j}", row[j], expected_row[j], tolerance):
                 return told
     return ""
 

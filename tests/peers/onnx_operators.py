@@ -174,12 +174,10 @@ def Concat(*arrays, axis):
 
 @operator
 def Split(x, split=None, *, axis=0, num_outputs):
-    if split is not None:
-        places = np.cumsum(split)[:-1]
-    else:
-        part = -(-x.shape[axis] // num_outputs)
-        places = part * np.arange(1, num_outputs)
-    return jn.split(x, sections=tuple(map(int, places)), axis=axis)
+    n = x.shape[axis]
+    part = -(-n // num_outputs)  # equal parts, of which the last one may be shorter
+    sizes = split if split is not None else [min(part, n - i) for i in range(0, part * num_outputs, part)]
+    return jn.split(x, sections=tuple(map(int, sizes)), axis=axis)
 
 
 @operator
@@ -340,10 +338,9 @@ def GlobalMaxPool(x):
 def BatchNormalization(x, scale, bias, mean, var, *, epsilon=1e-5, momentum=0.9, training_mode=0):
     weights = {"scale": scale, "bias": bias, "eps": epsilon}
     if not training_mode:
-        return jn.batch_norm(x, running_mean=mean, running_var=var, **weights)
+        return jn.batch_norm(x, running_mean=mean, running_var=var, **weights)[0]
     axes = (0, *range(2, x.ndim))
-    found = jn.batch_norm(x, training=True, **weights)
-    y = found[0] if isinstance(found, tuple) else found
+    y = jn.batch_norm(x, training=True, **weights)[0]
     new = (jn.mean(x, axis=axes), jn.var(x, axis=axes))
     return (y, *(momentum * old + (1 - momentum) * now for old, now in zip((mean, var), new, strict=True)))
 
@@ -361,8 +358,8 @@ def GroupNormalization(x, scale, bias, *, num_groups, epsilon=1e-5):
 @operator
 def LayerNormalization(x, scale, bias=None, *, axis=-1, epsilon=1e-5):
     axes = tuple(range(axis % x.ndim, x.ndim))
-    mean, var = jn.mean(x, axis=axes, keepdims=True), jn.var(x, axis=axes, keepdims=True)
-    return jn.layer_norm(x, scale, bias, axis=axes, eps=epsilon), mean, 1 / jnp.sqrt(var + epsilon)
+    statistics = jn.layer_norm_statistics(x, axis=axes, eps=epsilon, keepdims=True)
+    return jn.layer_norm(x, scale, bias, axis=axes, eps=epsilon), *statistics
 
 
 @operator

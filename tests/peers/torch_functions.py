@@ -18,16 +18,17 @@ DEPRECATED = "an argument that PyTorch deprecated"
 DTYPE = "computed in another dtype than that of the input"
 INDICES = "indices beside the values"
 IN_TORCH = "a gradient that is not the derivative of the value"
+NEGATIVE_EPS = "a negative eps, which jaxnets refuses"
+NORMALIZED_SHAPE = "a shape to normalize that is not that of the last axes; jaxnets has axes in its place"
 NO_AXES = "an array without axes, which has none to reduce along"
 PADDING_MODE = "a mode of padding that convolutions of jaxnets do not have: pad first"
 RANDOM = "random numbers"
 NAN = "a mean or variance of no numbers, which is NaN in PyTorch"
-KINK = "a kink, at which the two libraries take different derivatives"
-SMALL = "an empty array, for which jaxnets raises an error"
+MASKED_ROW = "a row that is masked completely, which gives NaN in PyTorch"
+MASKED_OUTPUT = "derivatives of outputs that are −∞, which are 0 here"
 VARIANT = "a variant without a counterpart"
 
 FUNCTIONS = {}
-LARGEST_BATCH = 10**6
 
 
 class LeftOut(Exception):
@@ -46,6 +47,11 @@ def torch_function(call):
     return call
 
 
+def is_known(array):
+    """Whether an array has values, which it has not while JAX differentiates."""
+    return not isinstance(array, jax.core.Tracer)
+
+
 def leave_out(condition, reason):
     if condition:
         raise LeftOut(reason)
@@ -61,7 +67,6 @@ def activation(name, layer):
 for name, layer in (
     ("nn.functional.celu", jn.celu),
     ("nn.functional.elu", jn.elu),
-    ("nn.functional.hardshrink", jn.hard_shrink),
     ("nn.functional.hardsigmoid", jn.hard_sigmoid),
     ("nn.functional.hardswish", jn.hard_swish),
     ("nn.functional.hardtanh", jn.hard_tanh),
@@ -79,6 +84,12 @@ for name, layer in (
     ("tanh", jn.tanh),
 ):
     activation(name, layer)
+
+
+@function
+def hardshrink(input, lambd=0.5):
+    leave_out(lambd < 0, "a negative threshold, which jaxnets refuses")
+    return jn.hard_shrink(input, lambd=lambd)
 
 
 @function
@@ -110,6 +121,9 @@ def threshold(input, threshold, value, inplace=False):
 def softmax_like(name, layer):
     def call(input, dim, dtype=None, mask=None, _stacklevel=3):
         leave_out(dtype is not None and str(dtype).removeprefix("torch.") != str(input.dtype), DTYPE)
+        if mask is not None:
+            leave_out(layer is jn.log_softmax and not np.all(mask), MASKED_OUTPUT)
+            leave_out(not np.all(np.any(np.broadcast_to(mask, input.shape), dim)), MASKED_ROW)
         if input.ndim == 0:  # PyTorch gives a number one axis
             y = layer(input[None], None if mask is None else mask[None], axis=dim)
             return y[0]
@@ -194,8 +208,8 @@ for name, layer in (
 
 @torch_function
 def cat(tensors, dim=0):
-    legacy = len(tensors) > 1 and any(x.shape == (0,) for x in tensors) and not all(x.ndim == 1 for x in tensors)
-    leave_out(legacy, "PyTorch skips an empty vector among arrays of other ranks")
+    shapes = [jnp.shape(x) for x in tensors]
+    leave_out((0,) in shapes and {len(shape) for shape in shapes} != {1}, "an empty vector among arrays of other ranks")
     return jn.concatenate(*tensors, axis=dim)
 
 
@@ -264,6 +278,7 @@ def reduction(name, layer):
         if input.ndim == 0 and axis is not None:
             leave_out(True, NO_AXES)
         mask = () if mask is None else (jnp.broadcast_to(mask, input.shape),)
+        leave_out(layer is jn.mean and mask and not np.all(np.any(mask[0], axis)), MASKED_ROW)
         return layer(input, *mask, axis=axis, keepdims=keepdim, **config)
 
     FUNCTIONS[name] = call
@@ -312,6 +327,7 @@ FUNCTIONS["linalg.vector_norm"] = vector_norm
 @function
 def cosine_similarity(x1, x2, dim=1, eps=1e-8):
     leave_out(x1.shape != x2.shape, BROADCASTS)
+    leave_out(x1.ndim == 0, NO_AXES)
     return jn.cosine_similarity(x1, x2, axis=dim, eps=eps)
 
 
@@ -323,6 +339,7 @@ def pairwise_distance(x1, x2, p=2.0, eps=1e-6, keepdim=False):
 @function
 def normalize(input, p=2.0, dim=1, eps=1e-12):
     leave_out(input.ndim == 0, NO_AXES)
+    leave_out(p <= 0, "an order that makes no norm")
     return jn.normalize(input, p=float(p), axis=tuple(dim) if isinstance(dim, (tuple, list)) else dim, eps=eps)
 
 
@@ -377,7 +394,7 @@ def with_batch(rank, layer, input, **config):
 def max_pooling(rank):
     def call(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
         leave_out(return_indices, INDICES)
-        config = {"kernel_size": kernel_size, "stride": stride or None, "padding": padding, "dilation": dilation}
+        config = {"kernel_size": kernel_size, "stride": None if stride in (None, [], ()) else stride, "padding": padding, "dilation": dilation}
         config = {key: on_space(rank, value) for key, value in config.items()}
         return with_batch(rank, jn.max_pool, input, ceil_mode=ceil_mode, **config)
 
@@ -386,7 +403,7 @@ def max_pooling(rank):
 
 def average_pooling(rank):
     def call(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
-        config = {"kernel_size": kernel_size, "stride": stride or None, "padding": padding}
+        config = {"kernel_size": kernel_size, "stride": None if stride in (None, [], ()) else stride, "padding": padding}
         config = {key: on_space(rank, value) for key, value in config.items()}
         how = {"ceil_mode": ceil_mode, "count_include_pad": count_include_pad, "divisor_override": divisor_override}
         return with_batch(rank, jn.avg_pool, input, **how, **config)
@@ -420,9 +437,11 @@ for rank in (1, 2, 3):
 @function
 def batch_norm(input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
     weights = {"scale": weight, "bias": bias, "eps": eps}
+    leave_out(eps < 0, NEGATIVE_EPS)
+    leave_out(input.size == 0, "a batch without entries, which has no statistics")
     if not training:
-        return jn.batch_norm(input, running_mean=running_mean, running_var=running_var, **weights)
-    return jn.batch_norm(input, training=True, **weights)
+        return jn.batch_norm(input, running_mean=running_mean, running_var=running_var, **weights)[0]
+    return jn.batch_norm(input, training=True, **weights)[0]
 
 
 @function
@@ -435,18 +454,26 @@ def instance_norm(
 
 @function
 def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
+    leave_out(eps < 0, NEGATIVE_EPS)
     return jn.group_norm(input, scale=weight, bias=bias, groups=num_groups, eps=eps)
+
+
+def last_axes(input, normalized_shape):
+    leave_out(tuple(normalized_shape) != input.shape[-len(normalized_shape) :], NORMALIZED_SHAPE)
+    return tuple(range(-len(normalized_shape), 0))
 
 
 @function
 def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
-    return jn.layer_norm(input, weight, bias, axis=tuple(range(-len(normalized_shape), 0)), eps=eps)
+    leave_out(eps < 0, NEGATIVE_EPS)
+    return jn.layer_norm(input, weight, bias, axis=last_axes(input, normalized_shape), eps=eps)
 
 
 @function
 def rms_norm(input, normalized_shape, weight=None, eps=None):
     eps = float(jnp.finfo(input.dtype).eps) if eps is None else eps
-    return jn.rms_norm(input, weight, axis=tuple(range(-len(normalized_shape), 0)), eps=eps)
+    leave_out(eps < 0, NEGATIVE_EPS)
+    return jn.rms_norm(input, weight, axis=last_axes(input, normalized_shape), eps=eps)
 
 
 @function
@@ -500,7 +527,12 @@ difference_loss("l1_loss", jn.absolute_error)
 difference_loss("smooth_l1_loss", jn.smooth_l1)
 difference_loss("huber_loss", jn.huber)
 difference_loss("soft_margin_loss", jn.soft_margin)
-difference_loss("hinge_embedding_loss", jn.hinge_embedding)
+
+
+@function
+def hinge_embedding_loss(input, target, margin=1.0, size_average=None, reduce=None, reduction="mean"):
+    leave_out(is_known(target) and not np.all(np.abs(target) == 1), "targets that are neither 1 nor −1")
+    return reduced(jn.hinge_embedding(input, target, margin=float(margin)), reduction, size_average, reduce)
 
 
 def label_loss(layer, input, target, weight, ignore_index, reduction, **config):
@@ -515,7 +547,7 @@ def label_loss(layer, input, target, weight, ignore_index, reduction, **config):
     loss = layer(input, target, weight, axis=axis, ignore_index=ignore_index, **config)
     weights = jnp.where(kept, jnp.ones(target.shape) if weight is None else weight[known], 0)
     if reduction == "mean":
-        leave_out(not isinstance(weights, jax.core.Tracer) and not np.any(weights), NAN)
+        leave_out(is_known(weights) and not np.any(weights), NAN)
         return jnp.sum(loss) / jnp.sum(weights)
     return jn.reduce(loss, reduction)
 
@@ -537,7 +569,7 @@ def nll_loss(input, target, weight=None, size_average=None, ignore_index=-100, r
 @function
 def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=None, reduction="mean"):
     leave_out(weight is not None and weight.shape != input.shape, BROADCASTS)
-    return reduced(jn.binary_cross_entropy(input, target, weight), reduction, size_average, reduce)
+    return reduced(jn.binary_cross_entropy(input, target, weight=weight), reduction, size_average, reduce)
 
 
 @function
@@ -551,6 +583,8 @@ def binary_cross_entropy_with_logits(
 @function
 def kl_div(input, target, size_average=None, reduce=None, reduction="mean", log_target=False):
     leave_out(input.shape != target.shape, BROADCASTS)
+    leave_out(input.ndim == 0, NO_AXES)
+    leave_out(not log_target and is_known(target) and bool(jnp.any(target < 0)), "negative probabilities, which give NaN")
     return reduced(jn.kl_divergence(input, target, log_targets=log_target, axis=None), reduction, size_average, reduce)
 
 
@@ -563,7 +597,9 @@ def poisson_nll_loss(input, target, log_input=True, full=False, size_average=Non
 
 @function
 def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"):
-    leave_out(jnp.shape(var) != input.shape or input.shape != target.shape, BROADCASTS)
+    leave_out(input.shape != target.shape, BROADCASTS)
+    var = jnp.asarray(var, input.dtype)
+    var = var[..., None] if var.ndim and var.shape == input.shape[:-1] else var  # one for each vector
     return reduced(jn.gaussian_nll(input, target, var, full=full, eps=eps), reduction)
 
 
@@ -581,17 +617,21 @@ def margin_ranking_loss(input1, input2, target, margin=0.0, size_average=None, r
 
 @function
 def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, size_average=None, reduce=None, reduction="mean"):
+    leave_out(input.ndim == 0, NO_AXES)
+    target = target.reshape(()) if input.ndim == 1 and target.shape == (1,) else target
     loss = jn.multi_class_hinge(input, target, weight, p=p, margin=float(margin))
     return reduced(loss, reduction, size_average, reduce)
 
 
 @function
 def multilabel_margin_loss(input, target, size_average=None, reduce=None, reduction="mean"):
+    leave_out(input.ndim == 0, NO_AXES)
     return reduced(jn.multilabel_margin(input, target), reduction, size_average, reduce)
 
 
 @function
 def multilabel_soft_margin_loss(input, target, weight=None, size_average=None, reduce=None, reduction="mean"):
+    leave_out(weight is not None and weight.ndim > 1, VARIANT)
     return reduced(jn.multilabel_soft_margin(input, target, weight), reduction, size_average, reduce)
 
 
@@ -614,3 +654,25 @@ def masked(name, call):
 for name in ("sum", "mean", "amax", "amin", "logsumexp", "softmax", "log_softmax", "var", "std"):
     masked(name, FUNCTIONS[name])
 masked("softmin", FUNCTIONS["nn.functional.softmin"])
+
+
+@function
+def ctc_loss(
+    log_probs, targets, input_lengths, target_lengths, blank=0, reduction="mean", zero_infinity=False
+):
+    batch = log_probs.ndim == 3
+    predictions = jnp.swapaxes(log_probs, 0, 1) if batch else log_probs
+    lengths, counts = (jnp.asarray(n, jnp.int32).reshape(predictions.shape[:-2]) for n in (input_lengths, target_lengths))
+    if batch and targets.ndim == 1:  # the labels of all examples, one after another
+        ends = np.cumsum(counts)
+        most, other = int(max(counts)), 0 if blank else 1
+        rows = [targets[end - n : end] for end, n in zip(ends, counts, strict=True)]
+        targets = jnp.stack([jnp.pad(row, (0, most - len(row)), constant_values=other) for row in rows])
+    loss = jn.ctc(predictions, targets, input_lengths=lengths, target_lengths=counts, blank=blank, zero_infinity=zero_infinity)
+    return jn.reduce(loss / jnp.maximum(counts, 1) if reduction == "mean" else loss, reduction)
+
+
+BY_POSITION = {  # where PyTorch's samples have the arguments in another order than its function
+    "einsum": lambda tensors, equation: einsum(equation, *tensors),
+    "nn.functional.embedding": lambda weight, input, **config: embedding(input, weight, **config),
+}
