@@ -24,5 +24,6 @@ from .pool import *
 from .rearrange import *
 from .recurrent import *
 from .reduce import *
+from .resize import *
 from .softmax import *
 from .spread import *
