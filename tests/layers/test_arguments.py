@@ -26,6 +26,7 @@ WINDOWED = [
     ("max_pool", "kernel_size"), ("avg_pool", "kernel_size"),
     ("adaptive_max_pool", "output_size"), ("adaptive_avg_pool", "output_size"),
 ]  # fmt: skip
+<<<<<<< HEAD
 POOLS = {"global_max_pool": {}, "global_avg_pool": {}, **{name: {key: 2} for name, key in WINDOWED}}
 NORMS = {
     "layer_norm": "axis",
@@ -34,6 +35,16 @@ NORMS = {
     "standardize": "axis",
     "normalize": "axis",
 }
+=======
+POOLS = {
+    "global_max_pool": {},
+    "global_avg_pool": {},
+    "global_lp_pool": {},
+    "lp_pool": {"kernel_size": 2},
+    **{name: {key: 2} for name, key in WINDOWED},
+}
+NORMS = {"layer_norm": "axis", "rms_norm": "axis", "standardize": "axis", "normalize": "axis"}
+>>>>>>> arguments_b
 CHANNEL_NORMS, GROUPS = ["group_norm", "instance_norm", "batch_norm"], {"group_norm": {"groups": 2}}
 
 # layer, arguments, configuration, error, words that the message must hold besides the layer's name
@@ -210,6 +221,38 @@ TABLE = [
     ("pixel_shuffle", [ones(2, 3)], {"factor": 2}, ShapeError, ["'x'", "(2, 3)"]),
     ("pixel_shuffle", [ones(6, 2, 3)], {"factor": 2}, ShapeError, ["'x'", "(6, 2, 3)", "4"]),
     ("pixel_shuffle", [ones(4, 2, 3)], {"factor": 0}, ValueError, ["factor", "0"]),
+    ("pad", [ones(3)], {"padding": 1, "mode": "mirror"}, ValueError, ["mode", "mirror", "reflect"]),
+    ("pad", [ones(0, 3)], {"padding": 1, "mode": "circular"}, ShapeError, ["'x'", "(0, 3)", "circular"]),
+    ("pad", [ones(3)], {"padding": 1, "mode": 2}, TypeError, ["mode", "2"]),
+    ("pixel_unshuffle", [INTS], {"factor": 1}, DTypeError, ["'x'", "int64"]),
+    ("pixel_unshuffle", [ones(2, 3)], {"factor": 2}, ShapeError, ["'x'", "(2, 3)"]),
+    ("pixel_unshuffle", [ones(1, 4, 3)], {"factor": 2}, ShapeError, ["'x'", "(1, 4, 3)", "2"]),
+    ("pixel_unshuffle", [ones(1, 3, 4)], {"factor": 2}, ShapeError, ["'x'", "(1, 3, 4)", "2"]),
+    ("pixel_unshuffle", [ones(4, 2, 3)], {"factor": 0}, ValueError, ["factor", "0"]),
+    ("channel_shuffle", [ones(3)], {"groups": 1}, ShapeError, ["'x'", "(3,)"]),
+    ("channel_shuffle", [ones(2, 4)], {"groups": 3}, ShapeError, ["'x'", "(2, 4)", "3"]),
+    ("channel_shuffle", [ones(2, 4)], {"groups": 0}, ValueError, ["groups", "0"]),
+    ("channel_shuffle", [ones(2, 4)], {"groups": 2, "axis": 2}, ShapeError, ["axis", "2", "(2, 4)"]),
+    ("interpolate", [INTS], {"size": (2,)}, DTypeError, ["'x'", "int64"]),
+    ("interpolate", [ones(2, 3, 4)], {}, ValueError, ["size", "scale_factor", "None"]),
+    ("interpolate", [ones(2, 3, 4)], {"size": 2, "scale_factor": 2}, ValueError, ["size", "scale_factor", "2"]),
+    ("interpolate", [ones(2, 3, 4)], {"size": 0}, ValueError, ["size", "0"]),
+    ("interpolate", [ones(2, 3, 4)], {"size": 2.5}, TypeError, ["size", "2.5"]),
+    ("interpolate", [ones(2, 3, 4)], {"scale_factor": 0.1}, ShapeError, ["'x'", "(2, 3, 4)", "0.1"]),
+    ("interpolate", [ones(2, 3, 4)], {"scale_factor": -1.0}, ValueError, ["scale_factor", "-1.0"]),
+    ("interpolate", [ones(2, 4)], {"scale_factor": (2.0, 1.0, 2.0)}, ShapeError, ["'x'", "(2, 4)", "scale_factor"]),
+    ("interpolate", [ones(2, 3, 0)], {"size": 2}, ShapeError, ["'x'", "(2, 3, 0)", "empty"]),
+    ("interpolate", [ones(2, 3)], {"size": 2}, ShapeError, ["'x'", "(2, 3)"]),
+    ("interpolate", [ones(2, 3, 4)], {"size": 2, "mode": "area"}, ValueError, ["mode", "area", "cubic"]),
+    ("interpolate", [ones(2, 3, 4)], {"size": 2, "align_corners": True}, ValueError, ["align_corners", "nearest"]),
+    ("interpolate", [ones(2, 3, 4)], {"size": 2, "antialias": True}, ValueError, ["antialias", "nearest"]),
+    (
+        "interpolate",
+        [ones(2, 3, 4)],
+        {"size": 2, "mode": "linear", "antialias": True, "align_corners": True},
+        ValueError,
+        ["align_corners", "antialias"],
+    ),
     ("flatten", [ones(2, 3)], {"start": 3}, ShapeError, ["start", "3", "(2, 3)"]),
     ("flatten", [ones(2, 3)], {"start": -3}, ShapeError, ["start", "-3", "(2, 3)"]),
     ("flatten", [ones(2, 3)], {"start": "1"}, TypeError, ["start", "1"]),
@@ -286,6 +329,19 @@ TABLE = [
         for name in ("global_max_pool", "global_avg_pool")
     ),
     *((name, [ones(2, 3, 4)], {"kernel_size": 5}, ShapeError, ["'x'", "(2, 3, 4)", "5"]) for name, _ in WINDOWED[:2]),
+    ("lp_pool", [ones(2, 9)], {}, TypeError, ["'kernel_size'"]),
+    ("lp_pool", [ones(2, 3, 4)], {"kernel_size": 5}, ShapeError, ["'x'", "(2, 3, 4)", "5"]),
+    ("lp_pool", [ones(2, 3, 9)], {"kernel_size": 2, "stride": 0}, ValueError, ["stride", "0"]),
+    *((name, [ones(2, 3, 4)], {"p": 0, **POOLS[name]}, ValueError, ["p", "0"]) for name in ("lp_pool", "global_lp_pool")),
+    *((name, [ones(2, 3, 4)], {"p": "2", **POOLS[name]}, TypeError, ["p", "2"]) for name in ("lp_pool", "global_lp_pool")),
+    ("max_unpool", [ones(2, 3), np.ones((2, 2), int)], {"kernel_size": (2,)}, ShapeError, ["'indices'", "(2, 2)", "(2, 3)"]),
+    ("max_unpool", [ones(2, 3), ones(2, 3)], {"kernel_size": (2,)}, DTypeError, ["'indices'", "float64"]),
+    ("max_unpool", [ones(3), np.array([0, 1, 6])], {"kernel_size": (2,)}, ValueError, ["'indices'", "6", "0 to 5"]),
+    ("max_unpool", [ones(3), np.array([0, -2, 1])], {"kernel_size": (2,)}, ValueError, ["'indices'", "-2", "0 to 5"]),
+    ("max_unpool", [ones(3), INTS], {"kernel_size": (2,), "padding": 3}, ShapeError, ["'x'", "(3,)", "padding 3"]),
+    ("max_unpool", [ones(3), INTS], {"kernel_size": (2,), "output_size": 0}, ValueError, ["output_size", "0"]),
+    ("max_unpool", [ones(2, 3), np.ones((2, 3), int)], {"kernel_size": 2}, ShapeError, ["'x'", "(2, 3)", "kernel_size"]),
+    ("max_unpool", [ones(3), INTS], {}, TypeError, ["'kernel_size'"]),
     ("max_pool", [ones(2, 3, 4)], {"kernel_size": 2, "dilation": 4}, ShapeError, ["'x'", "(2, 3, 4)", "dilation 4"]),
     ("max_pool", [ones(2, 3, 4)], {"kernel_size": (2,), "stride": (1, 2)}, ValueError, ["stride", "(1, 2)", "1 axes"]),
     ("avg_pool", [ones(2, 3, 4)], {"kernel_size": 2, "divisor_override": 0}, ValueError, ["divisor_override", "0"]),
