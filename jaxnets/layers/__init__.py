@@ -25,11 +25,8 @@ from .pool import *
 from .rearrange import *
 from .recurrent import *
 from .reduce import *
-<<<<<<< HEAD
 from .reparametrize import *
-from .rotary import *
-=======
 from .resize import *
->>>>>>> arguments_b
+from .rotary import *
 from .softmax import *
 from .spread import *

@@ -26,16 +26,6 @@ WINDOWED = [
     ("max_pool", "kernel_size"), ("avg_pool", "kernel_size"),
     ("adaptive_max_pool", "output_size"), ("adaptive_avg_pool", "output_size"),
 ]  # fmt: skip
-<<<<<<< HEAD
-POOLS = {"global_max_pool": {}, "global_avg_pool": {}, **{name: {key: 2} for name, key in WINDOWED}}
-NORMS = {
-    "layer_norm": "axis",
-    "layer_norm_statistics": "axis",
-    "rms_norm": "axis",
-    "standardize": "axis",
-    "normalize": "axis",
-}
-=======
 POOLS = {
     "global_max_pool": {},
     "global_avg_pool": {},
@@ -43,8 +33,13 @@ POOLS = {
     "lp_pool": {"kernel_size": 2},
     **{name: {key: 2} for name, key in WINDOWED},
 }
-NORMS = {"layer_norm": "axis", "rms_norm": "axis", "standardize": "axis", "normalize": "axis"}
->>>>>>> arguments_b
+NORMS = {
+    "layer_norm": "axis",
+    "layer_norm_statistics": "axis",
+    "rms_norm": "axis",
+    "standardize": "axis",
+    "normalize": "axis",
+}
 CHANNEL_NORMS, GROUPS = ["group_norm", "instance_norm", "batch_norm"], {"group_norm": {"groups": 2}}
 
 # layer, arguments, configuration, error, words that the message must hold besides the layer's name
