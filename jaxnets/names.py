@@ -13,7 +13,7 @@ adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d AdaptiveAvgPool1d Ad
 adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d AdaptiveMaxPool1d AdaptiveMaxPool2d AdaptiveMaxPool3d
   | adaptive_max_pool | one number counts for all axes of space
 adaptive_max_pool1d_with_indices adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices
-  | adaptive_max_pool | values alone
+  | adaptive_max_pool_indices | the places alone
 affine_grid grid_sample
   | | samples images at computed places, which jaxnets does not
 alpha_dropout AlphaDropout feature_alpha_dropout FeatureAlphaDropout dropout1d Dropout1d
@@ -31,7 +31,7 @@ binary_cross_entropy_with_logits BCEWithLogitsLoss
 celu CELU
   | celu |
 channel_shuffle ChannelShuffle native_channel_shuffle
-  | | reshape, swap two axes and reshape back
+  | channel_shuffle | `groups` is given by name
 conv1d Conv1d LazyConv1d
   | conv1d | padding may be "valid", "same" or (before, after); modes of padding: `pad` first
 conv2d Conv2d LazyConv2d
@@ -53,7 +53,7 @@ cosine_similarity CosineSimilarity
 cross_entropy CrossEntropyLoss
   | cross_entropy | classes at the last axis, in PyTorch at 1: `axis=1`; a mean by class weights is `reduce(y, weights=…)`
 ctc_loss CTCLoss
-  | | no loss of alignments
+  | ctc | batch first, [b, t, k]; logits or log-probabilities; lengths by name; not divided by the lengths of labels
 dropout Dropout
   | dropout(x, key, rate=p) | the randomness is a key
 dropout2d Dropout2d
@@ -63,9 +63,9 @@ dropout3d Dropout3d
 elu ELU
   | elu |
 embedding Embedding
-  | embedding | `padding_index` counts from 0; indices out of range raise, or give NaN under `jit`
+  | embedding | `padding_index` counts from 0; `max_norm` leaves the table as it is, and its derivative is the true one
 embedding_bag EmbeddingBag
-  | sum(embedding(indices, table), axis=-2) | bags are rows of one length; a mask hides what is no entry
+  | embedding_bag | a bag is a row of indices, filled up with `padding_index`: no offsets
 fold Fold unfold Unfold
   | | a convolution does it without the copies: `conv`
 fractional_max_pool2d fractional_max_pool2d_with_indices FractionalMaxPool2d
@@ -95,9 +95,9 @@ hinge_embedding_loss HingeEmbeddingLoss
 huber_loss HuberLoss
   | huber | no weights: `reduce(y, weights=…)`
 instance_norm InstanceNorm1d InstanceNorm2d InstanceNorm3d
-  | instance_norm | no running statistics
+  | instance_norm | no running statistics; all after x is given by name
 interpolate Upsample upsample upsample_bilinear upsample_nearest UpsamplingBilinear2d UpsamplingNearest2d
-  | | no layer resizes images
+  | interpolate | “area” is `adaptive_avg_pool`; axes of space without a batch are not told from it
 kl_div KLDivLoss
   | kl_divergence(x, t, axis=None) | without `axis=None` it is summed over classes; `reduce(y, "batchmean")`
 l1_loss L1Loss
@@ -117,21 +117,21 @@ log_softmax LogSoftmax
 logsigmoid LogSigmoid
   | log_sigmoid |
 lp_pool1d lp_pool2d lp_pool3d LPPool1d LPPool2d LPPool3d
-  | | no pool takes norms
+  | lp_pool | powers of absolute values, in PyTorch of the entries with their sign
 margin_ranking_loss MarginRankingLoss
   | margin_ranking | no broadcasting
 max_pool1d max_pool2d max_pool3d MaxPool1d MaxPool2d MaxPool3d
   | max_pool | of equal entries the first counts, in both
 max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices
-  | max_pool | values alone
+  | max_pool_indices | the places alone, counted as in PyTorch; a window of padding alone has −1
 max_unpool1d max_unpool2d max_unpool3d MaxUnpool1d MaxUnpool2d MaxUnpool3d
-  | | needs the places of the maxima, which no layer returns
+  | max_unpool | places as those of `max_pool_indices`
 mish Mish
   | mish |
 mse_loss MSELoss
   | squared_error | one loss for each entry; the factor is 1, in both
 multi_head_attention_forward MultiheadAttention
-  | multi_head_attention | a composition of `linear` and `attention`, with one weight each for queries, keys, values
+  | multi_head_attention | a composition of `linear` and `attention`; one weight each for queries, keys and values
 multi_margin_loss MultiMarginLoss
   | multi_class_hinge | classes at the last axis
 multilabel_margin_loss MultiLabelMarginLoss
@@ -143,13 +143,15 @@ nll_loss NLLLoss NLLLoss2d
 normalize
   | normalize | the axis is the last one, in PyTorch 1; max(norm, eps), in both
 one_hot
-  | data.one_hot | labels and number of classes by position
+  | one_hot | the dtype is that of floats, in PyTorch integers; the number of classes is given
 pad ConstantPad1d ConstantPad2d ConstantPad3d ZeroPad1d ZeroPad2d ZeroPad3d
-  | pad | a pair for each axis from the first one, in PyTorch numbers from the last one
-CircularPad1d CircularPad2d CircularPad3d ReflectionPad1d ReflectionPad2d ReflectionPad3d
-  | | `pad` has a constant alone
+  | pad | a pair for each axis from the first one, in PyTorch numbers from the last one; never negative
+CircularPad1d CircularPad2d CircularPad3d
+  | pad(x, padding=…, mode="circular") |
+ReflectionPad1d ReflectionPad2d ReflectionPad3d
+  | pad(x, padding=…, mode="reflect") |
 ReplicationPad1d ReplicationPad2d ReplicationPad3d
-  | | `pad` has a constant alone
+  | pad(x, padding=…, mode="replicate") |
 pairwise_distance PairwiseDistance
   | pairwise_distance | no broadcasting; eps is added to the difference, in both
 pdist
@@ -157,7 +159,7 @@ pdist
 pixel_shuffle PixelShuffle
   | pixel_shuffle(x, factor=…) |
 pixel_unshuffle PixelUnshuffle
-  | | no layer undoes `pixel_shuffle`
+  | pixel_unshuffle(x, factor=…) |
 poisson_nll_loss PoissonNLLLoss
   | poisson_nll | a count of 0 that is expected gives 0
 prelu PReLU
@@ -206,6 +208,10 @@ celu_ elu_ hardtanh_ leaky_relu_ relu_ rrelu_ selu_ threshold_
   | | works in place, which arrays of JAX do not allow: the name without _
 grouped_mm scaled_grouped_mm scaled_mm
   | | products of weights of 8 bits or fewer
+weight_norm
+  | weight_norm | a function of direction and length; the length has one axis
+spectral_norm
+  | spectral_norm | a function of the weights and of u, which `power_iteration` brings on
 Identity
   | identity |
 Flatten
@@ -269,7 +275,7 @@ JAX_NN = """
 celu
   | celu |
 dot_product_attention
-  | attention | axes are [..., head, time, feature], in JAX [..., time, head, feature]; `bias` before `mask`
+  | attention | axes are [..., head, time, feature], in JAX [..., time, head, feature]; `window=` is `local_window_size`
 elu
   | elu |
 gelu
@@ -301,7 +307,7 @@ logsumexp
 mish
   | mish |
 one_hot
-  | data.one_hot |
+  | one_hot | a label out of range raises ValueError outside of `jit`
 relu
   | relu |
 relu6
@@ -338,7 +344,7 @@ cosine_distance
 cosine_similarity
   | cosine_similarity |
 ctc_loss ctc_loss_with_forward_probs
-  | | no loss of alignments
+  | ctc | lengths in the place of paddings; blank may be any class
 hinge_loss
   | hinge | targets are 1 or −1, in both
 huber_loss
@@ -386,6 +392,7 @@ triplet_margin_loss
 """
 
 ONLY_HERE = {
+    "attention_weights", "global_lp_pool", "layer_norm_statistics", "rotary",
     "conv", "conv_transpose", "diagonal_recurrence", "duplicate", "global_avg_pool", "global_max_pool", "l2_norm",
     "quantile", "swiglu",
 }  # fmt: skip

@@ -52,11 +52,11 @@ def disagreement(theirs, ours, arguments, tolerance=1e-9) -> str:
     found = call(ours, arrays, [arrays[i] for i in places])
     if len(found) != len(expected):
         return f"{len(found)} outputs, expected {len(expected)}"
-    kept = [i for i, y in enumerate(found) if y is not None and expected[i].is_floating_point()]
-    for i in kept:
+    given = [i for i, y in enumerate(found) if y is not None]
+    for i in given:
         if told := differ("the value", found[i], expected[i], tolerance):
             return told
-    kept = [i for i in kept if expected[i].numel()]
+    kept = [i for i in given if expected[i].is_floating_point() and expected[i].numel()]
     entries = sum(expected[i].numel() for i in kept) * sum(x.numel() for x in variables)
     if not entries:
         return ""

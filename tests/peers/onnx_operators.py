@@ -312,8 +312,47 @@ def AveragePool(x, *, count_include_pad=0, **how):
 
 
 @operator
-def MaxPool(x, *, storage_order=0, outputs=1, **how):
-    return jn.max_pool(x, **pool_config(x, **how))
+def MaxPool(x, *, storage_order=0, **how):
+    """ONNX counts places through the whole of x, and by `storage_order` along columns."""
+    config = pool_config(x, **how)
+    rank = len(config["kernel_size"])
+    places, shape = jn.max_pool_indices(x, **config), x.shape[-rank:]
+    if storage_order:
+        places = np.ravel_multi_index(np.unravel_index(places, shape), shape, order="F")
+    images = np.arange(math.prod(x.shape[:-rank])).reshape(*x.shape[:-rank], *[1] * rank)
+    return jn.max_pool(x, **config), images * math.prod(shape) + places
+
+
+@operator
+def MaxUnpool(x, places, output_shape=None, *, kernel_shape, strides=None, pads=None):
+    rank = len(kernel_shape)
+    config = {"kernel_size": tuple(kernel_shape), "stride": strides and tuple(strides)}
+    if output_shape is None:
+        return jn.max_unpool(x, places % (4 * math.prod(x.shape[-rank:])), **config)
+    size = tuple(map(int, output_shape[-rank:]))
+    return jn.max_unpool(x, places % math.prod(size), output_size=size, **config)
+
+
+@operator
+def Resize(
+    x, roi=None, scales=None, sizes=None, *, mode=b"nearest", coordinate_transformation_mode=b"half_pixel",
+    nearest_mode=b"round_prefer_floor", cubic_coeff_a=-0.75, exclude_outside=0, antialias=0, axes=None,
+    keep_aspect_ratio_policy=b"stretch", extrapolation_value=0.0,
+):  # fmt: skip
+    where = coordinate_transformation_mode.replace(b"pytorch_", b"")
+    if mode == b"nearest":
+        assert nearest_mode == b"round_prefer_floor" and where == b"half_pixel" and keep_aspect_ratio_policy == b"stretch"
+    assert where in (b"half_pixel", b"align_corners") and not exclude_outside
+    axes = range(x.ndim) if axes is None else axes
+    full = list(x.shape) if sizes is not None else [1.0] * x.ndim
+    for axis, n in zip(axes, scales if sizes is None else sizes, strict=True):
+        full[axis] = n
+    assert full[:2] == ([1.0, 1.0] if sizes is None else list(x.shape[:2]))
+    how = {"size": tuple(map(int, full[2:]))} if sizes is not None else {"scale_factor": tuple(map(float, full[2:]))}
+    words = {b"nearest": "nearest-exact", b"linear": "linear", b"cubic": "cubic"}
+    return jn.interpolate(
+        x, mode=words[mode], align_corners=where == b"align_corners", antialias=bool(antialias), **how
+    )
 
 
 @operator

@@ -16,9 +16,9 @@ BROADCASTS = "PyTorch broadcasts, and losses of jaxnets never do"
 COMPLEX = "complex numbers"
 DEPRECATED = "an argument that PyTorch deprecated"
 DTYPE = "computed in another dtype than that of the input"
-INDICES = "indices beside the values"
 IN_TORCH = "a gradient that is not the derivative of the value"
 NEGATIVE_EPS = "a negative eps, which jaxnets refuses"
+NEGATIVE_PADDING = "negative padding, which cuts off"
 NORMALIZED_SHAPE = "a shape to normalize that is not that of the last axes; jaxnets has axes in its place"
 NO_AXES = "an array without axes, which has none to reduce along"
 PADDING_MODE = "a mode of padding that convolutions of jaxnets do not have: pad first"
@@ -26,6 +26,7 @@ RANDOM = "random numbers"
 NAN = "a mean or variance of no numbers, which is NaN in PyTorch"
 MASKED_ROW = "a row that is masked completely, which gives NaN in PyTorch"
 MASKED_OUTPUT = "derivatives of outputs that are −∞, which are 0 here"
+SIGNED_POWERS = "powers of negative entries, which PyTorch takes with their sign"
 VARIANT = "a variant without a counterpart"
 
 FUNCTIONS = {}
@@ -161,11 +162,27 @@ def bilinear(input1, input2, weight, bias=None):
 
 @function
 def embedding(input, weight, padding_idx=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False, sparse=False):
-    leave_out(scale_grad_by_freq, IN_TORCH)
-    leave_out(max_norm is not None, VARIANT)
+    leave_out(scale_grad_by_freq or max_norm is not None, IN_TORCH)
     if padding_idx is not None and padding_idx < 0:
         padding_idx += len(weight)
     return jn.embedding(input, weight, padding_index=padding_idx)
+
+
+@function
+def embedding_bag(
+    input, weight, offsets=None, max_norm=None, norm_type=2, scale_grad_by_freq=False, mode="mean", sparse=False,
+    per_sample_weights=None, include_last_offset=False, padding_idx=None,
+):  # fmt: skip
+    leave_out(scale_grad_by_freq or max_norm is not None, IN_TORCH)
+    if offsets is not None:
+        ends = [*map(int, offsets[1:]), *([] if include_last_offset else [len(input)])]
+        lengths = {end - int(start) for start, end in zip(offsets, ends, strict=False)}
+        leave_out(len(lengths) != 1 or 0 in lengths, "bags of different lengths, which jaxnets has filled up")
+        input = input.reshape(-1, *lengths)
+        per_sample_weights = per_sample_weights if per_sample_weights is None else per_sample_weights.reshape(input.shape)
+    if padding_idx is not None and padding_idx < 0:
+        padding_idx += len(weight)
+    return jn.embedding_bag(input, weight, per_sample_weights, mode=mode, padding_index=padding_idx)
 
 
 def product(name):
@@ -253,13 +270,20 @@ def widths(rank, pads):
 @function
 def pad(input, pad, mode="constant", value=None):
     if mode == "constant":
+        leave_out(any(width < 0 for width in pad), NEGATIVE_PADDING)
         return jn.pad(input, padding=widths(input.ndim, pad), value=0.0 if value is None else float(value))
+    leave_out(any(width < 0 for width in pad), NEGATIVE_PADDING)
     return jn.pad(input, padding=widths(input.ndim, pad), mode=mode)
 
 
 @function
 def pixel_shuffle(input, upscale_factor):
     return jn.pixel_shuffle(input, factor=upscale_factor)
+
+
+@function
+def channel_shuffle(input, groups):
+    return jn.channel_shuffle(input, groups=groups)
 
 
 @function
@@ -384,6 +408,10 @@ def on_space(rank, value):
     return None if value is None else (value,) * rank
 
 
+def stride_or_none(stride):
+    return None if stride in (None, [], ()) else stride
+
+
 def with_batch(rank, layer, input, **config):
     """A pool of an array with or without a batch axis."""
     if input.ndim not in (rank + 1, rank + 2):
@@ -393,17 +421,33 @@ def with_batch(rank, layer, input, **config):
 
 def max_pooling(rank):
     def call(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
-        leave_out(return_indices, INDICES)
-        config = {"kernel_size": kernel_size, "stride": None if stride in (None, [], ()) else stride, "padding": padding, "dilation": dilation}
+        config = {"kernel_size": kernel_size, "stride": stride_or_none(stride), "padding": padding, "dilation": dilation}
         config = {key: on_space(rank, value) for key, value in config.items()}
-        return with_batch(rank, jn.max_pool, input, ceil_mode=ceil_mode, **config)
+        y = with_batch(rank, jn.max_pool, input, ceil_mode=ceil_mode, **config)
+        return (y, jn.max_pool_indices(input, ceil_mode=ceil_mode, **config)) if return_indices else y
+
+    def unpool(input, indices, kernel_size, stride=None, padding=0, output_size=None):
+        config = {"kernel_size": kernel_size, "stride": stride_or_none(stride), "padding": padding}
+        config = {key: on_space(rank, value) for key, value in config.items()}
+        output_size = None if output_size is None else tuple(output_size)[-rank:]
+        return with_batch(rank, jn.max_unpool, input, indices=indices, output_size=output_size, **config)
 
     FUNCTIONS[f"nn.functional.max_pool{rank}d"] = call
+    FUNCTIONS[f"nn.functional.max_unpool{rank}d"] = unpool
+
+
+def norm_pooling(rank):
+    def call(input, norm_type, kernel_size, stride=None, ceil_mode=False):
+        leave_out(norm_type % 2 and is_known(input) and bool(jnp.any(input < 0)), SIGNED_POWERS)
+        config = {"kernel_size": on_space(rank, kernel_size), "stride": on_space(rank, stride_or_none(stride))}
+        return with_batch(rank, jn.lp_pool, input, p=float(norm_type), ceil_mode=ceil_mode, **config)
+
+    FUNCTIONS[f"nn.functional.lp_pool{rank}d"] = call
 
 
 def average_pooling(rank):
     def call(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
-        config = {"kernel_size": kernel_size, "stride": None if stride in (None, [], ()) else stride, "padding": padding}
+        config = {"kernel_size": kernel_size, "stride": stride_or_none(stride), "padding": padding}
         config = {key: on_space(rank, value) for key, value in config.items()}
         how = {"ceil_mode": ceil_mode, "count_include_pad": count_include_pad, "divisor_override": divisor_override}
         return with_batch(rank, jn.avg_pool, input, **how, **config)
@@ -416,8 +460,9 @@ def adaptive_pooling(rank):
         return with_batch(rank, jn.adaptive_avg_pool, input, output_size=on_space(rank, output_size))
 
     def largest(input, output_size, return_indices=False):
-        leave_out(return_indices, INDICES)
-        return with_batch(rank, jn.adaptive_max_pool, input, output_size=on_space(rank, output_size))
+        size = on_space(rank, output_size)
+        y = with_batch(rank, jn.adaptive_max_pool, input, output_size=size)
+        return (y, jn.adaptive_max_pool_indices(input, output_size=size)) if return_indices else y
 
     FUNCTIONS[f"nn.functional.adaptive_avg_pool{rank}d"] = average
     FUNCTIONS[f"nn.functional.adaptive_max_pool{rank}d"] = largest
@@ -427,8 +472,35 @@ for rank in (1, 2, 3):
     convolution(rank)
     transposed_convolution(rank)
     max_pooling(rank)
+    norm_pooling(rank)
     average_pooling(rank)
     adaptive_pooling(rank)
+
+
+@function
+def interpolate(
+    input, size=None, scale_factor=None, mode="nearest", align_corners=None, recompute_scale_factor=None, antialias=False
+):
+    rank = input.ndim - 2
+    factors = on_space(rank, scale_factor)
+    if factors is not None and (recompute_scale_factor or mode == "area"):
+        size, factors = tuple(math.floor(n * s) for n, s in zip(input.shape[2:], factors, strict=True)), None
+    size = on_space(rank, size)
+    if mode == "area":
+        return jn.adaptive_avg_pool(input, output_size=size)
+    factors = factors and tuple(map(float, factors))
+    how = {"mode": mode, "align_corners": bool(align_corners), "antialias": antialias}
+    return jn.interpolate(input, size=size, scale_factor=factors, **how)
+
+
+@function
+def upsample_bilinear(input, size=None, scale_factor=None):
+    return interpolate(input, size, scale_factor, "bilinear", align_corners=True)
+
+
+@function
+def upsample_nearest(input, size=None, scale_factor=None):
+    return interpolate(input, size, scale_factor)
 
 
 # Normalizations
@@ -668,11 +740,13 @@ def ctc_loss(
         most, other = int(max(counts)), 0 if blank else 1
         rows = [targets[end - n : end] for end, n in zip(ends, counts, strict=True)]
         targets = jnp.stack([jnp.pad(row, (0, most - len(row)), constant_values=other) for row in rows])
-    loss = jn.ctc(predictions, targets, input_lengths=lengths, target_lengths=counts, blank=blank, zero_infinity=zero_infinity)
+    config = {"input_lengths": lengths, "target_lengths": counts, "blank": blank, "zero_infinity": zero_infinity}
+    loss = jn.ctc(predictions, targets, **config)
     return jn.reduce(loss / jnp.maximum(counts, 1) if reduction == "mean" else loss, reduction)
 
 
 BY_POSITION = {  # where PyTorch's samples have the arguments in another order than its function
     "einsum": lambda tensors, equation: einsum(equation, *tensors),
     "nn.functional.embedding": lambda weight, input, **config: embedding(input, weight, **config),
+    "nn.functional.embedding_bag": lambda weight, input, **config: embedding_bag(input, weight, **config),
 }

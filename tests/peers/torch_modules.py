@@ -91,8 +91,7 @@ for name, function in ALIKE.items():
     alike(name, FUNCTIONS[f"nn.functional.{function}"])
 for name, function in IN_FUNCTIONAL.items():
     for rank in (1, 2, 3):
-        if f"nn.functional.{function}{rank}d" in FUNCTIONS:
-            alike(f"{name}{rank}d", FUNCTIONS[f"nn.functional.{function}{rank}d"])
+        alike(f"{name}{rank}d", FUNCTIONS[f"nn.functional.{function}{rank}d"])
 for name in ("Sigmoid", "Tanh", "Softmax"):
     alike(name, FUNCTIONS[name.lower()])
 alike("LogSoftmax", FUNCTIONS["log_softmax"])
