@@ -60,7 +60,7 @@ def attention(
     keys up to that one, s ≤ t + offset.  `offset` 0 aligns the first query with the first key, as torch and jax do, and the
     number of keys minus that of queries the last with the last, as torch's causal_lower_right.  With a `window` of (l, r),
     or of one number for both, it attends only where t + offset − l ≤ s ≤ t + offset + r.  Sequences of different lengths
-    are a mask: `jnp.arange(s) < lengths[:, None, None, None]` for lengths of keys.
+    are a mask, for keys `jnp.arange(s) < lengths[:, None, None, None]`.
 
     With a `softcap` c the scaled scores z become c tanh(z / c) before bias and masks, as in ONNX, and the derivatives by q
     and k have the factor h'[b,h,t,j] = 1 − tanh²(z / c) beside k or q.  In training a weight p is 0 with probability
@@ -213,7 +213,7 @@ def _weights(name, q, k, bias, mask, causal, offset, window, scale, softcap):
 
 
 def _with_places(name, mask, t, s, causal, offset, window):
-    """A mask that is also False for keys outside the window, and behind the query if it is causal; None if all are seen."""
+    """The mask, also False for keys outside the window and, if it is causal, ahead of a query; None if all are seen."""
     offset = check_integer(name, "offset", offset, -(2**30), 2**30)
     if not causal and window is None:
         return mask

@@ -115,7 +115,7 @@ def embedding_bag(
     This is no layer but a composition of `embedding` and a reduction over n, whose Jacobians `jaxnets.jacobian` composes.
 
     A bag is the last axis of `indices`.  Those that are `padding_index` do not count, so bags of different lengths are
-    filled up with it; a bag of nothing else gives 0.  With mode "sum" `weights` multiply the rows.  Several largest entries
+    filled up with it; a bag of nothing gives 0.  With mode "sum" `weights` multiply the rows.  Several largest entries
     share the derivative of "max" evenly.  `max_norm` and `norm_type` are those of `embedding`.
 
     >>> jn.embedding_bag(jnp.array([[0, 2], [1, 1]]), jnp.array([[1.0], [2.0], [5.0]]), mode="sum")
@@ -137,7 +137,9 @@ def embedding_bag(
                 f"embedding_bag: argument 'weights' has shape {weights.shape}, expected {indices.shape} as 'indices'"
             )
         rows = rows * weights[..., None]
-    counts = None if padding_index is None else (indices != padding_index % len(table))[..., None]
+    if indices.shape[-1] == 0:
+        return jnp.zeros((*indices.shape[:-1], table.shape[1]), rows.dtype)
+    counts = None if padding_index is None else (as_int32(indices) != padding_index % len(table))[..., None]
     if mode != "max":
         return (sum if mode == "sum" else mean)(rows, counts, axis=-2)
     if counts is None:

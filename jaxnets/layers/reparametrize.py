@@ -1,5 +1,7 @@
 """Weights made of other weights: of a direction and a length, or divided by their largest singular value."""
 
+import math
+
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
@@ -73,7 +75,7 @@ def _as_matrix(name, w, u, axis):
     moved = jnp.moveaxis(w, axis, 0)
     if u.shape != moved.shape[:1]:
         raise ShapeError(f"{name}: argument 'u' has shape {u.shape}, expected {moved.shape[:1]} for 'w' of shape {w.shape}")
-    matrix = moved.reshape(len(moved), -1) if moved.size else jnp.zeros((len(moved), 0), moved.dtype)
+    matrix = moved.reshape(len(moved), math.prod(moved.shape[1:]))
     return matrix, lambda m: jnp.moveaxis(m.reshape(moved.shape), 0, axis)
 
 

@@ -59,13 +59,14 @@ def test_padding_and_indices_out_of_range_with_a_norm():
 
     def run(w, ids):
         j = jn.jacobian(read)(w, ids)
-        return read(w, ids), j.dense(), jnp.ones((4, 2)) @ j
+        return read(w, ids), j.dense(), (jnp.ones((4, 2)) @ j, j @ w)
 
-    y, dense, product = at_once(run, TABLE, ids)
+    y, dense, products = at_once(run, TABLE, ids)
     near(y[:2], [[-0.8, 0.6], [0.6, 0.8]], 1e-14)
     assert np.isnan(y[2:]).all()
     assert not dense[[0, 2, 3]].any() and dense[1, :, 0].any()
-    assert np.isfinite(product).all()
+    assert all(np.isfinite(product).all() for product in products)
+    equal(products[1][[0, 2, 3]], np.zeros((3, 2)))
 
 
 # --- bags ---------------------------------------------------------------------------------------------------------
@@ -93,6 +94,12 @@ def test_bags(mode, padding_index):
     near(ours, theirs, 1e-7 if mode == "mean" else 1e-13, 1e-15)  # dense arrays of selections hold 1/n in float32
     if padding_index is not None:
         assert not np.asarray(ours)[..., 1, :].any()
+
+
+@pytest.mark.parametrize("mode", ["mean", "sum", "max"])
+def test_bags_of_nothing(mode):
+    equal(jn.embedding_bag(np.zeros((2, 0), int), np.ones((4, 3)), mode=mode), np.zeros((2, 3)))
+    equal(jn.embedding_bag(np.full((2, 2), 3, np.uint8), np.ones((4, 3)), mode=mode, padding_index=-1), np.zeros((2, 3)))
 
 
 def test_weights_of_a_bag():
