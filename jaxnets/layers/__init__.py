@@ -26,4 +26,5 @@ from .recurrent import *
 from .reduce import *
 from .resize import *
 from .softmax import *
+from .sparsemax import *
 from .spread import *
