@@ -29,4 +29,5 @@ from .reparametrize import *
 from .resize import *
 from .rotary import *
 from .softmax import *
+from .sparsemax import *
 from .spread import *

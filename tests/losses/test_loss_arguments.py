@@ -10,7 +10,7 @@ from ..layers.arguments import BOOLS, COMPLEX, INTS, check_error, describe, of_t
 
 FLOAT_LOSSES = ["absolute_error", "huber", "smooth_l1", "log_cosh", "quantile"]
 NUMBER_LOSSES = [
-    "binary_cross_entropy", "binary_cross_entropy_with_logits", "hinge", "soft_margin", "poisson_nll", "focal",
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "hinge", "perceptron", "soft_margin", "poisson_nll", "focal",
 ]  # fmt: skip
 VECTOR_LOSSES = ["multilabel_soft_margin", "dice"]
 BINARY = NUMBER_LOSSES[:2]
@@ -63,6 +63,10 @@ TABLE = [
     ("multi_class_hinge", [ones(2, 3), INTS], {}, ShapeError, ["'targets'", "(3,)", "(2,)"]),
     ("multi_class_hinge", [ones(2, 3), np.zeros(2, int)], {"p": 3}, ValueError, ["p", "3"]),
     ("multi_class_hinge", [ones(2, 3), np.zeros(2, int)], {"margin": None}, TypeError, ["margin", "None"]),
+    ("sparsemax_loss", [ones(2, 3), ones(2)], {}, DTypeError, ["'targets'", "float64"]),
+    ("sparsemax_loss", [ones(2, 3), np.array([0, 3])], {}, ValueError, ["'targets'", "3", "0 to 2"]),
+    ("sparsemax_loss", [ones(2, 3), INTS], {}, ShapeError, ["'targets'", "(3,)", "(2,)"]),
+    ("sparsemax_loss", [1.0, np.int32(0)], {}, ShapeError, ["'predictions'", "()"]),
     ("kl_divergence", [ones(2, 3), ones(2, 4)], {}, ShapeError, ["'targets'", "(2, 4)", "k = 3"]),
     ("kl_divergence", [ones(2, 3), ones(3)], {}, ShapeError, ["'targets'", "(3,)", "(2, 3)"]),
     ("kl_divergence", [ones(2, 3), np.zeros(2, int)], {}, DTypeError, ["'targets'", "int64"]),
