@@ -366,9 +366,11 @@ multiclass_hinge_loss
 multiclass_perceptron_loss
   | | the largest score minus that of the label: `max` and `embedding`
 perceptron_loss
-  | relu | of −t x
-multiclass_sparsemax_loss sparsemax_loss
-  | | no layer projects onto probabilities
+  | perceptron | targets are 1 or −1, in both
+multiclass_sparsemax_loss
+  | sparsemax_loss | classes at the last axis, in both
+sparsemax_loss
+  | sparsemax_loss | that of optax is binary: here the scores of two classes are 0 and x
 ntxent
   | info_nce(normalize(x1), normalize(x2)) | pairs in two arrays in the place of labels
 poly_loss_cross_entropy
@@ -392,7 +394,7 @@ triplet_margin_loss
 """
 
 ONLY_HERE = {
-    "attention_weights", "global_lp_pool", "layer_norm_statistics", "rotary",
+    "attention_weights", "global_lp_pool", "layer_norm_statistics", "rotary", "sparsemax",
     "conv", "conv_transpose", "diagonal_recurrence", "duplicate", "global_avg_pool", "global_max_pool", "l2_norm",
     "quantile", "swiglu",
 }  # fmt: skip
