@@ -16,8 +16,8 @@ adaptive_max_pool1d_with_indices adaptive_max_pool2d_with_indices adaptive_max_p
   | adaptive_max_pool_indices | the places alone
 affine_grid grid_sample
   | | samples images at computed places, which jaxnets does not
-alpha_dropout AlphaDropout feature_alpha_dropout FeatureAlphaDropout dropout1d Dropout1d
-  | dropout(x, key, shared=(2,)) | whole channels; the noise of SELU networks has no counterpart
+alpha_dropout AlphaDropout feature_alpha_dropout FeatureAlphaDropout
+  | | noise that keeps mean and variance, for networks of `selu`
 avg_pool1d avg_pool2d avg_pool3d AvgPool1d AvgPool2d AvgPool3d
   | avg_pool | padding may differ before and after an axis; `dilation`
 batch_norm BatchNorm1d BatchNorm2d BatchNorm3d SyncBatchNorm
@@ -56,6 +56,8 @@ ctc_loss CTCLoss
   | ctc | batch first, [b, t, k]; logits or log-probabilities; lengths by name; not divided by the lengths of labels
 dropout Dropout
   | dropout(x, key, rate=p) | the randomness is a key
+dropout1d Dropout1d
+  | dropout(x, key, shared=(2,)) | whole channels
 dropout2d Dropout2d
   | dropout(x, key, shared=(2, 3)) | whole channels
 dropout3d Dropout3d
@@ -97,7 +99,7 @@ huber_loss HuberLoss
 instance_norm InstanceNorm1d InstanceNorm2d InstanceNorm3d
   | instance_norm | no running statistics; all after x is given by name
 interpolate Upsample upsample upsample_bilinear upsample_nearest UpsamplingBilinear2d UpsamplingNearest2d
-  | interpolate | “area” is `adaptive_avg_pool`; axes of space without a batch are not told from it
+  | interpolate | the mode “area” is `adaptive_avg_pool`; `size` in the place of `recompute_scale_factor`
 kl_div KLDivLoss
   | kl_divergence(x, t, axis=None) | without `axis=None` it is summed over classes; `reduce(y, "batchmean")`
 l1_loss L1Loss

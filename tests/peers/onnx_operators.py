@@ -294,43 +294,62 @@ def ConvTranspose(
     return jn.conv_transpose(x, w, b, stride=stride, padding=padding, output_padding=more, dilation=dilation, groups=group)
 
 
-def pool_config(x, *, kernel_shape, strides=None, pads=None, auto_pad=b"NOTSET", dilations=None, ceil_mode=0):
+def pooled(
+    layer, x, outside, *, kernel_shape, strides=None, pads=None, auto_pad=b"NOTSET", dilations=None, ceil_mode=0, **how
+):
+    """A pool of x, which is padded first with `outside` where that is more than half of a window."""
     rank = len(kernel_shape)
     stride, dilation = tuple(strides or [1] * rank), tuple(dilations or [1] * rank)
-    return {
-        "kernel_size": tuple(kernel_shape),
-        "stride": stride,
-        "padding": space_padding(x, pads, auto_pad, kernel_shape, stride, dilation),
-        "dilation": dilation,
-        "ceil_mode": bool(ceil_mode),
-    }
+    padding = space_padding(x, pads, auto_pad, kernel_shape, stride, dilation)
+    if any(2 * max(sides) > size for sides, size in zip(padding, kernel_shape, strict=True)):
+        x, padding = jn.pad(x, padding=padding, value=outside), 0
+    config = {"kernel_size": tuple(kernel_shape), "stride": stride, "padding": padding, "dilation": dilation}
+    return layer(x, ceil_mode=bool(ceil_mode), **config, **how)
 
 
 @operator
 def AveragePool(x, *, count_include_pad=0, **how):
-    return jn.avg_pool(x, count_include_pad=bool(count_include_pad), **pool_config(x, **how))
+    return pooled(jn.avg_pool, x, 0.0, count_include_pad=bool(count_include_pad), **how)
 
 
 @operator
 def MaxPool(x, *, storage_order=0, **how):
     """ONNX counts places through the whole of x, and by `storage_order` along columns."""
-    config = pool_config(x, **how)
-    rank = len(config["kernel_size"])
-    places, shape = jn.max_pool_indices(x, **config), x.shape[-rank:]
+    y = pooled(jn.max_pool, x, -math.inf, **how)
+    rank = len(how["kernel_shape"])
+    places, space = np.asarray(pooled(jn.max_pool_indices, x, -math.inf, **how)), x.shape[-rank:]
     if storage_order:
-        places = np.ravel_multi_index(np.unravel_index(places, shape), shape, order="F")
+        places = np.ravel_multi_index(np.unravel_index(places, space), space, order="F")
     images = np.arange(math.prod(x.shape[:-rank])).reshape(*x.shape[:-rank], *[1] * rank)
-    return jn.max_pool(x, **config), images * math.prod(shape) + places
+    return y, images * math.prod(space) + places
 
 
 @operator
-def MaxUnpool(x, places, output_shape=None, *, kernel_shape, strides=None, pads=None):
+def MaxUnpool(x, places, output_shape=None, *, kernel_shape, strides):
+    """Places count through the whole of an image of the smallest size; here x is one image."""
     rank = len(kernel_shape)
-    config = {"kernel_size": tuple(kernel_shape), "stride": strides and tuple(strides)}
-    if output_shape is None:
-        return jn.max_unpool(x, places % (4 * math.prod(x.shape[-rank:])), **config)
-    size = tuple(map(int, output_shape[-rank:]))
-    return jn.max_unpool(x, places % math.prod(size), output_size=size, **config)
+    size = None if output_shape is None else tuple(map(int, output_shape[-rank:]))
+    config = {"kernel_size": tuple(kernel_shape), "stride": tuple(strides)}
+    if size is None:
+        return jn.max_unpool(x, places, **config)
+    smallest = [s * (n - 1) + k for n, s, k in zip(x.shape[-rank:], strides, kernel_shape, strict=True)]
+    places = np.ravel_multi_index(np.unravel_index(places, smallest), size)
+    return jn.max_unpool(x, places, output_size=size, **config)
+
+
+@operator
+def LpPool(x, *, p=2, **how):
+    return pooled(jn.lp_pool, x, 0.0, p=float(p), **how)
+
+
+@operator
+def GlobalAveragePool(x):
+    return jn.global_avg_pool(x, keepdims=True)
+
+
+@operator
+def GlobalMaxPool(x):
+    return jn.global_max_pool(x, keepdims=True)
 
 
 @operator
@@ -350,24 +369,7 @@ def Resize(
     assert full[:2] == ([1.0, 1.0] if sizes is None else list(x.shape[:2]))
     how = {"size": tuple(map(int, full[2:]))} if sizes is not None else {"scale_factor": tuple(map(float, full[2:]))}
     words = {b"nearest": "nearest-exact", b"linear": "linear", b"cubic": "cubic"}
-    return jn.interpolate(
-        x, mode=words[mode], align_corners=where == b"align_corners", antialias=bool(antialias), **how
-    )
-
-
-@operator
-def LpPool(x, *, p=2, **how):
-    return jn.lp_pool(x, p=float(p), **pool_config(x, **how))
-
-
-@operator
-def GlobalAveragePool(x):
-    return jn.global_avg_pool(x, keepdims=True)
-
-
-@operator
-def GlobalMaxPool(x):
-    return jn.global_max_pool(x, keepdims=True)
+    return jn.interpolate(x, mode=words[mode], align_corners=where == b"align_corners", antialias=bool(antialias), **how)
 
 
 # Normalizations

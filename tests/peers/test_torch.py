@@ -89,9 +89,7 @@ def test_values_and_jacobians_of_a_module(name, record_property):
     def samples():
         info = MODULE_INFOS[name]
         for training in (False, True) if info.train_and_eval_differ else (False,):
-            inputs = info.module_inputs_func(
-                info, device="cpu", dtype=torch.float64, requires_grad=True, training=training
-            )
+            inputs = info.module_inputs_func(info, device="cpu", dtype=torch.float64, requires_grad=True, training=training)
             for sample in some(inputs):
                 made, given = sample.constructor_input, sample.forward_input
                 module = info.module_cls(*made.args, **made.kwargs).double().train(training)

@@ -729,9 +729,7 @@ masked("softmin", FUNCTIONS["nn.functional.softmin"])
 
 
 @function
-def ctc_loss(
-    log_probs, targets, input_lengths, target_lengths, blank=0, reduction="mean", zero_infinity=False
-):
+def ctc_loss(log_probs, targets, input_lengths, target_lengths, blank=0, reduction="mean", zero_infinity=False):
     batch = log_probs.ndim == 3
     predictions = jnp.swapaxes(log_probs, 0, 1) if batch else log_probs
     lengths, counts = (jnp.asarray(n, jnp.int32).reshape(predictions.shape[:-2]) for n in (input_lengths, target_lengths))
