@@ -19,8 +19,8 @@ from .samples import Example, Labels
 from .windows import largest_in_windows, mean_rule, selection_rule, space_and_batch_labels, window_means
 
 __all__ = [
-    "max_pool", "max_pool_indices", "max_unpool", "adaptive_max_pool", "adaptive_max_pool_indices", "global_max_pool", "avg_pool",
-    "adaptive_avg_pool", "global_avg_pool", "lp_pool", "global_lp_pool",
+    "max_pool", "max_pool_indices", "max_unpool", "adaptive_max_pool", "adaptive_max_pool_indices", "global_max_pool",
+    "avg_pool", "adaptive_avg_pool", "global_avg_pool", "lp_pool", "global_lp_pool",
 ]  # fmt: skip
 
 Pairs = list[tuple[int, int]]  # the padding before and after, for each axis
@@ -387,12 +387,11 @@ def _(y, x, *, kernel_size, p, stride, padding, dilation, ceil_mode):
     inp, out, lead = space_and_batch_labels(x, y, len(tables))
     start = x.ndim + y.ndim
     places = [(Label(start + a, table.shape[1], "klm"[a % 3]),) for a, table in enumerate(tables)]
-    meaning = "sign(x) (|x| / y)^(p−1)"
-    factors = [named_tensor(gradient, (*lead, *out, *places), "g", meaning)]
-    for a, table in enumerate(tables):
-        axes = (out[a], places[a], inp[a])
-        factors.append(Selection(jnp.asarray(table, jnp.int32), axes, "mno"[a % 3]))
-    return (from_groups((*lead, *out), (*lead, *inp), *factors),)
+    slopes = named_tensor(gradient, (*lead, *out, *places), "g", "sign(x) (|x| / y)^(p−1)")
+    selections = [
+        Selection(jnp.asarray(table, jnp.int32), (out[a], places[a], inp[a]), "mno"[a % 3]) for a, table in enumerate(tables)
+    ]
+    return (from_groups((*lead, *out), (*lead, *inp), slopes, *selections),)
 
 
 @layer(example=Example((4, 3, 6, 8), p=3.0))

@@ -133,7 +133,7 @@ def _unshuffled_sizes(x, factor) -> list[int]:
     *lead, c, height, width = x.shape
     if height % r or width % r:
         raise ShapeError(
-            f"pixel_unshuffle: argument 'x' has shape {x.shape}, expected a height and a width that are multiples of factor {r}"
+            f"pixel_unshuffle: argument 'x' has shape {x.shape}, expected a height and a width that {r} = factor divides"
         )
     return [*lead, c, height // r, r, width // r, r]
 

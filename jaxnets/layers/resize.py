@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..algebra.factors import Tensor
+from ..algebra.factors import Factor, Tensor
 from ..algebra.rules import from_groups
 from ..algebra.selections import Selection
 from ..checks import check_per_axis, check_positive
@@ -38,17 +38,17 @@ def interpolate(
 
     ∂y[b,c,p,q]/∂x[b,c,u,v] = A[p,u]·B[q,v]  with one matrix for each axis;  for the nearest entry δ(u, k[p])·δ(v, l[q])
 
-    `size` m, or `scale_factor` s with m = ⌊s·n⌋ for an axis of n entries, is one number for all axes after [b, c], or a tuple
-    for as many of the last axes.  Output p lies at the place z = r (p + ½) − ½ of x, with r = n/m or 1/s, and with
+    `size` m, or `scale_factor` s with m = ⌊s·n⌋ for an axis of n entries, is one number for all axes after [b, c], or a
+    tuple for as many of the last axes.  Output p lies at the place z = r (p + ½) − ½ of x, with r = n/m or 1/s, and with
     `align_corners` at z = p (n − 1) / (m − 1).
 
     - "nearest" takes the entry ⌊r p⌋, as torch and OpenCV do, and "nearest-exact" ⌊r (p + ½)⌋, which is the nearest one.
     - "linear", also called "bilinear" and "trilinear", weights the two entries around z by 1 − |z − u|.
     - "cubic", or "bicubic", weights the four around z by Keys' polynomial with a = −¾.
 
-    Beyond the edges of x its last entries are repeated.  With `antialias`, in the last two modes, a smaller image averages all
-    entries: the weights are stretched by r where r > 1, those beyond the edges are left out, a is −½, and their sum is made 1,
-    as in torch, Pillow and `jax.image.resize`.  For averages of areas there is `adaptive_avg_pool`.
+    Beyond the edges of x its last entries are repeated.  With `antialias`, in the last two modes, a smaller image averages
+    all entries: the weights are stretched by r where r > 1, those beyond the edges are left out, a is −½, and their sum is
+    made 1, as in torch, Pillow and `jax.image.resize`.  For averages of areas there is `adaptive_avg_pool`.
     """
     axes = _axes(x, size, scale_factor, mode, align_corners, antialias)
     for a, axis in enumerate(axes, x.ndim - len(axes)):
@@ -57,7 +57,7 @@ def interpolate(
 
 
 class _Axis(NamedTuple):
-    """How the entries along an axis are made: y[p] = Σ_k weights[p, k] x[places[p, k]]; of weights that are None one is 1."""
+    """The entries along an axis: y[p] = Σ_k weights[p, k] x[places[p, k]], or x[places[p, 0]] if weights are None."""
 
     places: np.ndarray
     weights: np.ndarray | None
@@ -71,9 +71,9 @@ class _Axis(NamedTuple):
         return sum(jnp.take(x, places, axis) * jnp.asarray(w, x.dtype).reshape(shape) for places, w in columns)
 
     def matrix(self, n: int) -> np.ndarray:
-        """The weights of all n entries."""
+        """The weights of all n entries, where there are weights."""
         matrix = np.zeros((len(self.places), n))
-        np.add.at(matrix, (np.arange(len(matrix))[:, None], self.places), self.weights)
+        np.add.at(matrix, (np.arange(len(matrix))[:, None], self.places), np.asarray(self.weights))
         return matrix
 
 
@@ -94,9 +94,10 @@ def _axes(x, size, scale_factor, mode, align_corners, antialias) -> list[_Axis]:
         sizes = check_per_axis("interpolate", "size", size, rank)
         ratios = [n / m for n, m in zip(space, sizes, strict=True)]
     else:
-        factors = scale_factor if isinstance(scale_factor, tuple) else (scale_factor,) * rank
-        factors = [check_positive("interpolate", "scale_factor", s) for s in factors]
-        sizes, ratios = [math.floor(s * n) for s, n in zip(factors, space, strict=True)], [1 / s for s in factors]
+        given_factors = scale_factor if isinstance(scale_factor, tuple) else (scale_factor,) * rank
+        factors = [check_positive("interpolate", "scale_factor", s) for s in given_factors]
+        sizes = tuple(math.floor(s * n) for s, n in zip(factors, space, strict=True))
+        ratios = [1 / s for s in factors]
         if 0 in sizes:
             raise ShapeError(
                 f"interpolate: argument 'x' of shape {x.shape} has nothing left with scale_factor {scale_factor}"
@@ -165,7 +166,7 @@ def _averages(n, m, r, weight, reach) -> _Axis:
 def _(y, x, *, size, scale_factor, mode, align_corners, antialias):
     axes = _axes(x, size, scale_factor, mode, align_corners, antialias)
     inp, out, lead = space_and_batch_labels(x, y, len(axes))
-    out, factors = list(out), []
+    factors: list[Factor] = []
     for a, axis in enumerate(axes):
         n = x.shape[a - len(axes)]
         if axis.weights is None:

@@ -38,7 +38,7 @@ def excess(x):
 
 
 def projection_rule(support, axis) -> Rule:
-    """The rule diag(s) − s sᵀ / Σ s along an axis, for s of zeros and ones: a projection, so it is symmetric and its own root."""
+    """The rule diag(s) − s sᵀ / Σ s along an axis, for s of zeros and ones: a projection, so it is its own root."""
     count = jnp.maximum(1, jnp.sum(support, axis, keepdims=True))
     out = list(fresh_groups(support.shape, axis_names(support.ndim)))
     out[axis] = (out[axis][0]._replace(name="i"),)

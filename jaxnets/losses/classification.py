@@ -230,9 +230,9 @@ def multi_class_hinge(
     ∂y[b]/∂predictions[b,k] = h[b,k],  h[j] = weight[t] p max(0, margin − x[t] + x[j])^(p−1) / K for j ≠ t where
     margin − x[t] + x[j] > 0, else 0, also at the kink; h[t] = −Σ_{j≠t} h[j]
 
-    ∂y/∂weight[t] = y / weight[t].  For p = 2 the Hessian is Σ_j (2 weight[t] / K) (e[j] − e[t]) (e[j] − e[t])ᵀ over the j with
-    h[j] > 0, with unit vectors e; its root has the columns √(2 weight[t] / K) (e[j] − e[t]).  Labels out of range raise
-    ValueError outside `jit` and give NaN with Jacobian 0 inside.
+    ∂y/∂weight[t] = y / weight[t].  For p = 2 the Hessian is S Sᵀ with the root S, whose column j is √(2 weight[t] / K) times
+    e[j] − e[t] where h[j] > 0, else 0, for unit vectors e.  Labels out of range raise ValueError outside `jit` and give NaN
+    with Jacobian 0 inside.
     """
     check_number("multi_class_hinge", "margin", margin)
     if p not in (1, 2):

@@ -38,8 +38,8 @@ def ctc(
 
     ∂y[b]/∂predictions[b,t,k] = (p−γ)[b,t,k],  γ[t,k] = the probability that a path that reads as the targets has k at step t
 
-    The predictions are logits [..., t, k]; log-probabilities are logits, too.  The targets are labels [..., n], of which none
-    is the class `blank`; a negative one counts from the end.  The first input_lengths[...] steps and the first
+    The predictions are logits [..., t, k]; log-probabilities are logits, too.  The targets are labels [..., n], but none is
+    the class `blank`, which counts from the end if it is negative.  The first input_lengths[...] steps and the first
     target_lengths[...] labels count, by default all.  What follows them has no influence, whatever it holds.  In torch the
     steps come first, [t, b, k].  optax marks what does not count: the lengths are the sums of 1 − paddings.
 

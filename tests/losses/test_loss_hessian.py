@@ -43,7 +43,7 @@ WORDS = {
     "squared_error": "scaled identity",
     "cross_entropy": ("rank-1 update", "factored"),
     "sparsemax_loss": "diagonal + factored",
-    "multi_class_hinge": ("zero", "diagonal + factored + factored + factored"),
+    "multi_class_hinge": ("zero", "diagonal + factored"),
     **dict.fromkeys(
         ["huber", "smooth_l1", "log_cosh", "binary_cross_entropy", "binary_cross_entropy_with_logits", "soft_margin",
          "multilabel_soft_margin", "focal", "poisson_nll", "gaussian_nll"], "diagonal"),

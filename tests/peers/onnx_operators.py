@@ -325,16 +325,9 @@ def MaxPool(x, *, storage_order=0, **how):
 
 
 @operator
-def MaxUnpool(x, places, output_shape=None, *, kernel_shape, strides):
-    """Places count through the whole of an image of the smallest size; here x is one image."""
-    rank = len(kernel_shape)
-    size = None if output_shape is None else tuple(map(int, output_shape[-rank:]))
-    config = {"kernel_size": tuple(kernel_shape), "stride": tuple(strides)}
-    if size is None:
-        return jn.max_unpool(x, places, **config)
-    smallest = [s * (n - 1) + k for n, s, k in zip(x.shape[-rank:], strides, kernel_shape, strict=True)]
-    places = np.ravel_multi_index(np.unravel_index(places, smallest), size)
-    return jn.max_unpool(x, places, output_size=size, **config)
+def MaxUnpool(x, places, *, kernel_shape, strides):
+    """Places count through the whole of y; here that is one image."""
+    return jn.max_unpool(x, places, kernel_size=tuple(kernel_shape), stride=tuple(strides))
 
 
 @operator
