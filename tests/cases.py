@@ -389,7 +389,6 @@ CASES = [
     line("weight_norm", [(4, 3), (4,)], ["factored", "block diagonal"], eps=1),
     line("weight_norm", [(2, 3, 2), (3,)], ["factored", "block diagonal"], {"axis": 1}, eps=1),
     line("weight_norm", [(2, 3), ()], ["factored", "dense"], {"axis": None}, eps=1),
-    line("weight_norm", [(4,), (4,)], ["factored", "diagonal"], eps=1),
     line("spectral_norm", [(4, 3), (4,)], ["scaled identity + factored", "factored"], eps=2),
     line("spectral_norm", [(2, 3, 2), (3,)], ["scaled identity + factored", "factored"], {"axis": 1}, eps=2),
     line("group_norm", [(2, 4, 3), (4,), (4,)], ["factored", "block diagonal", "broadcast"], {"groups": 2}, eps=1),

@@ -37,6 +37,12 @@ def test_weight_norm_of_zero_and_of_what_would_overflow():
     assert np.isfinite(theirs).all()
 
 
+def test_the_direction_of_a_number_is_its_sign():
+    y, j = jn.value_and_jacobian(jn.weight_norm)(np.array([3.0, -0.2, 0.0]), np.array([2.0, 5.0, 7.0]))
+    equal(y, [2, -5, 0])
+    near(j.dense(), np.zeros((3, 3)), 0, 1e-14)
+
+
 def test_length_and_direction_are_orthogonal():
     """A step along v changes nothing, and what is stored is as much as the weights."""
     v, g = normal(20, 30), normal(20, seed=1)
