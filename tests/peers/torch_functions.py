@@ -75,7 +75,6 @@ for name, layer in (
     ("nn.functional.logsigmoid", jn.log_sigmoid),
     ("nn.functional.mish", jn.mish),
     ("nn.functional.relu", jn.relu),
-    ("nn.functional.relu6", jn.relu6),
     ("nn.functional.selu", jn.selu),
     ("nn.functional.silu", jn.silu),
     ("nn.functional.softshrink", jn.soft_shrink),
@@ -85,6 +84,11 @@ for name, layer in (
     ("tanh", jn.tanh),
 ):
     activation(name, layer)
+
+
+@function
+def relu6(input, inplace=False):
+    return jn.relu6(input)
 
 
 @function
@@ -140,8 +144,11 @@ softmax_like("nn.functional.softmin", jn.softmin)
 
 @torch_function
 def clamp(input, min=None, max=None):
-    leave_out(any(jnp.ndim(bound) for bound in (min, max)), VARIANT)
-    return jn.clip(input, min=min, max=max)
+    """With arrays as limits it is the larger and the smaller of two."""
+    if not (isinstance(min, jax.Array) or isinstance(max, jax.Array)):
+        return jn.clip(input, min=min, max=max)
+    input = input if min is None else jn.maximum(input, jnp.asarray(min, input.dtype))
+    return input if max is None else jn.minimum(input, jnp.asarray(max, input.dtype))
 
 
 # Weighted sums
@@ -427,6 +434,8 @@ def max_pooling(rank):
         return (y, jn.max_pool_indices(input, ceil_mode=ceil_mode, **config)) if return_indices else y
 
     def unpool(input, indices, kernel_size, stride=None, padding=0, output_size=None):
+        rows = np.reshape(indices, (-1, math.prod(indices.shape[-rank:])))
+        leave_out(any(len(set(row)) < len(row) for row in rows.tolist()), IN_TORCH)  # of two at one place one is lost
         config = {"kernel_size": kernel_size, "stride": stride_or_none(stride), "padding": padding}
         config = {key: on_space(rank, value) for key, value in config.items()}
         output_size = None if output_size is None else tuple(output_size)[-rank:]
@@ -571,6 +580,7 @@ def scaled_dot_product_attention(
     query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False
 ):
     leave_out(dropout_p > 0, RANDOM)
+    leave_out(query.ndim != key.ndim, "queries and keys of different numbers of axes")
     is_mask = attn_mask is not None and attn_mask.dtype == bool
     bias, mask = (None, attn_mask) if is_mask else (attn_mask, None)
     return jn.attention(query, key, value, bias, mask, causal=is_causal, scale=scale)

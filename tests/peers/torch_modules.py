@@ -29,7 +29,6 @@ ALIKE = {
     "Hardtanh": "hardtanh",
     "HingeEmbeddingLoss": "hinge_embedding_loss",
     "HuberLoss": "huber_loss",
-    "KLDivLoss": "kl_div",
     "L1Loss": "l1_loss",
     "LayerNorm": "layer_norm",
     "LeakyReLU": "leaky_relu",
