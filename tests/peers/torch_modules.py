@@ -198,7 +198,7 @@ def MultiheadAttention(
     for given, shape in ((key_padding_mask, (-1, 1, 1, key.shape[-2])), (attn_mask, None)):
         if given is not None:
             given = given.reshape(shape) if shape and batch else given
-            if given.ndim == 3:  # one for each example and head
+            if given.ndim == 3 and batch:  # one for each example and head
                 given = given.reshape(-1, module.num_heads, *given.shape[1:])
             if given.dtype == bool:  # True hides
                 mask = ~given if mask is None else mask & ~given
