@@ -297,8 +297,8 @@ def sparsemax_loss(predictions: Float[Array, "... k"], targets: Int[Array, "..."
     ∂y[b]/∂predictions[b,k] = (p−t)[b,k],  p minus the one-hot target
 
     It is computed as ½ Σ_{k≠t} p[k]² + ½ (1 − p[t])², plus τ − x[t] where that is positive, and p[t] − 1 as the sum of the
-    others, so that no digits cancel.  The Hessian is diag s − s sᵀ / Σ s, where s is 1 where p > 0, else 0; it is its own root.
-    Labels out of range raise ValueError outside `jit` and give NaN with Jacobian 0 inside.
+    others, so that no digits cancel.  The Hessian is diag s − s sᵀ / Σ s, where s is 1 where p > 0, else 0; it is its own
+    root.  Labels out of range raise ValueError outside `jit` and give NaN with Jacobian 0 inside.
     """
     labels, ignored = _labels_and_ignored("sparsemax_loss", predictions, targets)
     z, own = _excess_and_own(predictions, labels)

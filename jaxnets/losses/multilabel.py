@@ -146,8 +146,8 @@ def focal(
 
     ∂y[b,i]/∂targets[b,i] = d[b,i],  d the loss for t = 1 minus that for t = 0
 
-    At x = ±∞ the loss is 0 if the target agrees, else ∞.  It is convex for gamma 0 alone, and its Hessian has no root.  Raises
-    ValueError for a negative gamma, or an alpha outside [0, 1].
+    At x = ±∞ the loss is 0 if the target agrees, else ∞.  It is convex for gamma 0 alone, and its Hessian has no root.
+    Raises ValueError for a negative gamma, or an alpha outside [0, 1].
     """
     t = real_targets("focal", predictions, targets)
     for_1, for_0 = _focal_losses(predictions, gamma, alpha)
@@ -196,7 +196,8 @@ def dice(predictions: Float[Array, "... k"], targets: Num[Array, "... k"], *, ep
     ∂y[b]/∂predictions[b,k] = d1[b,k]     ∂y[b]/∂targets[b,k] = d2[b,k],  d1 = (1 − y − 2t) / D,  d2 = (1 − y − 2p) / D
 
     D is the divisor.  y is computed as Σ (p (1 − t) + t (1 − p)) / D, in which no digits cancel.  Two empty masks with
-    eps = 0 give 0, with Jacobian 0.  The loss is not convex, and its Hessian has no root.  Raises ValueError for a negative eps.
+    eps = 0 give 0, with Jacobian 0.  The loss is not convex, and its Hessian has no root.  Raises ValueError for a negative
+    eps.
     """
     t = real_targets("dice", predictions, targets)
     return _dice(predictions, t, eps)[0]
