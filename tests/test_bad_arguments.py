@@ -136,6 +136,12 @@ def made(name, call, /, **arguments):
     return Case(name, call, arguments)
 
 
+def of_windows(name, **config):
+    """A function of images, whose errors may name another argument that does not fit."""
+    arguments = {"x": np.ones((1, 2, 4, 4), np.float32), **config}
+    return Case(name, getattr(jn, name), arguments, tuple(arguments))
+
+
 def transformed(name, function, made_name=None, **options):
     """A function that makes a function of `(w, x)`."""
     maker = getattr(jn, name)
@@ -329,6 +335,8 @@ CASES = [
     made("layer", jn.layer, forward=squares),
     made("layer", lambda **given: jn.layer(**given)(squares), plain=False, example=None),
     made("Layer", jn.Layer, forward=squares, plain=False, example=None),
+    of_windows("max_pool_indices", kernel_size=2, stride=None, padding=0, dilation=1, ceil_mode=False),
+    of_windows("adaptive_max_pool_indices", output_size=2),
     made("reduce", jn.reduce, loss=np.ones(3, np.float32), reduction="mean", weights=None, where=None),
     made(
         "embedding_bag",

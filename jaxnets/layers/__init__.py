@@ -26,6 +26,8 @@ from .rearrange import *
 from .recurrent import *
 from .reduce import *
 from .reparametrize import *
+from .resize import *
 from .rotary import *
 from .softmax import *
+from .sparsemax import *
 from .spread import *

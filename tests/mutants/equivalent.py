@@ -42,7 +42,7 @@ EQUIVALENT = {
     ("_shrink_rule", "(~_within(x, lambd)).astype(x.dtype) → ~_within(x, lambd)"): PROMOTED,
     ("_exponential_linear_rule", "jnp.where(x > 0, 0, x) → jnp.where(x > 1, 0, x)"): NOT_CHOSEN,
     ("_exponential_linear_rule", "jnp.where(x > 0, 0, x) → jnp.where(x > 0, 1, x)"): NOT_CHOSEN,
-    ("_take_tables", "jnp.take(x, table, first + 2 * a, mode='clip') → jnp.take(x, table, first + 2 * a)"):
+    ("take_tables", "jnp.take(x, table, first + 2 * a, mode='clip') → jnp.take(x, table, first + 2 * a)"):
      "no index is out of range",
     ("mean_rule", "x.ndim + y.ndim + a → x.ndim + y.ndim - a"): LABELS,
     ("mean_rule", "x.ndim + y.ndim → x.ndim - y.ndim"): LABELS,
