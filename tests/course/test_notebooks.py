@@ -217,6 +217,13 @@ def test_cells_are_read_run_and_tidied(tmp_path):
     assert notebooks.text(notebook) == notebooks.text(notebooks.run(notebooks.read(path, None)))
 
 
+def test_what_is_printed_in_pieces_becomes_one():
+    new_output = pytest.importorskip("nbformat", reason="needs pip install -e '.[notebooks]'").v4.new_output
+    pieces = [("stdout", "a"), ("stdout", "b"), ("stderr", "c"), ("stdout", "d")]
+    found = notebooks.tidy([new_output("stream", name=name, text=text) for name, text in pieces])
+    assert [(output.name, output.text) for output in found] == [("stdout", "ab"), ("stderr", "c"), ("stdout", "d")]
+
+
 def test_a_notebook_that_leaves_files_is_refused(tmp_path):
     for tool in ("jupytext", "nbclient", "ipykernel"):
         pytest.importorskip(tool, reason="needs pip install -e '.[notebooks]'")
