@@ -18,7 +18,7 @@ assert pathlib.Path(jn.__file__) == here / "jaxnets" / "__init__.py", jn.__file_
 assert importlib.metadata.distribution("jaxnets").locate_file("") == here
 assert jn.relu(jnp.array([-1.0, 2.0])).tolist() == [0.0, 2.0]
 package = importlib.resources.files("jaxnets")
-for file in ("py.typed", "__init__.pyi", "course/notebooks/lecture_b.py"):
+for file in ("py.typed", "__init__.pyi", "course/notebooks/lecture_b.py", "course/notebooks/lecture_b.ipynb"):
     assert package.joinpath(file).is_file(), file
 
 from jaxnets.guide import page_texts

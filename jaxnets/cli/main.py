@@ -12,7 +12,7 @@ import tyro
 from .common import UsageError
 from .jacobians import Compare, Layers, Shapes
 from .learning import Evaluate, Space, Train, Tricks
-from .pages import Explore, Guide, Reference, Report
+from .pages import Examples, Explore, Guide, Reference, Report
 
 LEAST_COLUMNS = 20
 ABOUT = "Neural-network layers and losses in JAX, each with a hand-written, structured Jacobian."
@@ -25,6 +25,7 @@ Command = (
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Space, tyro.conf.subcommand("space")]
     | Annotated[Tricks, tyro.conf.subcommand("tricks")]
+    | Annotated[Examples, tyro.conf.subcommand("examples")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Explore, tyro.conf.subcommand("explore")]
     | Annotated[Guide, tyro.conf.subcommand("guide")]
@@ -73,7 +74,7 @@ def _parse(arguments):
     except SystemExit as stop:
         if not stop.code:
             sys.exit(0)
-        words = re.sub(r"[│╭╮╰╯─]+|\x1b\[[\d;]*m", " ", said.getvalue()).split()
+        words = re.sub(r"[│╭╮╰╯─]+|-{3,}|\x1b\[[\d;]*m", " ", said.getvalue()).split()
         text = re.split(r" For full helptext| Argument helptext| Got errors", " ".join(words))[0]
         for start in ("Parsing error ", "Value error ", "Error parsing ", "Invalid choice ", "Unrecognized options "):
             text = text.removeprefix(start)

@@ -1,4 +1,4 @@
-"""Commands that make pages to read: `report`, `explore`, `guide`, `reference`."""
+"""Commands that make pages to read: `report`, `explore`, `guide`, `reference`, `examples`."""
 
 import dataclasses
 from pathlib import Path
@@ -6,7 +6,18 @@ from typing import Annotated
 
 import tyro
 
-from .common import ModelOptions, UsageError, check_file, print_tables, shape_of, usage_errors, working, write
+from .common import (
+    ModelOptions,
+    UsageError,
+    check_file,
+    print_json,
+    print_result,
+    print_tables,
+    shape_of,
+    usage_errors,
+    working,
+    write,
+)
 
 
 @dataclasses.dataclass
@@ -99,4 +110,29 @@ class Reference:
         if self.output is not None:
             return write(self.output, text)
         print(text)
+        return 0
+
+
+@dataclasses.dataclass
+class Examples:
+    """List the notebooks of the course, or copy them to a folder to work in."""
+
+    copy: str | None = None
+    """Folder to copy all notebooks to, as .ipynb with outputs and as .py.  Nothing in it is overwritten."""
+    json: bool = False
+    """Print JSON instead of a table, or instead of one path per line."""
+
+    def run(self) -> int:
+        from ..course.examples import copy_examples, examples
+
+        if self.copy is None:
+            return print_result(examples(), self.json)
+        if not self.copy or Path(self.copy).exists() and not Path(self.copy).is_dir():
+            raise UsageError(f"--copy must name a folder to copy to, got {self.copy!r}")
+        with usage_errors():
+            paths = [str(path) for path in copy_examples(self.copy)]
+        if self.json:
+            print_json(paths)
+        else:
+            print("\n".join(paths))
         return 0

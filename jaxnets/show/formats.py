@@ -9,7 +9,7 @@ def as_text(table, width: int) -> str:
     """What rich prints of an object, as text without colours."""
     from rich.console import Console
 
-    console = Console(width=width, color_system=None)
+    console = Console(width=width, color_system=None, force_jupyter=False)  # or a notebook shows an empty output, too
     with console.capture() as capture:
         console.print(table)
     return capture.get()

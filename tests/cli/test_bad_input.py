@@ -49,6 +49,10 @@ BAD = [
     ["explore", "linear(3)", "--input", "3x4"],
     ["explore", "--port", "99999"],
     ["guide", "nosuch"],
+    ["examples", "--copy", ""],
+    ["examples", "--copy", "/dev/null"],
+    ["examples", "--copy", "/proc/no"],
+    ["examples", "lecture_a"],
     ["shapes", "flatten linear(3)", "--input", "999999x999999x999999"],
     ["shapes", "digits", "--seed", "9" * 20],
     ["compare", "linear(100000) linear(100000)"],
@@ -91,6 +95,7 @@ COMMANDS = {  # a command that would work, the kinds of its options
     "report": (["digits"], {"--output": None, "--seed": int, "--dtype": str, "--batch": int, "--input": str}),
     "explore": (["spiral"], {"--port": int, "--input": str, "--browser": bool}),
     "guide": (["start"], {}),
+    "examples": ([], {"--copy": None, "--json": bool}),
     "reference": ([], {"--output": None}),
     "tricks": (["l2"], {"--output": None, "--seeds": int, "--quick": bool, "--pictures": bool, "--json": bool}),
 }

@@ -161,12 +161,41 @@ def test_report_guide_and_reference(capsys, tmp_path, monkeypatch):
     assert (status, out) == (0, "pages/mine.html\n")
     text = Path("pages/mine.html").read_text()
     assert "∂y[b,o]/∂w[o,i] = x[b,i]" in text and len(text.encode()) < 400_000
-    assert run(capsys, "guide")[1].startswith("pages: start, concepts")
+    assert run(capsys, "guide")[1].startswith("pages: course, start, concepts")
     assert "Concepts: labels, structure, batch" in run(capsys, "guide", "concepts")[1]
     assert "`jacobian`" in run(capsys, "reference")[1]
     assert run(capsys, "reference", "-o", "reference.html")[:2] == (0, "reference.html\n")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pages", "reference.html"]
     assert run(capsys, "reference", "-o", "pages")[0] == 2
+
+
+def test_examples_are_listed_and_copied(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, out, _ = run(capsys, "examples", "--json")
+    assert status == 0
+    listed = {example["name"]: example for example in json.loads(out)}
+    table = run(capsys, "examples")[1]
+    assert all(name in table for name in listed) and "practical tricks" in table
+    assert listed["lecture_b"]["title"].startswith("Lecture, part B")
+    for example in listed.values():
+        assert example["about"].endswith(".") and not example["about"].startswith("#")
+    status, out, _ = run(capsys, "examples", "--copy", "mine/course")
+    files = sorted(f"mine/course/{name}{suffix}" for name in listed for suffix in (".ipynb", ".py"))
+    assert (status, out.split()) == (0, files)
+    here = Path(jaxnets.__file__).parent / "course" / "notebooks"
+    assert all(Path(file).read_bytes() == (here / Path(file).name).read_bytes() for file in files)
+    assert json.loads(run(capsys, "examples", "--copy", "other", "--json")[1]) == [
+        file.replace("mine/course", "other") for file in files
+    ]
+
+
+def test_copies_of_examples_overwrite_nothing(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("tricks.py").write_text("mine")
+    status, out, err = run(capsys, "examples", "--copy", ".")
+    assert (status, out) == (2, "")
+    assert err == "jaxnets: 'tricks.py' exists, and nothing is overwritten; choose another folder\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["tricks.py"] and Path("tricks.py").read_text() == "mine"
 
 
 def test_plain_text_under_a_pipe_and_no_colour():

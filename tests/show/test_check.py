@@ -43,6 +43,10 @@ def product(x1: Float[Array, "n"], x2: Float[Array, "n"]):
     return x1 * x2
 
 
+def chained(x: Float[Array, "n"]):
+    return jnp.exp(jnp.sin(x))
+
+
 def rectified(x: Float[Array, "n"]):
     return jnp.maximum(x, 0)
 
@@ -111,6 +115,8 @@ CASES = [  # a forward function, its rule, the diagnosis of every argument
     (elementwise, diagonal(lambda x, y: 1 - y**2), ["loses digits"]),
     (elementwise, diagonal(lambda x, y: 1 / jnp.cosh(jnp.clip(x, -2.5, 2.5)) ** 2), ["wrong at the kink"]),
     (elementwise, diagonal(lambda x, y: 4 * jnp.exp(x) ** 8 / (jnp.exp(2 * x) + 1) ** 2 / jnp.exp(x) ** 6), ["not finite"]),
+    (chained, diagonal(lambda x, y: jnp.exp(jnp.sin(x))), ["missing factor"]),
+    (chained, diagonal(lambda x, y: jnp.cos(x)), ["missing factor"]),
     (rectified, diagonal(lambda x, y: (x > 0) * 1.0), ["correct"]),
     (rectified, diagonal(lambda x, y: (x >= 0) * 1.0), ["correct"]),
     (rectified, diagonal(lambda x, y: jnp.where(x == 0, 2.0, x > 0)), ["wrong at the kink"]),
@@ -121,7 +127,7 @@ CASES = [  # a forward function, its rule, the diagnosis of every argument
 
 
 # Every diagnosis is given in the short suite, too.
-SHORT = [case for i, case in enumerate(CASES) if i not in (7, 13, 15, 17, 18, 22, 23, 24, 26)]
+SHORT = [case for i, case in enumerate(CASES) if i not in (7, 13, 15, 17, 18, 22, 24, 25, 26, 28)]
 
 
 @pytest.mark.parametrize(("forward", "rule", "diagnoses"), swept(CASES, SHORT, several=True))
@@ -273,6 +279,48 @@ def _(y, x):
         exec(cell.format(2.0), {"__name__": "a_module", "jn": jn, "layer": layer})
 
 
+def half_of_linear(x, w):
+    """By x it is right and by w its factor is wrong."""
+    return w, jnp.einsum("ok,i->oki", jnp.eye(2), x) / 2
+
+
+def test_graders_get_points_and_one_hint_at_a_time():
+    def scored(jacobian, **hint):
+        return check_rule(lambda x, w: w @ x, X[0], X[:2], jacobian=jacobian, score=True, **hint)
+
+    first, second, third = (scored(half_of_linear, hint=number) for number in (1, 2, 3))
+    assert (first.points, first.possible, first.ok) == (1, 2, False)
+    assert str(scored(half_of_linear)) == str(first) == "<lambda>: 1 of 2 points\nHint 1 of 3 about ∂y/∂w: constant factor\n"
+    assert "2 of 3 about ∂y/∂w: constant factor: 1/2 times the right" in str(second) and "it is" not in str(second)
+    entry = third.findings[1]
+    numbers = f"at {list(entry.index)} it is {entry.given:.4g}, but {entry.right:.4g} is right".replace("-", "−")
+    assert numbers.replace(" ", "") in str(third).replace("\n", "").replace(" ", "")
+    assert "<p>Hint 2 of 3 about ∂y/∂w" in second._repr_html_() and "<table" not in second._repr_html_()
+    right = scored(lambda x, w: (w, 2 * half_of_linear(x, w)[1]))
+    assert right.points == right.possible == 2 and str(right) == "<lambda>: 2 of 2 points\n"
+    assert first.to_json()["points"] == 1 and first.to_json()["possible"] == 2
+    plain = check_rule(lambda x, w: w @ x, X[0], X[:2], jacobian=half_of_linear)
+    assert plain.hint is None and "finding" in str(plain) and "<table" in plain._repr_html_() and plain.points == 1
+    no_entry = scored(lambda x, w: (w, w), hint=3)
+    assert "Hint 2 of 2 about ∂y/∂w: wrong shape: [2, 3], expected [2, 2, 3]" in str(no_entry)
+
+
+@pytest.mark.parametrize("empty", [lambda x, w: None, lambda x, w: ...])
+def test_the_body_of_an_answer_may_be_empty(empty):
+    report = check_rule(lambda x, w: (w @ x, 2 * x), X[0], X[:2], jacobian=empty)
+    (finding,) = report.findings
+    assert (report.ok, report.points, report.possible, finding.diagnosis) == (False, 0, 4, "nothing returned")
+    assert finding.sentence == (
+        "nothing is returned yet: expected ∂y0/∂x of shape [2, 3], ∂y0/∂w of shape [2, 2, 3], "
+        "∂y1/∂x of shape [3, 3], ∂y1/∂w of shape [3, 2, 3]"
+    )
+    whole = check_rule(lambda x, labels: x[labels], X[0], np.array([0, 2]), jacobian=empty)
+    assert whole.findings[0].sentence == "nothing is returned yet: expected ∂y/∂x of shape [2, 3]"
+    layer = check_rule(with_rule(weighted_sum, lambda y, x, w, b: empty(x, w)))
+    assert "expected a tuple of rules, one for each of x, w, b" in layer.findings[0].sentence
+    assert (layer.points, layer.possible) == (0, 3)
+
+
 def test_a_layer_without_a_rule():
     report = check_rule(throw_away(elementwise))
     assert not report.ok and report.findings[0].diagnosis == "no rule"
@@ -286,6 +334,8 @@ def test_a_layer_without_a_rule():
         (lambda: check_rule(jnp.sin, X, jacobian=3), TypeError, "jacobian must be callable"),
         (lambda: check_rule(jnp.sin, jacobian=jnp.cos), ValueError, "pass the arguments of 'sin'"),
         (lambda: check_rule(jnp.sin, {"x": X}, jacobian=jnp.cos), jn.DTypeError, "argument 0 of 'sin' is no array: dict"),
+        (lambda: check_rule(jnp.sin, X, jacobian=jnp.cos, score=True, hint=0), ValueError, "hint must be"),
+        (lambda: check_rule(jnp.sin, X, jacobian=jnp.cos, score=True, hint=4), ValueError, "hint must be"),
         (lambda: check_rule(jnp.sin, 3, jacobian=jnp.cos), ValueError, "no argument holds a real array"),
         (lambda: check_rule(with_rule(lambda x: x, lambda y, x: (None,))), ValueError, "argument 'x' .* has no annotation"),
         (lambda: check_rule(with_rule(weighted_sum, linear_rule()), X, X[0], X[0]), jn.ShapeError, "argument 'w' has shape"),

@@ -256,3 +256,4 @@ def test_the_picture_of_a_graph_shows_every_dimension(small, tmp_path):
     assert {"∂C/∂x", "∂C/∂w", "∂C/∂b", "∂C/∂C = 1"} <= {text.get_text() for text in gradients}
     assert "C" in {text.get_text() for text in values} and "y" not in {text.get_text() for text in values}
     assert plots.save(figure, tmp_path / "graph.png").stat().st_size > 10_000
+    assert figure._repr_png_().startswith(b"\x89PNG")  # what a notebook shows of it

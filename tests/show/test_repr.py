@@ -122,3 +122,11 @@ def records():
 @pytest.mark.parametrize("record", list(records()), ids=lambda record: record.__name__)
 def test_every_record_has_a_repr(record):
     assert record.__repr__ is not object.__repr__
+
+
+def test_printing_a_table_in_a_notebook_shows_nothing_but_the_text(monkeypatch):
+    displayed: list[str] = []
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr("rich.jupyter.display", lambda segments, text: displayed.append(text))
+    assert "relu" in str(jn.tabulate(jn.relu, jnp.ones(3)))
+    assert displayed == []

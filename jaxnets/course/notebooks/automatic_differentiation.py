@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxnets as jn
-from jaxnets import plots
+
+plots = jn.plots
 
 # %% [markdown]
 # ## A graph of operations
@@ -112,3 +113,43 @@ print("through stop_gradient:", jn.grad(lambda w: jax.lax.stop_gradient(w) @ x)(
 # %%
 print(jn.hessian(a)(jnp.array([[1.0, 2.0], [3.0, 4.0]])))
 print(jax.hessian(lambda x: jnp.sum(x**3))(x))
+
+# %% [markdown]
+# ## Exercise: the gradient of a mean of squares
+#
+# Let a be the mean of 3 (x − 2)² over the four entries of x.  Return its gradient by x, as it would be after `a.backward()`.
+#
+# <details><summary>Hint 1</summary>
+#
+# The mean adds up the entries and divides by their number.  Only one of the entries depends on x[i, j].
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# The derivative of 3 (x − 2)² is 6 (x − 2).
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def answer(x):
+#     return 6 * (x - 2) / x.size
+# ```
+#
+# ∂a/∂x[i, j] = 6 (x[i, j] − 2) / 4.
+#
+# </details>
+
+
+# %%
+def mean_of_squares(x):
+    return jnp.mean(3 * (x - 2) ** 2)
+
+
+def answer(x):
+    """Return ∂a/∂x of shape [2, 2]."""
+
+
+jn.check_rule(mean_of_squares, jnp.array([[1.0, 2.5], [3.0, 4.0]]), jacobian=answer)

@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 import jaxnets as jn
-from jaxnets import plots
+
+plots = jn.plots
 
 keys = jax.random.split(jax.random.key(0), 4)
 x = jax.random.normal(keys[0], (2, 3))  # 2 examples of 3 features
@@ -110,7 +111,7 @@ for size in (0.5, 1.0, 3.0):
 J_x, J_w, J_b = jn.jacobian(jn.linear, (0, 1, 2))(x, w, b)
 for name, J in (("Linear by x", J_x), ("Linear by w", J_w), ("Linear by b", J_b)):
     show(name, J)
-J_x  # noqa: B018  (the last value of a cell: a notebook draws it)
+J_x
 
 # %% [markdown]
 # The lecture writes the gradients as columns: dC/dX = Wᵀ · dC/dY and dC/dW = dC/dY · Xᵀ, with an example in each
@@ -213,28 +214,34 @@ plt.show()
 # %% [markdown]
 # ## Softmax saturates, LogSoftmax does not
 #
-# The gradient of −log p of the right class goes through the softmax, where all derivatives vanish once one logit is far
-# ahead.  With log-softmax the gradient is p − t, however wrong the prediction.  Class 1 is right, and the logits say 0:
+# Class 1 is right, and the logits say 0 with a growing margin.  All derivatives of softmax vanish, and with them the
+# gradient of a squared error ½ |p − t|²: the more wrong the prediction, the less is learned from it.  The logarithm repairs
+# that: the gradient of −log p is p − t, which stays at −1 for the right class.  But only log-softmax in one piece computes
+# it.  As log(softmax) it is a derivative that vanishes, times 1/p, which grows without bound, and once p is rounded to 0
+# their product is no number any more.
 
 # %%
 
 
-def through_softmax(logits):
+def squared_error(logits):
+    return 0.5 * jnp.sum((jax.nn.softmax(logits) - jnp.array([0.0, 1.0])) ** 2)
+
+
+def log_of_softmax(logits):
     return -jnp.log(jax.nn.softmax(logits)[1])
 
 
-def through_log_softmax(logits):
+def log_softmax(logits):
     return -jn.log_softmax(logits)[1]
 
 
-slope_by_log, slope_by_softmax = (jax.jit(jax.grad(f)) for f in (through_log_softmax, through_softmax))
+slopes = {f.__name__: jax.jit(jax.grad(f)) for f in (squared_error, log_of_softmax, log_softmax)}
 for margin in (1.0, 10.0, 50.0, 200.0):
-    logits = jnp.array([margin, 0.0])
-    largest = float(jnp.prod(jax.nn.softmax(logits)))
-    by_log, by_softmax = (slope(logits)[1] for slope in (slope_by_log, slope_by_softmax))
-    print(f"margin {margin:5g}: ∂p/∂logit {largest:.1e}; ∂(−log p)/∂logit {by_log:.3f}, through softmax {by_softmax:.3f}")
-assert np.isclose(slope_by_log(jnp.array([200.0, 0.0]))[1], -1)
-assert not np.isclose(slope_by_softmax(jnp.array([200.0, 0.0]))[1], -1)
+    by_right_logit = {name: slope(jnp.array([margin, 0.0]))[1] for name, slope in slopes.items()}
+    print(f"margin {margin:g}:", ", ".join(f"{name} {value:.2g}" for name, value in by_right_logit.items()))
+assert abs(slopes["squared_error"](jnp.array([50.0, 0.0]))[1]) < 1e-20
+assert np.isclose(slopes["log_softmax"](jnp.array([200.0, 0.0]))[1], -1)
+assert not np.isclose(slopes["log_of_softmax"](jnp.array([200.0, 0.0]))[1], -1)
 
 # %% [markdown]
 # ## Cross-entropy
@@ -257,7 +264,7 @@ print(jn.jacobian(lambda z: jn.cross_entropy(z, targets))(logits))
 # %%
 model = jn.models.mlp(8, 3)
 params = model.init(jax.random.key(1), (3,))
-print(jn.tabulate(model.apply, params, x))
+jn.tabulate(model.apply, params, x)
 
 # %% [markdown]
 # `explain_plan` shows in which order the Jacobians of the chain are multiplied, and what another order would cost.  Where a
@@ -280,8 +287,8 @@ print(jn.explain_plan(autoencoder, jnp.ones((4, 64))))
 
 # %%
 report = jn.compare(lambda x: model.apply(params, x), x, timed=False)
-print(report)
 assert report.ok
+report
 
 # %% [markdown]
 # ## A directed acyclic graph
@@ -307,7 +314,7 @@ plots.graph(lambda z: jn.add(jn.multiply(jn.tanh(z), z), z), z, title="z has thr
 
 # %%
 step = jax.random.normal(keys[2], (3, 3)) / 2
-print(jn.tabulate(lambda w, x: jax.lax.scan(lambda h, value: (jnp.tanh(w @ h + value),) * 2, jnp.zeros(3), x)[0], step, x))
+jn.tabulate(lambda w, x: jax.lax.scan(lambda h, value: (jnp.tanh(w @ h + value),) * 2, jnp.zeros(3), x)[0], step, x)
 
 # %% [markdown]
 # ## A module of one's own
@@ -335,115 +342,422 @@ assert report.ok
 print(jn.jacobian(lambda x: gaussian(jn.linear(x, w, b)))(x))
 
 # %% [markdown]
-# ## Exercise: a rule with an einsum
+# ## Exercise: Linear, with examples as rows
 #
-# Let y[b, o] = Σ_i w[o, i] x[b, i]².  The rule is written with index letters:
-# `rules.einsum(output, input, (array, letters))`.
-
-# %%
-
-
-# Exercise
-@jn.layer
-def sum_of_squares(x: Float[Array, "b i"], w: Float[Array, "o i"]) -> Float[Array, "b o"]:
-    """y[b,o] = Σ_i w[o,i] x[b,i]²"""
-    return x**2 @ w.T
-
-
-@sum_of_squares.jacobian
-def _(y, x, w):
-    return (
-        jn.rules.einsum("bo", "bi", (w, "io"), (2 * x, "bi")),
-        jn.rules.einsum("bo", "oi", (-(x**2), "bi")),
-    )
-
-
-report = jn.check_rule(sum_of_squares)
-print(report)
-assert not report.ok
-
-# %% [markdown]
-# Solution: w[o, i] with its axes in the right order, and no minus.  The cell defines the layer again under the same name.
-
-# %%
-
-
-@jn.layer
-def sum_of_squares(x: Float[Array, "b i"], w: Float[Array, "o i"]) -> Float[Array, "b o"]:
-    """y[b,o] = Σ_i w[o,i] x[b,i]²"""
-    return x**2 @ w.T
-
-
-@sum_of_squares.jacobian
-def _(y, x, w):
-    return (
-        jn.rules.einsum("bo", "bi", (w, "oi"), (2 * x, "bi")),
-        jn.rules.einsum("bo", "oi", (x**2, "bi")),
-    )
-
-
-report = jn.check_rule(sum_of_squares)
-print(report)
-assert report.ok
-
-# %% [markdown]
-# ## Exercise: at the kink
+# Let y = x wᵀ + b with one example per row of x, and let g = ∂C/∂y be known.  Return the gradients of the cost C by x, by w
+# and by b.
 #
-# The absolute value has no derivative at 0.  Any number from −1 to 1 is accepted there, but 2 is not.
+# <details><summary>Hint 1</summary>
+#
+# With indices, y[b, o] = Σ_i w[o, i] x[b, i] + b[o].  Multiply g[b, o] by the derivative of y[b, o], and sum over every
+# index that the result does not have.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# A gradient has the shape of what it belongs to.  Which products of g [2, 4], w [4, 3] and x [2, 3] have the shapes [2, 3]
+# and [4, 3]?
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# b goes into all examples, so its gradient is a sum over them.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def answer(x, w, b):
+#     return g @ w, g.T @ x, g.sum(0)
+# ```
+#
+# ∂C/∂x[b, i] = Σ_o g[b, o] w[o, i], ∂C/∂w[o, i] = Σ_b g[b, o] x[b, i] and ∂C/∂b[o] = Σ_b g[b, o].
+#
+# </details>
 
 # %%
+g = jax.random.normal(jax.random.key(10), (2, 4))  # ∂C/∂y
 
 
-def slopes(x):
-    return jnp.diag(jnp.where(x == 0, 2.0, jnp.sign(x)))
+def cost_of_rows(x, w, b):
+    return jnp.sum(g * (x @ w.T + b))
 
 
-# Exercise
-report = jn.check_rule(jnp.abs, x[0], jacobian=slopes)
-print(report)
-assert not report.ok
+def answer(x, w, b):
+    """Return ∂C/∂x of shape [2, 3], ∂C/∂w of shape [4, 3] and ∂C/∂b of shape [4]."""
+
+
+rows = [jax.random.normal(jax.random.key(number), shape) for number, shape in enumerate([(2, 3), (4, 3), (4,)])]
+jn.check_rule(cost_of_rows, *rows, jacobian=answer)
 
 # %% [markdown]
-# Solution: the sign, which is 0 at 0.
-
+# ## Exercise: Linear, with examples as columns
+#
+# The lecture writes one example as a column.  Let y = w x + b with one example per column of x, where b is added to every
+# column, and let g = ∂C/∂y be known.  Return the gradients by x, by w and by b.
+#
+# <details><summary>Hint 1</summary>
+#
+# With indices, y[o, b] = Σ_i w[o, i] x[i, b] + b[o].
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Compared with rows, every matrix but w is transposed, and so are the products.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def answer(x, w, b):
+#     return w.T @ g_columns, g_columns @ x.T, g_columns.sum(1)
+# ```
+#
+# ∂C/∂x = wᵀ g and ∂C/∂w = g xᵀ.  These are the transposes of g w and the very gᵀ x of the rows.
+#
+# </details>
 
 # %%
-def slopes(x):
-    return jnp.diag(jnp.sign(x))
+g_columns = jax.random.normal(jax.random.key(11), (4, 2))  # ∂C/∂y
 
 
-report = jn.check_rule(jnp.abs, x[0], jacobian=slopes)
-print(report)
-assert report.ok
+def cost_of_columns(x, w, b):
+    return jnp.sum(g_columns * (w @ x + b[:, None]))
+
+
+def answer(x, w, b):
+    """Return ∂C/∂x of shape [3, 2], ∂C/∂w of shape [4, 3] and ∂C/∂b of shape [4]."""
+
+
+columns = [jax.random.normal(jax.random.key(number), shape) for number, shape in enumerate([(3, 2), (4, 3), (4,)])]
+jn.check_rule(cost_of_columns, *columns, jacobian=answer)
+
+# %% [markdown]
+# ## Exercise: Duplicate
+#
+# Duplicate gives its input to two modules, y₁ = x and y₂ = x.  They send back g₁ = ∂C/∂y₁ and g₂ = ∂C/∂y₂.  Return ∂C/∂x.
+#
+# <details><summary>Hint 1</summary>
+#
+# When x[i] moves by ε, both y₁[i] and y₂[i] move by ε.  By how much does C move?
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def answer(x):
+#     return g1 + g2
+# ```
+#
+# The cost is reached along both paths, and what comes back along them is added.
+#
+# </details>
+
+# %%
+g1, g2 = jnp.array([1.0, -2.0, 0.5]), jnp.array([0.3, 1.0, 2.0])
+
+
+def cost_of_duplicate(x):
+    y1, y2 = jn.duplicate(x)
+    return g1 @ y1 + g2 @ y2
+
+
+def answer(x):
+    """Return ∂C/∂x of shape [3]."""
+
+
+jn.check_rule(cost_of_duplicate, jnp.array([0.5, -1.0, 2.0]), jacobian=answer)
+
+# %% [markdown]
+# ## Exercise: Add
+#
+# Let y = x₁ + x₂, and let g = ∂C/∂y be known.  Return the gradients by x₁ and by x₂.
+#
+# <details><summary>Hint 1</summary>
+#
+# When x₁[i] moves by ε, y[i] moves by ε, whatever x₂[i] is.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def answer(x1, x2):
+#     return g_sum, g_sum
+# ```
+#
+# The gradient goes to both inputs as it is.  Nothing is divided between them.
+#
+# </details>
+
+# %%
+g_sum = jnp.array([1.0, -2.0, 0.5])  # ∂C/∂y
+
+
+def cost_of_add(x1, x2):
+    return g_sum @ jn.add(x1, x2)
+
+
+def answer(x1, x2):
+    """Return ∂C/∂x₁ and ∂C/∂x₂, both of shape [3]."""
+
+
+jn.check_rule(cost_of_add, jnp.array([0.5, -1.0, 2.0]), jnp.array([1.0, 0.2, -0.7]), jacobian=answer)
+
+# %% [markdown]
+# ## Exercise: Max
+#
+# Let y = max(x₁, x₂) entry by entry, and let g = ∂C/∂y be known.  Return the gradients by x₁ and by x₂.
+#
+# <details><summary>Hint 1</summary>
+#
+# Where x₁[i] is larger, y[i] = x₁[i] does not depend on x₂[i] at all.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# A comparison such as `x1 > x2` is 1 or 0 when it is multiplied by a number.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def answer(x1, x2):
+#     return g_max * (x1 > x2), g_max * (x1 <= x2)
+# ```
+#
+# Max is a switch, which remembers where its output came from.  At a tie the one-sided derivatives differ, and the report
+# accepts either.
+#
+# </details>
+
+# %%
+g_max = jnp.array([1.0, -2.0, 0.5, 3.0])  # ∂C/∂y
+
+
+def cost_of_max(x1, x2):
+    return g_max @ jnp.maximum(x1, x2)
+
+
+def answer(x1, x2):
+    """Return ∂C/∂x₁ and ∂C/∂x₂, both of shape [4]."""
+
+
+jn.check_rule(cost_of_max, jnp.array([0.5, -1.0, 2.0, 0.1]), jnp.array([1.0, -2.0, -0.7, 0.4]), jacobian=answer)
 
 # %% [markdown]
 # ## Exercise: the Jacobian of softmax
 #
-# Let p = softmax(x).  Every output depends on every input, so the diagonal is not the whole Jacobian.
+# Let p = softmax(x).  Return its Jacobian.
+#
+# <details><summary>Hint 1</summary>
+#
+# p[i] = exp(x[i]) / Σ_k exp(x[k]).  Every output depends on every input through the sum, so there are numbers off the
+# diagonal, too.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# The derivative of log p[i] = x[i] − log Σ_k exp(x[k]) by x[j] is δ(i, j) − p[j].  How does that give ∂p[i]/∂x[j]?
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def answer(x):
+#     p = jax.nn.softmax(x)
+#     return jnp.diag(p) - jnp.outer(p, p)
+# ```
+#
+# ∂p[i]/∂x[j] = p[i] (δ(i, j) − p[j]): a diagonal minus a product of two vectors.  It is right; the report adds that
+# p[i] − p[i]² loses digits where p[i] is almost 1.
+#
+# </details>
+
 
 # %%
-point = jnp.array([0.3, -1.0, 0.8, 0.1])
-
-
-# Exercise
 def answer(x):
-    return jnp.diag(jax.nn.softmax(x))
+    """Return ∂p/∂x of shape [4, 4]."""
 
 
-report = jn.check_rule(jax.nn.softmax, point, jacobian=answer)
-print(report)
-assert not report.ok
+jn.check_rule(jax.nn.softmax, jnp.array([0.3, -1.0, 0.8, 0.1]), jacobian=answer)
 
 # %% [markdown]
-# Solution: p[i] (δ(i, j) − p[j]).  It is right; the report adds that 1 − p[i] loses digits where p[i] is almost 1.
+# ## Exercise: backpropagation through softmax
+#
+# Let p = softmax(x), and let g = ∂C/∂p be known.  Return ∂C/∂x without making the matrix of the exercise before.
+#
+# <details><summary>Hint 1</summary>
+#
+# ∂C/∂x[j] = Σ_i g[i] p[i] (δ(i, j) − p[j]).  Write it as two sums.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# The first sum has a single term.  The second is p[j] times the inner product ⟨g, p⟩ = Σ_i g[i] p[i].
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def answer(x):
+#     p = jax.nn.softmax(x)
+#     return p * (g_softmax - g_softmax @ p)
+# ```
+#
+# ∂C/∂x = p ⊙ (g − ⟨g, p⟩) takes n numbers, where the matrix takes n².
+#
+# </details>
+
+# %%
+g_softmax = jnp.array([1.0, -2.0, 0.5, 3.0])  # ∂C/∂p
+
+
+def cost_of_softmax(x):
+    return g_softmax @ jax.nn.softmax(x)
+
+
+def answer(x):
+    """Return ∂C/∂x of shape [4]."""
+
+
+jn.check_rule(cost_of_softmax, jnp.array([0.3, -1.0, 0.8, 0.1]), jacobian=answer)
+
+# %% [markdown]
+# ## Exercise: backpropagation through log-softmax
+#
+# Let y = log softmax(x), and let g = ∂C/∂y be known.  Return ∂C/∂x.
+#
+# <details><summary>Hint 1</summary>
+#
+# y[i] = x[i] − log Σ_k exp(x[k]).  Its derivative by x[j] is δ(i, j) − p[j] with p = softmax(x).
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Multiply by g[i] and sum over i.  p[j] does not depend on i.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def answer(x):
+#     return g_log - jax.nn.softmax(x) * g_log.sum()
+# ```
+#
+# ∂C/∂x = g − p Σ_i g[i].  For the negative log-likelihood of the class k, g is −1 at k and 0 elsewhere, and this is p − t
+# with t one-hot.
+#
+# </details>
+
+# %%
+g_log = jnp.array([1.0, -2.0, 0.5, 3.0])  # ∂C/∂y
+
+
+def cost_of_log_softmax(x):
+    return g_log @ jax.nn.log_softmax(x)
+
+
+def answer(x):
+    """Return ∂C/∂x of shape [4]."""
+
+
+jn.check_rule(cost_of_log_softmax, jnp.array([0.3, -1.0, 0.8, 0.1]), jacobian=answer)
+
+# %% [markdown]
+# ## Exercise: a rule with an einsum
+#
+# Let y[b, o] = Σ_i w[o, i] x[b, i]².  Write its rule: `rules.einsum(output, input, (array, letters), …)` is the Jacobian
+# whose entries are the product of the arrays, with the letters of their axes.
+#
+# <details><summary>Hint 1</summary>
+#
+# By x: ∂y[b, o]/∂x[b, i] = w[o, i] · 2 x[b, i].  The output has the letters `bo` and the input `bi`.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# By w: ∂y[b, o]/∂w[o, i] = x[b, i]².
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# @sum_of_squares.jacobian
+# def _(y, x, w):
+#     return (
+#         jn.rules.einsum("bo", "bi", (w, "oi"), (2 * x, "bi")),
+#         jn.rules.einsum("bo", "oi", (x**2, "bi")),
+#     )
+# ```
+#
+# A letter that the output and the input share is structure: example b depends on example b alone.
+#
+# </details>
+
+
+# %%
+@jn.layer
+def sum_of_squares(x: Float[Array, "b i"], w: Float[Array, "o i"]) -> Float[Array, "b o"]:
+    """y[b,o] = Σ_i w[o,i] x[b,i]²"""
+    return x**2 @ w.T
+
+
+@sum_of_squares.jacobian
+def _(y, x, w):
+    """Return a tuple of two rules, by x and by w."""
+
+
+jn.check_rule(sum_of_squares)
+
+# %% [markdown]
+# ## Exercise: at the kink
+#
+# Return the Jacobian of y[i] = |x[i]|.  There is no derivative at 0; any number from −1 to 1 is accepted there.
+#
+# <details><summary>Hint 1</summary>
+#
+# The Jacobian is diagonal: `jnp.diag(slopes)`.  What are the slopes on both sides of 0?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `jnp.sign` is 0 at 0.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def answer(x):
+#     return jnp.diag(jnp.sign(x))
+# ```
+#
+# At 0 it takes the mean of the slopes on both sides.
+#
+# </details>
 
 
 # %%
 def answer(x):
-    p = jax.nn.softmax(x)
-    return jnp.diag(p) - jnp.outer(p, p)
+    """Return ∂y/∂x of shape [3, 3]."""
 
 
-report = jn.check_rule(jax.nn.softmax, point, jacobian=answer)
-print(report)
-assert report.ok
+jn.check_rule(jnp.abs, jnp.array([0.5, -1.0, 2.0]), jacobian=answer)

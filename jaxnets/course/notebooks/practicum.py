@@ -13,7 +13,8 @@ import numpy as np
 import optax
 
 import jaxnets as jn
-from jaxnets import plots
+
+plots = jn.plots
 
 # %% [markdown]
 # ## Supervised learning for classification
@@ -308,42 +309,71 @@ plots.variance(asked[:, 0], variances | {"Laplace, one tanh network": alone}, in
 # ## Exercise: the derivative of a hidden layer
 #
 # Let h = ReLU(w x + b) for one number x and many units.  Return ∂h/∂x, which is what bends the line.
+#
+# <details><summary>Hint 1</summary>
+#
+# Without ReLU the derivative of w x + b is w.  What does ReLU do to it where w x + b is negative?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# A comparison such as `s > 0` is 1 or 0 when it is multiplied by a number.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def answer(x):
+#     return w_hidden * (w_hidden * x + b_hidden > 0)
+# ```
+#
+# A unit that is off passes no derivative on.
+#
+# </details>
 
 # %%
-w, b = jnp.array([1.0, -2.0, 0.5]), jnp.array([0.1, 0.2, -0.3])
+w_hidden, b_hidden = jnp.array([1.0, -2.0, 0.5]), jnp.array([0.1, 0.2, -0.3])
 
 
 def hidden(x):
-    return jnp.maximum(w * x + b, 0)
+    return jnp.maximum(w_hidden * x + b_hidden, 0)
 
 
-# Exercise
 def answer(x):
-    return w
+    """Return ∂h/∂x of shape [3]."""
 
 
-report = jn.check_rule(hidden, 0.7, jacobian=answer)
-print(report)
-assert not report.ok
-
-
-# %% [markdown]
-# Solution: a unit that is off passes no derivative on.
-
-
-# %%
-def answer(x):
-    return w * (w * x + b > 0)
-
-
-report = jn.check_rule(hidden, 0.7, jacobian=answer)
-print(report)
-assert report.ok
+jn.check_rule(hidden, 0.7, jacobian=answer)
 
 # %% [markdown]
 # ## Exercise: the gradient of an average of squares
 #
-# Let L = Σ (ȳ − y)² / n.  Return its gradient by the predictions ȳ.
+# Let L = Σ_i (ȳ[i] − y[i])² / n.  Return its gradient by the predictions ȳ.
+#
+# <details><summary>Hint 1</summary>
+#
+# Only one term of the sum holds ȳ[i].
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# The derivative of (ȳ − y)² by ȳ is 2 (ȳ − y), and the average still divides by n.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def answer(predicted):
+#     return 2 * (predicted - observed) / len(observed)
+# ```
+#
+# It is the prediction minus the target, times 2 / n.
+#
+# </details>
 
 # %%
 observed = jnp.array([0.5, -1.0, 2.0, 0.0])
@@ -353,25 +383,8 @@ def mean_square(predicted):
     return ((predicted - observed) ** 2).mean()
 
 
-# Exercise
 def answer(predicted):
-    return 2 * (observed - predicted) / len(observed)
+    """Return ∂L/∂ȳ of shape [4]."""
 
 
-report = jn.check_rule(mean_square, observed + 1, jacobian=answer)
-print(report)
-assert not report.ok
-
-
-# %% [markdown]
-# Solution: it is the prediction minus the target.
-
-
-# %%
-def answer(predicted):
-    return 2 * (predicted - observed) / len(observed)
-
-
-report = jn.check_rule(mean_square, observed + 1, jacobian=answer)
-print(report)
-assert report.ok
+jn.check_rule(mean_square, observed + 1, jacobian=answer)

@@ -13,7 +13,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import jaxnets as jn
-from jaxnets import plots
+
+plots = jn.plots
 
 x = jax.random.normal(jax.random.key(0), (1000, 2))
 colours = plots.position_colours(x)
@@ -117,3 +118,49 @@ for name, text in words.items():
     J = jn.jacobian(lambda x, f=apply, p=params: f(p, x))(x).per_example()
     pieces = len(np.unique(np.asarray(J).round(4).reshape(len(x), -1), axis=0))
     print(f"{name}: {pieces} different Jacobians at {len(x)} points")
+
+# %% [markdown]
+# ## Exercise: how a layer of tanh stretches the plane
+#
+# Let y = tanh(W x + b) for one point x of the plane.  Return the Jacobian of y by x.  Its determinant is what a small area
+# at x is multiplied by.
+#
+# <details><summary>Hint 1</summary>
+#
+# Without tanh the Jacobian is W, everywhere.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# The Jacobian of tanh alone is diagonal, with the slopes 1 − y².  The chain rule multiplies W by it from the left: every
+# *row* of W is multiplied by the slope of its output.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def answer(x):
+#     slopes = 1 - jnp.tanh(W_plane @ x + b_plane) ** 2
+#     return slopes[:, None] * W_plane
+# ```
+#
+# ∂y[o]/∂x[i] = (1 − y[o]²) W[o, i].  No slope is above 1, so tanh only ever shrinks what W stretches.  The report may add
+# that 1 − y² loses digits where tanh is almost 1.
+#
+# </details>
+
+# %%
+W_plane, b_plane = jnp.array([[1.5, -0.5], [0.8, 1.2]]), jnp.array([0.2, -0.1])
+
+
+def layer_of_tanh(x):
+    return jnp.tanh(W_plane @ x + b_plane)
+
+
+def answer(x):
+    """Return ∂y/∂x of shape [2, 2]."""
+
+
+jn.check_rule(layer_of_tanh, jnp.array([0.4, -0.3]), jacobian=answer)

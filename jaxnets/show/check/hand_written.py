@@ -63,6 +63,8 @@ class HandWrittenRule:
             found = self.layer.rule(outputs, *args, **self.config)
         else:
             found = self.layer.rule(outputs[0], *args, **self.config)
+        if found is None or found is ...:  # the body of a function that nobody has written yet
+            return []
         rows = found if len(outputs) > 1 else (found,)
         return [row if isinstance(row, tuple) else (row,) for row in rows]
 
@@ -74,11 +76,28 @@ class HandWrittenRule:
             counts = self.counts(outputs, args)
         except Exception:  # the judgement of each argument reports it, or what explains it
             return None
+        if not counts:
+            return "nothing returned", f"nothing is returned yet: expected {self.expected(outputs, args)}"
         wrong = [count for count in counts if count not in (len(args), *([1] if self.by_hand and len(args) == 1 else []))]
         if len(counts) == len(outputs) and not wrong:
             return None
         got = f"{wrong[0]} for {len(args)} arguments" if wrong else f"{len(counts)} rows for {len(outputs)} outputs"
         return "wrong count", f"wrong number of Jacobians: {got}; None stands for an argument without one"
+
+    def expected(self, outputs, args) -> str:
+        """What should be returned: a rule for every argument, or the name and the shape of every array."""
+        if not self.by_hand:
+            return f"a tuple of rules, one for each of {', '.join(self.names(len(args)))}"
+        return ", ".join(
+            f"{self.label(o, k, outputs, args)} of shape {[*y.shape, *x.shape]}"
+            for o, y in enumerate(outputs)
+            for k, x in enumerate(args)
+            if is_real(x)
+        )
+
+    def label(self, o, k, outputs, args) -> str:
+        """The name of the Jacobian of output o by argument k."""
+        return f"∂y{o if len(outputs) > 1 else ''}/∂{self.names(len(args))[k]}"
 
     def counts(self, outputs, args) -> list[int]:
         """How many Jacobians each row has.  Nothing is computed if the rule needs no numbers to tell."""

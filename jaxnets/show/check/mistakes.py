@@ -180,21 +180,24 @@ def _only_diagonal(judge, trials):
     return ("wrong shape", words) if t.is_right(whole) else None
 
 
-def _missing_paths(judge, trials):
-    """The Jacobian is only a part of the sum over all paths from the input to the output."""
+def _incomplete_chain(judge, trials):
+    """The Jacobian is only a part of the sum over all paths from the input to the output, or it lacks a factor of them."""
     if any(not t.has_right_shape for t in trials):
         return None
     same_sizes = [t for t in trials if t.sizes == trials[0].sizes]
     matrices, links, nodes = _local_jacobians(judge, trials[0])
-    found: dict[Any, str] = {}
+    found: dict[Any, tuple[str, str]] = {}
     for i, t in enumerate(same_sizes):
+        computed = [(node, edge, np.asarray(m)) for (node, edge), m in zip(links, matrices(*t.args), strict=True)]
         parts = {
-            key: words
-            for key, words, part in _partial_sums(judge, t, matrices(*t.args), links, nodes)
+            key: what
+            for key, what, part in itertools.chain(
+                _partial_sums(judge, t, computed, nodes), _partial_products(t, computed, nodes)
+            )
             if t.agree(t.given, part.reshape(t.truth.shape)).all()
         }
-        found = parts if i == 0 else {key: words for key, words in found.items() if key in parts}
-    return ("missing sum over paths", next(iter(found.values()))) if found else None
+        found = parts if i == 0 else {key: what for key, what in found.items() if key in parts}
+    return next(iter(found.values()), None)
 
 
 def _local_jacobians(judge, t):
@@ -222,11 +225,10 @@ def _local_jacobians(judge, t):
     return program, links, nodes
 
 
-def _partial_sums(judge, t, matrices, ends, nodes) -> Iterator[tuple[Any, str, np.ndarray]]:
-    """For all ways of leaving out some uses of a value: a key, a sentence, and what the Jacobian would be then."""
+def _partial_sums(judge, t, links, nodes) -> Iterator[tuple[Any, tuple[str, str], np.ndarray]]:
+    """For all ways of leaving out some uses of a value: a key, what is wrong, and what the Jacobian would be then."""
     if not nodes:
         return
-    links = [(node, edge, np.asarray(matrix)) for (node, edge), matrix in zip(ends, matrices, strict=True)]
     parts = _contributions(links, nodes)
     links = [link for link, part in zip(links, parts, strict=True) if np.abs(part).max(initial=0) > t.tolerance]
     parts = _contributions(links, nodes)
@@ -240,11 +242,27 @@ def _partial_sums(judge, t, matrices, ends, nodes) -> Iterator[tuple[Any, str, n
                 names = ", ".join(dict.fromkeys(links[uses[i]][0].name for i in missing))
                 name = judge.names[judge.k] if number < 2 else node.name  # vmap's own first step is x again
                 words = f"{name} is used in {len(uses)} ways, and the sum over them lacks {count}, through {names}"
-                yield (number, missing), words, whole - sum(parts[uses[i]] for i in missing)
+                yield (number, missing), ("missing sum over paths", words), whole - sum(parts[uses[i]] for i in missing)
+
+
+def _partial_products(t, links, nodes) -> Iterator[tuple[Any, tuple[str, str], np.ndarray]]:
+    """The same for every function that keeps the shape, with 1 in the place of its derivative."""
+    if not nodes:
+        return
+    whole = t.truth.reshape(math.prod(nodes[-1].shape), -1)
+    for number, ((node, _, matrix), (ahead, behind)) in enumerate(zip(links, _around(links, nodes), strict=True)):
+        if matrix.shape[0] == matrix.shape[1] > 0:
+            words = f"the chain rule multiplies by the derivative of {node.name}, which is left out"
+            yield number, ("missing factor", words), whole - ahead @ matrix @ behind + ahead @ behind
 
 
 def _contributions(links, nodes) -> list[np.ndarray]:
     """What each link between nodes adds to the Jacobian of the last node by the first one, as matrices."""
+    return [ahead @ link[2] @ behind for link, (ahead, behind) in zip(links, _around(links, nodes), strict=True)]
+
+
+def _around(links, nodes) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For each link the Jacobian of the last node by its end, and that of its beginning by the first node."""
 
     def size(node):
         return math.prod(node.shape)
@@ -256,7 +274,7 @@ def _contributions(links, nodes) -> list[np.ndarray]:
         behind[node] = behind[node] + matrix @ behind[edge.parent]
     for node, edge, matrix in reversed(links):
         ahead[edge.parent] = ahead[edge.parent] + ahead[node] @ matrix
-    return [ahead[node] @ matrix @ behind[edge.parent] for node, edge, matrix in links]
+    return [(ahead[node], behind[edge.parent]) for node, edge, _ in links]
 
 
 def _wrong_structure(judge, trials):
@@ -294,6 +312,6 @@ HYPOTHESES = (
     _along_another_axis,
     _unsummed,
     _only_diagonal,
-    _missing_paths,
+    _incomplete_chain,
     _wrong_structure,
 )

@@ -4,6 +4,7 @@ The colours are those of Okabe and Ito, which people with colour blindness can t
 markers.
 """
 
+import io
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -100,7 +101,16 @@ def _pixels(figure, dpi):
     return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
+class Picture(Figure):
+    """A figure that a notebook shows as the value of a cell, also where pyplot was never imported."""
+
+    def _repr_png_(self) -> bytes:
+        written = io.BytesIO()
+        self.savefig(written, format="png")
+        return written.getvalue()
+
+
 def new_figure(width, height, layout="constrained") -> Figure:
-    figure = Figure(figsize=(width, height), layout=layout)
+    figure = Picture(figsize=(width, height), layout=layout)
     FigureCanvasAgg(figure)
     return figure
