@@ -205,6 +205,31 @@ ORACLES = {
     "log_cosh targets=0": Oracle(
         lambda x: mpmath.log(mpmath.cosh(x)), lambda x: mpmath.tanh(x), lambda x: optax.log_cosh(x), targets=0.0
     ),
+    "logaddexp targets=0": Oracle(softplus, sigmoid, lambda x: jnp.logaddexp(x, 0), targets=0.0),
+    "focal targets=1": Oracle(
+        lambda x: sigmoid(-x) ** 2 * softplus(-x),
+        lambda x: -(sigmoid(-x) ** 2) * (sigmoid(-x) + 2 * sigmoid(x) * softplus(-x)),
+        lambda x: optax.sigmoid_focal_loss(x, jnp.ones_like(x)),
+        targets=1.0,
+        allowed=(lambda x: 8, lambda x: 8),
+    ),
+    "focal targets=0": Oracle(
+        lambda x: sigmoid(x) ** 2 * softplus(x),
+        lambda x: sigmoid(x) ** 2 * (sigmoid(x) + 2 * sigmoid(-x) * softplus(x)),
+        lambda x: optax.sigmoid_focal_loss(x, jnp.zeros_like(x)),
+        targets=0.0,
+        allowed=(lambda x: 8, lambda x: 8),
+    ),
+    "quantile q=0.25 targets=0": Oracle(
+        lambda x: max(3 * x, -x) / 4, lambda x: mpf(3) / 4 if x > 0 else -mpf(1) / 4, config={"q": 0.25}, targets=0.0
+    ),
+    "hinge_embedding targets=-1": Oracle(lambda x: max(mpf(0), 1 - x), lambda x: -mpf(x < 1), targets=-1.0),
+    "perceptron targets=-1": Oracle(
+        lambda x: max(mpf(0), x),
+        lambda x: mpf(x > 0),
+        lambda x: optax.losses.perceptron_loss(x, -jnp.ones_like(x)),
+        targets=-1.0,
+    ),
     "squared_error targets=1": Oracle(
         lambda x: (x - 1) ** 2, lambda x: 2 * (x - 1), lambda x: 2 * optax.l2_loss(x, jnp.ones_like(x)), targets=1.0
     ),
@@ -276,8 +301,29 @@ def loss_derivative(p, i, j):
     return -mp_complement(p, 0) if j == 0 else p[j]
 
 
+def mp_row(row):
+    return [mpf(float(a)) for a in row]
+
+
+def norm_and_gradient(p):
+    """The p-norm of a row in mpmath, as a function, and its gradient."""
+
+    def norm(x):
+        return mpmath.fsum(abs(a) ** p for a in x) ** (mpf(1) / p)
+
+    return lambda x: [norm(x)], lambda x: [mpmath.sign(a) * (abs(a) / norm(x)) ** (p - 1) for a in x]
+
+
+def differences(x):
+    return [a - mpmath.fsum(x) / len(x) for a in x]
+
+
+def variance(x):
+    return mpmath.fsum(d**2 for d in differences(x)) / len(x)
+
+
 # name: (layer as a function of a row, exact values and Jacobian from the row's softmax, JAX's or optax's own)
-ROWS = {
+SOFT_ROWS = {
     "softmax": (
         lambda x: jn.softmax(x),
         *exact_by_row(lambda p: p, lambda p, i, j: p[i] * (mp_complement(p, i) if i == j else -p[j])),
@@ -296,3 +342,24 @@ ROWS = {
         lambda x: optax.softmax_cross_entropy_with_integer_labels(x[None], np.zeros(1, np.int32)),
     ),
 }  # fmt: skip
+# The same from the row itself.
+PLAIN_ROWS = {
+    "vector_norm p=3": (lambda x: jn.vector_norm(x, p=3), *norm_and_gradient(3), lambda x: jnp.linalg.norm(x, 3)),
+    "l2_norm": (jn.l2_norm, *norm_and_gradient(2), jnp.linalg.norm),
+    "lp_pool p=3": (
+        lambda x: jn.lp_pool(x, kernel_size=(len(x),), p=3),
+        *norm_and_gradient(3),
+        lambda x: jnp.sum(abs(x) ** 3, keepdims=True) ** (1 / 3),
+    ),
+    "var": (jn.var, lambda x: [variance(x)], lambda x: [2 * d / len(x) for d in differences(x)], jnp.var),
+    "std": (
+        jn.std,
+        lambda x: [mpmath.sqrt(variance(x))],
+        lambda x: [d / len(x) / mpmath.sqrt(variance(x)) for d in differences(x)],
+        jnp.std,
+    ),
+}
+ROWS = {
+    **{name: (mp_softmax, *row) for name, row in SOFT_ROWS.items()},
+    **{name: (mp_row, *row) for name, row in PLAIN_ROWS.items()},
+}

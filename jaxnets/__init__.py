@@ -44,7 +44,8 @@ def __getattr__(name: str):
             return globals()[name]
         if name in globals()["LAYERS"]:  # a layer of the user's own
             return globals()["LAYERS"][name]
-    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    hint = import_module(f"{__name__}.names").hint
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'{hint(name)}")
 
 
 def __dir__() -> list[str]:

@@ -122,6 +122,13 @@ class Even(Probabilities):
         return super().from_normal(normal / 3)
 
 
+class BelowLast(Labels):
+    """Labels that are not the last class."""
+
+    def from_normal(self, normal):
+        return Labels(self.shape, self.classes - 1).from_normal(normal)
+
+
 def line(name, arguments, structure, config=None, **claims):
     parameters = jaxnets.LAYERS[name].signature.parameters.values()
     optional = [None] * sum(p.default is None and p.kind is not p.KEYWORD_ONLY for p in parameters)
@@ -145,6 +152,7 @@ EVALUATED, KEPT = ("diagonal", "zero", "zero"), [("factored", "identity", "zero"
 KEPT_OF_ONE = [("diagonal", "identity", "zero"), ("diagonal", "zero", "identity")]
 RECURRENT = ["factored"] * 3 + ["recurrence"] * 4
 KEYS, ATTENDED = [(2, 2, 4, 2), (2, 2, 4, 2)], ["factored", "factored", "block diagonal", "factored"]
+WEIGHED = ["factored", "factored", "rank-1 update"]
 
 CASES = [
     line("identity", [(3, 4)], ["identity"], batch=(0,)),
@@ -207,6 +215,16 @@ CASES = [
     line("embedding", [Labels((3,), 5), (5, 2)], [None, "selection"], batch=(0,)),
     line("embedding", [Labels((2, 3), 4), (4, 2)], [None, "selection"], {"padding_index": 1}, batch=(0,), cut=True),
     line("embedding", [Labels((), 4), (4, 3)], [None, "selection"], {"padding_index": -1}, cut=True),
+    line("embedding", [Labels((2, 3), 4), (4, 2)], [None, "factored"], {"max_norm": 0.9}, batch=(0,), eps=1),
+    line(
+        "embedding",
+        [Labels((4,), 3), (3, 3)],
+        [None, "factored"],
+        {"max_norm": 0.7, "norm_type": 3, "padding_index": 2},
+        batch=(0,),
+        eps=1,
+        cut=True,
+    ),
     line("add", [(3, 4), (3, 4)], ["identity", "identity"], batch=(0, 1)),
     line("add", [(3, 4), (4,)], ["identity", "broadcast"], batch=(0,)),
     line("add", [(3, 1), (4,)], ["broadcast", "broadcast"]),
@@ -233,6 +251,18 @@ CASES = [
     line("pad", [(3, 4)], ["selection"], {"padding": ((1, 2),), "value": 3.0}, batch=(0,)),
     line("pad", [(2, 3)], ["selection"], {"padding": 1}),
     line("pad", [(2, 3)], ["identity"], {"padding": 0}),
+    line("pad", [(3, 4)], ["selection"], {"padding": ((1, 2),), "mode": "reflect"}, batch=(0,)),
+    line("pad", [(2, 3, 2)], ["selection"], {"padding": (1, 0, 5), "mode": "symmetric"}),
+    line("pad", [(2, 3)], ["selection"], {"padding": ((0, 4),), "mode": "circular"}, batch=(0,)),
+    line("pad", [(2, 3)], ["selection"], {"padding": ((2, 1), (1, 1)), "mode": "replicate"}),
+    line("interpolate", [(2, 2, 4, 3)], ["factored"], {"size": (3, 5), "mode": "linear"}, batch=(0,), eps=1),
+    line("interpolate", [(2, 5)], ["Kronecker"], {"size": (3,), "mode": "cubic", "antialias": True}, batch=(0,), eps=1),
+    line("interpolate", [(2, 4)], ["Kronecker"], {"size": (7,), "mode": "cubic", "align_corners": True}, batch=(0,), eps=1),
+    line("interpolate", [(2, 2, 3)], ["selection"], {"scale_factor": (1.7,)}, batch=(0,)),
+    line("interpolate", [(4, 3)], ["selection"], {"size": (2, 5), "mode": "nearest-exact"}),
+    line("pixel_unshuffle", [(2, 1, 6, 4)], ["permutation"], {"factor": 2}, batch=(0,)),
+    line("channel_shuffle", [(2, 6, 3)], ["permutation"], {"groups": 2}),
+    line("channel_shuffle", [(3, 4)], ["permutation"], {"groups": 2, "axis": -1}),
     line("pixel_shuffle", [(2, 4, 3, 2)], ["permutation"], {"factor": 2}, batch=(0,)),
     line("pixel_shuffle", [(9, 2, 1)], ["permutation"], {"factor": 3}),
     line("flatten", [(2, 3, 2, 2)], ["identity"], {"start": 2}),
@@ -271,6 +301,8 @@ CASES = [
     line("softmax", [(2, 3, 2), Mask((3, 1))], ["rank-1 update", None], {"axis": (0, 2)}),
     line("softmin", [(3, 4)], ["rank-1 update"], batch=(0,)),
     line("softmin", [(4, 3), Mask((4, 3))], ["rank-1 update", None], {"axis": 0}),
+    line("sparsemax", [(3, 4)], ["diagonal + factored"], batch=(0,), eps=1),
+    line("sparsemax", [(4, 2, 3)], ["diagonal + factored"], {"axis": 0}, eps=1),
     line("log_softmax", [(2, 3, 2)], ["rank-1 update"], {"axis": (-2, -1)}, batch=(0,)),
     line("softmax", [(3, 4)], ["rank-1 update"], batch=(0,)),
     line("softmax", [(4, 2, 3)], ["rank-1 update"], {"axis": 0}),
@@ -311,10 +343,29 @@ CASES = [
     ),  # fmt: skip
     line("avg_pool", [(2, 7)], ["Kronecker"], {"kernel_size": (3,), "stride": 2, "padding": 1, "count_include_pad": False}),
     line("avg_pool", [(2, 5)], ["Kronecker"], {"kernel_size": (2,), "stride": 1, "divisor_override": 3}, batch=(0,)),
-    line("max_pool", [(2, 2, 4, 5)], ["selection"], {"kernel_size": 3, "stride": 2, "padding": "same"}, batch=(0,)),
+    line("max_pool", [(2, 2, 4, 5)], ["selection"], {"kernel_size": (3, 3), "stride": 2, "padding": "same"}, batch=(0,)),
     line("max_pool", [(2, 7)], ["selection"], {"kernel_size": (4,), "stride": 2, "padding": ((1, 2),)}),
     line("avg_pool", [(2, 5)], ["Kronecker"], {"kernel_size": (2,), "stride": 1, "dilation": 2, "padding": ((0, 1),)}),
     line("avg_pool", [(2, 5)], ["Kronecker"], {"kernel_size": (2,), "padding": "same", "count_include_pad": False}),
+    line(
+        "lp_pool",
+        [(2, 2, 4, 5)],
+        ["factored"],
+        {"kernel_size": (3, 3), "stride": 2, "padding": 1, "p": 3},
+        batch=(0,),
+        eps=1,
+    ),
+    line("lp_pool", [(2, 6)], ["factored"], {"kernel_size": (3,), "dilation": 2, "stride": 1, "p": 1.5}, batch=(0,), eps=1),
+    line("global_lp_pool", [(2, 3, 2, 4)], ["block diagonal"], eps=1),
+    line("global_lp_pool", [(2, 3, 5)], ["block diagonal"], {"p": 1.5, "keepdims": True}, eps=1),
+    line("max_unpool", [(2, 2, 3), Labels((2, 2, 3), 3)], ["selection", None], {"kernel_size": (2,)}, batch=(0, 1)),
+    line(
+        "max_unpool",
+        [(3, 2, 2), Labels((3, 2, 2), 2)],
+        ["selection", None],
+        {"kernel_size": (2, 2), "stride": 1, "output_size": (2, 4)},
+        batch=(0, 1),
+    ),
     line("global_max_pool", [(2, 3, 2, 4)], ["selection"], {"keepdims": True}, batch=()),
     line("global_avg_pool", [(2, 3, 2, 4)], ["sum"], {"keepdims": True}, eps=1),
     line("adaptive_max_pool", [(2, 2, 5, 3)], ["selection"], {"output_size": (3, None)}, batch=(0,)),
@@ -330,8 +381,16 @@ CASES = [
     line("layer_norm", [(2, 3, 4), (2, 4)], ["factored", "block diagonal"], {"axis": (2, 0), "eps": 0.1}, eps=1),
     line("layer_norm", [(5,), None, (5,)], ["rank-2 update", None, "identity"], eps=1),
     line("layer_norm", [(0, 4), (4,), (4,)], ["zero"] * 3),
+    line("layer_norm_statistics", [(3, 4)], [("sum", "block diagonal")], batch=(0,), eps=1),
+    line("layer_norm_statistics", [(2, 3, 2)], [("sum", "block diagonal")], {"axis": (0, 2), "keepdims": True, "eps": 0.1}),
     line("rms_norm", [(3, 4), (4,)], ["factored", "block diagonal"], batch=(0,), eps=1),
+    line("rms_norm", [(3, 4), (4,)], ["factored", "block diagonal"], {"unit_offset": True}, eps=1),
     line("rms_norm", [(2, 3, 2)], ["rank-1 update"], {"axis": (0, 2), "eps": 0.1}, eps=1),
+    line("weight_norm", [(4, 3), (4,)], ["factored", "block diagonal"], eps=1),
+    line("weight_norm", [(2, 3, 2), (3,)], ["factored", "block diagonal"], {"axis": 1}, eps=1),
+    line("weight_norm", [(2, 3), ()], ["factored", "dense"], {"axis": None}, eps=1),
+    line("spectral_norm", [(4, 3), (4,)], ["scaled identity + factored", "factored"], eps=2),
+    line("spectral_norm", [(2, 3, 2), (3,)], ["scaled identity + factored", "factored"], {"axis": 1}, eps=2),
     line("group_norm", [(2, 4, 3), (4,), (4,)], ["factored", "block diagonal", "broadcast"], {"groups": 2}, eps=1),
     line("group_norm", [(2, 6)], ["rank-2 update"], {"groups": 2, "eps": 0.1}, eps=1),
     line("group_norm", [(1, 3, 2, 2), (3,)], ["factored", "block diagonal"], {"groups": 1}, eps=1),
@@ -355,6 +414,21 @@ CASES = [
     line("attention", [(2, 2, 3, 2), *KEYS, (3, 4), Mask((2, 1, 3, 4))], [*ATTENDED, None], batch=(0, 1, 2, 4), eps=2),
     line("attention", [(2, 4, 3, 2), *KEYS, (4, 1, 4)], ATTENDED, {"causal": True, "scale": 0.4}, batch=(0, 1, 2), eps=2),
     line("attention", [(3, 2), (3, 2), (3, 2)], ["factored", "factored", "Kronecker"], {"causal": True}, eps=2),
+    line("attention", [(2, 4, 3, 2), *KEYS, (3, 4)], ATTENDED, {"softcap": 0.7, "window": (1, 0), "offset": 1}, eps=2),
+    line("attention", [(2, 2, 3, 2), *KEYS, (3, 4), None, RandomKey()], ["factored"] * 4, {"dropout": 0.4}, eps=2),
+    line("attention", [(3, 1, 2, 3, 2), (1, 2, 2, 4, 2), (3, 2, 2, 4, 2)], ["factored"] * 2 + ["block diagonal"], eps=2),
+    line("attention", [(1, 2, 3, 2), (1, 1, 4, 2), (2, 1, 4, 2), (2, 1, 1, 4)], ATTENDED, eps=2),
+    line("attention_weights", [(2, 4, 3, 2), (2, 2, 4, 2), (3, 4), Mask((4,))], WEIGHED, batch=(0, 1), eps=2),
+    line("attention_weights", [(2, 3, 2), (1, 4, 2)], ["factored"] * 2, {"softcap": 2.0, "causal": True}, eps=2),
+    line("attention_weights", [(3, 1, 2, 2), (1, 1, 3, 2), (2, 3)], WEIGHED, {"scale": -0.4}, eps=2),
+    line("rotary", [(2, 3, 4)], ["block diagonal"], batch=(0,), eps=1),
+    line(
+        "rotary", [(2, 2, 3, 4), Labels((2, 1, 3), 50)], ["block diagonal", None], {"interleaved": True}, batch=(0, 1), eps=1
+    ),
+    line(
+        "rotary", [(2, 3, 5), Labels((1,), 9)], ["factored + selection", None], {"dim": 4, "base": 50.0}, batch=(0,), eps=1
+    ),
+    line("rotary", [(3, 6)], ["factored + selection"], {"dim": 2, "interleaved": True}, eps=1),
     line("rnn", [(2, 3, 2), (2, 2), (2, 2), (2,), (2,), (2, 2)], RECURRENT[:6], batch=(0, 5), eps=4),
     line("rnn", [(3, 2), (3, 2), (3, 3)], RECURRENT[:3], eps=4),
     line("rnn", [(2, 0, 2), (2, 2), (2, 2)], ["zero"] * 3),
@@ -394,6 +468,16 @@ CASES = [
     line("dice", [Unit((4,)), Labels((4,), 2)], ["dense", None], {"eps": 0.1}, eps=1),
     line("info_nce", [(3, 4), (3, 4)], ["block diagonal", "factored"], {"temperature": 1.0}, eps=4),
     line("info_nce", [(2, 3, 2), (2, 3, 2)], ["block diagonal", "factored"], {"temperature": 0.5}, batch=(0, 1), eps=4),
+    line("ctc", [(2, 4, 3), BelowLast((2, 2), 3)], ["block diagonal", None], {"blank": -1}, batch=(0, 1), eps=2),
+    line(
+        "ctc",
+        [(2, 5, 4), BelowLast((2, 3), 4), Labels((2,), 5), Labels((2,), 3)],
+        ["block diagonal"] + [None] * 3,
+        {"blank": -1, "zero_infinity": True},
+        batch=(0, 1, 2, 3),
+        eps=2,
+    ),
+    line("ctc", [(6, 2), BelowLast((3,), 2)], ["dense", None], {"blank": -1}, eps=2),
     line("log_cosh", [(3, 4), (3, 4)], ["diagonal", "diagonal"], batch=(0, 1)),
     line("binary_cross_entropy", [Inner((3, 4)), Unit((3, 4))], ["diagonal", "diagonal"], batch=(0, 1), eps=2),
     line("binary_cross_entropy", [Inner((3,)), Labels((3,), 2)], ["diagonal", None], eps=2),
@@ -416,6 +500,8 @@ CASES = [
     line("binary_cross_entropy", [Inner((3,)), Unit((3,)), Positive((3,))], ["diagonal"] * 3, eps=2),
     line("hinge", [(3, 4), Signs((3, 4))], ["diagonal", "diagonal"], batch=(0, 1)),
     line("hinge", [(4,), Signs((4,), True)], ["diagonal", None]),
+    line("perceptron", [(3, 4), Signs((3, 4))], ["diagonal", "diagonal"], batch=(0, 1)),
+    line("perceptron", [(4,), Signs((4,), True)], ["diagonal", None]),
     line("soft_margin", [(3, 4), Signs((3, 4))], ["diagonal", "diagonal"], batch=(0, 1)),
     line("soft_margin", [(4,), Signs((4,), True)], ["diagonal", None]),
     line("kl_divergence", [Probabilities((3, 4), True), Even((3, 4))], ["block diagonal"] * 2, batch=(0, 1), eps=2),
@@ -479,6 +565,8 @@ CASES = [
     line(
         "multi_class_hinge", [(2, 3, 4), Labels((2, 3), 4)], ["block diagonal", None], {"margin": 0.5, "p": 2}, batch=(0, 1)
     ),
+    line("sparsemax_loss", [(3, 4), Labels((3,), 4)], ["block diagonal", None], batch=(0, 1), eps=1),
+    line("sparsemax_loss", [(4,), Labels((), 4)], ["dense", None], eps=1),
     line("nll", [(3, 4), Labels((3,), 4)], ["selection", None], batch=(0, 1)),
     line("nll", [(2, 3, 4), Labels((2, 3), 4)], ["selection", None], batch=(0, 1)),
     line("nll", [(4,), Labels((), 4)], ["selection", None]),

@@ -43,15 +43,15 @@ def repository() -> str | None:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"].get("urls", {}).get("Repository")
 
 
-def first_cells(path: Path, address: str | None) -> list[str]:
-    """What is put before the cells of a .py: where the repository has an address, Colab opens and installs it from there."""
+def first_cells(path: Path, address: str | None) -> list[tuple[str, str]]:
+    """What is put before the cells of a .py, as kinds and texts: Colab installs from the repository's address, if any."""
     if not address:
         return []
-    install = INSTALL.format(repository=address)
+    install = ("code", INSTALL.format(repository=address))
     if not address.startswith("https://github.com/"):
         return [install]
     place = f"{address.removeprefix('https://github.com/')}/blob/main/{path.relative_to(ROOT).with_suffix('.ipynb')}"
-    return [f"{BADGE}(https://colab.research.google.com/github/{place})", install]
+    return [("markdown", f"{BADGE}(https://colab.research.google.com/github/{place})"), install]
 
 
 def digest(source: str) -> str:
@@ -64,9 +64,8 @@ def read(path: Path, address: str | None):
     import nbformat
 
     notebook = jupytext.reads(path.read_text(encoding="utf-8").removeprefix(HEADER), fmt="py:percent")
-    *badge, install = first_cells(path, address) or [None]
-    added = [nbformat.v4.new_markdown_cell(text) for text in badge]
-    notebook.cells = [*added, *([nbformat.v4.new_code_cell(install)] if install else []), *notebook.cells]
+    new_cell = {"markdown": nbformat.v4.new_markdown_cell, "code": nbformat.v4.new_code_cell}
+    notebook.cells = [*(new_cell[kind](text) for kind, text in first_cells(path, address)), *notebook.cells]
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     known: set[str] = set()
     for cell in notebook.cells:

@@ -136,6 +136,12 @@ def made(name, call, /, **arguments):
     return Case(name, call, arguments)
 
 
+def of_windows(name, **config):
+    """A function of images, whose errors may name another argument that does not fit."""
+    arguments = {"x": np.ones((1, 2, 4, 4), np.float32), **config}
+    return Case(name, getattr(jn, name), arguments, tuple(arguments))
+
+
 def transformed(name, function, made_name=None, **options):
     """A function that makes a function of `(w, x)`."""
     maker = getattr(jn, name)
@@ -329,7 +335,22 @@ CASES = [
     made("layer", jn.layer, forward=squares),
     made("layer", lambda **given: jn.layer(**given)(squares), plain=False, example=None),
     made("Layer", jn.Layer, forward=squares, plain=False, example=None),
+    of_windows("max_pool_indices", kernel_size=2, stride=None, padding=0, dilation=1, ceil_mode=False),
+    of_windows("adaptive_max_pool_indices", output_size=2),
     made("reduce", jn.reduce, loss=np.ones(3, np.float32), reduction="mean", weights=None, where=None),
+    made(
+        "embedding_bag",
+        jn.embedding_bag,
+        indices=np.array([[0, 1]]),
+        table=W,
+        weights=None,
+        mode="sum",
+        padding_index=None,
+        max_norm=None,
+        norm_type=2.0,
+    ),
+    made("one_hot", jn.one_hot, labels=np.array([0, 2]), classes=3, axis=-1, dtype=None),
+    Case("power_iteration", jn.power_iteration, {"w": W, "u": W[:, 0], "iterations": 1, "axis": 0}, blamed=("axis", "u")),
     # learn
     made("fit", jn.fit, **FIT),
     made("predict", jn.predict, model=MODEL, params=PARAMS, x=DATA.x, batch_size=4),

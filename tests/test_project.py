@@ -17,7 +17,7 @@ from jaxnets.catalogue import catalogue
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "jaxnets"
 FLOORS = [  # wings and single files: one may import only from itself and from those on lower floors
-    {"errors", "files", "guide", "languages"},
+    {"errors", "files", "names", "guide", "languages"},
     {"checks"},
     {"algebra"},
     {"layers"},

@@ -19,7 +19,7 @@ import opt_einsum
 from jax import lax
 
 from .factors import Factor, Label, Tensor, at_least_float32, distinct_labels, entries_over, tensor
-from .promotion import usual_promotion
+from .promotion import narrowest_number, usual_promotion
 from .sharding import compatible, compatible_in_product, reshaped
 from .symbols import product_notes, sum_notes
 
@@ -161,7 +161,8 @@ def scaled_tensor(a: Tensor, scale: float) -> Tensor:
     if scale == 1 or _meter.get():
         return a
     notes = product_notes([a.chain()], a.legend(), scale)
-    return dataclasses.replace(a, value=at_least_float32(a.value) * scale, notes=notes)
+    wide_enough = a.value.astype(jnp.promote_types(a.value.dtype, narrowest_number()))
+    return dataclasses.replace(a, value=wide_enough * scale, notes=notes)
 
 
 @usual_promotion()

@@ -23,7 +23,7 @@ from .factors import Label, Tensor, entries_over, labels_of, pytree
 from .notation import formula, legend, structure
 from .picture import Markup, code, figure, heat_map
 from .places import by_box, dense_sum
-from .promotion import usual_promotion
+from .promotion import numbers_of, usual_promotion
 from .sizes import check_bytes, count_entries, nbytes_of, show_bytes
 from .sums import merged_terms
 from .terms import Term, compose, diagonal_part, make_term, traced_out, with_distinct_symbols
@@ -127,7 +127,9 @@ class Jacobian:
             wider = jnp.issubdtype(leaf.dtype, jnp.floating) and jnp.promote_types(leaf.dtype, widest) != widest
             return leaf.astype(widest) if wider else leaf
 
-        return replace(self, terms=jax.tree.map(narrowed, tuple(merged_terms(self.terms))))
+        with numbers_of(self.dtype):
+            terms = tuple(merged_terms(self.terms))
+        return replace(self, terms=jax.tree.map(narrowed, terms))
 
     def carried_out(self) -> "Jacobian":
         """The same Jacobian with every term multiplied into one array, and those added that fit together.

@@ -17,7 +17,7 @@ from jax import lax
 
 from .contraction import is_planning, planned_array
 from .factors import Group, labels_of, shape_of
-from .promotion import usual_promotion
+from .promotion import numbers_of, usual_promotion
 from .selections import Slice
 from .sharding import spread_alike
 from .sums import in_cheapest_sum
@@ -88,7 +88,8 @@ def dense_sum(terms: Sequence[Term], shape, dtype) -> jax.Array:
 
     Terms in one place that share factors are summed before they are multiplied by these, where that is cheaper.
     """
-    parts = {box: [term.dense() for term in in_cheapest_sum(inner)] for box, inner in by_box(terms).items()}
+    with numbers_of(dtype):
+        parts = {box: [term.dense() for term in in_cheapest_sum(inner)] for box, inner in by_box(terms).items()}
     if is_planning():
         return planned_array(shape)
     arrays = {box: _total(summands).astype(dtype) for box, summands in parts.items()}

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from ..algebra.factors import Opaque, Tensor, entries_over
 from ..algebra.jacobian import Jacobian
+from ..algebra.promotion import numbers_of
 from ..algebra.rules import fresh_groups, from_groups, zero
 from ..algebra.steps import every_factor
 from ..errors import OpaqueError
@@ -26,6 +27,11 @@ def eliminate(
     The last sums are carried out when somebody asks for numbers, but with `sum_where_smaller` now if that leaves less to
     store.
     """
+    with numbers_of(*(x.dtype for x in graph.inputs)):
+        return _eliminated(graph, on_opaque, order, chunk_size, sum_where_smaller)
+
+
+def _eliminated(graph, on_opaque, order, chunk_size, sum_where_smaller) -> list[list[Jacobian]]:
     edges, nodes, sinks = local_jacobians(graph, on_opaque)
     plan = choose_plan(edges, nodes, [sink for sink in sinks if sink in edges], order)
     done = remaining_edges_in_chunks(edges, plan, chunk_size) if chunk_size else remaining_edges(edges, plan.order)

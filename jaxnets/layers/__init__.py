@@ -11,6 +11,7 @@ from .combine import *
 from .conv import *
 from .dropout import *
 from .elementwise import *
+from .embedding import *
 from .gated import *
 from .layer import LAYERS as LAYERS
 from .layer import Layer as Layer
@@ -24,5 +25,9 @@ from .pool import *
 from .rearrange import *
 from .recurrent import *
 from .reduce import *
+from .reparametrize import *
+from .resize import *
+from .rotary import *
 from .softmax import *
+from .sparsemax import *
 from .spread import *

@@ -109,7 +109,7 @@ def transposed_kernel(w, groups: int):
     return w.reshape(groups, o // groups, i, *kernel).swapaxes(1, 2).reshape(groups * i, o // groups, *kernel)
 
 
-def _take_tables(x, tables):
+def take_tables(x, tables):
     """x[..., table] along each of the last axes, which become two each; 0 where a table holds the size of the axis."""
     first = x.ndim - len(tables)
     x = jnp.pad(x, [(0, 0)] * first + [(0, 1)] * len(tables))
@@ -163,7 +163,7 @@ class ConvolutionByInput(Operator):
     def array(self, forward=None):
         g, out, inp = self.sizes
         meet = zip(self.space, out[1:], inp[1:], self.w.shape[2:], strict=True)
-        array = _take_tables(self.w, [axis.kernel_and_input_swapped.input_table(p, n, k) for axis, p, n, k in meet])
+        array = take_tables(self.w, [axis.kernel_and_input_swapped.input_table(p, n, k) for axis, p, n, k in meet])
         return jnp.moveaxis(array.reshape(g, out[0], inp[0], *out[1:], *inp[1:]), 2, 1 + len(out))
 
     def formula(self, show):
@@ -245,7 +245,7 @@ class ConvolutionByKernel(Operator):
     def array(self, forward=None):
         (*batch, g), p, (i, *k) = self.axes_by_role()
         meet = zip(self.space, shape_of(p), shape_of(k), self.x.shape[-len(p) :], strict=True)
-        array = _take_tables(self.with_one_batch_axis(), [axis.input_table(*sizes) for axis, *sizes in meet])
+        array = take_tables(self.with_one_batch_axis(), [axis.input_table(*sizes) for axis, *sizes in meet])
         array = array.reshape(size_of(labels_of(batch)), *shape_of([g, i, *p, *k]))
         return jnp.moveaxis(array, 2, 2 + len(p)).reshape(shape_of(self.axes))
 

@@ -30,27 +30,31 @@ def dropout(
     key, shape, rate and `shared` alone, not on the dtype.  Rate 0 and `training=False` give x itself and need no key; rate 1
     gives 0 with Jacobian 0.  A dropped entry is 0 even if x is NaN or ∞ there.  Raises ValueError for a rate outside [0, 1].
     """
-    m = _keep_mask(x, key, rate, training, shared)
-    return x if m is None else jnp.where(m, x / _divisor(rate), 0)
+    m = _mask(x, key, rate, training, shared)
+    return x if m is None else jnp.where(m, x / kept_share(rate), 0)
 
 
-def _divisor(rate) -> float:
+def _mask(x, key, rate, training, shared):
+    return kept("dropout", x, key, rate, training, check_axes("dropout", x, shared, "shared"))
+
+
+def kept_share(rate) -> float:
+    """1 − rate, by which what is kept is divided; 1 where nothing is kept."""
     return 1.0 if rate == 1 else 1.0 - rate
 
 
-def _keep_mask(x, key, rate, training, shared):
-    """Where x is kept; None if it is kept everywhere."""
-    rate = check_share("dropout", "rate", rate)
-    axes = check_axes("dropout", x, shared, "shared")
+def kept(layer, x, key, rate, training, axes=(), name="rate"):
+    """Where x is kept by the dropout of a layer, the same along some axes; None if it is kept everywhere."""
+    rate = check_share(layer, name, rate)
     if rate == 0 or not training:
         return None
     if key is None:
-        raise DTypeError(f"dropout: argument 'key' is None, expected a key of jax.random to drop at rate {rate}")
+        raise DTypeError(f"{layer}: argument 'key' is None, expected a key of jax.random to drop at rate {rate}")
     shape = [1 if a in axes else n for a, n in enumerate(x.shape)]
     return jax.random.uniform(key, shape, jnp.float32) >= rate
 
 
 @dropout.jacobian
 def _(y, x, key, *, rate, training, shared):
-    m = _keep_mask(x, key, rate, training, shared)
-    return (identity if m is None else diagonal(m.astype(y.dtype) / _divisor(rate), "h'", "m / (1 − rate)")), None
+    m = _mask(x, key, rate, training, shared)
+    return (identity if m is None else diagonal(m.astype(y.dtype) / kept_share(rate), "h'", "m / (1 − rate)")), None

@@ -19,13 +19,23 @@ from ..algebra.jacobian import Jacobian
 from ..algebra.promotion import usual_promotion
 from ..checks import annotation_check, as_array, checked, fits_annotation, is_floating, show_value
 from ..errors import DTypeError, RuleError, ShapeError
+from ..names import hint
 from .marker import bind
 from .samples import Example
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
-LAYERS: dict[str, "Layer"] = {}
 PACKAGE = __name__.split(".")[0] + "."
+
+
+class LayersByName(dict):
+    """A dict of layers.  A KeyError tells what stands for the name of another library."""
+
+    def __missing__(self, name):
+        raise KeyError(f"no layer '{name}'{hint(name)}")
+
+
+LAYERS: dict[str, "Layer"] = LayersByName()
 
 
 DTYPE_KINDS = {

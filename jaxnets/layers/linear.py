@@ -1,22 +1,19 @@
-"""Weighted sums, and embeddings, which select rows of a table."""
+"""Weighted sums."""
 
 from typing import TYPE_CHECKING, cast, overload
 
 import jax.numpy as jnp
-from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 from opt_einsum.parser import parse_einsum_input
 
 from ..algebra.factors import Label, Tensor
-from ..algebra.rules import axis_names, fresh_groups, from_groups
 from ..algebra.rules import einsum as einsum_rule
-from ..algebra.selections import Selection, as_int32
-from ..checks import check_range
+from ..algebra.rules import from_groups
 from ..errors import ShapeError
 from .layer import Layer, layer
 from .samples import Example
 
-__all__ = ["linear", "bilinear", "matmul", "einsum", "embedding"]
+__all__ = ["linear", "bilinear", "matmul", "einsum"]
 
 
 @layer(plain=True)
@@ -149,41 +146,3 @@ def _(y, *xs, subscripts):
     groups = [tuple((labels[letter],) for letter in letters) for letters in (*inputs, output)]
     factors = [Tensor(x, own, f"xs{k + 1}") for k, (x, own) in enumerate(zip(xs, groups, strict=False))]
     return tuple(from_groups(groups[-1], groups[k], *factors[:k], *factors[k + 1 :]) for k in range(len(xs)))
-
-
-@layer(plain=True)
-def embedding(
-    indices: Int[Array, "..."], table: Float[Array, "k i"], *, padding_index: int | None = None
-) -> Float[Array, "... i"]:
-    """Rows of a table  y[..., i] = table[indices[...], i].
-
-    ∂y[b,i]/∂table[k,i] = δ(k, indices[b]),  a selection: no one-hot array is stored
-
-    The row `padding_index` is read but not learned: its Jacobian is 0.  Indices out of range, and negative ones, raise
-    ValueError outside `jit` and give NaN with Jacobian 0 inside.
-    """
-    check_range("embedding", "indices", indices, len(table))
-    rows = _take_rows(table, indices)
-    return jnp.where(_is_padding(indices, table, padding_index)[..., None], lax.stop_gradient(rows), rows)
-
-
-def _is_padding(indices, table, padding_index):
-    if padding_index is None:
-        return jnp.zeros(indices.shape, bool)
-    if not -len(table) <= padding_index < len(table):
-        raise ValueError(f"embedding: padding_index {padding_index} names no row of 'table' of shape {table.shape}")
-    return as_int32(indices) == padding_index % len(table)
-
-
-def _take_rows(table, indices):
-    """The rows of a table; NaN where there is no row of that index."""
-    indices = jnp.where(indices < 0, len(table), as_int32(indices))
-    return jnp.take(table, indices, axis=0, mode="fill", fill_value=jnp.nan)
-
-
-@embedding.jacobian
-def _(y, indices, table, *, padding_index):
-    inp = fresh_groups(table.shape, "ki")
-    batch = fresh_groups(indices.shape, axis_names(y.ndim)[:-1], start=2)
-    learnt = jnp.where(_is_padding(indices, table, padding_index), -1, as_int32(indices))
-    return None, from_groups((*batch, inp[1]), inp, Selection(learnt, (*batch, inp[0]), "indices"))

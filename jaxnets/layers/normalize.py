@@ -1,5 +1,7 @@
 """Normalisations of every example by itself: it is divided by a spread, mostly after subtracting a mean."""
 
+import math
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -16,9 +18,10 @@ from .normalize_common import (
     scale_and_shift,
     standard_scores,
 )
+from .reduce import weighted_sum_rule
 from .samples import Example
 
-__all__ = ["layer_norm", "rms_norm", "group_norm", "instance_norm", "local_response_norm"]
+__all__ = ["layer_norm", "layer_norm_statistics", "rms_norm", "group_norm", "instance_norm", "local_response_norm"]
 
 
 @layer(example=Example((4, 5), (5,), (5,)))
@@ -49,6 +52,32 @@ def _(y, x, scale, bias, *, axis, eps):
     return normalization_rules(*standard_scores(x, axes, eps), scale, axes, axes, axis_names(x.ndim))
 
 
+@layer
+def layer_norm_statistics(
+    x: Float[Array, "..."], *, axis: int | tuple[int, ...] = -1, eps: float = 1e-5, keepdims: bool = False
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """Mean and one over the spread, as in `layer_norm`  y[...] = mean x,  r[...] = 1 / √(σ² + eps)  over `axis`.
+
+    ∂y[b]/∂x[b,i] = 1/n     ∂r[b]/∂x[b,i] = g[b,i],  g = −r² x̂ / n  with  x̂ = (x − y) r
+
+    These are Mean and InvStdDev of ONNX, which keeps the axes; `keepdims` does.  If all numbers are equal and `eps` is 0, r
+    is 0, as its derivative.
+    """
+    check_not_negative("layer_norm_statistics", "eps", eps)
+    axes = _sorted_axes("layer_norm_statistics", x, axis)
+    mean, inverse = jnp.mean(x, axes, keepdims=True), standard_scores(x, axes, eps)[1]
+    return (mean, inverse) if keepdims else (jnp.squeeze(mean, axes), jnp.squeeze(inverse, axes))
+
+
+@layer_norm_statistics.jacobian
+def _(y, x, *, axis, eps, keepdims):
+    axes = _sorted_axes("layer_norm_statistics", x, axis)
+    hat, inverse = standard_scores(x, axes, eps)
+    n = max(1, math.prod(x.shape[a] for a in axes))
+    slope = (-jnp.square(inverse) * hat / n, "g", "−r² x̂ / n  with  x̂ = (x − y) r")
+    return (weighted_sum_rule(x, axes, keepdims, scale=1 / n),), (weighted_sum_rule(x, axes, keepdims, slope),)
+
+
 def _sorted_axes(name, x, axis) -> tuple[int, ...]:
     found = tuple(sorted(check_axes(name, x, axis)))
     if not found:
@@ -63,6 +92,7 @@ def rms_norm(
     *,
     axis: int | tuple[int, ...] = -1,
     eps: float = 1e-6,
+    unit_offset: bool = False,
 ) -> Float[Array, "..."]:
     """Division by the root mean square  y[..., i] = x̂[..., i] scale[i],  x̂ = x / √(mean x² + eps)  over `axis`.
 
@@ -70,18 +100,24 @@ def rms_norm(
 
     ∂y[b,i]/∂scale[i] = x̂[b,i]
 
-    `scale` has the sizes of `axis`, in the order of x.  The default `eps` is that of flax and of most language models.
+    `scale` has the sizes of `axis`, in the order of x.  The default `eps` is that of flax and of most language models.  With
+    `unit_offset` x̂ is multiplied by 1 + scale instead, as in Gemma, whose scales are stored as differences to 1.
     """
     check_not_negative("rms_norm", "eps", eps)
     axes = _sorted_axes("rms_norm", x, axis)
-    return scale_and_shift("rms_norm", over_root_mean_square(x, axes, eps)[0], scale, None, axes)
+    return scale_and_shift("rms_norm", over_root_mean_square(x, axes, eps)[0], _gain(scale, unit_offset), None, axes)
+
+
+def _gain(scale, unit_offset):
+    return scale if scale is None or not unit_offset else 1 + scale
 
 
 @rms_norm.jacobian
-def _(y, x, scale, *, axis, eps):
+def _(y, x, scale, *, axis, eps, unit_offset):
     axes = _sorted_axes("rms_norm", x, axis)
     hat, inverse = over_root_mean_square(x, axes, eps)
-    return normalization_rules(hat, inverse, scale, axes, axes, axis_names(x.ndim), centred=False)[:2]
+    gain, name = _gain(scale, unit_offset), "(1 + scale)" if unit_offset else "scale"
+    return normalization_rules(hat, inverse, gain, axes, axes, axis_names(x.ndim), centred=False, gain_name=name)[:2]
 
 
 @layer(example=Example((2, 4, 3, 3), (4,), (4,), groups=2))
@@ -128,9 +164,9 @@ def _with_group_axis(x, groups):
 @layer(example=Example((2, 3, 4, 4), (3,), (3,)))
 def instance_norm(
     x: Float[Array, "b c *spatial"],
+    *,
     scale: Float[Array, "c"] | None = None,
     bias: Float[Array, "c"] | None = None,
-    *,
     eps: float = 1e-5,
 ) -> Float[Array, "b c *spatial"]:
     """Instance normalisation  y[b, c, …] = x̂[b, c, …] scale[c] + bias[c],  over the positions of each channel.
@@ -139,7 +175,8 @@ def instance_norm(
 
     ∂y[b,c,h,w]/∂scale[c] = x̂[b,c,h,w]     ∂y[b,c,h,w]/∂bias[c] = 1
 
-    x̂ = (x − μ) / √(σ² + eps), r is one over that root.  Raises ShapeError if x has no spatial axes.
+    x̂ = (x − μ) / √(σ² + eps), r is one over that root.  `scale` and `bias` are given by name, since torch has the running
+    statistics in their places.  Raises ShapeError if x has no spatial axes.
     """
     check_not_negative("instance_norm", "eps", eps)
     if x.ndim == 2:

@@ -132,11 +132,12 @@ def channel_axis_names(count) -> list[str]:
 
 
 def normalization_rules(
-    hat, inverse, scale, axes, own, names, *, split=False, centred=True, count=None
+    hat, inverse, scale, axes, own, names, *, split=False, centred=True, count=None, gain_name="scale"
 ) -> tuple[Rule, Rule, Rule]:
     """The rules of y = x̂ · scale + bias by x, scale and bias; x̂ is normalised over `axes`.
 
-    Scale and bias have the axes `own` of y.  With `split`, axes 1 and 2 of x̂ are axis 1 of x and y.
+    Scale and bias have the axes `own` of y.  With `split`, axes 1 and 2 of x̂ are axis 1 of x and y.  `gain_name` is what
+    formulae call the scale.
     """
     out = list(fresh_groups(hat.shape, names))
     inp = list(out)
@@ -154,5 +155,5 @@ def normalization_rules(
     if split:
         out, inp = ([side[0], side[1] + side[2], *side[3:]] for side in (out, inp))
     parameter = tuple(out[a] for a in own)
-    gain = [] if scale is None else [Tensor(scale, parameter, "scale")]
+    gain = [] if scale is None else [Tensor(scale, parameter, gain_name)]
     return from_groups(out, inp, *gain, operator), from_groups(out, parameter, hat), from_groups(out, parameter)

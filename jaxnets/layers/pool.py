@@ -1,25 +1,32 @@
-"""Pooling: the largest entry or the mean of windows."""
+"""Pooling: the largest entry, the mean or a norm of windows, and what puts the largest entries back."""
 
 import math
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from ..algebra.rules import first_largest, from_groups
-from ..checks import check_per_axis
-from ..errors import ShapeError
+from ..algebra.factors import Label
+from ..algebra.rules import first_largest, from_groups, named_tensor
+from ..algebra.selections import Selection, as_int32
+from ..checks import as_array, check_per_axis, check_positive, check_range, checked, is_floating
+from ..errors import DTypeError, ShapeError
 from .conv import Numbers, Padding, padding_pairs
+from .conv_operators import take_tables
 from .layer import layer
-from .samples import Example
+from .lengths import norm_and_gradient
+from .samples import Example, Labels
 from .windows import largest_in_windows, mean_rule, selection_rule, space_and_batch_labels, window_means
 
-__all__ = ["max_pool", "adaptive_max_pool", "global_max_pool", "avg_pool", "adaptive_avg_pool", "global_avg_pool"]
+__all__ = [
+    "max_pool", "max_pool_indices", "max_unpool", "adaptive_max_pool", "adaptive_max_pool_indices", "global_max_pool",
+    "avg_pool", "adaptive_avg_pool", "global_avg_pool", "lp_pool", "global_lp_pool",
+]  # fmt: skip
 
 Pairs = list[tuple[int, int]]  # the padding before and after, for each axis
 
 
-def _pooled_rank(layer: str, x, name: str, value) -> int:
+def space_rank(layer: str, x, name: str, value) -> int:
     """The number of axes to pool over: the length of a tuple, else all axes after batch and channels."""
     rank = len(value) if isinstance(value, tuple) else x.ndim - 2
     if not 1 <= rank <= x.ndim:
@@ -33,7 +40,7 @@ def _pooled_rank(layer: str, x, name: str, value) -> int:
 
 def _windows(layer: str, x, kernel_size, stride, padding, dilation, ceil_mode) -> tuple[list[np.ndarray], Pairs]:
     """The table of the windows along each axis, and the padding before and after."""
-    rank = _pooled_rank(layer, x, "kernel_size", kernel_size)
+    rank = space_rank(layer, x, "kernel_size", kernel_size)
     kernel = check_per_axis(layer, "kernel_size", kernel_size, rank)
     strides = kernel if stride is None else check_per_axis(layer, "stride", stride, rank)
     dilations = check_per_axis(layer, "dilation", dilation, rank)
@@ -58,7 +65,7 @@ def _windows(layer: str, x, kernel_size, stride, padding, dilation, ceil_mode) -
 
 def _adaptive_window_tables(layer: str, x, output_size) -> list[np.ndarray]:
     """The tables of windows from ⌊p·n/m⌋ to below ⌈(p+1)·n/m⌉, for p from 0 to m − 1."""
-    rank = _pooled_rank(layer, x, "output_size", output_size)
+    rank = space_rank(layer, x, "output_size", output_size)
     space = x.shape[-rank:]
     if isinstance(output_size, tuple):
         output_size = tuple(n if m is None else m for n, m in zip(space, output_size, strict=True))
@@ -101,6 +108,93 @@ def _(y, x, *, kernel_size, stride, padding, dilation, ceil_mode):
     return (selection_rule(x, largest_in_windows(x, tables)[1], len(tables)),)
 
 
+@checked
+def max_pool_indices(
+    x: Float[Array, "..."],
+    *,
+    kernel_size: Numbers,
+    stride: Numbers | None = None,
+    padding: Padding = 0,
+    dilation: Numbers = 1,
+    ceil_mode: bool = False,
+) -> Int[Array, "..."]:
+    """Where `max_pool` finds the largest entry of each window: its row-major index in the space of x, as torch counts.
+
+    ONNX counts through the whole of x: its indices are these plus the number of entries of all images before.  A window of
+    padding alone has the index −1.
+
+    >>> jn.max_pool_indices(jnp.array([[[1.0, 3.0, 2.0, 5.0]]]), kernel_size=2)
+    Array([[[1, 3]]], dtype=int32)
+    """
+    x = _floating("max_pool_indices", x)
+    return largest_in_windows(x, _windows("max_pool_indices", x, kernel_size, stride, padding, dilation, ceil_mode)[0])[1]
+
+
+def _floating(name: str, x):
+    """x as an array; DTypeError if it is not floating."""
+    x = as_array(f"{name}: argument 'x'", x)
+    if not is_floating(x):
+        raise DTypeError(f"{name}: argument 'x' has dtype {x.dtype}, expected floating")
+    return x
+
+
+@layer(plain=True, example=Example((2, 3, 2, 2), Labels((2, 3, 2, 2), 16), kernel_size=2))
+def max_unpool(
+    x: Float[Array, "*s"],
+    indices: Int[Array, "*s"],
+    *,
+    kernel_size: Numbers,
+    stride: Numbers | None = None,
+    padding: Numbers = 0,
+    output_size: Numbers | None = None,
+) -> Float[Array, "..."]:
+    """The entries of x at places of a larger space  y[b, c, indices[b, c, p]] = x[b, c, p], and 0 elsewhere.
+
+    ∂y[b,c,p,q]/∂x[b,c,u,v] = δ(uv, k[b,c,p,q])  with k the index of the entry that was put there
+
+    It puts back what `max_pool` took: `indices` are those of `max_pool_indices`, row-major in the space of y.  That has
+    (n − 1)·stride + kernel_size − 2·padding places for n, or `output_size`.  `kernel_size` is one number for all axes after
+    [b, c], or a tuple for as many of the last axes.  Of several entries with one index the last counts; an index of −1 goes
+    nowhere.  Indices out of range raise ValueError outside `jit` and go nowhere inside.
+    """
+    source, rank = _sources(x, indices, kernel_size, stride, padding, output_size)
+    lead = x.shape[: x.ndim - rank]
+    rows = x.reshape(math.prod(lead), -1) if x.size else jnp.zeros((math.prod(lead), 1), x.dtype)
+    places = source.reshape(len(rows), math.prod(source.shape[len(lead) :]))
+    y = jnp.take_along_axis(rows, jnp.maximum(places, 0), 1)
+    return jnp.where(places < 0, 0, y).reshape(source.shape)
+
+
+def _sources(x, indices, kernel_size, stride, padding, output_size):
+    """For every place of y the row-major index in the space of x of what is put there, −1 if nothing is; and the rank."""
+    rank = space_rank("max_unpool", x, "kernel_size", kernel_size)
+    if indices.shape != x.shape:
+        raise ShapeError(f"max_unpool: argument 'indices' has shape {indices.shape}, expected {x.shape} as 'x'")
+    kernel = check_per_axis("max_unpool", "kernel_size", kernel_size, rank)
+    strides = kernel if stride is None else check_per_axis("max_unpool", "stride", stride, rank)
+    pads = check_per_axis("max_unpool", "padding", padding, rank, 0)
+    if output_size is None:
+        rows = zip(x.shape[-rank:], kernel, strides, pads, strict=True)
+        space = [(n - 1) * s + k - 2 * p for n, k, s, p in rows]
+        if min(space) < 1:
+            raise ShapeError(f"max_unpool: argument 'x' of shape {x.shape} leaves nothing beside padding {padding}")
+    else:
+        space = list(check_per_axis("max_unpool", "output_size", output_size, rank))
+    lead, count = x.shape[: x.ndim - rank], math.prod(x.shape[x.ndim - rank :])
+    check_range("max_unpool", "indices", indices, math.prod(space), -1)
+    places = as_int32(indices).reshape(math.prod(lead), count)
+    places = jnp.where(places < 0, math.prod(space), places)
+    nothing = jnp.full((math.prod(lead), math.prod(space)), -1, jnp.int32)
+    own = jnp.broadcast_to(jnp.arange(count, dtype=jnp.int32), places.shape)
+    source = nothing.at[jnp.arange(len(places))[:, None], places].max(own, mode="drop")
+    return source.reshape(*lead, *space), rank
+
+
+@max_unpool.jacobian
+def _(y, x, indices, *, kernel_size, stride, padding, output_size):
+    return selection_rule(x, *_sources(x, indices, kernel_size, stride, padding, output_size)), None
+
+
 @layer(plain=True, example=Example((4, 3, 5, 7), output_size=3))
 def adaptive_max_pool(x: Float[Array, "..."], *, output_size: int | tuple[int | None, ...]) -> Float[Array, "..."]:
     """Largest entry of m windows of n entries  y[b, c, p] = max of x[b, c, u],  ⌊p·n/m⌋ ≤ u < ⌈(p+1)·n/m⌉.
@@ -117,6 +211,17 @@ def adaptive_max_pool(x: Float[Array, "..."], *, output_size: int | tuple[int | 
 def _(y, x, *, output_size):
     tables = _adaptive_window_tables("adaptive_max_pool", x, output_size)
     return (selection_rule(x, largest_in_windows(x, tables)[1], len(tables)),)
+
+
+@checked
+def adaptive_max_pool_indices(x: Float[Array, "..."], *, output_size: int | tuple[int | None, ...]) -> Int[Array, "..."]:
+    """Where `adaptive_max_pool` finds the largest entry of each window: its row-major index in the space of x.
+
+    >>> jn.adaptive_max_pool_indices(jnp.array([[[1.0, 3.0, 2.0, 5.0]]]), output_size=2)
+    Array([[[1, 3]]], dtype=int32)
+    """
+    x = _floating("adaptive_max_pool_indices", x)
+    return largest_in_windows(x, _adaptive_window_tables("adaptive_max_pool_indices", x, output_size))[1]
 
 
 @layer(plain=True, example=Example((4, 3, 6, 8)))
@@ -144,7 +249,7 @@ def _(y, x, *, keepdims):
 
 def _with_one_space_axis(layer: str, x):
     """x as [b, c, n]."""
-    _pooled_rank(layer, x, "all", None)
+    space_rank(layer, x, "all", None)
     return x.reshape(*x.shape[:2], math.prod(x.shape[2:]))
 
 
@@ -235,3 +340,81 @@ def global_avg_pool(x: Float[Array, "b c u ..."], *, keepdims: bool = False) -> 
 def _(y, x, *, keepdims):
     inp, _, lead = space_and_batch_labels(x, y, x.ndim - 2)
     return (from_groups((*lead, *[()] * (y.ndim - 2)), (*lead, *inp), scale=1 / math.prod(x.shape[2:])),)
+
+
+@layer(example=Example((4, 3, 6, 8), kernel_size=3, stride=2, p=3.0))
+def lp_pool(
+    x: Float[Array, "..."],
+    *,
+    kernel_size: Numbers,
+    p: float = 2.0,
+    stride: Numbers | None = None,
+    padding: Padding = 0,
+    dilation: Numbers = 1,
+    ceil_mode: bool = False,
+) -> Float[Array, "..."]:
+    """Norm of each window  y[b, c, q] = (Σ_k |x[b, c, stride·q + dilation·k − padding]|^p)^(1/p),  k < kernel_size.
+
+    ∂y[b,c,p,q]/∂x[b,c,u,v] = Σ_kl g[b,c,p,q,k,l]·δ(u, m[p,k])·δ(v, n[q,l]),  g = sign(x) (|x| / y)^(p−1)  of the entry at
+    places k and l of a window, which is the entry at m and n of x
+
+    Windows are those of `max_pool`; padding is 0.  g is 0 where an entry or y is 0.  Every window is divided by its largest
+    entry, so that the powers neither overflow nor vanish.  It is ONNX's LpPool.  torch sums x^p without the absolute value,
+    and takes 0 for a negative sum: it gives another number for an odd p where x is negative.  Raises ValueError unless p is
+    positive and finite.
+    """
+    return _window_norms(x, kernel_size, p, stride, padding, dilation, ceil_mode)[0]
+
+
+def _window_norms(x, kernel_size, p, stride, padding, dilation, ceil_mode):
+    """The norm of every window [..., *space], its gradient [..., *space, *kernel], and the tables of the windows.
+
+    A table holds −1 for places outside x.
+    """
+    p = check_positive("lp_pool", "p", p)
+    tables, _ = _windows("lp_pool", x, kernel_size, stride, padding, dilation, ceil_mode)
+    sizes = x.shape[x.ndim - len(tables) :]
+    inside = [(table >= 0) & (table < n) for table, n in zip(tables, sizes, strict=True)]
+    patches = take_tables(x, [np.where(hit, table, n) for hit, table, n in zip(inside, tables, sizes, strict=True)])
+    norm, gradient = norm_and_gradient("lp_pool", patches, tuple(range(x.ndim, x.ndim + len(tables))), p)
+    tables = [np.where(hit, table, -1) for hit, table in zip(inside, tables, strict=True)]
+    return norm.reshape(norm.shape[: x.ndim]), gradient, tables
+
+
+@lp_pool.jacobian
+def _(y, x, *, kernel_size, p, stride, padding, dilation, ceil_mode):
+    _, gradient, tables = _window_norms(x, kernel_size, p, stride, padding, dilation, ceil_mode)
+    inp, out, lead = space_and_batch_labels(x, y, len(tables))
+    start = x.ndim + y.ndim
+    places = [(Label(start + a, table.shape[1], "klm"[a % 3]),) for a, table in enumerate(tables)]
+    slopes = named_tensor(gradient, (*lead, *out, *places), "g", "sign(x) (|x| / y)^(p−1)")
+    selections = [
+        Selection(jnp.asarray(table, jnp.int32), (out[a], places[a], inp[a]), "mno"[a % 3]) for a, table in enumerate(tables)
+    ]
+    return (from_groups((*lead, *out), (*lead, *inp), slopes, *selections),)
+
+
+@layer(example=Example((4, 3, 6, 8), p=3.0))
+def global_lp_pool(x: Float[Array, "b c u ..."], *, p: float = 2.0, keepdims: bool = False) -> Float[Array, "b c ..."]:
+    """Norm of each channel  y[b, c] = (Σ_u |x[b, c, u]|^p)^(1/p)  over all axes of space.
+
+    ∂y[b,c]/∂x[b,c,u,v] = g[b,c,u,v],  g = sign(x) (|x| / y)^(p−1)
+
+    With `keepdims` the axes of space stay, with one entry each.  g is 0 where an entry or y is 0.  Raises ValueError unless
+    p is positive and finite.
+    """
+    return _with_space(_channel_norms(x, p)[0], x, keepdims)
+
+
+def _channel_norms(x, p):
+    """The norm of every channel [b, c], and its gradient in the shape of x."""
+    rows = _with_one_space_axis("global_lp_pool", x)
+    norm, gradient = norm_and_gradient("global_lp_pool", rows, (2,), check_positive("global_lp_pool", "p", p))
+    return norm[..., 0], gradient.reshape(x.shape)
+
+
+@global_lp_pool.jacobian
+def _(y, x, *, p, keepdims):
+    inp, _, lead = space_and_batch_labels(x, y, x.ndim - 2)
+    gradient = named_tensor(_channel_norms(x, p)[1], (*lead, *inp), "g", "sign(x) (|x| / y)^(p−1)")
+    return (from_groups((*lead, *[()] * (y.ndim - 2)), (*lead, *inp), gradient),)

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from ..catalogue import LAYERS
 from ..checks import checked
 from ..errors import ShapeError, SpecError
+from ..names import hint
 from . import models
 from .models import Model
 
@@ -84,8 +85,9 @@ def _parse_words(tokens, text, depth=0):
             found.append(models.plain(word))
         else:
             close = ", ".join(get_close_matches(word, [*WORDS, *AROUND, *unary_layers()]))
+            told = hint(word) or (f", did you mean {close}?" if close else "")
             raise SpecError(
-                f"model '{text}': unknown word '{word}'{f', did you mean {close}?' if close else ''}; known: "
+                f"model '{text}': unknown word '{word}'{told}; known: "
                 "linear(FEATURES), conv(CHANNELS), max_pool(SIZE), dropout(RATE), residual(WORDS) and the layers of one "
                 "argument that `jaxnets layers` lists"
             )

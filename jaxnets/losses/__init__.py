@@ -8,3 +8,4 @@ from .embedding import *
 from .multilabel import *
 from .reduce import reduce as reduce
 from .regression import *
+from .sequence import *

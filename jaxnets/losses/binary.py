@@ -11,7 +11,7 @@ from ..layers.layer import layer
 from ..layers.samples import Example, Positive, Signs, Unit
 from .common import as_real, real_targets, rule_if_real, times_or_zero
 
-__all__ = ["binary_cross_entropy", "binary_cross_entropy_with_logits", "hinge", "soft_margin"]
+__all__ = ["binary_cross_entropy", "binary_cross_entropy_with_logits", "hinge", "perceptron", "soft_margin"]
 
 
 @layer(example=Example(Unit((4, 5)), Unit((4, 5)), None))
@@ -165,6 +165,23 @@ def hinge(predictions: Float[Array, "..."], targets: Num[Array, "..."]) -> Float
 def _(y, predictions, targets):
     t = as_real(targets, predictions)
     met = t * predictions >= 1
+    return diagonal(jnp.where(met, 0, -t), "−t"), rule_if_real(targets, diagonal(jnp.where(met, 0, -predictions), "−x"))
+
+
+@layer(example=Example((4, 5), Signs((4, 5))))
+def perceptron(predictions: Float[Array, "..."], targets: Num[Array, "..."]) -> Float[Array, "..."]:
+    """Loss of the perceptron  y[...] = max(0, −t[...] x[...])  of scores x and targets t, 1 or −1.
+
+    ∂y[b,i]/∂predictions[b,i] = −t[b,i]     ∂y[b,i]/∂targets[b,i] = −x[b,i]  where t x < 0, else 0, also at the kink.
+    """
+    gap = -real_targets("perceptron", predictions, targets) * predictions
+    return jnp.where(gap <= 0, 0, gap)
+
+
+@perceptron.jacobian
+def _(y, predictions, targets):
+    t = as_real(targets, predictions)
+    met = t * predictions >= 0
     return diagonal(jnp.where(met, 0, -t), "−t"), rule_if_real(targets, diagonal(jnp.where(met, 0, -predictions), "−x"))
 
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
 from ..algebra.factors import Label, Tensor
-from ..algebra.rules import axis_names, einsum, fresh_groups, from_groups
+from ..algebra.rules import axis_names, diagonal, einsum, fresh_groups, from_groups, total, zero
 from ..algebra.selections import Selection, as_int32
 from ..checks import MAX_INTEGER, check_integer, check_number, check_range, check_share, is_floating
 from ..errors import DTypeError, ShapeError
@@ -12,9 +12,10 @@ from ..layers import accurate
 from ..layers.layer import layer
 from ..layers.samples import Example, Labels
 from ..layers.softmax import LogSoftmaxOperator, SoftmaxOperator, SoftmaxRootOperator, log_softmax, sum_of_others
+from ..layers.sparsemax import excess, projection_rule
 from .common import check_same_shape, classes_last, gradient_rule, times_or_zero, with_classes_at
 
-__all__ = ["nll", "cross_entropy", "multi_class_hinge"]
+__all__ = ["nll", "cross_entropy", "multi_class_hinge", "sparsemax_loss"]
 
 
 def _labels_and_ignored(loss, scores, labels, ignore_index=None):
@@ -229,7 +230,9 @@ def multi_class_hinge(
     ∂y[b]/∂predictions[b,k] = h[b,k],  h[j] = weight[t] p max(0, margin − x[t] + x[j])^(p−1) / K for j ≠ t where
     margin − x[t] + x[j] > 0, else 0, also at the kink; h[t] = −Σ_{j≠t} h[j]
 
-    ∂y/∂weight[t] = y / weight[t].  Labels out of range raise ValueError outside `jit` and give NaN with Jacobian 0 inside.
+    ∂y/∂weight[t] = y / weight[t].  For p = 2 the Hessian is S Sᵀ with the root S, whose column j is √(2 weight[t] / K) times
+    e[j] − e[t] where h[j] > 0, else 0, for unit vectors e.  Labels out of range raise ValueError outside `jit` and give NaN
+    with Jacobian 0 inside.
     """
     check_number("multi_class_hinge", "margin", margin)
     if p not in (1, 2):
@@ -259,3 +262,70 @@ def _(y, predictions, targets, weight, *, margin, p):
     by_predictions = gradient_rule(jnp.where(labels[..., None] < count, slope, 0), "h")
     by_weight = None if weight is None else _weight_rule(jnp.sum(gaps**p, -1) / count, labels, weight)
     return by_predictions, None, by_weight
+
+
+@multi_class_hinge.hessian
+def _(y, predictions, targets, weight, *, margin, p):
+    labels, _ = _labels_and_ignored("multi_class_hinge", predictions, targets)
+    gaps, own = _hinge_gaps(predictions, labels, margin)
+    if p == 1:
+        return zero, zero
+    w = 1 if weight is None else _label_weight(weight, labels)[..., None]
+    scale = jnp.where(labels[..., None] < predictions.shape[-1], w * 2 / jnp.asarray(predictions.shape[-1], y.dtype), 0)
+    hit, own = (gaps > 0).astype(y.dtype), own.astype(y.dtype)
+    total_hit = jnp.sum(hit, -1, keepdims=True)
+
+    def outer(name, left, right, sign):
+        return einsum("...i", "...j", (left, "...i", name[0]), (right, "...j", name[1]), scale=sign)
+
+    h = total(
+        diagonal(scale * hit, "h"),
+        outer("ch", scale * own, hit, -1.0),
+        outer("hc", hit, scale * own, -1.0),
+        outer("cc", scale * total_hit * own, own, 1.0),
+    )
+    root = jnp.sqrt(scale)
+    return h, total(diagonal(root * hit, "√h"), outer("ch", own, root * hit, -1.0))
+
+
+@layer(example=Example((4, 6), Labels((4,))))
+def sparsemax_loss(predictions: Float[Array, "... k"], targets: Int[Array, "..."]) -> Float[Array, "..."]:
+    """Loss of `sparsemax`  y[...] = ½ (1 + Σ_k p[..., k]²) − x[..., t] + τ[...],  p = max(0, x − τ),  t = targets[...].
+
+    x are the predictions; τ makes the sum of p 1.  The loss is 0 where p[t] is 1.
+
+    ∂y[b]/∂predictions[b,k] = (p−t)[b,k],  p minus the one-hot target
+
+    It is computed as ½ Σ_{k≠t} p[k]² + ½ (1 − p[t])², plus τ − x[t] where that is positive, and p[t] − 1 as the sum of the
+    others, so that no digits cancel.  The Hessian is diag s − s sᵀ / Σ s, where s is 1 where p > 0, else 0; it is its own
+    root.  Labels out of range raise ValueError outside `jit` and give NaN with Jacobian 0 inside.
+    """
+    labels, ignored = _labels_and_ignored("sparsemax_loss", predictions, targets)
+    z, own = _excess_and_own(predictions, labels)
+    others = jnp.where(own, 0, jnp.maximum(0, z))
+    left = -_label_score(z, labels)
+    rest = jnp.where(left < 0, jnp.sum(others, -1), 1)
+    y = (jnp.sum(jnp.square(others), -1) + jnp.square(rest)) / 2 + jnp.where(left > 0, left, 0)
+    return _zero_where_ignored(y, predictions, labels, ignored)
+
+
+def _excess_and_own(x, labels):
+    """x − τ, and where the class is that of the label."""
+    return excess(x), labels[..., None] == jnp.arange(x.shape[-1])
+
+
+@sparsemax_loss.jacobian
+def _(y, predictions, targets):
+    labels, _ = _labels_and_ignored("sparsemax_loss", predictions, targets)
+    z, own = _excess_and_own(predictions, labels)
+    p = jnp.maximum(0, z)
+    slope = jnp.where(own, -sum_of_others(p, own), p)
+    return gradient_rule(jnp.where(labels[..., None] < p.shape[-1], slope, 0), "(p−t)"), None
+
+
+@sparsemax_loss.hessian
+def _(y, predictions, targets):
+    labels, _ = _labels_and_ignored("sparsemax_loss", predictions, targets)
+    z, _ = _excess_and_own(predictions, labels)
+    support = ((z > 0) & (labels[..., None] < z.shape[-1])).astype(y.dtype)
+    return (projection_rule(support, z.ndim - 1),) * 2

@@ -24,8 +24,9 @@ def info_nce(
 
     ∂y[b]/∂queries[b,d] = g[b,d],  g[n] = Σ_j s[n,j] keys[j]     ∂y[n]/∂keys[j,d] = s[n,j]·q[n,d],  s = (p − δ) / τ
 
-    p − δ is computed without a difference, which keeps its digits where p is nearly 1.  Raises ValueError unless the
-    temperature is positive and finite.
+    p − δ is computed without a difference, which keeps its digits where p is nearly 1.  The loss is convex by the queries,
+    but a root of that Hessian has a column for each key, not for each entry, so there is none.  Raises ValueError unless
+    the temperature is positive and finite.
     """
     return -jnp.diagonal(log_softmax.forward(_similarities(queries, keys, temperature)), axis1=-2, axis2=-1)
 

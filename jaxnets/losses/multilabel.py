@@ -1,5 +1,8 @@
 """Losses of examples that may belong to several classes at once, and of classes that are rare."""
 
+import math
+
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, Num
@@ -31,8 +34,36 @@ def multilabel_margin(predictions: Float[Array, "... k"], targets: Int[Array, ".
     Labels below −1 or beyond the classes raise ValueError outside `jit` and give NaN with Jacobian 0 inside.
     """
     counts, valid = _counts_of_labels(predictions, targets)
-    y = jnp.sum(_gaps_of_labels(predictions, counts), (-2, -1)) / predictions.shape[-1]
+    near, others = _near_classes(predictions, counts)
+    top = lax.stop_gradient(jnp.max(jnp.where(jnp.isfinite(others), others, -jnp.inf), -1, keepdims=True, initial=-jnp.inf))
+    top = jnp.where(jnp.isfinite(top), top, 0)
+    ranked = jnp.sort(others, -1, descending=True) - top
+    sums = _cumulated(jnp.where(jnp.isneginf(ranked), 0, ranked))
+    gaps = jnp.take_along_axis(sums, near, -1) + times_or_zero(near.astype(top.dtype), 1 - (predictions - top))
+    y = jnp.sum(times_or_zero(counts, gaps), -1) / predictions.shape[-1]
+    valid &= ~jnp.any(jnp.isnan(predictions), -1)
     return y + accurate.nan_unless(valid, y.dtype)
+
+
+def _near_classes(x, counts):
+    """For every class as a label how many other classes i have 1 − x[j] + x[i] > 0; and x of these, −∞ for the labels.
+
+    They are the first so many in the order of x, so one sort takes the place of all pairs.
+    """
+    others = jnp.where(counts > 0, -jnp.inf, x)
+    return _count_below(-jnp.sort(others, -1, descending=True), 1 - x), others
+
+
+def _count_below(ranked, limits):
+    """How many entries of the ascending rows [..., k] are below each limit [..., k]."""
+    shape = (math.prod(limits.shape[:-1]), limits.shape[-1])
+    count = jax.vmap(lambda row, limit: jnp.searchsorted(row, limit))
+    return count(ranked.reshape(shape), limits.reshape(shape)).reshape(limits.shape)
+
+
+def _cumulated(x):
+    """The sums of the first 0, 1, … and of all entries of each row."""
+    return jnp.pad(jnp.cumsum(x, -1), [(0, 0)] * (x.ndim - 1) + [(1, 0)])
 
 
 def _counts_of_labels(x, targets):
@@ -42,22 +73,20 @@ def _counts_of_labels(x, targets):
     check_range("multilabel_margin", "targets", targets, k, -1)
     targets = as_int32(targets)
     listed = jnp.cumsum(targets == -1, -1) == 0
-    hits = listed[..., None] & (targets[..., None] == jnp.arange(k))
-    return jnp.sum(hits, -2).astype(x.dtype), jnp.all((targets >= -1) & (targets < k), -1)
-
-
-def _gaps_of_labels(x, counts):
-    """max(0, 1 − x[j] + x[i]) for labels j and other classes i, as [..., j, i], times the count of j; else 0."""
-    gap = 1 - x[..., :, None] + x[..., None, :]
-    pairs = (counts[..., :, None] > 0) & (counts[..., None, :] == 0) & ~(gap <= 0)
-    return jnp.where(pairs, gap, 0) * counts[..., :, None]
+    rows = jnp.where(listed & (targets >= 0), targets, k).reshape(math.prod(x.shape[:-1]), k)
+    counts = jax.vmap(lambda row: jnp.zeros(k, x.dtype).at[row].add(1, mode="drop"))(rows)
+    return counts.reshape(x.shape), jnp.all((targets >= -1) & (targets < k), -1)
 
 
 @multilabel_margin.jacobian
 def _(y, predictions, targets):
     counts, valid = _counts_of_labels(predictions, targets)
-    hits = jnp.where(_gaps_of_labels(predictions, counts) > 0, counts[..., :, None], 0)
-    slope = (jnp.sum(hits, -2) - jnp.sum(hits, -1)) / predictions.shape[-1]
+    near, _ = _near_classes(predictions, counts)
+    limits = jnp.where(counts > 0, predictions - 1, jnp.inf)
+    order = jnp.argsort(limits, -1)
+    met = _count_below(jnp.take_along_axis(limits, order, -1), predictions)
+    pushes = jnp.take_along_axis(_cumulated(jnp.take_along_axis(counts, order, -1)), met, -1)
+    slope = jnp.where(counts > 0, -counts * near, pushes) / predictions.shape[-1]
     return gradient_rule(jnp.where(valid[..., None], slope, 0), "h"), None
 
 
@@ -117,8 +146,8 @@ def focal(
 
     ∂y[b,i]/∂targets[b,i] = d[b,i],  d the loss for t = 1 minus that for t = 0
 
-    At x = ±∞ the loss is 0 if the target agrees, else ∞.  Raises ValueError for a negative gamma, or an alpha outside
-    [0, 1].
+    At x = ±∞ the loss is 0 if the target agrees, else ∞.  It is convex for gamma 0 alone, and its Hessian has no root.
+    Raises ValueError for a negative gamma, or an alpha outside [0, 1].
     """
     t = real_targets("focal", predictions, targets)
     for_1, for_0 = _focal_losses(predictions, gamma, alpha)
@@ -167,7 +196,8 @@ def dice(predictions: Float[Array, "... k"], targets: Num[Array, "... k"], *, ep
     ∂y[b]/∂predictions[b,k] = d1[b,k]     ∂y[b]/∂targets[b,k] = d2[b,k],  d1 = (1 − y − 2t) / D,  d2 = (1 − y − 2p) / D
 
     D is the divisor.  y is computed as Σ (p (1 − t) + t (1 − p)) / D, in which no digits cancel.  Two empty masks with
-    eps = 0 give 0, with Jacobian 0.  Raises ValueError for a negative eps.
+    eps = 0 give 0, with Jacobian 0.  The loss is not convex, and its Hessian has no root.  Raises ValueError for a negative
+    eps.
     """
     t = real_targets("dice", predictions, targets)
     return _dice(predictions, t, eps)[0]

@@ -78,3 +78,23 @@ def test_labels_of_a_loss(dtype, name):
     value, gradient = (-z[hot].sum(), -hot.astype(float)) if name == "nll" else (-np.log(p[hot]).sum(), p - hot)
     np.testing.assert_allclose(run(z)[0], value, rtol=1e-12)
     np.testing.assert_allclose(run(z)[1], gradient, rtol=1e-12, atol=1e-15)
+
+
+def test_a_third_of_a_selection_is_a_third_in_float64():
+    """Entries 0 and 1 have no precision of their own: what multiplies them has that of the function."""
+    places, table = jnp.array([[0, 1, 2], [1, 1, 2]]), jnp.arange(8.0).reshape(4, 2)
+
+    def averages(table):
+        return jaxnets.mean(table[places], axis=1)
+
+    counts = np.zeros((2, 4))
+    for row, chosen in enumerate(np.asarray(places)):
+        np.add.at(counts[row], chosen, 1)
+    expected = np.einsum("ri,jk->rjik", counts, np.eye(2)) / 3
+    J = jaxnets.jacobian(averages)(table)
+    np.testing.assert_allclose(J.dense(), expected, rtol=1e-15)
+    np.testing.assert_allclose((J @ J.T).dense(), np.einsum("abij,cdij->abcd", expected, expected), rtol=1e-15)
+    np.testing.assert_allclose(jaxnets.grad(lambda table: averages(table).sum())(table), expected.sum((0, 1)), rtol=1e-15)
+    np.testing.assert_allclose(jaxnets.jacobian_norm(averages)(table), np.linalg.norm(expected), rtol=1e-15)
+    single = jax.jit(lambda table: jaxnets.jacobian(averages)(table).dense()).lower(table.astype(jnp.float32))
+    assert "f64" not in single.as_text()

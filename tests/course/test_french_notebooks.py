@@ -1,4 +1,4 @@
-"""The notebooks in French: the words of every cell are translated, and code, outputs and formulas are those of the English ones."""
+"""The notebooks in French: words of every cell are translated; code, outputs and formulas are those of the English ones."""
 
 import json
 import re

@@ -65,11 +65,11 @@ def test_cells_say_what_of_the_course_they_carry_out(name):
 
 @pytest.mark.parametrize("name", COURSE)
 def test_the_stored_notebook_has_the_cells_of_the_source(name):
-    found = [(cell["cell_type"] == "markdown", source(cell)) for cell in stored(name)["cells"]]
-    own = cells(FOLDER / f"{name}.py")
-    assert found[len(found) - len(own) :] == own, f"out of date: run python -m tests.notebooks {name}"
-    added = [text for _, text in found[: len(found) - len(own)]]
-    assert len(added) == len(notebooks.first_cells(FOLDER / f"{name}.py", notebooks.repository()))
+    path = FOLDER / f"{name}.py"
+    own = [("markdown" if is_words else "code", text) for is_words, text in cells(path)]
+    found = [(cell["cell_type"], source(cell)) for cell in stored(name)["cells"]]
+    expected = notebooks.first_cells(path, notebooks.repository()) + own
+    assert found == expected, f"out of date: run python -m tests.notebooks {name}"
 
 
 @pytest.mark.parametrize("name", COURSE)
@@ -217,6 +217,13 @@ def test_cells_are_read_run_and_tidied(tmp_path):
     assert notebooks.text(notebook) == notebooks.text(notebooks.run(notebooks.read(path, None)))
 
 
+def test_what_is_printed_in_pieces_becomes_one():
+    new_output = pytest.importorskip("nbformat", reason="needs pip install -e '.[notebooks]'").v4.new_output
+    pieces = [("stdout", "a"), ("stdout", "b"), ("stderr", "c"), ("stdout", "d")]
+    found = notebooks.tidy([new_output("stream", name=name, text=text) for name, text in pieces])
+    assert [(output.name, output.text) for output in found] == [("stdout", "ab"), ("stderr", "c"), ("stdout", "d")]
+
+
 def test_a_notebook_that_leaves_files_is_refused(tmp_path):
     for tool in ("jupytext", "nbclient", "ipykernel"):
         pytest.importorskip(tool, reason="needs pip install -e '.[notebooks]'")
@@ -229,12 +236,21 @@ def test_a_notebook_that_leaves_files_is_refused(tmp_path):
 @pytest.mark.parametrize("host", ["github.com", "example.org"])
 def test_where_the_repository_has_an_address_colab_installs_from_it(host):
     address = f"https://{host}/owner/jaxnets"
-    *badge, install = notebooks.first_cells(FOLDER / "tricks.py", address)
+    *badge, (kind, install) = notebooks.first_cells(FOLDER / "tricks.py", address)
+    assert kind == "code"
     assert install.splitlines()[1] == "try:" and install.count("%pip") == 1
     assert re.findall(r"https?://[^\s\"]+", install) == [address]
     if host == "github.com":
         opened = "https://colab.research.google.com/github/owner/jaxnets/blob/main/jaxnets/course/notebooks/tricks.ipynb"
-        assert badge[0].endswith(f"({opened})")
+        assert badge[0][0] == "markdown" and badge[0][1].endswith(f"({opened})")
     else:
         assert not badge
     assert notebooks.first_cells(FOLDER / "tricks.py", None) == []
+
+
+def test_the_cells_for_colab_come_first():
+    pytest.importorskip("jupytext", reason="needs pip install -e '.[notebooks]'")
+    address = "https://github.com/owner/jaxnets"
+    badge, install, title, *_ = notebooks.read(FOLDER / "tricks.py", address).cells
+    assert [cell.cell_type for cell in (badge, install, title)] == ["markdown", "code", "markdown"]
+    assert address in install.source and title.source.startswith("# ")

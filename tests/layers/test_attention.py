@@ -320,7 +320,9 @@ def test_rate_one_gives_zero_flax2055(x):
     equal(theirs.sum(0), [0, 0])
 
 
-@pytest.mark.parametrize("config", [{"rate": 0}, {"rate": 0.0}, {"train": False}, {"rate": 1.0, "train": False}], ids=str)
+@pytest.mark.parametrize(
+    "config", [{"rate": 0}, {"rate": 0.0}, {"training": False}, {"rate": 1.0, "training": False}], ids=str
+)
 def test_nothing_is_dropped_and_no_key_needed_flax2543(config):
     x = np.array([1.0, NAN, -INF, 1e-30])
     for key in (None, KEY):

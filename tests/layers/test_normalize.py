@@ -1,5 +1,7 @@
 """Normalisations against NumPy, and the structure of their Jacobians."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,7 +63,7 @@ def test_group_norm_between_layer_norm_and_instance_norm(shape):
     @jax.jit
     def compute(x):
         whole = jn.layer_norm(x, axis=tuple(range(1, x.ndim)))
-        own = jn.instance_norm(x, scale, bias) if x.ndim > 2 else None
+        own = jn.instance_norm(x, scale=scale, bias=bias) if x.ndim > 2 else None
         return [jn.group_norm(x, scale, bias, groups=n) for n in (1, 2, 3, 6)], jn.group_norm(x, groups=1), whole, own
 
     found, one, whole, own = compute(x)
@@ -184,3 +186,46 @@ def test_local_response_norm_against_a_loop(size):
         window = x[:, max(0, c - size // 2) : c - size // 2 + size]
         expected[:, c] = x[:, c] / (0.5 + 0.3 / size * np.square(window).sum(1)) ** 1.5
     near(jn.local_response_norm(x, size=size, alpha=0.3, beta=1.5, k=0.5), expected, atol=1e-14)
+
+
+@pytest.mark.parametrize("axes", [(1,), (0, 2)], ids=str)
+def test_statistics_of_layer_norm(axes):
+    """They undo the normalisation, and stand where ONNX has Mean and InvStdDev."""
+    x = 1e3 + normal(3, 4, 5)
+
+    def compute(x):
+        flat, kept = (jn.layer_norm_statistics(x, axis=axes, eps=1e-3, keepdims=keep) for keep in (False, True))
+        return flat, kept, jn.layer_norm(x, axis=axes, eps=1e-3)
+
+    (mean, inverse), kept, y = at_once(compute)(x)
+    near(mean, x.mean(axes), 1e-13)
+    near(inverse, 1 / np.sqrt(x.var(axes) + 1e-3), 1e-11)
+    for value, whole in zip((mean, inverse), kept, strict=True):
+        equal(np.expand_dims(value, axes), whole)
+    near((x - kept[0]) * kept[1], y, 1e-9, 1e-12)
+
+
+def test_statistics_beside_a_large_mean_and_of_constants():
+    """1 / √5.25 from 10⁴ + 0…7 in float32; where nothing varies and eps is 0, r and its Jacobian are 0."""
+    x = (1e4 + np.arange(8)).astype("float32")
+    near(jn.layer_norm_statistics(x, eps=0.0)[1], 5.25**-0.5, 1e-6)
+    (mean, inverse), (_, slope) = jn.value_and_jacobian(lambda x: jn.layer_norm_statistics(x, eps=0.0))(np.full(4, 3.0))
+    equal([mean, inverse], [3.0, 0.0])
+    equal(slope.dense(), np.zeros(4))
+
+
+def test_scales_of_gemma_are_differences_to_one():
+    x, scale = normal(3, 4), normal(4, seed=1)
+
+    def both(x, scale):
+        with_offset, plain = (functools.partial(jn.rms_norm, unit_offset=offset) for offset in (True, False))
+        js = jn.jacobian(with_offset, (0, 1))(x, scale), jn.jacobian(plain, (0, 1))(x, 1 + scale)
+        return with_offset(x, scale), plain(x, 1 + scale), jn.dense(js)
+
+    y, expected, (ours, theirs) = jax.jit(both)(x, scale)
+    near(y, expected, 1e-15)
+    for a, b in zip(ours, theirs, strict=True):
+        near(a, b, 1e-14)
+    formula = jax.eval_shape(jn.jacobian(functools.partial(jn.rms_norm, unit_offset=True)), x, scale).formula
+    assert "(1 + scale)[i]·r[b]" in formula
+    equal(jn.rms_norm(x, unit_offset=True), jn.rms_norm(x))

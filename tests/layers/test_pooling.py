@@ -194,6 +194,97 @@ def test_whole_space():
     close(jaxnets.global_avg_pool(x), x.mean((2, 3)))
 
 
+@given(pools(), st.sampled_from([1, 2, 3.5]))
+def test_lp_pool(drawn, p):
+    space, config, dilation = drawn
+    x = normal(2, *space)
+    own = windows(space, config["kernel_size"], config["stride"], config["padding"], dilation, config["ceil_mode"])
+
+    def norm(x, places):
+        return sum(abs(entry) ** p for entry, _ in entries(x, places) if entry is not None) ** (1 / p)
+
+    found = at_once(
+        lambda x: (jaxnets.lp_pool(x, p=p, dilation=dilation, **config), jaxnets.global_lp_pool(x[None], p=p)), x
+    )
+    close(found[0], pooled(x, own, norm))
+    close(found[1], [[(abs(channel) ** p).sum() ** (1 / p) for channel in x]])
+
+
+def test_norms_of_windows_neither_overflow_nor_vanish():
+    """Every window has its own scale; at zeros the derivative is 0."""
+    x = np.array([3e200, -4e200, 0, 0, 3e-200, 4e-200, 0, -2])
+    y, slope = value_and_grad(jaxnets.lp_pool, x, kernel_size=(2,))
+    np.testing.assert_allclose(y, [5e200, 0, 5e-200, 2], rtol=1e-15)
+    close(slope, [0.6, -0.8, 0, 0, 0.6, 0.8, 0, -1])
+    y, slope = value_and_grad(jaxnets.global_lp_pool, np.array([[[3e-30, -3e-30, 3e-30]], [[0, 0, 0]]], "float32"), p=3)
+    np.testing.assert_allclose(y, [[3e-30 * 3 ** (1 / 3)], [0]], rtol=1e-6)
+    np.testing.assert_allclose(slope, [[np.array([1, -1, 1]) * 3 ** (-2 / 3)], [[0, 0, 0]]], rtol=1e-6)
+
+
+def first_largest_place(shape):
+    """Reduces a window to the row-major index of its first largest entry, −1 for a window of padding."""
+
+    def reduce(x, places):
+        found = [(-entry, np.ravel_multi_index(tuple(at), shape)) for entry, at in entries(x, places) if entry is not None]
+        return min(found)[1] if found else -1
+
+    return reduce
+
+
+@given(pools())
+def test_indices_of_max_pool(drawn):
+    """Also of ties; put back, every window's largest entry lies where it was."""
+    space, config, dilation = drawn
+    x = np.round(normal(2, *space))
+    own = windows(space, config["kernel_size"], config["stride"], config["padding"], dilation, config["ceil_mode"])
+    found = at_once(lambda x: jaxnets.max_pool_indices(x, dilation=dilation, **config), x)
+    array_equal(found, pooled(x, own, first_largest_place(space)))
+    y, back = at_once(
+        lambda x, indices: (
+            jaxnets.max_pool(x, dilation=dilation, **config),
+            jaxnets.max_unpool(
+                jaxnets.max_pool(x, dilation=dilation, **config),
+                indices,
+                kernel_size=config["kernel_size"],
+                output_size=tuple(space),
+            ),
+        ),
+        x,
+        found,
+    )
+    expected = np.zeros(x.shape)
+    for b, *at in np.argwhere(found >= 0):
+        expected[b].flat[found[b, *at]] = y[b, *at]
+    array_equal(back, expected)
+
+
+def test_indices_of_adaptive_max_pool():
+    x = normal(2, 7)
+    found = jaxnets.adaptive_max_pool_indices(x, output_size=(3,))
+    array_equal(found, [[row[:3].argmax(), 2 + row[2:5].argmax(), 4 + row[4:].argmax()] for row in x])
+    for name, config in (("max_pool_indices", {"kernel_size": 2}), ("adaptive_max_pool_indices", {"output_size": 2})):
+        with pytest.raises(jaxnets.DTypeError, match=f"{name}.*'x'.*int"):
+            getattr(jaxnets, name)(np.ones((1, 1, 4), int), **config)
+        with pytest.raises(jaxnets.ShapeError, match=f"{name}.*'x'.*empty"):
+            getattr(jaxnets, name)(np.ones((1, 1, 0)), **config)
+
+
+def test_unpooling_where_indices_meet_or_lead_nowhere():
+    """The last of several entries counts, in the gradient, too; the size is torch's."""
+    x = np.array([1.0, 2, 3, 4])
+
+    def unpooled(x, indices, **config):
+        return value_and_grad(lambda x: jaxnets.max_unpool(x, indices, **config) * jnp.arange(1.0, 7), x)
+
+    y, slope = unpooled(x, np.array([1, 4, 1, -1]), kernel_size=(3,), stride=1)
+    array_equal(y, [0, 6, 0, 0, 10, 0])
+    array_equal(slope, [0, 5, 2, 0])
+    out_of_range = jax.jit(lambda i: jaxnets.max_unpool(x, i, kernel_size=(2,), stride=2, padding=1))(
+        np.array([0, 6, -5, 5])
+    )
+    array_equal(out_of_range, [1, 0, 0, 0, 0, 4])
+
+
 # --- ties, edges and special values -------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ An issue number is that of a library that had, or has, the fault.
 """
 
 import functools
+import itertools
 
 import jax
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 import jaxnets as jn
 
-from ..computing import equal
+from ..computing import equal, largest
 from .comparisons import INF, NAN, both, gradients, near
 
 
@@ -260,6 +261,76 @@ def test_multilabel_margin_as_torch():
     wrong, nothing = jax.jit(jn.value_and_grad(jn.multilabel_margin))(x, np.array([4, -1, 0, 0]))
     assert np.isnan(wrong)
     equal(nothing, np.zeros(4))
+
+
+def loop_multilabel_margin(x, targets):
+    """One pair of a label and another class after the other."""
+    listed = list(itertools.takewhile(lambda label: label >= 0, targets))
+    value, slope = 0.0, np.zeros(len(x))
+    for j in listed:
+        for i in set(range(len(x))) - set(listed):
+            gap = 1 - x[j] + x[i]
+            if gap > 0:
+                value += gap / len(x)
+                slope += (np.eye(len(x))[i] - np.eye(len(x))[j]) / len(x)
+    return value, slope
+
+
+@pytest.mark.parametrize("k", [1, 4, 30])
+def test_multilabel_margin_pair_by_pair(k):
+    """Also of scores with ties and at kinks, far from 0, and of labels that are listed twice."""
+    rng = np.random.default_rng(k)
+    x = np.concatenate([rng.normal(size=(3, k)), rng.integers(0, 3, size=(3, k)), 1e6 + rng.integers(0, 9, size=(2, k)) / 4])
+    targets = rng.integers(0, k, size=x.shape)
+    targets[np.arange(8), rng.integers(0, k, size=8)] = -1
+    found = jax.jit(jn.value_and_jacobian(lambda x: jn.multilabel_margin(x, targets)))(x)
+    for b, slope in enumerate(np.asarray(found[1].per_example())):
+        value, expected = loop_multilabel_margin(x[b], targets[b])
+        near(found[0][b], value)
+        np.testing.assert_allclose(slope, expected, atol=1e-14)
+    equal(jn.multilabel_margin(np.array([INF, 0.0, -INF]), np.array([0, -1, -1])), 0)
+    equal(jn.multilabel_margin(np.array([0.0, INF, -INF]), np.array([0, -1, -1])), INF)
+    equal(jn.multilabel_margin(np.array([-INF, 0.0, 1.0]), np.array([0, -1, -1])), INF)
+    assert np.isnan(jn.multilabel_margin(np.array([0.0, NAN, 1.0]), np.array([0, -1, -1])))
+
+
+def test_multilabel_margin_of_many_classes_makes_no_pairs():
+    def gradient(x, targets):
+        return jn.grad(lambda x: jn.sum(jn.multilabel_margin(x, targets)))(x)
+
+    assert largest(gradient, np.zeros((2, 500)), np.zeros((2, 500), int)) <= 2 * 501
+
+
+def loop_sparsemax(row):
+    """The threshold by bisection."""
+    low, high = max(row) - 1, max(row)
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if sum(max(0, a - middle) for a in row) > 1 else (low, middle)
+    return np.maximum(0, row - low), low
+
+
+def test_sparsemax_and_its_loss():
+    rng = np.random.default_rng(7)
+    x, labels = 2 * rng.normal(size=(6, 5)), rng.integers(0, 5, size=6)
+    value, slope = jax.jit(jn.value_and_grad(lambda x: jn.sum(jn.sparsemax_loss(x, labels))))(x)
+    rows = [loop_sparsemax(row) for row in x]
+    np.testing.assert_allclose(jn.sparsemax(x), [p for p, _ in rows], atol=1e-14)
+    np.testing.assert_allclose(jn.sparsemax(x.T, axis=0).T, [p for p, _ in rows], atol=1e-14)
+    losses = [(1 + (p**2).sum()) / 2 - row[t] + low for row, t, (p, low) in zip(x, labels, rows, strict=True)]
+    np.testing.assert_allclose(value, sum(losses), rtol=1e-13)
+    np.testing.assert_allclose(slope, [p - np.eye(5)[t] for t, (p, _) in zip(labels, rows, strict=True)], atol=1e-14)
+    shifted = jn.sparsemax(np.array([1e8, 1e8 + 0.5, -INF, 0]))
+    equal(shifted, [0.25, 0.75, 0, 0])
+    equal(jn.sparsemax(np.zeros((2, 4))), np.full((2, 4), 0.25))
+    equal(jn.grad(lambda x: jn.sparsemax(x)[1])(np.array([1.0, 0.0, -1.0])), [0, 0, 0])  # at the kink
+    tiny = np.array([0.0, -1 + 2e-9, -3.0])
+    value, slope = jax.jit(jn.value_and_grad(lambda x: jn.sparsemax_loss(x, np.array(0))))(tiny)
+    np.testing.assert_allclose(value, 1e-18, rtol=1e-6)  # no difference from 1
+    np.testing.assert_allclose(slope, [-1e-9, 1e-9, 0], rtol=1e-6)
+    wrong, nothing = jax.jit(jn.value_and_grad(jn.sparsemax_loss))(tiny, np.array(3))
+    assert np.isnan(wrong)
+    equal(nothing, np.zeros(3))
 
 
 def test_multilabel_soft_margin_is_a_mean_of_cross_entropies():

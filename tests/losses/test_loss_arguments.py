@@ -10,7 +10,7 @@ from ..layers.arguments import BOOLS, COMPLEX, INTS, check_error, describe, of_t
 
 FLOAT_LOSSES = ["absolute_error", "huber", "smooth_l1", "log_cosh", "quantile"]
 NUMBER_LOSSES = [
-    "binary_cross_entropy", "binary_cross_entropy_with_logits", "hinge", "soft_margin", "poisson_nll", "focal",
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "hinge", "perceptron", "soft_margin", "poisson_nll", "focal",
 ]  # fmt: skip
 VECTOR_LOSSES = ["multilabel_soft_margin", "dice"]
 BINARY = NUMBER_LOSSES[:2]
@@ -63,6 +63,10 @@ TABLE = [
     ("multi_class_hinge", [ones(2, 3), INTS], {}, ShapeError, ["'targets'", "(3,)", "(2,)"]),
     ("multi_class_hinge", [ones(2, 3), np.zeros(2, int)], {"p": 3}, ValueError, ["p", "3"]),
     ("multi_class_hinge", [ones(2, 3), np.zeros(2, int)], {"margin": None}, TypeError, ["margin", "None"]),
+    ("sparsemax_loss", [ones(2, 3), ones(2)], {}, DTypeError, ["'targets'", "float64"]),
+    ("sparsemax_loss", [ones(2, 3), np.array([0, 3])], {}, ValueError, ["'targets'", "3", "0 to 2"]),
+    ("sparsemax_loss", [ones(2, 3), INTS], {}, ShapeError, ["'targets'", "(3,)", "(2,)"]),
+    ("sparsemax_loss", [1.0, np.int32(0)], {}, ShapeError, ["'predictions'", "()"]),
     ("kl_divergence", [ones(2, 3), ones(2, 4)], {}, ShapeError, ["'targets'", "(2, 4)", "k = 3"]),
     ("kl_divergence", [ones(2, 3), ones(3)], {}, ShapeError, ["'targets'", "(3,)", "(2, 3)"]),
     ("kl_divergence", [ones(2, 3), np.zeros(2, int)], {}, DTypeError, ["'targets'", "int64"]),
@@ -105,6 +109,17 @@ TABLE = [
     ("info_nce", [ones(2, 3, 2), ones(3, 2)], {}, ShapeError, ["'keys'", "(3, 2)", "(2, 3, 2)"]),
     ("info_nce", [ones(3), ones(3)], {}, ShapeError, ["'queries'", "(3,)"]),
     ("info_nce", [ones(3, 2), ones(3, 2)], {"temperature": 0}, ValueError, ["temperature", "0"]),
+    ("ctc", [ones(5, 3), ones(2)], {}, DTypeError, ["'targets'", "float64"]),
+    ("ctc", [ones(3), INTS], {}, ShapeError, ["'predictions'", "(3,)"]),
+    ("ctc", [ones(2, 5, 3), np.ones((3, 2), int)], {}, ShapeError, ["'targets'", "(3, 2)", "(2, 2)"]),
+    ("ctc", [ones(5, 3), np.array([1, 0])], {}, ValueError, ["'targets'", "0", "blank"]),
+    ("ctc", [ones(5, 3), np.array([1, 3])], {}, ValueError, ["'targets'", "3", "0 to 2"]),
+    ("ctc", [ones(5, 3), np.array([1, 2])], {"blank": 3}, ValueError, ["blank", "3"]),
+    ("ctc", [ones(5, 3), np.array([1, 2])], {"blank": 1.0}, TypeError, ["blank", "1.0"]),
+    ("ctc", [ones(5, 3), np.array([1, 2])], {"input_lengths": 6}, ValueError, ["'input_lengths'", "6", "0 to 5"]),
+    ("ctc", [ones(5, 3), np.array([1, 2])], {"target_lengths": 3}, ValueError, ["'target_lengths'", "3", "0 to 2"]),
+    ("ctc", [ones(5, 3), np.array([1, 2])], {"target_lengths": INTS}, ShapeError, ["'target_lengths'", "(3,)", "()"]),
+    ("ctc", [ones(2, 5, 3), np.ones((2, 2), int)], {"input_lengths": 3}, ShapeError, ["'input_lengths'", "()", "(2,)"]),
     ("triplet", [ones(2, 3), ones(2, 3)], {}, TypeError, ["'negative'"]),
     ("triplet", [ones(2, 3), ones(2, 3), ones(2, 2)], {}, ShapeError, ["'negative'", "(2, 2)", "i = 3"]),
     ("triplet", [ones(2, 3), ones(3), ones(2, 3)], {}, ShapeError, ["'positive'", "(3,)", "(2, 3)"]),

@@ -16,9 +16,9 @@ EQUIVALENT = {
     ("rule of matmul", "f'...k{m}' if m else 'k' → f'...k{m}'"): "a vector has no leading axes",
     ("rule of einsum", "{k + 1} → {k - 1}"): LETTERS,
     ("rule of einsum", "{k + 1} → {k + 0}"): LETTERS,
-    ("rule of embedding", "fresh_groups(indices.shape, axis_names(y.ndim)[:-1], start=2) → fresh_groups(indices.shape, "
+    ("rule of embedding", "fresh_groups(indices.shape, axis_names(y.ndim)[:-1], start=3) → fresh_groups(indices.shape, "
      "axis_names(y.ndim)[:-1])"): LABELS,
-    ("rule of embedding", "start=2 → start=3"): LABELS,
+    ("rule of embedding", "start=3 → start=4"): LABELS,
     ("row_rule", "p.ndim + k → p.ndim - k"): LABELS,
     ("row_rule", "tuple(out) → out"): "relabelled into a tuple",
     ("window", "len(inp) + axis → len(inp) - axis"): LABELS,
@@ -42,7 +42,7 @@ EQUIVALENT = {
     ("_shrink_rule", "(~_within(x, lambd)).astype(x.dtype) → ~_within(x, lambd)"): PROMOTED,
     ("_exponential_linear_rule", "jnp.where(x > 0, 0, x) → jnp.where(x > 1, 0, x)"): NOT_CHOSEN,
     ("_exponential_linear_rule", "jnp.where(x > 0, 0, x) → jnp.where(x > 0, 1, x)"): NOT_CHOSEN,
-    ("_take_tables", "jnp.take(x, table, first + 2 * a, mode='clip') → jnp.take(x, table, first + 2 * a)"):
+    ("take_tables", "jnp.take(x, table, first + 2 * a, mode='clip') → jnp.take(x, table, first + 2 * a)"):
      "no index is out of range",
     ("mean_rule", "x.ndim + y.ndim + a → x.ndim + y.ndim - a"): LABELS,
     ("mean_rule", "x.ndim + y.ndim → x.ndim - y.ndim"): LABELS,

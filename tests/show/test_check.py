@@ -299,6 +299,8 @@ def test_graders_get_points_and_one_hint_at_a_time():
     right = scored(lambda x, w: (w, 2 * half_of_linear(x, w)[1]))
     assert right.points == right.possible == 2 and str(right) == "<lambda>: 2 of 2 points\n"
     assert first.to_json()["points"] == 1 and first.to_json()["possible"] == 2
+    plain = check_rule(lambda x, w: w @ x, X[0], X[:2], jacobian=half_of_linear)
+    assert plain.hint is None and "finding" in str(plain) and "<table" in plain._repr_html_() and plain.points == 1
     no_entry = scored(lambda x, w: (w, w), hint=3)
     assert "Hint 2 of 2 about ∂y/∂w: wrong shape: [2, 3], expected [2, 2, 3]" in str(no_entry)
 
@@ -312,6 +314,8 @@ def test_the_body_of_an_answer_may_be_empty(empty):
         "nothing is returned yet: expected ∂y0/∂x of shape [2, 3], ∂y0/∂w of shape [2, 2, 3], "
         "∂y1/∂x of shape [3, 3], ∂y1/∂w of shape [3, 2, 3]"
     )
+    whole = check_rule(lambda x, labels: x[labels], X[0], np.array([0, 2]), jacobian=empty)
+    assert whole.findings[0].sentence == "nothing is returned yet: expected ∂y/∂x of shape [2, 3]"
     layer = check_rule(with_rule(weighted_sum, lambda y, x, w, b: empty(x, w)))
     assert "expected a tuple of rules, one for each of x, w, b" in layer.findings[0].sentence
     assert (layer.points, layer.possible) == (0, 3)

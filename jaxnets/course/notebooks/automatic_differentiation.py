@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxnets as jn
-from jaxnets import plots
+
+plots = jn.plots
 
 # %% [markdown]
 # ## A graph of operations

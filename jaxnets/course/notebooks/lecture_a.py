@@ -14,7 +14,8 @@ import numpy as np
 import optax
 
 import jaxnets as jn
-from jaxnets import plots
+
+plots = jn.plots
 
 
 def check(by_hand, loss, *args):

@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 import jaxnets as jn
-from jaxnets import plots
+
+plots = jn.plots
 
 keys = jax.random.split(jax.random.key(0), 4)
 x = jax.random.normal(keys[0], (2, 3))  # 2 examples of 3 features

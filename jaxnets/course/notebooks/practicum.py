@@ -13,7 +13,8 @@ import numpy as np
 import optax
 
 import jaxnets as jn
-from jaxnets import plots
+
+plots = jn.plots
 
 # %% [markdown]
 # ## Supervised learning for classification

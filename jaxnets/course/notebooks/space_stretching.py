@@ -13,7 +13,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import jaxnets as jn
-from jaxnets import plots
+
+plots = jn.plots
 
 x = jax.random.normal(jax.random.key(0), (1000, 2))
 colours = plots.position_colours(x)
