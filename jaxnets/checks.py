@@ -4,6 +4,7 @@
 """
 
 import collections.abc
+import contextlib
 import functools
 import inspect
 import math
@@ -13,7 +14,7 @@ import os
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import jax
@@ -28,6 +29,15 @@ MAX_INTEGER = 2**31 - 1  # of sizes and places, which XLA counts in 32 bits
 def is_floating(x) -> bool:
     """Whether x has a real floating dtype; None has not."""
     return x is not None and jnp.issubdtype(jnp.result_type(x), jnp.floating)
+
+
+@contextlib.contextmanager
+def errors_named(function: str, *, instead_of: str) -> Iterator[None]:
+    """What another function says of arguments that were handed on to it is said by the function that was called."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise type(error)(str(error).replace(f"{instead_of}:", f"{function}:", 1)) from None
 
 
 def check_axis(layer: str, x, axis, name: str = "axis") -> int:

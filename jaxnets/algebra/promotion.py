@@ -28,7 +28,8 @@ def numbers_of(*dtypes) -> Iterator[None]:
     A third of a selection is a third in float64 only if it is made in float64.
     """
     floating = [dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.floating)]
-    token = _narrowest.set(jnp.result_type(jnp.float32, *floating))
+    with usual_promotion():
+        token = _narrowest.set(jnp.result_type(jnp.float32, *floating))
     try:
         yield
     finally:

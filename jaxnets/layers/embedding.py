@@ -10,7 +10,17 @@ from jaxtyping import Array, Float, Int
 from ..algebra.factors import Label, Tensor, at_least_float32
 from ..algebra.rules import axis_names, fresh_groups, from_groups, named_tensor, total
 from ..algebra.selections import Selection, as_int32
-from ..checks import as_array, check_axis, check_counts, check_number, check_positive, check_range, checked, show_value
+from ..checks import (
+    as_array,
+    check_axis,
+    check_counts,
+    check_number,
+    check_positive,
+    check_range,
+    checked,
+    errors_named,
+    show_value,
+)
 from ..errors import DTypeError, ShapeError
 from .layer import layer
 from .lengths import norm_and_gradient
@@ -124,10 +134,13 @@ def embedding_bag(
     """
     if mode not in ("mean", "sum", "max"):
         raise ValueError(f"embedding_bag: mode must be 'mean', 'sum' or 'max', got {mode!r}")
-    indices, table = as_array("embedding_bag: argument 'indices'", indices), jnp.asarray(table)
+    indices, table = (
+        as_array(f"embedding_bag: argument '{name}'", x) for name, x in (("indices", indices), ("table", table))
+    )
     if indices.ndim == 0:
         raise ShapeError("embedding_bag: argument 'indices' has shape (), expected [..., n]")
-    rows = embedding(indices, table, padding_index=padding_index, max_norm=max_norm, norm_type=norm_type)
+    with errors_named("embedding_bag", instead_of="embedding"):
+        rows = embedding(indices, table, padding_index=padding_index, max_norm=max_norm, norm_type=norm_type)
     if weights is not None:
         weights = as_array("embedding_bag: argument 'weights'", weights)
         if mode != "sum":

@@ -82,8 +82,8 @@ def _paths(predictions, targets, input_lengths, target_lengths, blank) -> _Paths
     wrong = used & ((targets < 0) | (targets >= k) | (targets == blank))
     valid = ~jnp.any(wrong, -1) & (steps >= 0) & (steps <= t) & (count >= 0) & (count <= n)
     targets = jnp.where(used & ~wrong, targets, blank)
-    labels = jnp.full((*lead, 2 * n + 1), blank).at[..., 1::2].set(targets)
-    skips = jnp.zeros(labels.shape, bool).at[..., 3::2].set(targets[..., 1:] != targets[..., :-1])
+    labels = lax.pad(targets, jnp.int32(blank), [(0, 0, 0)] * len(lead) + [(1, min(n, 1), 1)])
+    skips = (labels != blank) & (labels != _shifted(labels, 2, blank))
     return _Paths(labels, skips, steps, count, valid)
 
 
@@ -144,7 +144,8 @@ def _forward(log_p, paths):
     subtracted, which keeps their digits; the sum of all that was subtracted is returned, too.
     """
     scores = jnp.take_along_axis(log_p, paths.labels[..., None, :], -1)
-    start = jnp.full(paths.labels.shape, -jnp.inf, scores.dtype).at[..., 0].set(0)
+    first = jnp.arange(paths.labels.shape[-1]) == 0
+    start = jnp.where(first, 0, jnp.full_like(scores[..., 0, :], -jnp.inf))
 
     def step(carry, each):
         (before, total), (t, score) = carry, each
@@ -154,7 +155,7 @@ def _forward(log_p, paths):
         return (after - largest[..., None], total + largest), (before, reached)
 
     steps = jnp.arange(log_p.shape[-2]), jnp.moveaxis(scores, -2, 0)
-    (end, total), table = lax.scan(step, (start, jnp.zeros(paths.count.shape, scores.dtype)), steps)
+    (end, total), table = lax.scan(step, (start, jnp.zeros_like(scores[..., 0, 0])), steps)
     return table, end, total
 
 
