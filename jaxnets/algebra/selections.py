@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from .factors import Factor, Group, Tensor, distinct_labels, entries_over, labels_of, pytree, shape_of, size_of, tensor
-from .sharding import reshaped
+from .sharding import reshaped, rows_added_up
 
 
 def as_int32(index) -> jax.Array:
@@ -99,8 +99,7 @@ class Selection(Factor):
             array = x.broadcast_to([*kept, *dropped, *extra])
             array = reshaped(array, [size_of(kept), size_of(dropped), size_of(extra)])
             ids = reshaped(index.broadcast_to([*kept, *dropped]), [size_of(kept), size_of(dropped)])
-            zeros = jnp.zeros((self.size, size_of(extra)), array.dtype)
-            array = jax.vmap(lambda a, i: zeros.at[i].add(a, mode="drop"))(array, _negatives_out_of_range(ids))
+            array = jax.vmap(lambda a, i: rows_added_up(a, i, self.size))(array, _negatives_out_of_range(ids))
             labels = [*kept, *target, *extra]
         return tensor(reshaped(array, [label.size for label in labels]), labels)
 

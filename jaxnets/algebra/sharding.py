@@ -112,6 +112,15 @@ def diagonal(x, axis1: int, axis2: int):
     return jnp.diagonal(x, axis1=axis1, axis2=axis2)
 
 
+def rows_added_up(x, index, n: int):
+    """`zeros((n, …)).at[index].add(x)` without the rows out of range; the rows of x lie whole on every device."""
+    zeros = jnp.zeros((n, *x.shape[1:]), x.dtype)
+    if mesh := explicit_mesh(x):
+        x = resharded(x, mesh, [None, *spread(x)[1:]])
+        zeros = reshard(zeros, NamedSharding(mesh, PartitionSpec(*spread(x))))
+    return zeros.at[index].add(x, mode="drop")
+
+
 def replicated(x):
     """The sharding of an array that is the same on all devices that hold x; None where no mesh axis is explicit."""
     mesh = explicit_mesh(x)
