@@ -16,11 +16,11 @@ TEXTS = """() => {
     return [...document.querySelectorAll("body *")].filter((one) => !one.closest(UNSAID))
         .flatMap((one) => [...own(one), ...names(one)]).filter((text) => text?.trim());
 }"""
-# Words that both languages share, names of functions, and what is not translated: names and cases of benchmarks.
+# Words that both languages share, names of functions and files, and what is not translated: names and cases of benchmarks.
 SHARED = """
     jaxnets spiral linear relu tanh residual log_softmax softmax add mean nll float32 float64 cpu Python jax grad nan inf
     jacrev jacfwd log exp Graph Module Saturation structure dense dims Kronecker diagonal autodiff verdict multiplications
-    versions Pause ULP logits params ratio mlp
+    versions Pause Gradients layers ULP logits params ratio mlp
 """
 SAME = set(SHARED.split())
 
