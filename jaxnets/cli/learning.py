@@ -111,10 +111,10 @@ class Space:
 
 @dataclasses.dataclass
 class Tricks:
-    """Measure the practical tricks: each gives a table, a picture and a finding."""
+    """Measure practical tricks, or list them: each gives a table, a picture and a finding."""
 
-    name: tyro.conf.Positional[str] = "all"
-    """The name of a trick, or "all"."""
+    name: tyro.conf.Positional[str] = ""
+    """The name of a trick, or "all", which takes some minutes.  Without it the tricks are listed."""
     output: str | None = None
     """Folder for the pictures.  Default: runs/tricks, or the first of runs/tricks-2, … that is free."""
     seeds: int = 5
@@ -129,6 +129,10 @@ class Tricks:
     def run(self) -> int:
         if self.seeds < 2:
             raise UsageError(f"--seeds must be at least 2, for a spread between them, got {self.seeds}")
+        if not self.name:
+            from ..course.tricks import TrickList
+
+            return print_result(TrickList(), self.json)
         collected = []
         title = "tricks" if self.name == "all" else f"trick {self.name}"
         made = output_folder(self.output, "tricks") if self.pictures else contextlib.nullcontext()
@@ -149,4 +153,6 @@ class Tricks:
                         print_tables(result, "")
         if self.json:
             print_json(collected)
+        elif folder is not None:
+            print(f"pictures and numbers: {folder}")
         return 0

@@ -11,6 +11,7 @@ import jax
 import pytest
 
 import jaxnets
+from jaxnets.course.tricks import TRICKS
 
 from .running import run, shell
 
@@ -151,7 +152,10 @@ def test_space_and_tricks_tell_numbers(capsys, tmp_path, monkeypatch):
     assert len(json.loads(out)["linear_maps"]) == 5
     status, out, _ = run(capsys, "tricks", "l2", "--quick")
     assert status == 0
-    assert "The norm of the weights is least with" in out
+    assert "The norm of the weights is least with" in out and out.endswith("pictures and numbers: runs/tricks\n")
+    status, out, _ = run(capsys, "tricks")
+    assert status == 0 and all(name in out for name in TRICKS) and "tricks all" in out
+    assert [row["name"] for row in json.loads(run(capsys, "tricks", "--json")[1])] == list(TRICKS)
     assert sorted(path.name for path in (tmp_path / "runs" / "tricks").iterdir()) == ["l2.json", "l2.png"]
 
 

@@ -84,7 +84,7 @@ WRONG = {  # answers that people give to an exercise, and words of what they are
         "z, w",
         ("w, jnp.einsum('ok,i->oki', jnp.eye(3), z)", "the derivative of tanh, which is left out"),
         (f"({SLOPE}[:, None] * w).T, {BY_STAGE}", "transposed"),
-        (f"{SLOPE}[:, None] * w, jnp.outer({SLOPE}, z)", "wrong shape: [3, 4], expected [3, 3, 4]"),
+        (f"{SLOPE}[:, None] * w, jnp.outer({SLOPE}, z)", "wrong shape: [3, 4] has only the entries"),
         (f"{SLOPE}[:, None] * w", "wrong number of Jacobians: 1 for 2 arguments"),
     ),
     "lecture_a: backpropagation through ½ |y − ȳ|²": of(
@@ -133,7 +133,10 @@ WRONG = {  # answers that people give to an exercise, and words of what they are
     "lecture_b: the Jacobian of softmax": of(
         "x",
         (f"jnp.diag({PROBABILITIES})", "exp is used in 2 ways, and the sum over them lacks 1"),
-        (f"jnp.diag({PROBABILITIES} * (1 - {PROBABILITIES}))", "gives 0 where the indices differ; they are not 0"),
+        (
+            f"jnp.diag({PROBABILITIES} * (1 - {PROBABILITIES}))",
+            "it is 0 where the indices along axis 0 of y and axis 0 of x differ",
+        ),
         (f"jnp.outer({PROBABILITIES}, {PROBABILITIES}) - jnp.diag({PROBABILITIES})", "wrong sign"),
         (f"{PROBABILITIES} * (1 - {PROBABILITIES})", "wrong shape: [4], expected [4, 4]"),
     ),

@@ -67,7 +67,7 @@ def test_the_course_in_its_order():
 
 @pytest.mark.parametrize("what, where", ROWS, ids=[what for what, _ in ROWS])
 def test_an_item_is_carried_out(what, where):
-    if cell := re.fullmatch(r"\[(\w+): (.+)\]\(\.\./course/notebooks/\1\.py\)", where):
+    if cell := re.fullmatch(r"\[(\w+): (.+)\]\(\.\./course/notebooks/\1\.ipynb\)", where):
         notebook, heading = cell.groups()
         assert heading in headings(notebook)
     else:
@@ -83,7 +83,7 @@ def test_every_section_of_a_notebook_belongs_to_an_item():
     for path in NOTEBOOKS.glob("[!_]*.py"):
         for heading in headings(path.stem):
             if heading not in own and not heading.startswith("Exercise"):
-                assert f"[{path.stem}: {heading}](../course/notebooks/{path.name})" in named
+                assert f"[{path.stem}: {heading}](../course/notebooks/{path.stem}.ipynb)" in named
 
 
 FRENCH = page_texts("fr")["course"]

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -105,7 +106,7 @@ CASES = [  # a forward function, its rule, the diagnosis of every argument
     (soft, softmax_rule(rank_one=False), ["missing sum over paths"]),
     (soft, softmax_rule(axis=0), ["wrong axis"]),
     (soft, softmax_rule(), ["loses digits"]),
-    (soft, lambda y, x: (jn.rules.diagonal(y * (1 - y)),), ["claims too much"]),
+    (soft, lambda y, x: (jn.rules.diagonal(y * (1 - y)),), ["missing entries"]),
     (soft, lambda y, x: (jn.rules.einsum("bi", "bj", (y, "bj")),), ["wrong"]),
     (tied, tied_rule(both=True), ["correct", "correct"]),
     (tied, tied_rule(both=False), ["correct", "missing sum over paths"]),
@@ -156,6 +157,7 @@ def row_sums(x):
     return x.sum(-1)
 
 
+P = jax.nn.softmax
 SQUARE = np.random.default_rng(1).normal(size=(3, 3))
 
 
@@ -202,13 +204,25 @@ SQUARE = np.random.default_rng(1).normal(size=(3, 3))
             jnp.linalg.norm, lambda x: jnp.where(x.any(), x / jnp.linalg.norm(x), 5.0), X[0], "wrong at the kink", "−1 to 1",
             marks=pytest.mark.sweep,
         ),
-        (jnp.sin, lambda x: 1 / 0, X, "error", "ZeroDivisionError"),
+        (jnp.sin, lambda x: 1 / 0, X, "error", "ZeroDivisionError in line 207 of <lambda>"),
+        (jnp.sin, lambda x: jax.vmap(jnp.diag)(jnp.cos(x)), X, "wrong shape", "the same index along axis 0"),
+        (jax.nn.softmax, lambda x: jnp.diag(P(x)) + jnp.outer(P(x), P(x)), X[0], "wrong sign", "differ; where they"),
+        (jax.nn.softmax, lambda x: jnp.diag(2 * P(x)) - jnp.outer(P(x), P(x)), X[0], "wrong entries", "they are equal"),
+        (jnp.cumsum, lambda x: jnp.eye(3) + 2 * jnp.tril(jnp.ones((3, 3)), -1), X[0], "wrong entries", "where they differ"),
+        (jax.nn.elu, lambda x: jnp.diag(jnp.where(x > 0, 1.0, 0.5)), X[0], "wrong entries", "right where x is positive"),
     ],
 )  # fmt: skip
 def test_mistakes_of_dense_arrays(function, jacobian, x, diagnosis, words):
     finding = by_hand(function, jacobian, x)
     assert finding.diagnosis == diagnosis
     assert words in finding.sentence
+
+
+def test_a_function_named_by_a_letter_names_its_jacobians():
+    def L(w):
+        return jnp.sum(w**2)
+
+    assert by_hand(L, lambda w: 2 * w, X[0]).name == "∂L/∂w"
 
 
 def test_the_worst_entry_and_its_numbers():

@@ -144,7 +144,7 @@ print(jax.hessian(lambda x: jnp.sum(x**3))(x))
 
 
 # %%
-def mean_of_squares(x):
+def a(x):
     return jnp.mean(3 * (x - 2) ** 2)
 
 
@@ -152,4 +152,4 @@ def answer(x):
     """Return ∂a/∂x of shape [2, 2]."""
 
 
-jn.check_rule(mean_of_squares, jnp.array([[1.0, 2.5], [3.0, 4.0]]), jacobian=answer)
+jn.check_rule(a, jnp.array([[1.0, 2.5], [3.0, 4.0]]), jacobian=answer)

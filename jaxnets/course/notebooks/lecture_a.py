@@ -82,8 +82,8 @@ print("∂ȳ/∂w of one example, by the explicit w:", jn.jacobian(G, 1)(x[0], w
 # w)), and what is minimised is its average over a set S of P examples, L(S, w) = 1/P Σ L(x, y, w).
 #
 # In a block diagram a shaded circle is a variable that is observed, an open one is computed.  A rounded block is a
-# function that is easy to compute in one direction, with its parameters w at its side.  A square is a cost: its only
-# output is one number, which needs no circle.
+# function that is easy to compute in one direction, with its parameters w at its side.  A square is a cost.  Its output is
+# one number, for which the lecture draws no circle; here the circle C is the number at the end, after sums and factors.
 
 
 # %%
@@ -650,7 +650,7 @@ jn.check_rule(stage_of_tanh, z_of_stage, w_of_stage, jacobian=answer)
 
 
 # %%
-def half_square(predicted, target):
+def C(predicted, target):
     return 0.5 * jnp.sum((target - predicted) ** 2)
 
 
@@ -658,7 +658,7 @@ def answer(predicted, target):
     """Return ∂C/∂ȳ and ∂C/∂y, both of shape [3]."""
 
 
-jn.check_rule(half_square, jnp.array([0.5, -1.0, 2.0]), jnp.array([1.0, 0.5, -0.5]), jacobian=answer)
+jn.check_rule(C, jnp.array([0.5, -1.0, 2.0]), jnp.array([1.0, 0.5, -0.5]), jacobian=answer)
 
 # %% [markdown]
 # ## Exercise: a module that is used twice

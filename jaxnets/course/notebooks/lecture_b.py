@@ -382,7 +382,7 @@ print(jn.jacobian(lambda x: gaussian(jn.linear(x, w, b)))(x))
 g = jax.random.normal(jax.random.key(10), (2, 4))  # ∂C/∂y
 
 
-def cost_of_rows(x, w, b):
+def C(x, w, b):
     return jnp.sum(g * (x @ w.T + b))
 
 
@@ -391,7 +391,7 @@ def answer(x, w, b):
 
 
 rows = [jax.random.normal(jax.random.key(number), shape) for number, shape in enumerate([(2, 3), (4, 3), (4,)])]
-jn.check_rule(cost_of_rows, *rows, jacobian=answer)
+jn.check_rule(C, *rows, jacobian=answer)
 
 # %% [markdown]
 # ## Exercise: Linear, with examples as columns
@@ -426,7 +426,7 @@ jn.check_rule(cost_of_rows, *rows, jacobian=answer)
 g_columns = jax.random.normal(jax.random.key(11), (4, 2))  # ∂C/∂y
 
 
-def cost_of_columns(x, w, b):
+def C(x, w, b):
     return jnp.sum(g_columns * (w @ x + b[:, None]))
 
 
@@ -435,7 +435,7 @@ def answer(x, w, b):
 
 
 columns = [jax.random.normal(jax.random.key(number), shape) for number, shape in enumerate([(3, 2), (4, 3), (4,)])]
-jn.check_rule(cost_of_columns, *columns, jacobian=answer)
+jn.check_rule(C, *columns, jacobian=answer)
 
 # %% [markdown]
 # ## Exercise: Duplicate
@@ -463,7 +463,7 @@ jn.check_rule(cost_of_columns, *columns, jacobian=answer)
 g1, g2 = jnp.array([1.0, -2.0, 0.5]), jnp.array([0.3, 1.0, 2.0])
 
 
-def cost_of_duplicate(x):
+def C(x):
     y1, y2 = jn.duplicate(x)
     return g1 @ y1 + g2 @ y2
 
@@ -472,7 +472,7 @@ def answer(x):
     """Return ∂C/∂x of shape [3]."""
 
 
-jn.check_rule(cost_of_duplicate, jnp.array([0.5, -1.0, 2.0]), jacobian=answer)
+jn.check_rule(C, jnp.array([0.5, -1.0, 2.0]), jacobian=answer)
 
 # %% [markdown]
 # ## Exercise: Add
@@ -500,7 +500,7 @@ jn.check_rule(cost_of_duplicate, jnp.array([0.5, -1.0, 2.0]), jacobian=answer)
 g_sum = jnp.array([1.0, -2.0, 0.5])  # ∂C/∂y
 
 
-def cost_of_add(x1, x2):
+def C(x1, x2):
     return g_sum @ jn.add(x1, x2)
 
 
@@ -508,7 +508,7 @@ def answer(x1, x2):
     """Return ∂C/∂x₁ and ∂C/∂x₂, both of shape [3]."""
 
 
-jn.check_rule(cost_of_add, jnp.array([0.5, -1.0, 2.0]), jnp.array([1.0, 0.2, -0.7]), jacobian=answer)
+jn.check_rule(C, jnp.array([0.5, -1.0, 2.0]), jnp.array([1.0, 0.2, -0.7]), jacobian=answer)
 
 # %% [markdown]
 # ## Exercise: Max
@@ -543,7 +543,7 @@ jn.check_rule(cost_of_add, jnp.array([0.5, -1.0, 2.0]), jnp.array([1.0, 0.2, -0.
 g_max = jnp.array([1.0, -2.0, 0.5, 3.0])  # ∂C/∂y
 
 
-def cost_of_max(x1, x2):
+def C(x1, x2):
     return g_max @ jnp.maximum(x1, x2)
 
 
@@ -551,7 +551,7 @@ def answer(x1, x2):
     """Return ∂C/∂x₁ and ∂C/∂x₂, both of shape [4]."""
 
 
-jn.check_rule(cost_of_max, jnp.array([0.5, -1.0, 2.0, 0.1]), jnp.array([1.0, -2.0, -0.7, 0.4]), jacobian=answer)
+jn.check_rule(C, jnp.array([0.5, -1.0, 2.0, 0.1]), jnp.array([1.0, -2.0, -0.7, 0.4]), jacobian=answer)
 
 # %% [markdown]
 # ## Exercise: the Jacobian of softmax
@@ -579,8 +579,8 @@ jn.check_rule(cost_of_max, jnp.array([0.5, -1.0, 2.0, 0.1]), jnp.array([1.0, -2.
 #     return jnp.diag(p) - jnp.outer(p, p)
 # ```
 #
-# ∂p[i]/∂x[j] = p[i] (δ(i, j) − p[j]): a diagonal minus a product of two vectors.  It is right; the report adds that
-# p[i] − p[i]² loses digits where p[i] is almost 1.
+# ∂p[i]/∂x[j] = p[i] (δ(i, j) − p[j]): a diagonal minus a product of two vectors.  It is right, but p[i] − p[i]² loses
+# digits where p[i] is almost 1; the rule of `jn.softmax` adds up the other probabilities instead.
 #
 # </details>
 
@@ -625,7 +625,7 @@ jn.check_rule(jax.nn.softmax, jnp.array([0.3, -1.0, 0.8, 0.1]), jacobian=answer)
 g_softmax = jnp.array([1.0, -2.0, 0.5, 3.0])  # ∂C/∂p
 
 
-def cost_of_softmax(x):
+def C(x):
     return g_softmax @ jax.nn.softmax(x)
 
 
@@ -633,7 +633,7 @@ def answer(x):
     """Return ∂C/∂x of shape [4]."""
 
 
-jn.check_rule(cost_of_softmax, jnp.array([0.3, -1.0, 0.8, 0.1]), jacobian=answer)
+jn.check_rule(C, jnp.array([0.3, -1.0, 0.8, 0.1]), jacobian=answer)
 
 # %% [markdown]
 # ## Exercise: backpropagation through log-softmax
@@ -668,7 +668,7 @@ jn.check_rule(cost_of_softmax, jnp.array([0.3, -1.0, 0.8, 0.1]), jacobian=answer
 g_log = jnp.array([1.0, -2.0, 0.5, 3.0])  # ∂C/∂y
 
 
-def cost_of_log_softmax(x):
+def C(x):
     return g_log @ jax.nn.log_softmax(x)
 
 
@@ -676,7 +676,7 @@ def answer(x):
     """Return ∂C/∂x of shape [4]."""
 
 
-jn.check_rule(cost_of_log_softmax, jnp.array([0.3, -1.0, 0.8, 0.1]), jacobian=answer)
+jn.check_rule(C, jnp.array([0.3, -1.0, 0.8, 0.1]), jacobian=answer)
 
 # %% [markdown]
 # ## Exercise: a rule with an einsum

@@ -113,7 +113,9 @@ print("means", channels.mean((0, 2, 3)).round(6) + 0, "deviations", channels.std
 # %% [markdown]
 # ## Kaiming initialisation
 #
-# A ReLU halves the mean square of its input, so weights of variance 2 / inputs keep the signal's size through many layers.
+# A sum s of n products w z has the variance n · Var(w) · mean z².  Half of the sums are negative, where ReLU gives 0, so
+# the mean square of its outputs is half of that.  Weights of variance 2 / n therefore keep the signal's size through many
+# layers.
 
 # %%
 
@@ -132,6 +134,17 @@ for name, size in sizes.items():
 assert sizes["1"] < 0.1 and 0.3 < sizes["√2 (Kaiming)"] < 3 and sizes["2"] > 10
 drawn = jn.initializers.kaiming_normal()(jax.random.key(3), (100, 100))
 print(f"deviation of kaiming_normal: {drawn.std():.3f}, √(2/100) = {0.02**0.5:.3f}")
+
+# %% [markdown]
+# Weights must also differ.  If all weights of a layer are equal, its units compute the same, get the same gradient, and
+# stay equal for ever; from zeros nothing but the last bias is learned.
+
+# %%
+network = jn.models.mlp(5, 3)
+start = jax.tree.map(lambda leaf: jnp.full_like(leaf, 0.1), network.init(jax.random.key(0), (2,)))
+result = jn.fit(network, jn.nll, training, optax.sgd(0.1), epochs=2, batch_size=20, params=start)
+print("weights of the hidden units after training:", *np.asarray(result.params[0]["w"]).round(3))
+assert np.ptp(result.params[0]["w"], axis=0).max() < 1e-5
 
 # %% [markdown]
 # ## Shuffle the examples
@@ -261,7 +274,7 @@ np.testing.assert_allclose(jn.jacobian(lambda x: jn.dropout(x, key, rate=0.3))(o
 labels_of_four = jnp.array([0, 2, 1, 1])
 
 
-def average(logits):
+def L(logits):
     return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels_of_four[:, None], 1).mean()
 
 
@@ -269,4 +282,4 @@ def answer(logits):
     """Return ∂L/∂logits of shape [4, 3]."""
 
 
-jn.check_rule(average, jax.random.normal(jax.random.key(0), (4, 3)), jacobian=answer)
+jn.check_rule(L, jax.random.normal(jax.random.key(0), (4, 3)), jacobian=answer)

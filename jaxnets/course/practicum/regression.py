@@ -15,7 +15,7 @@ from ...learn.progress import stage
 from ...losses.regression import squared_error
 from .run import Run, StudyResult, nonlinearity_name, text_table
 
-MEMBERS, INTERVAL, ASKED = 5, (-1.0, 1.0), (-2.0, 2.0)
+MEMBERS, INTERVAL, ASKED = 5, (-1.0, 1.0), (-4.0, 4.0)
 
 
 def study(run: Run) -> StudyResult:

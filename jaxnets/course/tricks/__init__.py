@@ -8,6 +8,9 @@ import json
 import os
 from pathlib import Path
 
+from rich.table import Table
+from rich.text import Text
+
 from ...files import written_atomically
 from ...show.formats import import_plots
 from . import depth, descent, losses, memory, restraint, signals
@@ -31,6 +34,20 @@ TRICKS: dict[str, Trick] = {
         memory.recurrence,
     )
 }
+
+
+class TrickList:
+    """The names of all tricks, and what each asks.  It prints as a table."""
+
+    def to_json(self) -> list[dict]:
+        return [{"name": trick.name, "question": trick.question} for trick in TRICKS.values()]
+
+    def __rich_console__(self, console, options):
+        table = Table("trick", "question", title="practical tricks", title_justify="left")
+        for trick in TRICKS.values():
+            table.add_row(trick.name, Text(trick.question))
+        yield table
+        yield Text("`jaxnets tricks NAME` measures one of them, and `jaxnets tricks all` all.")
 
 
 def measure_trick(name: str, *, seeds: int = 5, quick: bool = False, output: str | os.PathLike | None = None) -> TrickResult:

@@ -96,8 +96,9 @@ class HandWrittenRule:
         )
 
     def label(self, o, k, outputs, args) -> str:
-        """The name of the Jacobian of output o by argument k."""
-        return f"∂y{o if len(outputs) > 1 else ''}/∂{self.names(len(args))[k]}"
+        """The name of the Jacobian of output o by argument k, after a function whose name is a letter, such as ∂L/∂w."""
+        letter = self.name if len(self.name) == 1 else "y"
+        return f"∂{letter}{o if len(outputs) > 1 else ''}/∂{self.names(len(args))[k]}"
 
     def counts(self, outputs, args) -> list[int]:
         """How many Jacobians each row has.  Nothing is computed if the rule needs no numbers to tell."""
@@ -170,7 +171,10 @@ class HandWrittenRule:
         try:
             return value if isinstance(value, jax.Array) else jnp.asarray(value)
         except (TypeError, ValueError):
-            raise DTypeError(f"check_rule: argument {i} of '{self.name}' is no array: {type(value).__name__}") from None
+            raise DTypeError(
+                f"check_rule: argument {i} of '{self.name}' is no array: {type(value).__name__}; "
+                "pass a function of arrays, as lambda w, b: loss({'w': w, 'b': b})"
+            ) from None
 
     def _accepts(self, args) -> bool:
         """Whether the function takes arguments of these sizes; some functions need particular ones."""

@@ -2,7 +2,9 @@
 
 import dataclasses
 import math
+import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,6 +13,7 @@ import numpy as np
 
 from .mistakes import HYPOTHESES, as_type, is_real
 
+PACKAGE = Path(__file__).parents[2]
 CORRECT, DIGITS = "correct", "loses digits"  # the two diagnoses of a Jacobian that is right
 KINKS = (0.0, 1.0, -1.0, 0.5, -0.5, 3.0, -3.0, 6.0, -6.0)
 TAILS = (100.0, -30.0, 3.0, -100.0, 5.0, 30.0, -5.0, -3.0)
@@ -173,8 +176,7 @@ class Judge:
                 shown = next((t for t in bad if t.has_right_shape), first)
                 return shown.finding(diagnosis, f"{diagnosis}: {words}" if words else diagnosis)
         if first.failure:
-            error = first.failure
-            return first.finding("error", f"the rule raised {type(error).__name__}: {error}")
+            return first.finding("error", _error_text(first.failure))
         if not first.has_right_shape:
             got = f"{list(first.given.shape)}, expected {list(first.truth.shape)}: the axes of y, then those of the input"
             return first.finding("wrong shape", f"wrong shape: {got}")
@@ -203,7 +205,7 @@ class Judge:
         """
         trial = self.make_trial(args, self._values_text(args))
         if trial.failure:
-            return trial.finding("error", f"the rule raised {type(trial.failure).__name__} {when}: {trial.failure}")
+            return trial.finding("error", _error_text(trial.failure, when))
         if not trial.has_right_shape or (
             not trial.is_wrong and np.isfinite(trial.given).all() and np.isfinite(trial.truth).all()
         ):
@@ -313,6 +315,17 @@ def _nonfinite_entries(trial) -> np.ndarray | None:
         return None
     found = ~np.isfinite(trial.given) & np.isfinite(trial.truth)
     return found if found.any() else None
+
+
+def _error_text(error, when="") -> str:
+    """What the rule raised, and in which line of its function."""
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_of_a_library(frame.filename)]
+    place = f" in line {own[-1].lineno} of {own[-1].name}" if own else ""
+    return f"{' '.join(filter(None, (f'raised {type(error).__name__}{place}', when)))}: {error}"
+
+
+def _is_of_a_library(filename: str) -> bool:
+    return Path(filename).is_relative_to(PACKAGE) or "site-packages" in filename
 
 
 def _as_single(x):

@@ -171,13 +171,24 @@ def _unsummed(judge, trials):
     return None
 
 
-def _only_diagonal(judge, trials):
+def _only_blocks(judge, trials):
+    """The Jacobian has the axes that y and x share once: its diagonal, or the block of every example."""
     t = trials[0]
-    if t.given is None or t.given.shape != t.outputs[judge.o].shape or t.given.shape != t.args[judge.k].shape:
-        return None
-    whole = np.diag(t.given.ravel()).reshape(t.truth.shape)
-    words = f"{list(t.given.shape)} is the diagonal of the Jacobian {list(t.truth.shape)}"
-    return ("wrong shape", words) if t.is_right(whole) else None
+    y, x = t.outputs[judge.o], t.args[judge.k]
+    for shared in range(1, min(y.ndim, x.ndim) + 1):
+        if t.given is None or y.shape[:shared] != x.shape[:shared] or t.given.shape != (*y.shape, *x.shape[shared:]):
+            continue
+        count = math.prod(y.shape[:shared])
+        blocks = t.given.reshape(count, math.prod(y.shape[shared:]), -1)
+        whole = np.einsum("bij,bc->bicj", blocks, np.eye(count)).reshape(t.truth.shape)
+        if t.is_right(whole):
+            whole_text = f"the Jacobian {list(t.truth.shape)}"
+            if shared == y.ndim == x.ndim:
+                return "wrong shape", f"{list(t.given.shape)} is the diagonal of {whole_text}"
+            axes = "axis 0" if shared == 1 else f"the first {shared} axes"
+            words = f"only the entries of {whole_text} where y and x have the same index along {axes}; the others are 0"
+            return "wrong shape", f"{list(t.given.shape)} has {words}"
+    return None
 
 
 def _incomplete_chain(judge, trials):
@@ -278,26 +289,70 @@ def _around(links, nodes) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def _wrong_structure(judge, trials):
-    """Off the diagonal of two axes the Jacobian is zero where the derivative is not, or the other way round."""
+    """What is wrong lies on the diagonal of two axes, or off it, where the Jacobian is zero or has another sign."""
     if any(not t.has_right_shape for t in trials):
         return None
     count = trials[0].truth.ndim - trials[0].args[judge.k].ndim
     for a, b in itertools.product(range(count), range(trials[0].truth.ndim - count)):
-
-        def off(t, a=a, b=b):
-            places = np.indices(t.truth.shape, sparse=True)
-            return np.broadcast_to(places[a] != places[count + b], t.truth.shape)
-
-        if any(t.truth.shape[a] != t.truth.shape[count + b] for t in trials):
+        if any(t.truth.shape[a] != t.truth.shape[count + b] or t.truth.shape[a] < 2 for t in trials):
             continue
-        if any((t.wrong_entries & ~off(t)).any() for t in trials):
-            continue
+        off = [_off_diagonal(t.truth.shape, a, count + b) for t in trials]
+        on = [~places for places in off]
+        on_it, off_it = _state(trials, on), _state(trials, off)
         axes = f"axis {a} of y and axis {b} of {judge.names[judge.k]}"
-        if all(not t.given[off(t)].any() for t in trials):
-            return "claims too much", f"it says that {axes} are one, and gives 0 where the indices differ; they are not 0"
-        if all(not t.truth[off(t)].any() for t in trials):
-            what = "couples examples" if a == b == 0 else "couples entries"
-            return what, f"{axes} are independent: where the indices differ, the derivative is 0"
+        found = _words_for_diagonal(on_it, off_it, axes, "examples" if a == b == 0 and count > 1 else "entries")
+        if found:
+            return found
+    return None
+
+
+def _off_diagonal(shape, a, b) -> np.ndarray:
+    """Whether the indices along two axes differ, for every entry."""
+    places = np.indices(shape, sparse=True)
+    return np.broadcast_to(places[a] != places[b], shape)
+
+
+def _state(trials, places) -> str:
+    """What is the matter with the entries at some places, in all trials: one of `ENTRIES`, or they are wrong."""
+
+    def holds(tells):
+        return all(tells(t, chosen) for t, chosen in zip(trials, places, strict=True))
+
+    return next((state for state, tells in ENTRIES.items() if holds(tells)), "wrong")
+
+
+ENTRIES = {  # by what is said of entries: whether it is so for a trial and their places
+    "right zeros": lambda t, chosen: not ((t.wrong_entries | (t.truth != 0)) & chosen).any(),
+    "right": lambda t, chosen: not (t.wrong_entries & chosen).any(),
+    "missing": lambda t, chosen: not t.given[chosen].any(),
+    "too many": lambda t, chosen: not t.truth[chosen].any(),
+    "negated": lambda t, chosen: (t.agree(-t.given, t.truth) | ~chosen).all(),
+}
+
+
+def _words_for_diagonal(on_it, off_it, axes, what):
+    apart = f"where the indices along {axes} differ"
+    if off_it == "missing" and on_it.startswith("right"):
+        return "missing entries", f"it is 0 {apart}, but these entries of y depend on the others, too"
+    if off_it == "too many" and on_it.startswith("right"):
+        return f"couples {what}", f"{axes} are independent: where the indices differ, the derivative is 0"
+    if off_it == "negated":
+        rest = "" if on_it.startswith("right") else "; where they are equal it is wrong, too"
+        return "wrong sign", f"the sign is wrong {apart}{rest}"
+    if "right" in (on_it, off_it):
+        right, wrong = ("are equal", "differ") if on_it == "right" else ("differ", "are equal")
+        return "wrong entries", f"right where the indices along {axes} {right}, wrong where they {wrong}"
+    return None
+
+
+def _wrong_side(judge, trials):
+    """What is wrong lies where the input is negative, or where it is positive."""
+    if any(not t.has_right_shape for t in trials):
+        return None
+    inputs = [np.broadcast_to(np.asarray(t.args[judge.k]), t.truth.shape) for t in trials]
+    for right, wrong, side in (("positive", "negative", np.greater), ("negative", "positive", np.less)):
+        if _state(trials, [side(x, 0) for x in inputs]) == "right":
+            return "wrong entries", f"right where {judge.names[judge.k]} is {right}, wrong where it is {wrong}"
     return None
 
 
@@ -311,7 +366,8 @@ HYPOTHESES = (
     _axes_in_another_order,
     _along_another_axis,
     _unsummed,
-    _only_diagonal,
+    _only_blocks,
     _incomplete_chain,
     _wrong_structure,
+    _wrong_side,
 )
