@@ -243,6 +243,15 @@ def test_the_scalar_of_a_graph_is_not_called_as_its_targets_are():
     assert (gradients.count("∂C/∂C = 1"), gradients.count("∂C/∂y")) == (1, 1)
 
 
+def test_weights_of_a_list_have_its_name_and_their_number():
+    def stack(params, x):
+        return jnp.tanh(params[1] @ jnp.tanh(params[0] @ x)).sum()
+
+    figure = plots.graph(stack, [np.ones((3, 2)), np.ones((1, 3))], np.ones(2))
+    values, gradients = ({text.get_text() for text in axes.texts} for axes in figure.axes)
+    assert {"params₀", "params₁", "x"} <= values and {"∂C/∂params₀", "∂C/∂params₁"} <= gradients
+
+
 def test_the_picture_of_a_graph_shows_every_dimension(small, tmp_path):
     figure = plots.graph(small.loss, small.params, small.x)
     values, gradients = ([text for text in axes.texts if text.get_text()] for axes in figure.axes)

@@ -13,6 +13,7 @@ from matplotlib.path import Path
 
 from ...checks import checked
 from ..diagram import Arrow, Diagram, Frame, Item, diagram
+from ..formats import subscript
 from .figures import STYLE, new_figure
 
 ROW, LETTER = 1.05, 0.072  # inches from row to row, and of a letter of a block
@@ -246,5 +247,6 @@ class _Side:
 
 
 def _short_label(label: str) -> str:
-    """`params[0]['w']` as w."""
-    return re.split(r"[\[.]", label)[-1].strip("'\"]") if "[" in label else label
+    """`params[0]['w']` as w, and `params[0]` as params₀."""
+    *others, last = (part.strip("'\"]") for part in re.split(r"[\[.]", label)) if "[" in label else [label]
+    return others[-1] + subscript(last) if others and last.isdigit() else last
