@@ -1,6 +1,9 @@
 """`python -m tests.mutants` alters every rule and the whole algebra, and finds the test that sees an alteration."""
 
+import sys
+
 import jax.numpy as jnp
+import pytest
 
 import jaxnets
 from jaxnets.autodiff import primitives
@@ -13,7 +16,7 @@ from .mutants.record import Item
 from .mutants.sample import sample, stale
 from .mutants.table import table
 from .mutants.targets import ROOT, targets
-from .mutants.worker import Outcome
+from .mutants.worker import Lines, MonitoredLines, Outcome
 
 
 def mutant(name: str, text: str) -> Mutant:
@@ -150,3 +153,23 @@ def test_altered_rules_are_noticed():
     rules = [m for m in sample(0, seed=1, wanted=["layers", "losses"]) if m.target.name.startswith("rule of")]
     unnoticed = [chosen for chosen in rules[::16] if not is_noticed(chosen)]
     assert not unnoticed
+
+
+@pytest.mark.parametrize("kind", [Lines, *([MonitoredLines] if hasattr(sys, "monitoring") else [])])
+def test_the_lines_that_a_test_runs_are_recorded_each_time(kind):
+    def chosen(x):
+        if x:
+            return 1
+        return [0 for _ in range(2)]
+
+    first = chosen.__code__.co_firstlineno
+    lines = kind({__file__: "here"})
+    try:
+        for x, expected in ((True, {1, 2}), (False, {1, 3}), (True, {1, 2})):
+            lines.start()
+            chosen(x)
+            seen = {line - first for file, line in lines.stop() if file == "here"}
+            assert seen & {1, 2, 3} == expected
+    finally:
+        if kind is not Lines:
+            sys.monitoring.free_tool_id(lines.tool)

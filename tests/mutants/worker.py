@@ -10,6 +10,7 @@ import resource
 import sys
 import threading
 import time
+import types
 from collections.abc import Iterable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -113,13 +114,13 @@ class _Session:
         self.failed = self.asked = False
 
     def pytest_runtestloop(self, session):
-        from .targets import import_all
+        from .targets import ROOT, import_all, targets
 
         self.session = session
         import_all()
         keep_programs(Path(self.folder) / "programs")
         self.caches = own_caches(session.items)
-        self.lines = Lines()
+        self.lines = lines_of({str(ROOT / t.file): t.file for t in targets()})
         self._watch_options(session.config)
         self.by_id = {item.nodeid: item for item in session.items if item.path.name != OWN}
         self.connection.send(list(self.by_id))
@@ -227,13 +228,16 @@ def bytes_in_use() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
+def lines_of(files: dict[str, str]) -> "Lines":
+    """What records lines of these files, given as the name that each is to have."""
+    return MonitoredLines(files) if hasattr(sys, "monitoring") else Lines(files)
+
+
 class Lines:
-    """Which lines of the targets' files run between `start` and `stop`."""
+    """Which lines of some files run between `start` and `stop`."""
 
-    def __init__(self):
-        from .targets import ROOT, targets
-
-        self.files = {str(ROOT / t.file): t.file for t in targets()}
+    def __init__(self, files: dict[str, str]):
+        self.files = files
         self.seen: set[tuple[str, int]] = set()
 
     def start(self):
@@ -253,3 +257,31 @@ class Lines:
         if event == "line":
             self.seen.add((self.files[frame.f_code.co_filename], frame.f_lineno))
         return self._line
+
+
+class MonitoredLines(Lines):
+    """The same from Python 3.12 on, where each line of these files is told once and all other code runs as ever."""
+
+    def __init__(self, files: dict[str, str]):
+        super().__init__(files)
+        self.tool = sys.monitoring.COVERAGE_ID
+        self.event = sys.monitoring.events.LINE
+        sys.monitoring.use_tool_id(self.tool, __name__)
+        sys.monitoring.register_callback(self.tool, self.event, self._at)
+        waiting = [f.__code__ for f in gc.get_objects() if isinstance(f, types.FunctionType)]
+        while waiting:
+            code = waiting.pop()
+            if code.co_filename in files:
+                sys.monitoring.set_local_events(self.tool, code, self.event)
+                waiting += [inner for inner in code.co_consts if isinstance(inner, types.CodeType)]
+
+    def start(self):
+        self.seen = set()
+        sys.monitoring.restart_events()
+
+    def stop(self) -> frozenset[tuple[str, int]]:
+        return frozenset(self.seen)
+
+    def _at(self, code, line):
+        self.seen.add((self.files[code.co_filename], line))
+        return sys.monitoring.DISABLE
