@@ -8,6 +8,7 @@ import inspect
 import io
 import json
 import re
+import shlex
 from pathlib import Path
 
 import jax
@@ -17,6 +18,7 @@ from markdown_it import MarkdownIt
 
 import jaxnets
 from benchmarks import report
+from jaxnets.cli.main import _parse
 from jaxnets.guide import page_texts
 from jaxnets.reference import reference, reference_html
 
@@ -48,6 +50,14 @@ def test_code_of_a_page_runs_and_prints_what_the_page_shows(name, as_users):
             exec(compile(code, f"{name}.md", "exec"), namespace)
         if shown:
             assert stripped(printed.getvalue()) == stripped(shown)
+
+
+@pytest.mark.parametrize("name", page_texts())
+def test_commands_of_a_page_can_be_read(name):
+    """Each line of a block for the shell that calls jaxnets, but for those that write scripts for the tab key."""
+    blocks = "".join(re.findall(r"```sh\n(.*?)```", page_texts()[name], re.S))
+    for line in re.findall(r"^jaxnets (?!--tyro)(.*)", blocks, re.M):
+        _parse(shlex.split(line, comments=True))
 
 
 EXAMPLES = {path: len(re.findall(r"^ +>>> ", path.read_text(), re.M)) for path in sorted(PACKAGE.rglob("*.py"))}
