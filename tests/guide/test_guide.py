@@ -197,6 +197,14 @@ def test_the_reference_as_markdown_has_no_markup_by_accident():
     assert links == {f"#{name}" for name in re.findall(r'<a id="([^"]+)', reference())}
 
 
+def test_a_long_signature_in_the_reference_has_a_line_for_each_argument():
+    text = reference()
+    assert "```python\nrelu(x: Float[Array, '...']) -> Float[Array, '...']\n```" in text
+    assert "\nmax_pool(\n    x: " in text and "\n    *,\n" in text
+    on_one_line = re.findall(r"^```python\n((?!>>>).+)\n```", text, re.M)
+    assert len(on_one_line) > 100 and max(map(len, on_one_line)) <= 90
+
+
 def test_layers_of_users_are_not_in_the_reference(as_users):
     exec("import jaxnets\n@jaxnets.layer\ndef mine(x):\n    'Mine.'\n    return x", {"__name__": "elsewhere"})
     assert "mine" in jaxnets.LAYERS
