@@ -11,6 +11,7 @@ import jaxnets
 
 DATA = {"LAYERS": "Every layer and loss by its name: a dict to which `layer` adds your own."}
 MODULE_PREFIX = re.compile(r"\b(?:[A-Za-z_]\w*\.)+(?=[A-Za-z_])")  # such as the beginning of collections.abc.Callable
+WIDTH = 90  # letters of a signature on one line
 TITLE = "jaxnets: API reference"
 
 
@@ -78,7 +79,19 @@ def _entry(name: str, value) -> NameEntry:
     else:
         signature = MODULE_PREFIX.sub("", str(inspect.signature(value))).removesuffix(" -> None")
         signature = signature.replace("(self, ", "(").replace("(self)", "()")
-    return NameEntry(name, name + signature, inspect.getdoc(value) or "")
+    return NameEntry(name, _in_lines(name + signature), inspect.getdoc(value) or "")
+
+
+def _in_lines(signature: str) -> str:
+    """A signature on one line, or with a line for each argument if it is too long."""
+    if len(signature) <= WIDTH:
+        return signature
+    end = signature.rindex(")")
+    depth, arguments = 0, ""
+    for letter in signature[:end]:
+        depth += (letter in "([{") - (letter in ")]}")
+        arguments += {"(": "(\n    ", ",": ",\n   "}.get(letter, letter) if depth == 1 else letter
+    return f"{arguments},\n{signature[end:]}"
 
 
 def _blocks(docstring: str):
@@ -99,11 +112,17 @@ def reference() -> str:
     found = sections()
     lines = [f"# {TITLE}", "", *(f"- [{s.title}](#{s.anchor}): {_listed(s)}" for s in found), ""]
     for section in found:
-        lines += [f'## <a id="{section.anchor}"></a>{section.title}', "", *_markdown(section.docstring)]
-        for entry in section.entries:
-            heading = f'### <a id="{entry.name}"></a>`{entry.name}`'
-            lines += [heading, "", "```python", entry.signature, "```", "", *_markdown(entry.docstring)]
+        lines += section_markdown(section)
     return "\n".join(lines)
+
+
+def section_markdown(section: Section) -> list[str]:
+    """The lines of a section, whose headings have anchors."""
+    lines = [f'## <a id="{section.anchor}"></a>{section.title}', "", *_markdown(section.docstring)]
+    for entry in section.entries:
+        heading = f'### <a id="{entry.name}"></a>`{entry.name}`'
+        lines += [heading, "", "```python", entry.signature, "```", "", *_markdown(entry.docstring)]
+    return lines
 
 
 def _listed(section: Section) -> str:

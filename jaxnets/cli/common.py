@@ -17,6 +17,17 @@ class UsageError(Exception):
     """Bad input, described in one line."""
 
 
+def example_of(command: type) -> str:
+    """The command line that the docstring of a command ends with, which its `--help` shows."""
+    return (command.__doc__ or "").rpartition("Example: ")[2].strip()
+
+
+def not_named(command, what: str, choices: str) -> UsageError:
+    """The error of a command that was not told what to work on."""
+    name = type(command).__name__.lower()
+    return UsageError(f"{name}: which {what}?  {choices}, as in: {example_of(type(command))}")
+
+
 @contextlib.contextmanager
 def usage_errors():
     """Turns errors of the library about its arguments into a `UsageError`."""
@@ -83,7 +94,7 @@ def shape_of(text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
     if not re.fullmatch(r"[0-9]{1,6}(x[0-9]{1,6})*", text) or "0" in text.split("x"):
-        raise UsageError(f"--input {text!r}: write a shape of positive sizes, such as 3x10x20")
+        raise UsageError(f"--input {text!r}: write a shape of positive sizes, such as --input 3x10x20")
     return tuple(int(n) for n in text.split("x"))
 
 
@@ -123,7 +134,7 @@ def output_folder(output: str | None, name: str):
     """
     if output is not None:
         if not output or Path(output).exists() and not Path(output).is_dir():
-            raise UsageError(f"--output must name a folder to write to, got {output!r}")
+            raise UsageError(f"--output must name a folder to write to, such as runs/{name}, got {output!r}")
         yield Path(output)
         return
     os.makedirs("runs", exist_ok=True)
@@ -148,7 +159,7 @@ def _is_made(folder: Path) -> bool:
 def check_file(path: Path):
     """Refuse, before anything is computed, a path to which no file can be written."""
     if path.is_dir():
-        raise UsageError(f"--output must name a file, got the folder '{path}'")
+        raise UsageError(f"--output must name a file, such as page.html, got the folder '{path}'")
 
 
 def write(path: Path, text: str) -> int:

@@ -4,12 +4,15 @@ import dataclasses
 
 import tyro
 
-from .common import ModelOptions, UsageError, print_json, print_result, print_tables, working
+from .common import ModelOptions, UsageError, not_named, print_json, print_result, print_tables, working
 
 
 @dataclasses.dataclass
 class Layers:
-    """Print every layer and loss with the formulae of its Jacobians."""
+    """Print every layer and loss with the formulae of its Jacobians.
+
+    Example: jaxnets layers
+    """
 
     json: bool = False
     """Print JSON instead of a table."""
@@ -24,7 +27,10 @@ class Layers:
 
 @dataclasses.dataclass
 class Shapes(ModelOptions):
-    """Print the layers of a model with the dimensions, formulae and structure of every Jacobian, from shapes alone."""
+    """Print the layers of a model with the dimensions, formulae and structure of every Jacobian, from shapes alone.
+
+    Example: jaxnets shapes mynet
+    """
 
     model: tyro.conf.Positional[str] = ""
     """A preset (mynet, spiral, digits, autoencoder) or a description: "linear(60) relu linear(10) log_softmax"."""
@@ -35,7 +41,7 @@ class Shapes(ModelOptions):
 
     def run(self) -> int:
         if not self.model:
-            raise UsageError("shapes: which MODEL?  A preset (mynet, spiral, digits, autoencoder) or a description")
+            raise not_named(self, "MODEL", "A preset (mynet, spiral, digits, autoencoder) or a description")
         with working(f"shapes {self.model}"):
             self.setup()
             from ..show.tabulate import tabulate
@@ -50,6 +56,8 @@ class Compare(ModelOptions):
     """Compare every hand-written Jacobian of a model or layer with autodiff and finite differences.
 
     The exit status is 1 if one of them does not agree.
+
+    Example: jaxnets compare softmax
     """
 
     what: tyro.conf.Positional[str] = ""
@@ -59,7 +67,7 @@ class Compare(ModelOptions):
 
     def run(self) -> int:
         if not self.what:
-            raise UsageError("compare: which MODEL or LAYER?  A preset, a description, the name of a layer, or all")
+            raise not_named(self, "MODEL or LAYER", "A preset, a description, the name of a layer, or all")
         reports = []
         with working(f"compare {self.what}") as told:
             self.setup()

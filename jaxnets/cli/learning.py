@@ -2,12 +2,23 @@
 
 import contextlib
 import dataclasses
+import os
 import sys
 from typing import Literal
 
 import tyro
 
-from .common import UsageError, output_folder, print_json, print_result, print_tables, usage_errors, working
+from .common import (
+    UsageError,
+    example_of,
+    not_named,
+    output_folder,
+    print_json,
+    print_result,
+    print_tables,
+    usage_errors,
+    working,
+)
 
 
 @dataclasses.dataclass
@@ -15,6 +26,8 @@ class Train:
     """Train a network of the practicum; metrics, checkpoints and pictures go to a folder.
 
     The exit status is 1 if training meets NaN or infinity, and 130 after Ctrl-C, which first saves the state.
+
+    Example: jaxnets train digits
     """
 
     task: tyro.conf.Positional[str] = ""
@@ -47,13 +60,14 @@ class Train:
         from ..errors import NonFiniteError
         from ..learn.records import WITH_CHANGES
 
+        if not self.task:
+            raise not_named(self, "TASK", ", ".join(practicum.RECIPES))
         if self.task not in practicum.RECIPES:
-            wrong = f"unknown task '{self.task}'; known:" if self.task else "which TASK? "
-            raise UsageError(f"train: {wrong} {', '.join(practicum.RECIPES)}")
+            raise UsageError(f"train: unknown task '{self.task}'; known: {', '.join(practicum.RECIPES)}")
         if self.resume and self.output is None:
-            raise UsageError("train: --resume goes on in a folder; name it with --output")
+            raise UsageError(f"train: --resume goes on in a folder; name it: --output runs/{self.task}")
         if self.allow_changes and not self.resume:
-            raise UsageError("train: --allow-changes is for --resume")
+            raise UsageError("train: --allow-changes is for --resume; say both")
         options = dataclasses.asdict(self)
         for name in ("task", "json", "output", "allow_changes"):
             del options[name]
@@ -70,7 +84,10 @@ class Train:
 
 @dataclasses.dataclass
 class Evaluate:
-    """Evaluate a trained classifier on held-out examples: accuracy, confusion matrix, calibration."""
+    """Evaluate a trained classifier on held-out examples: accuracy, confusion matrix, calibration.
+
+    Example: jaxnets evaluate runs/digits
+    """
 
     checkpoint: tyro.conf.Positional[str] = ""
     """A folder that `jaxnets train` wrote, or one of its checkpoints."""
@@ -81,7 +98,9 @@ class Evaluate:
         from ..course import practicum
 
         if not self.checkpoint:
-            raise UsageError("evaluate: which CHECKPOINT?  A folder that `jaxnets train` wrote")
+            raise not_named(self, "CHECKPOINT", "A folder that `jaxnets train` wrote")
+        if not os.path.lexists(self.checkpoint):
+            raise UsageError(f"evaluate: no folder {self.checkpoint!r}; one is made by: {example_of(Train)}")
         with usage_errors(), working(f"evaluate {self.checkpoint}"):
             found = practicum.evaluate(self.checkpoint)
         return print_result(found, self.json)
@@ -89,7 +108,10 @@ class Evaluate:
 
 @dataclasses.dataclass
 class Space:
-    """Show what random linear maps, tanh and random networks do to the plane."""
+    """Show what random linear maps, tanh and random networks do to the plane.
+
+    Example: jaxnets space
+    """
 
     output: str | None = None
     """Folder for the pictures.  Default: runs/space, or the first of runs/space-2, … that is free."""
@@ -111,7 +133,10 @@ class Space:
 
 @dataclasses.dataclass
 class Tricks:
-    """Measure practical tricks, or list them: each gives a table, a picture and a finding."""
+    """Measure practical tricks, or list them: each gives a table, a picture and a finding.
+
+    Example: jaxnets tricks l2 --quick
+    """
 
     name: tyro.conf.Positional[str] = ""
     """The name of a trick, or "all", which takes some minutes.  Without it the tricks are listed."""

@@ -5,7 +5,7 @@ import io
 import os
 import re
 import sys
-from typing import Annotated
+from typing import Annotated, get_args
 
 import tyro
 
@@ -31,6 +31,7 @@ Command = (
     | Annotated[Guide, tyro.conf.subcommand("guide")]
     | Annotated[Reference, tyro.conf.subcommand("reference")]
 )
+COMMANDS = {command.__name__.lower(): command for command, _ in map(get_args, get_args(Command))}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -78,4 +79,5 @@ def _parse(arguments):
         text = re.split(r" For full helptext| Argument helptext| Got errors", " ".join(words))[0]
         for start in ("Parsing error ", "Value error ", "Error parsing ", "Invalid choice ", "Unrecognized options "):
             text = text.removeprefix(start)
-        raise UsageError(text) from None
+        command = [word for word in arguments[:1] if word in COMMANDS]
+        raise UsageError(f"{text.removesuffix('.')}; see: {' '.join(['jaxnets', *command, '--help'])}") from None

@@ -13,6 +13,7 @@ from .common import (
     UsageError,
     check_file,
     chosen_language,
+    not_named,
     print_json,
     print_result,
     print_tables,
@@ -25,7 +26,10 @@ from .common import (
 
 @dataclasses.dataclass
 class Report(ModelOptions):
-    """Write a self-contained page on a model: its graph, and every module's formula, code, Jacobian and comparison."""
+    """Write a self-contained page on a model: its graph, and every module's formula, code, Jacobian and comparison.
+
+    Example: jaxnets report digits -o report.html
+    """
 
     model: tyro.conf.Positional[str] = ""
     """A preset (mynet, spiral, digits, autoencoder) or a description: "linear(60) relu linear(10) log_softmax"."""
@@ -36,7 +40,7 @@ class Report(ModelOptions):
 
     def run(self) -> int:
         if not self.model:
-            raise UsageError("report: which MODEL?  A preset (mynet, spiral, digits, autoencoder) or a description")
+            raise not_named(self, "MODEL", "A preset (mynet, spiral, digits, autoencoder) or a description")
         check_file(self.output)
         with working(f"report {self.model}"):
             self.setup()
@@ -48,7 +52,10 @@ class Report(ModelOptions):
 
 @dataclasses.dataclass
 class Explore:
-    """Serve the page of `report` with live JAX behind it: other models, sizes and seeds, and training step by step."""
+    """Serve the page of `report` with live JAX behind it: other models, sizes and seeds, and training step by step.
+
+    Example: jaxnets explore spiral
+    """
 
     model: tyro.conf.Positional[str] = "spiral"
     """The model to begin with: a preset or a description."""
@@ -80,7 +87,10 @@ class Explore:
 
 @dataclasses.dataclass
 class Guide:
-    """Print a page of the guide."""
+    """Print a page of the guide.
+
+    Example: jaxnets guide first_minutes
+    """
 
     page: tyro.conf.Positional[str] = ""
     """The name of a page.  Default: print the names of all pages."""
@@ -105,7 +115,10 @@ class Guide:
 
 @dataclasses.dataclass
 class Reference:
-    """Print every public name with its signature and documentation."""
+    """Print every public name with its signature and documentation.
+
+    Example: jaxnets reference -o reference.html
+    """
 
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """HTML file to write.  Default: print text."""
@@ -125,7 +138,10 @@ class Reference:
 
 @dataclasses.dataclass
 class Examples:
-    """List the notebooks of the course, or copy them to a folder to work in."""
+    """List the notebooks of the course, or copy them to a folder to work in.
+
+    Example: jaxnets examples --copy mine
+    """
 
     copy: str | None = None
     """Folder to copy all notebooks to, as .ipynb with outputs and as .py.  Nothing in it is overwritten."""
@@ -141,7 +157,7 @@ class Examples:
         if self.copy is None:
             return print_result(examples(language), self.json)
         if not self.copy or Path(self.copy).exists() and not Path(self.copy).is_dir():
-            raise UsageError(f"--copy must name a folder to copy to, got {self.copy!r}")
+            raise UsageError(f"--copy must name a folder to copy to, such as mine, got {self.copy!r}")
         with usage_errors():
             paths = [str(path) for path in copy_examples(self.copy, language)]
         if self.json:

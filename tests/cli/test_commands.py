@@ -165,7 +165,7 @@ def test_report_guide_and_reference(capsys, tmp_path, monkeypatch):
     assert (status, out) == (0, "pages/mine.html\n")
     text = Path("pages/mine.html").read_text()
     assert "∂y[b,o]/∂w[o,i] = x[b,i]" in text and len(text.encode()) < 400_000
-    assert run(capsys, "guide")[1].startswith("pages: course, start, concepts")
+    assert run(capsys, "guide")[1].startswith("pages: course, start, first_minutes")
     assert "Concepts: labels, structure, batch" in run(capsys, "guide", "concepts")[1]
     assert "`jacobian`" in run(capsys, "reference")[1]
     assert run(capsys, "reference", "-o", "reference.html")[:2] == (0, "reference.html\n")

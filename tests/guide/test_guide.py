@@ -8,6 +8,7 @@ import inspect
 import io
 import json
 import re
+import shlex
 from pathlib import Path
 
 import jax
@@ -17,6 +18,7 @@ from markdown_it import MarkdownIt
 
 import jaxnets
 from benchmarks import report
+from jaxnets.cli.main import _parse
 from jaxnets.guide import page_texts
 from jaxnets.reference import reference, reference_html
 
@@ -48,6 +50,14 @@ def test_code_of_a_page_runs_and_prints_what_the_page_shows(name, as_users):
             exec(compile(code, f"{name}.md", "exec"), namespace)
         if shown:
             assert stripped(printed.getvalue()) == stripped(shown)
+
+
+@pytest.mark.parametrize("name", page_texts())
+def test_commands_of_a_page_can_be_read(name):
+    """Each line of a block for the shell that calls jaxnets, but for those that write scripts for the tab key."""
+    blocks = "".join(re.findall(r"```sh\n(.*?)```", page_texts()[name], re.S))
+    for line in re.findall(r"^jaxnets (?!--tyro)(.*)", blocks, re.M):
+        _parse(shlex.split(line, comments=True))
 
 
 EXAMPLES = {path: len(re.findall(r"^ +>>> ", path.read_text(), re.M)) for path in sorted(PACKAGE.rglob("*.py"))}
@@ -185,6 +195,14 @@ def test_the_reference_as_markdown_has_no_markup_by_accident():
     assert {c.content[:7] for t in inline for c in t.children if c.type == "html_inline"} == {'<a id="', "</a>"}
     links = {c.attrs["href"] for t in inline for c in t.children if c.type == "link_open"}
     assert links == {f"#{name}" for name in re.findall(r'<a id="([^"]+)', reference())}
+
+
+def test_a_long_signature_in_the_reference_has_a_line_for_each_argument():
+    text = reference()
+    assert "```python\nrelu(x: Float[Array, '...']) -> Float[Array, '...']\n```" in text
+    assert "\nmax_pool(\n    x: " in text and "\n    *,\n" in text
+    on_one_line = re.findall(r"^```python\n((?!>>>).+)\n```", text, re.M)
+    assert len(on_one_line) > 100 and max(map(len, on_one_line)) <= 90
 
 
 def test_layers_of_users_are_not_in_the_reference(as_users):
