@@ -357,6 +357,7 @@ CASES = [
     made("evaluate", jn.evaluate, model=MODEL, params=PARAMS, data=DATA, loss=None, bins=10),
     made("parse", jn.parse, text="relu"),
     made("restore", jn.restore, path="nothing"),
+    made("export", jn.export, model=MODEL, params=PARAMS, path="model.other", like=(2,)),
     made("Encoding", jn.Encoding, kind="table", shape=(2,), target=None, classes=None, resized=False),
     made("Encoding.answers", jn.Encoding("arrays", (3,), classes=("a", "b")).answers, predictions=Y),
     made("Encoding.from_json", jn.Encoding.from_json, found=jn.Encoding("arrays", (3,)).to_json()),

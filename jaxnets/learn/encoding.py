@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from ..checks import as_numbers, checked, is_integer
+from ..checks import as_numbers, checked, is_integer, show_value
 from ..errors import ShapeError
 
 KINDS = ("arrays", "table", "images")
@@ -29,7 +29,7 @@ class Column:
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """Means and standard deviations: (x − mean) / std of every entry, all in the order of the flat array."""
+    """(x − mean) / std, with a mean and a standard deviation for every entry of the flat array, or one for all of them."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -57,7 +57,8 @@ class Scale:
         return values * self._like(self.std, values) + self._like(self.mean, values)
 
     def _like(self, numbers, values):
-        return np.asarray(numbers, values.dtype).reshape(values.shape[1:])
+        found = np.asarray(numbers, values.dtype)
+        return found.reshape(values.shape[1:]) if len(numbers) > 1 else found[0]
 
 
 @checked
@@ -119,14 +120,23 @@ class Encoding:
             return np.array(self.classes)[found.argmax(-1)]
         if self.target_scale is None:
             return found
-        if math.prod(found.shape[1:]) != len(self.target_scale.mean):
+        if len(self.target_scale.mean) not in (1, math.prod(found.shape[1:])):
             raise ShapeError(f"answers: predictions have shape {found.shape}, expected {len(self.target_scale.mean)} each")
         return self.target_scale.undo(found.astype(np.float64))
 
     def fitted(self, x: np.ndarray, y: np.ndarray) -> "Encoding":
-        """The encoding that standardizes by these training examples: columns of numbers, and targets of numbers."""
+        """The encoding that standardizes by these training examples: columns of numbers, and targets of numbers.
+
+        Images are left as they are, but those of bytes are brought to 0 … 1.
+        """
         numbers = [column.words is None for column in self.columns for _ in range(column.width)]
-        scale = Scale.of(x, numbers or True) if len(self.shape) == 1 else None
+        scale = (
+            Scale.of(x, numbers or True)
+            if len(self.shape) == 1
+            else Scale((0.0,), (255.0,))
+            if x.dtype == np.uint8
+            else None
+        )
         return dataclasses.replace(self, scale=scale, target_scale=None if self.classes is not None else Scale.of(y))
 
     def rescaled(self, mean: np.ndarray, std: np.ndarray) -> "Encoding":
@@ -147,6 +157,14 @@ class Encoding:
             raise ValueError("from_json: found must be what to_json of an encoding gives") from None
 
     @classmethod
+    def of_dataset(cls, dataset) -> "Encoding":
+        """That of a data set, or one of arrays where it has none."""
+        if dataset.encoding is not None:
+            return dataset.encoding
+        names = None if dataset.classes is None else tuple(map(str, range(dataset.classes)))
+        return cls("arrays", dataset.shape, classes=names, target_shape=None if names else dataset.y.shape[1:])
+
+    @classmethod
     def of_description(cls, config: Mapping) -> "Encoding":
         """The encoding in the description that `restore` returns, or one of arrays where the run had none."""
         if config.get("encoding") is not None:
@@ -154,6 +172,19 @@ class Encoding:
         data = config["run"]["data"]
         names = None if data["classes"] is None else tuple(map(str, range(min(data["classes"], MAX_CLASSES))))
         return cls("arrays", tuple(data["shape"]), classes=names)
+
+
+def encoding_like(name: str, like) -> Encoding:
+    """The encoding itself, that of a data set, or that in the description that `restore` returns; TypeError otherwise."""
+    if isinstance(like, Encoding):
+        return like
+    if isinstance(like, Mapping) and "run" in like:
+        return Encoding.of_description(like)
+    if hasattr(like, "encoding") and hasattr(like, "classes"):
+        return Encoding.of_dataset(like)
+    raise TypeError(
+        f"{name}: like must be an Encoding, a Dataset, or the description that restore returns, got {show_value(like)}"
+    )
 
 
 def _from_json(found) -> Encoding:
@@ -174,8 +205,10 @@ def _from_json(found) -> Encoding:
         found["resized"] is True,
         *scales,
     )
-    entries = sum(column.width for column in columns)
-    if columns and made.shape != (entries,) or made.scale and len(made.scale.mean) != math.prod(made.shape):
+    fits = not columns or made.shape == (sum(column.width for column in columns),)
+    for scale, shape in ((made.scale, made.shape), (made.target_scale, made.target_shape or ())):
+        fits &= not scale or len(scale.mean) == len(scale.std) in (1, math.prod(shape)) and min(scale.std) > 0
+    if not fits:
         raise ValueError
     return made
 

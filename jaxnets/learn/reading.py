@@ -5,7 +5,6 @@ import math
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from ..checks import check_integer
 from ..errors import ShapeError
-from .encoding import MAX_CLASSES, Encoding
+from .encoding import MAX_CLASSES, Encoding, encoding_like
 from .image_folders import image_files, is_image, read_images
 from .tables import Table
 
@@ -31,7 +30,7 @@ class Read(NamedTuple):
 
 def read(path, classes: int | None, target: str | None, size: tuple[int, int] | None, like) -> Read:
     """The data in a file or folder, read as `like` was if that is given."""
-    encoding = None if like is None else _encoding_of(like)
+    encoding = None if like is None else encoding_like("load", like)
     kind = kind_of(path)
     if encoding is not None:
         for name, value in (("classes", classes), ("target", target), ("size", size)):
@@ -98,22 +97,6 @@ def shaped_targets(path, y: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     if y.ndim < 1 or math.prod(y.shape[1:]) != math.prod(shape):
         raise ShapeError(f"{path}: one target has shape {y.shape[1:]}, expected {shape}")
     return y.reshape(len(y), *shape)
-
-
-def _encoding_of(like) -> Encoding:
-    """The encoding itself, that of a data set, or that in the description that `restore` returns."""
-    if isinstance(like, Encoding):
-        return like
-    if isinstance(like, Mapping) and "run" in like:
-        return Encoding.of_description(like)
-    if hasattr(like, "encoding"):
-        if like.encoding is not None:
-            return like.encoding
-        names = None if like.classes is None else tuple(map(str, range(like.classes)))
-        return Encoding("arrays", like.shape, classes=names, target_shape=None if names else like.y.shape[1:])
-    raise TypeError(
-        f"load: like must be an Encoding, a Dataset, or the description that restore returns, got {type(like).__name__}"
-    )
 
 
 def _arrays(path, needs_answers: bool) -> tuple[np.ndarray, np.ndarray | None]:

@@ -36,8 +36,8 @@ class Table:
     def learn(self, target: str | None, classes: int | None) -> Encoding:
         """The encoding that reads this table and others like it."""
         if target not in self.columns or len(self.columns) < 2:
-            asked = f"no column {target!r}" if target else "which column holds the answers?"
-            raise ValueError(f"{self.path}: {asked}; name it by target= (--target); columns: {self._listed(self.columns)}")
+            asked = f"no column {target!r}." if target else "which column holds the answers?"
+            raise ValueError(f"{self.path}: {asked}  Name it by target= (--target); columns: {self._listed(self.columns)}")
         learned = []
         for name in self.columns:
             if name != target:

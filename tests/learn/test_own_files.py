@@ -108,7 +108,7 @@ def test_answers_that_are_asked_for_wrongly(tmp_path):
     path = written(tmp_path, TABLE)
     for options, words in (
         ({}, r"which column holds the answers\?.*size, colour, price, kind"),
-        ({"target": "Kind"}, "no column 'Kind'"),
+        ({"target": "Kind"}, r"no column 'Kind'\."),
         ({"target": "kind", "classes": 2}, "column 'kind' has 3 different labels, expected 2 classes"),
         ({"target": "price", "classes": 2}, "column 'price' holds fractions, expected labels of 2 classes"),
         ({"target": "kind", "size": (2, 2)}, "load: size is for folders of images"),
@@ -266,8 +266,9 @@ def test_an_encoding_is_json_and_nothing_else_is_one(tmp_path):
     found = json.loads(text)
     for changes in (
         {"kind": "other"}, {"shape": 3}, {"shape": [-1]}, {"shape": [6]}, {"columns": 1}, {"columns": [{"name": 1}]},
-        {"classes": "ab", "target": 3}, {"scale": {"mean": [1], "std": [1]}}, {"scale": 5}, {"target_shape": ["x"]},
-        {"scale": {"mean": [float("nan")] * 7, "std": [1] * 7}},
+        {"classes": "ab", "target": 3}, {"scale": {"mean": [1, 2], "std": [1, 2]}}, {"scale": 5}, {"target_shape": ["x"]},
+        {"scale": {"mean": [float("nan")] * 7, "std": [1] * 7}}, {"scale": {"mean": [1] * 7, "std": [1]}},
+        {"scale": {"mean": [1], "std": [0]}}, {"target_scale": {"mean": [1, 2], "std": [1, 2]}},
     ):  # fmt: skip
         with pytest.raises(ValueError, match="from_json"):
             Encoding.from_json(found | changes)
