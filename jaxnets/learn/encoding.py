@@ -11,6 +11,7 @@ import numpy as np
 from ..checks import as_numbers, checked, is_integer, show_value
 from ..errors import ShapeError
 
+DATA_ENCODING = "data_encoding"  # what it is called in the description of a checkpoint
 KINDS = ("arrays", "table", "images")
 MAX_CLASSES = 1_000_000
 
@@ -167,8 +168,8 @@ class Encoding:
     @classmethod
     def of_description(cls, config: Mapping) -> "Encoding":
         """The encoding in the description that `restore` returns, or one of arrays where the run had none."""
-        if config.get("encoding") is not None:
-            return cls.from_json(config["encoding"])
+        if config.get(DATA_ENCODING) is not None:
+            return cls.from_json(config[DATA_ENCODING])
         data = config["run"]["data"]
         names = None if data["classes"] is None else tuple(map(str, range(min(data["classes"], MAX_CLASSES))))
         return cls("arrays", tuple(data["shape"]), classes=names)
