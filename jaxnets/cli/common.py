@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+import warnings
 from pathlib import Path
 from typing import Literal
 
@@ -30,11 +31,17 @@ def not_named(command, what: str, choices: str) -> UsageError:
 
 @contextlib.contextmanager
 def usage_errors():
-    """Turns errors of the library about its arguments into a `UsageError`."""
+    """Turns errors of the library about its arguments into a `UsageError`, and its warnings into lines on stderr."""
     from ..errors import DTypeError
 
+    def show(message, category, *place):
+        if category is UserWarning:
+            print(f"jaxnets: warning: {message}", file=sys.stderr)
+
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.showwarning = show
+            yield
     except (ValueError, DTypeError, OverflowError, MemoryError, ModuleNotFoundError, OSError) as error:
         raise UsageError(" ".join(str(error).split())) from None
 
@@ -89,12 +96,12 @@ class ModelOptions:
             return make_problem(text, shape_of(self.input), batch, self.seed, self.dtype, abstract)
 
 
-def shape_of(text: str | None) -> tuple[int, ...] | None:
+def shape_of(text: str | None, option: str = "--input", example: str = "3x10x20") -> tuple[int, ...] | None:
     """The shape that a text like 3x10x20 means."""
     if text is None:
         return None
     if not re.fullmatch(r"[0-9]{1,6}(x[0-9]{1,6})*", text) or "0" in text.split("x"):
-        raise UsageError(f"--input {text!r}: write a shape of positive sizes, such as --input 3x10x20")
+        raise UsageError(f"{option} {text!r}: write a shape of positive sizes, such as {option} {example}")
     return tuple(int(n) for n in text.split("x"))
 
 

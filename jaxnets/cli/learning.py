@@ -1,29 +1,35 @@
-"""Commands about learning: `train`, `evaluate`, `space`, `tricks`."""
+"""Commands about learning: `train`, `evaluate`, `predict`, `export`, `space`, `tricks`."""
 
 import contextlib
 import dataclasses
 import os
 import sys
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
 import tyro
 
 from .common import (
     UsageError,
+    check_file,
     example_of,
     not_named,
     output_folder,
     print_json,
     print_result,
     print_tables,
+    shape_of,
     usage_errors,
     working,
+    write,
 )
+
+PictureFormat = Literal["png", "svg", "pdf"]
 
 
 @dataclasses.dataclass
 class Train:
-    """Train a network of the practicum; metrics, checkpoints and pictures go to a folder.
+    """Train a network of the practicum, or one on your own data; metrics, checkpoints and pictures go to a folder.
 
     The exit status is 1 if training meets NaN or infinity, and 130 after Ctrl-C, which first saves the state.
 
@@ -31,7 +37,19 @@ class Train:
     """
 
     task: tyro.conf.Positional[str] = ""
-    """spiral, regression, digits, digits_conv, mnist or text."""
+    """spiral, regression, digits, digits_conv, mnist or text.  Left out with --data."""
+    data: str | None = None
+    """Your own data in place of a task: FILE.csv, FILE.npz with x and y, or a FOLDER of images with a folder per class."""
+    target: str | None = None
+    """With --data FILE.csv: the column of the answers."""
+    classes: int | None = None
+    """With --data: the number of classes, or 0 if the answers are numbers.  Default: what the answers look like."""
+    size: str | None = None
+    """With --data FOLDER: bring all images to this size, HEIGHTxWIDTH."""
+    held_out: float | None = None
+    """With --data: the share of the examples that are held out.  Default: 0.2."""
+    standardize: bool = True
+    """With --data: give features and numbers to predict the mean 0 and the deviation 1."""
     output: str | None = None
     """Folder to write to.  Default: runs/TASK, or the first of runs/TASK-2, runs/TASK-3, … that is free."""
     model: str | None = None
@@ -52,6 +70,8 @@ class Train:
     """With --resume: go on also with another learning rate, optimizer, loss or penalty than before."""
     pictures: bool = True
     """Make the pictures, which needs the extra plot."""
+    format: PictureFormat = "png"
+    """Format of the pictures."""
     json: bool = False
     """Print JSON instead of tables."""
 
@@ -60,37 +80,58 @@ class Train:
         from ..errors import NonFiniteError
         from ..learn.records import WITH_CHANGES
 
-        if not self.task:
-            raise not_named(self, "TASK", ", ".join(practicum.RECIPES))
-        if self.task not in practicum.RECIPES:
+        own = {name: getattr(self, name) for name in ("target", "classes", "held_out") if getattr(self, name) is not None}
+        if self.size is not None:
+            own["size"] = _size_of(self.size)
+        if not self.standardize:
+            own["standardize"] = False
+        if self.data is None and own:
+            raise UsageError(f"train: --{next(iter(own)).replace('_', '-')} is for --data, your own data")
+        if self.data is not None and self.task:
+            raise UsageError(f"train: either the task '{self.task}' or --data, not both")
+        if self.data is None and not self.task:
+            raise not_named(self, "TASK, or which --data FILE", ", ".join(practicum.RECIPES))
+        if self.data is None and self.task not in practicum.RECIPES:
             raise UsageError(f"train: unknown task '{self.task}'; known: {', '.join(practicum.RECIPES)}")
+        title = self.task if self.data is None else practicum.name_of(self.data)
         if self.resume and self.output is None:
-            raise UsageError(f"train: --resume goes on in a folder; name it: --output runs/{self.task}")
+            raise UsageError(f"train: --resume goes on in a folder; name it: --output runs/{title}")
         if self.allow_changes and not self.resume:
             raise UsageError("train: --allow-changes is for --resume; say both")
-        options = dataclasses.asdict(self)
-        for name in ("task", "json", "output", "allow_changes"):
-            del options[name]
+        names = ("model", "epochs", "batch_size", "learning_rate", "gradient", "seed", "resume", "pictures", "format")
+        options = {name: getattr(self, name) for name in names}
         if self.allow_changes:
             options["resume"] = WITH_CHANGES
         try:
-            with usage_errors(), working(f"train {self.task}"), output_folder(self.output, self.task) as folder:
-                report = practicum.train(self.task, output=folder, **options)
+            with usage_errors(), working(f"train {title}"), output_folder(self.output, title) as folder:
+                if self.data is None:
+                    report = practicum.train(self.task, output=folder, **options)
+                else:
+                    report = practicum.train_on(self.data, output=folder, **own, **options)
         except NonFiniteError as error:
             print(f"jaxnets: {error}", file=sys.stderr)
             return 1
         return print_result(report, self.json)
 
 
+def _size_of(text: str) -> tuple[int, ...]:
+    found = shape_of(text, "--size", "28x28") or ()
+    if len(found) != 2:
+        raise UsageError(f"--size {text!r}: write HEIGHTxWIDTH, such as 28x28")
+    return found
+
+
 @dataclasses.dataclass
 class Evaluate:
-    """Evaluate a trained classifier on held-out examples: accuracy, confusion matrix, calibration.
+    """Evaluate a trained network on held-out examples or on a file: accuracy, confusion matrix, calibration; RMSE and R².
 
     Example: jaxnets evaluate runs/digits
     """
 
     checkpoint: tyro.conf.Positional[str] = ""
-    """A folder that `jaxnets train` wrote, or one of its checkpoints."""
+    """A folder that `jaxnets train` or `jn.fit` wrote, or one of its checkpoints."""
+    data: str | None = None
+    """A file or folder to evaluate on, which is read as that of the training was.  Default: what the training held out."""
     json: bool = False
     """Print JSON instead of tables."""
 
@@ -102,8 +143,65 @@ class Evaluate:
         if not os.path.lexists(self.checkpoint):
             raise UsageError(f"evaluate: no folder {self.checkpoint!r}; one is made by: {example_of(Train)}")
         with usage_errors(), working(f"evaluate {self.checkpoint}"):
-            found = practicum.evaluate(self.checkpoint)
+            found = practicum.evaluate(self.checkpoint, self.data)
         return print_result(found, self.json)
+
+
+@dataclasses.dataclass
+class Predict:
+    """Predict with a trained network: one line of CSV for each example of a file or folder.
+
+    Example: jaxnets predict runs/flowers new.csv -o predictions.csv
+    """
+
+    checkpoint: tyro.conf.Positional[str] = ""
+    """A folder that `jaxnets train` or `jn.fit` wrote, or one of its checkpoints."""
+    file: tyro.conf.Positional[str] = ""
+    """FILE.csv, FILE.npz with x, or a FOLDER of images; answers are not needed."""
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    """File to write to.  Default: the terminal."""
+
+    def run(self) -> int:
+        from ..course import practicum
+
+        if not self.checkpoint or not self.file:
+            raise not_named(self, "CHECKPOINT and FILE", "A folder that `jaxnets train` wrote, and what to predict for")
+        if self.output is not None:
+            check_file(self.output)
+        with usage_errors(), working(f"predict {self.file}"):
+            found = practicum.predict_file(self.checkpoint, self.file)
+        text = found.to_csv()
+        if self.output is not None:
+            return write(self.output, text)
+        sys.stdout.write(text)
+        return 0
+
+
+@dataclasses.dataclass
+class Export:
+    """Write a trained network to a file: a function that JAX alone can call (.jax), or its parameters (.safetensors).
+
+    Example: jaxnets export runs/digits -o digits.jax
+    """
+
+    checkpoint: tyro.conf.Positional[str] = ""
+    """A folder that `jaxnets train` or `jn.fit` wrote, or one of its checkpoints."""
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    """File to write to: NAME.jax or NAME.safetensors."""
+
+    def run(self) -> int:
+        if not self.checkpoint or self.output is None:
+            raise not_named(
+                self, "CHECKPOINT and -o FILE", "A folder that `jaxnets train` wrote, and a name in .jax or .safetensors"
+            )
+        check_file(self.output)
+        with usage_errors(), working(f"export {self.checkpoint}"):
+            from ..learn import export, restore
+
+            model, params, config = restore(self.checkpoint)
+            export(model, params, self.output, like=config)
+        print(self.output)
+        return 0
 
 
 @dataclasses.dataclass
@@ -119,6 +217,8 @@ class Space:
     """Seed for the points and the maps."""
     pictures: bool = True
     """Make the pictures, which needs the extra plot."""
+    format: PictureFormat = "png"
+    """Format of the pictures."""
     json: bool = False
     """Print JSON instead of tables."""
 
@@ -127,7 +227,7 @@ class Space:
 
         made = output_folder(self.output, "space") if self.pictures else contextlib.nullcontext()
         with usage_errors(), working("space"), made as folder:
-            found = practicum.space(folder, seed=self.seed)
+            found = practicum.space(folder, seed=self.seed, format=self.format)
         return print_result(found, self.json)
 
 
@@ -148,6 +248,8 @@ class Tricks:
     """Take small networks and few epochs, only to see that everything runs."""
     pictures: bool = True
     """Make the pictures, which needs the extra plot."""
+    format: PictureFormat = "png"
+    """Format of the pictures."""
     json: bool = False
     """Print JSON instead of tables."""
 
@@ -170,7 +272,7 @@ class Tricks:
             for name in TRICKS if self.name == "all" else [self.name]:
                 if self.name == "all":
                     told.next_part(name)
-                result = measure_trick(name, seeds=self.seeds, quick=self.quick, output=folder)
+                result = measure_trick(name, seeds=self.seeds, quick=self.quick, output=folder, format=self.format)
                 if self.json:
                     collected.append(result.to_json())
                 else:

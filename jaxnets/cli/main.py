@@ -11,7 +11,7 @@ import tyro
 
 from .common import UsageError
 from .jacobians import Compare, Layers, Shapes
-from .learning import Evaluate, Space, Train, Tricks
+from .learning import Evaluate, Export, Predict, Space, Train, Tricks
 from .pages import Examples, Explore, Guide, Reference, Report
 
 LEAST_COLUMNS = 20
@@ -23,6 +23,8 @@ Command = (
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Predict, tyro.conf.subcommand("predict")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Space, tyro.conf.subcommand("space")]
     | Annotated[Tricks, tyro.conf.subcommand("tricks")]
     | Annotated[Examples, tyro.conf.subcommand("examples")]

@@ -134,8 +134,9 @@ def read_config(path: str | os.PathLike) -> dict:
 
 
 def find_checkpoint(path: str | os.PathLike) -> Path:
-    """The path itself if it is a checkpoint, or the newest checkpoint in the folder at this path."""
+    """The path itself if it is a checkpoint, or the newest checkpoint in the folder at this path or in its `checkpoints`."""
     path = Path(path)
+    path = path / "checkpoints" if (path / "checkpoints").is_dir() else path
     if not path.is_dir():
         raise CheckpointError(f"{path}: {'no folder' if path.exists() else 'no such folder'}, so no checkpoint")
     if not (path / SUMS).exists() and not path.name.startswith("step-"):

@@ -4,10 +4,8 @@ import contextlib
 import dataclasses
 import importlib.util
 import os
-import zipfile
-import zlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +24,9 @@ from ..checks import (
 )
 from ..errors import DTypeError, ShapeError
 from ..files import written_atomically
+from .encoding import Encoding
 from .progress import stage
+from .reading import UNREADABLE, read
 
 
 @checked
@@ -37,7 +37,7 @@ class Dataset:
 
     In sequences x[example, t, ...] every step may have a label, y[example, t].  Raises ShapeError where x and y have
     different numbers of examples or none at all, DTypeError where x is not real or labels are not integers, one per example
-    or step, and ValueError where a label is out of range.
+    or step, and ValueError where a label is out of range.  `encoding` tells how a file of one's own was read.
 
     >>> data = jn.data.Dataset([[0.0, 1.0], [2.0, 3.0]], [0, 1], classes=2)
     >>> data.size, data.shape
@@ -48,6 +48,7 @@ class Dataset:
     y: np.ndarray
     name: str = "data"
     classes: int | None = None  # None: y holds numbers, not labels
+    encoding: Encoding | None = None
 
     def __post_init__(self):
         for field in ("x", "y"):
@@ -61,6 +62,11 @@ class Dataset:
             )
         if self.x.dtype.kind not in "fiub":
             raise DTypeError(f"{self.name}: x has dtype {self.x.dtype}, expected real numbers")
+        if self.encoding is not None and self.encoding.shape != self.shape:
+            raise ShapeError(
+                f"{self.name}: one input has shape {self.shape}, and its encoding is of {self.encoding.shape}; give it "
+                "encoding=None where x was made anew"
+            )
         if self.classes is None:
             if self.y.dtype.kind not in "fiub":
                 raise DTypeError(f"{self.name}: y has dtype {self.y.dtype}, expected real numbers")
@@ -69,6 +75,7 @@ class Dataset:
 
     def __repr__(self):
         targets = "numbers" if self.classes is None else f"labels of {self.classes} classes"
+        targets = targets if self.y.size else "no answers"
         return f"Dataset({self.name}: x {list(self.x.shape)}, y {list(self.y.shape)}, {targets})"
 
     @property
@@ -206,30 +213,32 @@ def characters(text: str, length: int = 64) -> Dataset:
     return Dataset(x.reshape(count, length), y.reshape(count, length), "a text", len(CHARACTERS) + 1)
 
 
-UNREADABLE = (OSError, EOFError, AttributeError, TypeError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
-
-
 @checked
-def load(path: str | os.PathLike, classes: int | None = None) -> Dataset:
-    """The arrays `x` and `y` of a NumPy file `.npz`.
+def load(
+    path: str | os.PathLike,
+    classes: int | None = None,
+    *,
+    target: str | None = None,
+    like: Any = None,
+    size: tuple[int, int] | None = None,
+) -> Dataset:
+    """One's own data: a NumPy file `.npz` with arrays x and y, a table `.csv`, or a folder of images `PATH/CLASS/*.png`.
 
-    An integer y with one axis holds labels; unless `classes` is given, there are max(y) + 1 classes.  Raises
-    FileNotFoundError where there is no file, and ValueError where the file is no such archive or lacks an array.  Pickles
-    are never read.
+    In a table `target` names the column of the answers.  Columns of numbers stay numbers, and each word of the others
+    becomes a column of zeros and ones.  Images are x[image, channel, height, width] from 0 to 1, grey if all are grey;
+    `size=(height, width)` resizes them.  Words, folders and integers (in a table few different ones) are labels, other
+    targets are numbers; `classes` decides, and 0 stands for numbers.
+
+    `like` is the description that `restore` returns, a data set or an encoding: a file is then read, and standardized, in
+    the same way.  A word that was not there is read as none of the known ones, with a warning.  Where the file has no
+    answers, y has no entries.
+
+    Raises FileNotFoundError where there is no file, and ValueError, which names column and line or the image, where
+    something is missing, not expected or cannot be read.  Tables need the extra `tables` and images the extra `plot`.
+    Pickles are never read.
     """
-    try:
-        with np.load(path, allow_pickle=False) as found:
-            names, arrays = found.files, {name: found[name] for name in ("x", "y") if name in found.files}
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such file") from None
-    except UNREADABLE as error:
-        raise ValueError(f"{path}: no NumPy archive (.npz) of numbers: {error}") from None
-    if missing := [name for name in ("x", "y") if name not in arrays]:
-        raise ValueError(f"{path}: no array {' and '.join(missing)}; it has {', '.join(names) or 'none'}")
-    x, y = arrays["x"], arrays["y"]
-    if classes is None and y.ndim == 1 and y.dtype.kind in "iu" and y.size:
-        classes = int(y.max()) + 1
-    return Dataset(x, y, str(path), classes)
+    found = read(path, classes, target, size, like)
+    return Dataset(found.x, found.y, str(path), found.classes, found.encoding)
 
 
 def _check_memory(what: str, points: int):
@@ -350,8 +359,10 @@ class Statistics(NamedTuple):
         if dataset.shape != self.mean.shape:
             raise ShapeError(f"standardize: one input has shape {dataset.shape}, expected {self.mean.shape}")
         check_positive("standardize", "eps", eps)
-        x = (dataset.x - self.mean) / np.maximum(self.std, eps)  # in float64: means may be large
-        return dataclasses.replace(dataset, x=x.astype(jnp.result_type(float)))
+        std = np.maximum(self.std, eps)
+        x = (dataset.x - self.mean) / std  # in float64: means may be large
+        encoding = dataset.encoding and dataset.encoding.rescaled(self.mean, std)
+        return dataclasses.replace(dataset, x=x.astype(jnp.result_type(float)), encoding=encoding)
 
 
 @checked

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from rich.console import Group
+from rich.markup import escape
 from rich.table import Table
 
 from ..checks import as_numpy, check_integer, checked, show_value
@@ -104,7 +105,7 @@ class Evaluation:
     `confusion[true, predicted]` counts examples.  The confidence of a prediction is its largest probability;
     `calibration[bin]` is (mean confidence, accuracy, number) of the examples whose confidence lies in the bin, and
     `calibration_error` is the mean of |confidence − accuracy| over the examples (Guo et al. 2017, arXiv:1706.04599).  Where
-    every step of a sequence has a label, these count steps.
+    every step of a sequence has a label, these count steps.  `names` are those of the classes, where they are known.
     """
 
     examples: int
@@ -113,6 +114,7 @@ class Evaluation:
     confusion: np.ndarray | None = None
     calibration: np.ndarray | None = None
     calibration_error: float | None = None
+    names: tuple[str, ...] | None = None
 
     def to_json(self) -> dict:
         found = dataclasses.asdict(self)
@@ -125,9 +127,10 @@ class Evaluation:
         summary.add_row(str(self.examples), *[v for v in values if v is not None])
         if self.confusion is None or self.calibration is None:
             return summary
-        counts = Table("true \\ predicted", *map(str, range(len(self.confusion))), title="confusion matrix")
-        for label, row in enumerate(self.confusion):
-            counts.add_row(str(label), *(str(n) if n else "·" for n in row))
+        names = self.names or tuple(map(str, range(len(self.confusion))))
+        counts = Table("true \\ predicted", *map(escape, names), title="confusion matrix")
+        for name, row in zip(names, self.confusion, strict=True):
+            counts.add_row(escape(name), *(str(n) if n else "·" for n in row))
         shown = [summary, counts] if len(self.confusion) <= MAX_SHOWN_CLASSES else [summary]
         bins = Table("confidence", "accuracy", "examples", title="calibration")
         for confidence, accuracy, count in self.calibration[self.calibration[:, 2] > 0]:
@@ -164,7 +167,8 @@ def evaluate(model: Model, params, data: Dataset, loss: Callable | None = None, 
     confusion = np.zeros((data.classes, data.classes), np.int64)
     np.add.at(confusion, (labels, best), 1)
     calibration, error = _calibration(predictions, right, bins)
-    return Evaluation(data.size, average, float(right.mean()), confusion, calibration, error)
+    names = None if data.encoding is None else data.encoding.classes
+    return Evaluation(data.size, average, float(right.mean()), confusion, calibration, error, names)
 
 
 def _calibration(predictions, right, bins):

@@ -22,6 +22,7 @@ from . import checkpoint as checkpoints
 from .data import Dataset, order
 from .descent import GRADIENTS, Descent, Devices, Epoch, State, copy_tree
 from .description import checked_description, run_description
+from .encoding import DATA_ENCODING, Encoding
 from .evaluate import floating_dtype, parameters_explained, validation_metrics
 from .models import Model
 from .records import WITH_CHANGES, Records, exhausted, interrupts, since_best, training_progress
@@ -126,6 +127,7 @@ def fit(
         keep,
         {
             **(config or {}),
+            **({} if data.encoding is None else {DATA_ENCODING: data.encoding.to_json()}),
             "run": run_description(model, data, batch, gradient, shuffle, key, patience) if checkpoint else None,
             "settings": settings_texts(optimizer, loss, penalty) if checkpoint else None,
         },
@@ -193,13 +195,26 @@ def fit(
     return Result(params, history, int(state.step), stopped, time.perf_counter() - started)
 
 
+@checked
 def restore(path: str | os.PathLike) -> tuple[Model, Any, dict]:
-    """The model, the parameters and the description in a checkpoint that `fit` saved, or in the newest one of a folder.
+    """The model, the parameters and the description of a run that `fit` or `jaxnets train` saved.
 
-    The parameters are those of `Result`: of the best epoch where `patience` was given.  `parse` makes the model from its
-    name.  Raises CheckpointError as `checkpoint.load` does, and where the name describes no model for the data.
+    `path` is the folder of the run, its folder of checkpoints, of which the newest counts, or a checkpoint.  The parameters
+    are those of `Result`: of the best epoch where `patience` was given.  `parse` makes the model from its name.
+    `jn.data.load(file, like=description)` reads another file as that of the training was read.
+
+    Raises CheckpointError where no checkpoint can be read, or the name describes no model for the data.
+
+    >>> import optax, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     data, model = jn.data.spiral(points=10), jn.models.mlp(3)
+    ...     result = jn.fit(model, jn.nll, data, optax.sgd(0.1), epochs=1, checkpoint=folder)
+    ...     model, params, description = jn.restore(folder)
+    >>> model, description["run"]["data"]["classes"]
+    (Model(linear(3) log_softmax), 3)
     """
     config = checkpoints.read_config(path)
+    _checked_encoding(path, config)
     run, dtypes = checked_description(path, config).run, {name: dtype for name, (dtype, _) in config["arrays"].items()}
     try:
         model = parse(run["model"])
@@ -210,6 +225,15 @@ def restore(path: str | os.PathLike) -> tuple[Model, Any, dict]:
     part = State(**(dict.fromkeys(State._fields) | {field: shapes}))
     part = jax.tree.map_with_path(lambda at, s: jax.ShapeDtypeStruct(s.shape, dtypes.get(keystr(at), s.dtype)), part)
     return model, getattr(checkpoints.load(path, part, whole=False).tree, field), config
+
+
+def _checked_encoding(path, config: dict):
+    """Raise CheckpointError where the description holds an encoding that `fit` did not write."""
+    if config.get(DATA_ENCODING) is not None:
+        try:
+            Encoding.from_json(config[DATA_ENCODING])
+        except ValueError:
+            raise CheckpointError(f"{path}: its description was not written by fit: {DATA_ENCODING} is not one") from None
 
 
 def _check_arguments(data, validation, epochs, batch, gradient, patience, save_every, keep, mesh, resume, folder):

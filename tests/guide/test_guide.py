@@ -18,6 +18,7 @@ from markdown_it import MarkdownIt
 
 import jaxnets
 from benchmarks import report
+from jaxnets import cli
 from jaxnets.cli.main import _parse
 from jaxnets.guide import page_texts
 from jaxnets.reference import reference, reference_html
@@ -25,6 +26,8 @@ from jaxnets.reference import reference, reference_html
 ROOT = Path(__file__).parent.parent.parent
 PACKAGE = ROOT / "jaxnets"
 BLOCK = re.compile(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```\n)?", re.S)  # and what it prints, where that is shown
+OR_COMMANDS = re.compile(rf"{BLOCK.pattern}|```sh\n(.*?)```\n", re.S)
+PAGES_WITH_COMMANDS = ("recipes",)  # those of other pages install things, or take minutes
 
 
 @pytest.fixture
@@ -41,10 +44,22 @@ def stripped(text):
     return [line.rstrip() for line in text.splitlines()]
 
 
+def run_command(line: str):
+    """Run a command of a page, a training for fewer epochs and without pictures."""
+    program, *arguments = shlex.split(line)
+    assert program == "jaxnets"
+    fewer = ["--epochs", "40", "--no-pictures"] if arguments[0] == "train" else []
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert cli.main([*arguments, *fewer]) == 0, line
+
+
 @pytest.mark.parametrize("name", [name for name, text in page_texts().items() if BLOCK.search(text)])
-def test_code_of_a_page_runs_and_prints_what_the_page_shows(name, as_users):
+def test_code_of_a_page_runs_and_prints_what_the_page_shows(name, as_users, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     namespace = {"__name__": name}
-    for code, shown in BLOCK.findall(page_texts()[name]):
+    for code, shown, commands in OR_COMMANDS.findall(page_texts()[name]):
+        for line in commands.splitlines() if name in PAGES_WITH_COMMANDS else ():
+            run_command(line)
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             exec(compile(code, f"{name}.md", "exec"), namespace)

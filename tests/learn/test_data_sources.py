@@ -235,7 +235,7 @@ def alone(path):
     "write, error, words",
     [
         (lambda path: None, FileNotFoundError, "no such file"),
-        (lambda path: path.mkdir(), ValueError, "no NumPy archive"),
+        (lambda path: path.mkdir(), ValueError, "no images in it"),
         (lambda path: path.write_text(""), ValueError, "no NumPy archive"),
         (lambda path: path.write_text("x,y\n1,2\n"), ValueError, "no NumPy archive"),
         (alone, ValueError, "no NumPy archive"),

@@ -266,3 +266,20 @@ def test_the_picture_of_a_graph_shows_every_dimension(small, tmp_path):
     assert "C" in {text.get_text() for text in values} and "y" not in {text.get_text() for text in values}
     assert plots.save(figure, tmp_path / "graph.png").stat().st_size > 10_000
     assert figure._repr_png_().startswith(b"\x89PNG")  # what a notebook shows of it
+
+
+@pytest.mark.parametrize("ending, start", [("svg", b"<?xml"), ("pdf", b"%PDF"), ("png", b"\x89PNG"), ("other", b"\x89PNG")])
+def test_the_ending_is_the_format_and_the_same_figure_the_same_bytes(tmp_path, ending, start):
+    contents = []
+    for _ in range(2):
+        figure = plots.confusion(np.eye(2, dtype=int), names=("a cat", "dog"))
+        contents.append(plots.save(figure, tmp_path / f"a.{ending}").read_bytes())
+    assert contents[0].startswith(start) and contents[0] == contents[1]
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["a cat", "dog"]
+    with pytest.raises(ValueError, match="confusion: names must be 2, one for each class, got 1"):
+        plots.confusion(np.eye(2, dtype=int), names=["cat"])
+
+
+def test_curves_of_numbers_show_no_accuracy():
+    assert len(plots.learning_curves([{"epoch": 1, "loss": 0.5}]).axes) == 1
+    assert len(plots.learning_curves([{"epoch": 1, "loss": 0.5, "accuracy": 0.5}]).axes) == 2

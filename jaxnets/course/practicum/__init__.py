@@ -1,97 +1,61 @@
 """The practicum: networks that learn a spiral, a cubic, handwritten digits and a text, and what layers do to the plane.
 
-`spiral`, `regression`, `images` and `text` each study one kind of task, `run` is one training of a task, `scores` says how
-good a classifier is, and `space` draws what layers do to the plane.
+`spiral`, `regression`, `images` and `text` each study one kind of task, and `own_data` people's own files.  `run` is one
+training of a task, `scores` says how good a network is, and `space` draws what layers do to the plane.
 """
 
 import dataclasses
 import functools
-import math
-from pathlib import Path
 
 import jax
 import optax
 
 from ...catalogue import LAYERS
 from ...errors import CheckpointError
-from ...learn import data, spec
-from ...learn.checkpoint import read_config
+from ...learn import data
+from ...learn.checkpoint import find_checkpoint, read_config
 from ...learn.evaluate import Evaluation
 from ...learn.evaluate import evaluate as evaluate_model
-from ...learn.models import Model
 from ...learn.presets import DIGITS
 from ...learn.progress import stage
 from ...learn.train import restore
-from ...show.formats import import_plots
-from . import images, regression, spiral, text
-from .run import Recipe, Run, StudyResult
+from . import images, own_data, regression, spiral, text
+from .own_data import name_of, predict_file, train_on
+from .run import MAX_SEED, Options, Recipe, StudyResult, decreasing, run_recipe
+from .scores import NumberScores
 from .space import space
 
-MAX_SEED = 2**31
-__all__ = ["RECIPES", "Recipe", "StudyResult", "evaluate", "space", "train"]
+__all__ = ["RECIPES", "Recipe", "StudyResult", "evaluate", "name_of", "predict_file", "space", "train", "train_on"]
 
 
-def train(
-    name: str,
-    *,
-    seed: int = 0,
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    learning_rate: float | None = None,
-    model: str | Model | None = None,
-    gradient: str = "autodiff",
-    output=None,
-    pictures: bool = True,
-    resume: bool = False,
-    progress: bool = False,
-) -> StudyResult:
+def train(name: str, **options) -> StudyResult:
     """Train the networks of a task (spiral, regression, digits, digits_conv, mnist, text), and report what they learned.
 
-    The recipe of the task gives what is left out, and `batch_size=0` means full-batch.  `model`, a model or its description,
-    replaces the network of the recipe; the networks that it is compared with stay.  `output` is the folder for the log
-    metrics.jsonl, the checkpoints and the pictures, with a folder inside for each other network.  Without it nothing is
-    written.
-
-    Raises ValueError for an unknown task or a number out of range, SpecError or ShapeError for a model that does not fit,
-    and ModuleNotFoundError where pictures are wanted and matplotlib is missing, all before training; and what `fit` raises.
+    The options are those of `Options`.  Raises ValueError for an unknown task or a number out of range, SpecError or
+    ShapeError for a model that does not fit, and ModuleNotFoundError where pictures are wanted and matplotlib is missing,
+    all before training; and what `fit` raises.
     """
     if name not in RECIPES:
         raise ValueError(f"train: unknown task {name!r}; known: {', '.join(RECIPES)}")
-    recipe = RECIPES[name]
-    epochs = recipe.epochs if epochs is None else epochs
-    rate = recipe.learning_rate if learning_rate is None else learning_rate
-    for argument, value, least in (("epochs", epochs, 1), ("seed", seed, 0), ("batch_size", batch_size or 0, 0)):
-        if not least <= value <= MAX_SEED:
-            raise ValueError(f"train: {argument} must be {least} to 2³¹, got {value}")
-    if not (rate > 0 and math.isfinite(rate)):
-        raise ValueError(f"train: learning_rate must be positive and finite, got {rate}")
-    if resume and output is None:
-        raise ValueError("train: resume needs output, the folder to go on from")
-    plots = import_plots() if pictures and output is not None else None
-    chosen = recipe.model if model is None else model
-    network = spec.parse(chosen) if isinstance(chosen, str) else chosen
-    training, held_out = recipe.data(seed)
-    batch = recipe.batch_size if batch_size is None else batch_size or None
-    folder = None if output is None else Path(output)
-    run = Run(
-        name, recipe, training, held_out, network, seed, epochs, batch, rate, gradient, folder, plots, resume, progress
-    )
-    return recipe.study(run)
+    return run_recipe(name, RECIPES[name], Options(**options))
 
 
-def evaluate(checkpoint) -> Evaluation:
-    """How good a classifier that `train` saved is on the examples that were held out from it.
+def evaluate(checkpoint, file=None) -> Evaluation | NumberScores:
+    """How good a network that was trained is on the data in a file, or on the examples that were held out from it.
 
     `checkpoint` is the output folder of the training, its folder of checkpoints, or one of these.  Raises CheckpointError
-    where no checkpoint can be read, or where its task has no classes.
+    where no checkpoint can be read, or where there is nothing to tell what was held out.
     """
-    path = Path(checkpoint)
-    path = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+    path = find_checkpoint(checkpoint)
     config = read_config(path)
+    if file is not None or "source" in config:
+        return own_data.evaluate(path, file)
     task, seed = config.get("task"), config.get("seed")
     known = [name for name, recipe in RECIPES.items() if recipe.study is not regression.study]
     if task not in known or type(seed) is not int or not 0 <= seed <= MAX_SEED:
-        raise CheckpointError(f"{path}: of {task or 'no task'}, expected one with classes: {', '.join(known)}")
+        raise CheckpointError(
+            f"{path}: of {task or 'no task'}, expected one with classes: {', '.join(known)}; or name a file with --data"
+        )
     model, params, _ = restore(path)
     held_out = RECIPES[task].data(seed)[1]
     try:
@@ -101,11 +65,6 @@ def evaluate(checkpoint) -> Evaluation:
         raise CheckpointError(f"{path}: its model is none for {task}: {error}") from None
 
 
-def _decreasing(optimizer):
-    """The optimizer with a learning rate that falls to 0 along a cosine."""
-    return lambda rate, steps: optimizer(optax.cosine_decay_schedule(rate, steps))
-
-
 _OF_DIGITS = Recipe(
     data=images.digits,
     model=f"flatten {DIGITS}",
@@ -113,7 +72,7 @@ _OF_DIGITS = Recipe(
     epochs=20,
     batch_size=32,
     learning_rate=3e-3,
-    optimizer=_decreasing(optax.adamw),
+    optimizer=decreasing(optax.adamw),
     study=images.study,
 )
 RECIPES: dict[str, Recipe] = {
@@ -128,7 +87,7 @@ RECIPES: dict[str, Recipe] = {
         epochs=100,
         batch_size=100,
         learning_rate=1e-2,
-        optimizer=_decreasing(optax.adam),
+        optimizer=decreasing(optax.adam),
         study=spiral.study,
     ),
     "regression": Recipe(
@@ -139,7 +98,7 @@ RECIPES: dict[str, Recipe] = {
         epochs=1000,
         batch_size=None,
         learning_rate=1e-2,
-        optimizer=_decreasing(functools.partial(optax.adamw, weight_decay=1e-5)),
+        optimizer=decreasing(functools.partial(optax.adamw, weight_decay=1e-5)),
         study=regression.study,
     ),
     "digits": _OF_DIGITS,
@@ -156,7 +115,7 @@ RECIPES: dict[str, Recipe] = {
         epochs=6,
         batch_size=64,
         learning_rate=3e-3,
-        optimizer=_decreasing(optax.adamw),
+        optimizer=decreasing(optax.adamw),
         study=images.study,
     ),
     "text": Recipe(
@@ -166,7 +125,7 @@ RECIPES: dict[str, Recipe] = {
         epochs=20,
         batch_size=16,
         learning_rate=1e-2,
-        optimizer=_decreasing(optax.adam),
+        optimizer=decreasing(optax.adam),
         study=text.study,
     ),
 }

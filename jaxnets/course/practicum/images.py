@@ -30,10 +30,10 @@ def study(run: Run) -> StudyResult:
     if run.plots:
         plots, space_chain = run.plots, run.space_chain(model)
         pictures = [
-            run.save(plots.learning_curves(result.history, space_chain), "curves.png"),
-            run.save(plots.confusion(found.confusion, f"held-out accuracy {scores.accuracy:.1%}"), "confusion.png"),
-            run.save(plots.calibration(found.calibration, f"{found.examples:,} held-out images"), "calibration.png"),
-            run.save(_mistakes_figure(run, model, result.params), "mistakes.png"),
+            run.save(plots.learning_curves(result.history, space_chain), "curves"),
+            run.save(plots.confusion(found.confusion, f"held-out accuracy {scores.accuracy:.1%}"), "confusion"),
+            run.save(plots.calibration(found.calibration, f"{found.examples:,} held-out images"), "calibration"),
+            run.save(_mistakes_figure(run, model, result.params), "mistakes"),
         ]
     return StudyResult({**run.description(), **scores.to_json()}, lines, pictures)
 

@@ -85,8 +85,8 @@ def study(run: Run) -> StudyResult:
             for name, model in zip(names, chosen, strict=True)
         }
         points = (run.training.x[:, 0], run.training.y[:, 0])
-        pictures.append(run.save(run.plots.ensemble(x, titles, points, INTERVAL), "regression.png"))
-        pictures.append(run.save(run.plots.variance(x, variances, INTERVAL), "variance.png"))
+        pictures.append(run.save(run.plots.ensemble(x, titles, points, INTERVAL), "regression"))
+        pictures.append(run.save(run.plots.variance(x, variances, INTERVAL), "variance"))
     return StudyResult({**run.description(), "ensembles": found}, lines, pictures)
 
 

@@ -2,9 +2,11 @@
 
 import dataclasses
 import functools
+import math
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +22,9 @@ from ...learn.data import Dataset
 from ...learn.evaluate import predict
 from ...learn.models import Model
 from ...learn.train import Result, fit
-from ...show.formats import as_text, superscript
+from ...show.formats import as_text, import_plots, superscript
+
+MAX_SEED = 2**31
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +68,70 @@ class Recipe:
 
 
 @dataclasses.dataclass(frozen=True)
+class Options:
+    """What may be chosen for a training; what is None is as in the recipe, and a `batch_size` of 0 means full-batch.
+
+    `model`, a model or its description, replaces the network of the recipe; the networks that it is compared with stay.
+    `output` is the folder for the log metrics.jsonl, the checkpoints and the pictures, with a folder inside for each other
+    network.  Without it nothing is written.  `format` is that of the pictures: png, svg or pdf.
+    """
+
+    seed: int = 0
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    model: str | Model | None = None
+    gradient: str = "autodiff"
+    output: str | os.PathLike | None = None
+    pictures: bool = True
+    resume: bool | Literal["with changes"] = False
+    progress: bool = False
+    format: str = "png"
+
+    def __post_init__(self):
+        for name, least in (("epochs", 1), ("seed", 0), ("batch_size", 0)):
+            value = getattr(self, name)
+            if value is not None and not least <= value <= MAX_SEED:
+                raise ValueError(f"train: {name} must be {least} to 2³¹, got {value}")
+        if self.learning_rate is not None and not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
+            raise ValueError(f"train: learning_rate must be positive and finite, got {self.learning_rate}")
+        if self.resume and self.output is None:
+            raise ValueError("train: resume needs output, the folder to go on from")
+
+
+def decreasing(optimizer):
+    """The optimizer with a learning rate that falls to 0 along a cosine."""
+    return lambda rate, steps: optimizer(optax.cosine_decay_schedule(rate, steps))
+
+
+def run_recipe(name: str, recipe: Recipe, options: Options, config: Mapping[str, Any] | None = None) -> StudyResult:
+    """Train the networks of a recipe, and report what they learned.  `config` is kept in the checkpoints."""
+    plots = import_plots() if options.pictures and options.output is not None else None
+    chosen = recipe.model if options.model is None else options.model
+    network = spec.parse(chosen) if isinstance(chosen, str) else chosen
+    training, held_out = recipe.data(options.seed)
+    run = Run(
+        name,
+        recipe,
+        training,
+        held_out,
+        network,
+        options.seed,
+        recipe.epochs if options.epochs is None else options.epochs,
+        recipe.batch_size if options.batch_size is None else options.batch_size or None,
+        recipe.learning_rate if options.learning_rate is None else options.learning_rate,
+        options.gradient,
+        None if options.output is None else Path(options.output),
+        plots,
+        options.resume,
+        options.progress,
+        options.format,
+        config or {},
+    )
+    return recipe.study(run)
+
+
+@dataclasses.dataclass(frozen=True)
 class Run:
     """One training of a task: its data, and everything that `train` was given."""
 
@@ -79,8 +147,10 @@ class Run:
     gradient: str
     folder: Path | None
     plots: Any
-    resume: bool
+    resume: bool | Literal["with changes"]
     progress: bool
+    format: str = "png"  # of pictures
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # more that checkpoints remember
 
     def other_model(self, name) -> Model:
         return spec.parse(self.recipe.other_models[name])
@@ -124,7 +194,7 @@ class Run:
             save_every=steps * max(1, self.epochs // 10),
             resume=self.resume,
             progress=self.progress,
-            config={"task": self.task, "seed": self.seed, "network": name},
+            config={**self.config, "task": self.task, "seed": self.seed, "network": name},
             after_epoch=after_epoch,
         )
 
@@ -154,7 +224,8 @@ class Run:
         return (self.folder or Path()) / name
 
     def save(self, figure, name: str) -> Path:
-        return self.plots.save(figure, self.path(name))
+        """Write a picture, whose name gets the ending of its format."""
+        return self.plots.save(figure, self.path(f"{name}.{self.format}"))
 
 
 # Words, tables, pictures

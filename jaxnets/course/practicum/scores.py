@@ -1,12 +1,16 @@
-"""How good the classifiers of a task are, and a table of them."""
+"""How good the networks of a task are: classifiers with a table of them, and networks that predict numbers."""
 
 import dataclasses
 from collections.abc import Mapping
 
 import jax
+import numpy as np
 from rich.table import Table
 
-from ...learn.evaluate import Evaluation, evaluate
+from ...errors import ShapeError
+from ...learn.data import Dataset
+from ...learn.encoding import Encoding
+from ...learn.evaluate import Evaluation, evaluate, predict
 from ...learn.models import Model
 from ...learn.train import Result
 from .run import Run, text_table
@@ -60,3 +64,36 @@ def score_table(run: Run, scores: Mapping[str, Scores]) -> Table:
         )
         rows.append(cells)
     return text_table(f"{run.training.size:,} examples to learn from, {run.held_out.size:,} held out", columns, rows)
+
+
+@dataclasses.dataclass(frozen=True)
+class NumberScores:
+    """How good predictions of numbers are, in the units of the target.
+
+    `rmse` is the root of the mean squared error, and `r2` the share of the variance of the targets that the predictions
+    explain, or None where the targets are all the same.
+    """
+
+    examples: int
+    rmse: float
+    r2: float | None
+
+    @classmethod
+    def of(cls, model: Model, params, dataset: Dataset) -> "NumberScores":
+        """The scores of a model on a data set.  Raises ShapeError where the predictions do not fit the targets."""
+        encoding = Encoding.of_dataset(dataset)
+        predictions, targets = map(encoding.answers, (predict(model, params, dataset.x), dataset.y))
+        if predictions.shape != targets.shape:
+            raise ShapeError(f"evaluate: predictions have shape {predictions.shape}, expected {targets.shape}")
+        errors, spread = np.square(predictions - targets).mean(), np.square(targets - targets.mean(0)).mean()
+        return cls(dataset.size, float(np.sqrt(errors)), float(1 - errors / spread) if spread > 0 else None)
+
+    @property
+    def explained(self) -> str:
+        return "–" if self.r2 is None else f"{self.r2:.4f}"
+
+    def to_json(self) -> dict:
+        return dataclasses.asdict(self)
+
+    def __rich__(self):
+        return text_table("", ("examples", "RMSE", "R²"), [(f"{self.examples:,}", f"{self.rmse:.4g}", self.explained)])

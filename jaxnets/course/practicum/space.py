@@ -18,10 +18,11 @@ from .run import StudyResult, space_chain, text_table
 POINTS, MAPS, SCALES, HIDDEN = 1000, 5, (1, 2, 3, 4, 5), (2, 5, 20, 100)
 
 
-def space(output=None, *, seed: int = 0) -> StudyResult:
+def space(output=None, *, seed: int = 0, format: str = "png") -> StudyResult:
     """Where random linear maps, tanh(s·x) and random untrained networks take a cloud of 1,000 normal points.
 
-    `output` is the folder for the pictures linear_maps.png, tanh.png and networks.png.  Without it no picture is made.
+    `output` is the folder for the pictures linear_maps, tanh and networks, in the `format` png, svg or pdf.  Without it no
+    picture is made.
     """
     plots = None if output is None else import_plots()
     check_seed("space", seed)
@@ -90,18 +91,18 @@ def space(output=None, *, seed: int = 0) -> StudyResult:
             basis=[np.eye(2), *(w.T for w in maps)],
             limits=[limit] * (1 + MAPS),
         )
-        pictures.append(plots.save(figure, folder / "linear_maps.png"))
+        pictures.append(plots.save(figure, folder / f"linear_maps.{format}"))
         panels = [("x", x), *((f"s = {s}", y) for s, y in zip(SCALES, squashed, strict=True))]
         figure = plots.clouds(
             panels, colours, 3, title=f"y = tanh(s x),  {space_chain(2, 2)}", limits=[None, *[1.12] * len(SCALES)]
         )
-        pictures.append(plots.save(figure, folder / "tanh.png"))
+        pictures.append(plots.save(figure, folder / f"tanh.{format}"))
         show = {"relu": "ReLU", "tanh": "tanh"}
         panels = [
             (f"{show[name]},  {space_chain(2, n, 2)}", networks[f"2-{n}-2 {name}"][0]) for name in show for n in HIDDEN
         ]
         figure = plots.clouds(panels, colours, len(HIDDEN), title="random networks before training")
-        pictures.append(plots.save(figure, folder / "networks.png"))
+        pictures.append(plots.save(figure, folder / f"networks.{format}"))
     return StudyResult(numbers, lines, pictures)
 
 

@@ -45,7 +45,7 @@ def study(run: Run) -> StudyResult:
             found = scores[name]
             words = f"{name or nonlinearity_name(model)}: {found.accuracy:.1%} of held-out points"
             panels[f"{run.space_chain(found.model)}\n{words}"] = np.exp(predict(found.model, found.result.params, points))
-        pictures.append(run.save(plots.decision_regions(held_out.x, held_out.y, extent, panels), "spiral.png"))
+        pictures.append(run.save(plots.decision_regions(held_out.x, held_out.y, extent, panels), "spiral"))
         if len(frames) > 1:
 
             def draw(figure, frame):

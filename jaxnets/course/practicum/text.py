@@ -49,7 +49,7 @@ def study(run: Run) -> StudyResult:
     ]
     pictures = []
     if run.plots:
-        pictures = [run.save(run.plots.learning_curves(result.history, run.space_chain(model)), "curves.png")]
+        pictures = [run.save(run.plots.learning_curves(result.history, run.space_chain(model)), "curves")]
     numbers = {**run.description(), **scores.to_json(), "bits_per_character": bits, "written": written}
     return StudyResult(numbers, lines, pictures)
 

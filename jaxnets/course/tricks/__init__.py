@@ -50,11 +50,14 @@ class TrickList:
         yield Text("`jaxnets tricks NAME` measures one of them, and `jaxnets tricks all` all.")
 
 
-def measure_trick(name: str, *, seeds: int = 5, quick: bool = False, output: str | os.PathLike | None = None) -> TrickResult:
+def measure_trick(
+    name: str, *, seeds: int = 5, quick: bool = False, output: str | os.PathLike | None = None, format: str = "png"
+) -> TrickResult:
     """Measure the trick of this name, which is one of `TRICKS`.
 
-    `quick` takes smaller networks, fewer epochs and at most 2 seeds.  `output` is a folder for the picture NAME.png and the
-    numbers NAME.json.  Raises ValueError for an unknown name, and for fewer than 2 seeds, between which there is no spread.
+    `quick` takes smaller networks, fewer epochs and at most 2 seeds.  `output` is a folder for the picture NAME.png, or of
+    another `format`, svg or pdf, and the numbers NAME.json.  Raises ValueError for an unknown name, and for fewer than 2
+    seeds, between which there is no spread.
     """
     if name not in TRICKS:
         raise ValueError(f"tricks: unknown trick {name!r}; known: {', '.join(TRICKS)}")
@@ -65,7 +68,7 @@ def measure_trick(name: str, *, seeds: int = 5, quick: bool = False, output: str
     plots = import_plots() if output is not None else None  # raises before the work is done
     result = TRICKS[name].measure(min(seeds, 2) if quick else seeds, quick)
     if plots is not None and output is not None:
-        plots.save(result.figure(), Path(output, f"{name}.png"))
+        plots.save(result.figure(), Path(output, f"{name}.{format}"))
         with written_atomically(Path(output, f"{name}.json")) as part:
             part.write_text(json.dumps(result.to_json(), ensure_ascii=False, indent=1) + "\n")
     return result

@@ -1,4 +1,4 @@
-"""Colours, an empty figure, and files of figures: PNG, and GIF for what moves.
+"""Colours, an empty figure, and files of figures: PNG, SVG or PDF, and GIF for what moves.
 
 The colours are those of Okabe and Ito, which people with colour blindness can tell apart; classes also differ in their
 markers.
@@ -23,6 +23,7 @@ from ...learn.progress import stage
 COLOURS = ("#0072B2", "#E69F00", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#009E73", "#F0E442")
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
 LINES = ("-", "--", "-.", ":")
+FORMATS = ("png", "svg", "pdf")
 MAX_DPI = 10_000
 MAX_MILLISECONDS = 655_350  # that a frame of a GIF can stay
 STYLE: dict[Any, Any] = {  # sizes that can still be read when a picture is half as wide as a page
@@ -39,10 +40,14 @@ STYLE: dict[Any, Any] = {  # sizes that can still be read when a picture is half
 
 @checked
 def save(figure: Figure, path: str | os.PathLike, dpi: int = 130) -> Path:
-    """Write a PNG, and make the folders that are missing."""
+    """Write an SVG or a PDF if the path ends so, else a PNG, and make the folders that are missing."""
     check_integer("save", "dpi", dpi, 1, MAX_DPI)
-    with stage("drawing", Path(path).name):
-        return _write_whole(path, lambda part: figure.savefig(part, dpi=dpi, format="png"))
+    kind = Path(path).suffix.lower().removeprefix(".")
+    if kind not in FORMATS:
+        kind = FORMATS[0]
+    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)  # the same figure gives the same bytes
+    with stage("drawing", Path(path).name), matplotlib.rc_context({"svg.hashsalt": "jaxnets"}):
+        return _write_whole(path, lambda part: figure.savefig(part, dpi=dpi, format=kind, metadata=undated))
 
 
 @checked

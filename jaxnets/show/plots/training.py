@@ -16,7 +16,7 @@ from .figures import COLOURS, LINES, MARKERS, STYLE, new_figure
 @matplotlib.rc_context(STYLE)
 @checked
 def learning_curves(history: Sequence[Mapping[str, float]], title: str = "") -> Figure:
-    """Loss and accuracy of the training and the held-out examples over epochs.
+    """Loss, and for labels accuracy, of the training and the held-out examples over epochs.
 
     Raises ValueError if there is no epoch, or one without its number.
     """
@@ -24,11 +24,12 @@ def learning_curves(history: Sequence[Mapping[str, float]], title: str = "") -> 
     for i, row in enumerate(history):
         if "epoch" not in row:
             raise ValueError(f"learning_curves: history[{i}] must have an 'epoch', got {sorted(row)}")
-    figure = new_figure(10, 4.2)
+    panels = [("loss", "log"), ("accuracy", "linear")][: 1 + any("accuracy" in row for row in history)]
+    figure = new_figure(5 * len(panels), 4.2)
     figure.suptitle(title)
     epochs = [row["epoch"] for row in history]
     kinds = (("training, during the epoch", ""), ("held out", "validation_"))
-    for axes, (name, scale) in zip(figure.subplots(1, 2), (("loss", "log"), ("accuracy", "linear")), strict=True):
+    for axes, (name, scale) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for (label, prefix), colour, line, marker in zip(kinds, COLOURS, LINES, MARKERS, strict=False):
             values = [row.get(prefix + name, np.nan) for row in history]
             last = f"{values[-1]:.3f}" if name == "loss" else f"{values[-1]:.1%}"
@@ -45,8 +46,8 @@ def learning_curves(history: Sequence[Mapping[str, float]], title: str = "") -> 
 
 @matplotlib.rc_context(STYLE)
 @checked
-def confusion(counts, title: str = "") -> Figure:
-    """The matrix `counts[true, predicted]`.
+def confusion(counts, title: str = "", names: Sequence[str] | None = None) -> Figure:
+    """The matrix `counts[true, predicted]`, with the `names` of the classes or their numbers.
 
     A cell is coloured by the square root of its share of the true class, so that a few errors show beside many hits.
     """
@@ -55,13 +56,20 @@ def confusion(counts, title: str = "") -> Figure:
     check_shape("confusion", "counts", counts, classes, classes)
     check_filled("confusion", "counts", counts)
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    figure = new_figure(0.56 * classes + 1.4, 0.56 * classes + 1.2)
+    names = list(map(str, range(classes))) if names is None else [str(name) for name in names]
+    if len(names) != classes:
+        raise ValueError(f"confusion: names must be {classes}, one for each class, got {len(names)}")
+    longest = max(map(len, names))
+    room = 0.09 * min(longest, 24)
+    figure = new_figure(0.56 * classes + 1.4 + room, 0.56 * classes + 1.2 + room)
     axes = figure.subplots()
     axes.imshow(share**0.5, cmap=LinearSegmentedColormap.from_list("", ("white", COLOURS[0])), vmin=0, vmax=1)
     for true, predicted in zip(*np.nonzero(counts), strict=True):
         colour = "white" if share[true, predicted] > 0.3 else "black"
         axes.text(predicted, true, f"{counts[true, predicted]}", ha="center", va="center", color=colour)
-    axes.set(xticks=range(classes), yticks=range(classes), xlabel="predicted class", ylabel="true class", title=title)
+    axes.set(xlabel="predicted class", ylabel="true class", title=title)
+    axes.set_xticks(range(classes), names, rotation=90 if longest > 3 else 0)
+    axes.set_yticks(range(classes), names)
     axes.set_xticks(np.arange(classes + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(classes + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="#DDDDDD", linewidth=0.8)
