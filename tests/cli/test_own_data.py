@@ -61,10 +61,10 @@ def test_training_goes_on_and_evaluation_tells_what_is_wrong(capsys, folder):
     )
     for arguments, words in (
         (["predict", "mine", "nothing.csv"], "no such file"),
-        (["predict", "mine"], "say CHECKPOINT and FILE"),
+        (["predict", "mine"], "which CHECKPOINT and FILE"),
         (["predict", "mine", "new.csv", "-o", "."], "must name a file"),
         (["evaluate", "mine", "--data", "new.csv"], "no answers to compare with"),
-        (["export", "mine"], "say CHECKPOINT and -o FILE"),
+        (["export", "mine"], "which CHECKPOINT and -o FILE"),
         (["export", "mine", "-o", "model.onnx"], "path must end in .jax or .safetensors"),
         (
             ["train", "--data", "new.csv"],
