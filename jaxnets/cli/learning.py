@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -108,6 +109,13 @@ class Train:
         return print_result(report, self.json)
 
 
+def _check_run(command: str, path: str):
+    """Refuse what is no folder, and tell how there comes to be one."""
+    if not Path(path).is_dir() or not path:
+        got = f"no folder '{path}'." if path else "which CHECKPOINT?"
+        raise UsageError(f"{command}: {got}  Name a folder that `jaxnets train` or jn.fit wrote, such as runs/spiral")
+
+
 def _size_of(text: str) -> tuple[int, ...]:
     found = shape_of(text, "--size", "28x28") or ()
     if len(found) != 2:
@@ -129,8 +137,7 @@ class Evaluate:
     def run(self) -> int:
         from ..course import practicum
 
-        if not self.checkpoint:
-            raise UsageError("evaluate: which CHECKPOINT?  A folder that `jaxnets train` wrote")
+        _check_run("evaluate", self.checkpoint)
         with usage_errors(), working(f"evaluate {self.checkpoint}"):
             found = practicum.evaluate(self.checkpoint, self.data)
         return print_result(found, self.json)
@@ -150,10 +157,9 @@ class Predict:
     def run(self) -> int:
         from ..course import practicum
 
-        if not self.checkpoint or not self.file:
-            raise UsageError(
-                "predict: say CHECKPOINT and FILE: a folder that `jaxnets train` wrote, and what to predict for"
-            )
+        _check_run("predict", self.checkpoint)
+        if not self.file:
+            raise UsageError(f"predict: for which FILE?  Say: jaxnets predict {shlex.quote(self.checkpoint)} FILE")
         if self.output is not None:
             check_file(self.output)
         with usage_errors(), working(f"predict {self.file}"):
@@ -175,10 +181,9 @@ class Export:
     """File to write to: NAME.jax or NAME.safetensors."""
 
     def run(self) -> int:
-        if not self.checkpoint or self.output is None:
-            raise UsageError(
-                "export: say CHECKPOINT and -o FILE: a folder that `jaxnets train` wrote, and a name in .jax or .safetensors"
-            )
+        _check_run("export", self.checkpoint)
+        if self.output is None:
+            raise UsageError(f"export: to which file?  Say: jaxnets export {shlex.quote(self.checkpoint)} -o model.jax")
         check_file(self.output)
         with usage_errors(), working(f"export {self.checkpoint}"):
             from ..learn import export, restore

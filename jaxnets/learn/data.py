@@ -234,7 +234,8 @@ def load(
     answers, y has no entries.
 
     Raises FileNotFoundError where there is no file, and ValueError, which names column and line or the image, where
-    something is missing, not expected or cannot be read.  Pickles are never read.
+    something is missing, not expected or cannot be read.  Tables need the extra `tables` and images the extra `plot`.
+    Pickles are never read.
     """
     found = read(path, classes, target, size, like)
     return Dataset(found.x, found.y, str(path), found.classes, found.encoding)

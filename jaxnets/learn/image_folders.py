@@ -71,9 +71,11 @@ def read_images(path, size: tuple[int, int] | None, encoding: Encoding | None):
 def _learned(files: list[Path], size, names) -> Encoding:
     """Grey if all images are grey, else red, green and blue; of the size of the first one, unless one is given."""
     modes = set()
-    for file in files:
-        with _opened(file) as image:
-            modes.add(image.mode)
+    with stage("looking for colours", total=len(files), unit="image") as told:
+        for file in files:
+            told.next_part(file.name)
+            with _opened(file) as image:
+                modes.add(image.mode)
     channels = 1 if modes <= set(GREY) else 3
     height, width = size or _pixels(files[0], channels, None).shape[1:]
     return Encoding("images", (channels, height, width), classes=names, resized=size is not None)

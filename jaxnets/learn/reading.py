@@ -14,6 +14,7 @@ from ..checks import check_integer
 from ..errors import ShapeError
 from .encoding import MAX_CLASSES, Encoding, encoding_like
 from .image_folders import image_files, is_image, read_images
+from .progress import stage
 from .tables import Table
 
 UNREADABLE = (OSError, EOFError, AttributeError, TypeError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
@@ -37,7 +38,7 @@ def read(path, classes: int | None, target: str | None, size: tuple[int, int] | 
             if value is not None:
                 raise ValueError(f"load: {name} is already told by like; leave it out")
         if kind != encoding.kind:
-            raise ValueError(f"{path}: holds {kind}, and like is an encoding of {encoding.kind}")
+            raise ValueError(f"{path}: is read as {kind}, but like tells of {encoding.kind}")
     for name, value, fits in (("target", target, "table"), ("size", size, "images")):
         if value is not None and kind != fits:
             raise ValueError(f"load: {name} is for {'CSV files' if fits == 'table' else 'folders of images'}, got {path}")
@@ -52,9 +53,10 @@ def read(path, classes: int | None, target: str | None, size: tuple[int, int] | 
         if classes is not None and classes != len(encoding.classes or ()):
             raise ValueError(f"{path}: {len(encoding.classes or ())} folders of classes, expected classes={classes}")
     elif kind == "table":
-        table = Table(path)
-        encoding = table.learn(target, classes) if encoding is None else encoding
-        x, y = table.inputs(encoding), table.targets(encoding)
+        with stage(f"reading {path}"):
+            table = Table(path)
+            encoding = table.learn(target, classes) if encoding is None else encoding
+            x, y = table.inputs(encoding), table.targets(encoding)
     else:
         x, y = _arrays(path, needs_answers=encoding is None)
         if encoding is None and y is not None:

@@ -98,6 +98,11 @@ class Table:
             return None
         if not self.holds_numbers(target):
             names = sorted(set(self.filled(target)))
+            if classes is None and len(names) > MAX_WORDS:
+                raise ValueError(
+                    f"{self.path}: column {target!r} has {len(names)} different words; if they are labels say so by "
+                    f"classes={len(names)} (--classes)"
+                )
         else:
             values = self.numbers(target)
             different = np.unique(values)
@@ -121,10 +126,14 @@ class Table:
     def numbers(self, name: str) -> np.ndarray:
         """The numbers of a column [row].  Raises ValueError, which names column and line, where there is none."""
         cells = self.filled(name)
-        for row, cell in enumerate(cells):
-            if not _is_number(cell):
-                raise ValueError(f"{self._place(name, row)}: {cell!r} is no number, as in the other lines")
-        return np.array(cells, object).astype(np.float64)
+        try:
+            found = np.array(cells, object).astype(np.float64)
+        except ValueError:
+            found = np.full(1, np.nan)
+        if not np.isfinite(found).all():
+            row, cell = next((row, cell) for row, cell in enumerate(cells) if not _is_number(cell))
+            raise ValueError(f"{self._place(name, row)}: {cell!r} is no number, as in the other lines")
+        return found
 
     def filled(self, name: str) -> list[str]:
         """The cells of a column, none of which is empty."""

@@ -22,7 +22,7 @@ from . import checkpoint as checkpoints
 from .data import Dataset, order
 from .descent import GRADIENTS, Descent, Devices, Epoch, State, copy_tree
 from .description import checked_description, run_description
-from .encoding import Encoding
+from .encoding import DATA_ENCODING, Encoding
 from .evaluate import floating_dtype, parameters_explained, validation_metrics
 from .models import Model
 from .records import WITH_CHANGES, Records, exhausted, interrupts, since_best, training_progress
@@ -126,8 +126,8 @@ def fit(
         Path(checkpoint) if checkpoint else None,
         keep,
         {
-            **({} if data.encoding is None else {"encoding": data.encoding.to_json()}),
             **(config or {}),
+            **({} if data.encoding is None else {DATA_ENCODING: data.encoding.to_json()}),
             "run": run_description(model, data, batch, gradient, shuffle, key, patience) if checkpoint else None,
             "settings": settings_texts(optimizer, loss, penalty) if checkpoint else None,
         },
@@ -229,11 +229,11 @@ def restore(path: str | os.PathLike) -> tuple[Model, Any, dict]:
 
 def _checked_encoding(path, config: dict):
     """Raise CheckpointError where the description holds an encoding that `fit` did not write."""
-    if config.get("encoding") is not None:
+    if config.get(DATA_ENCODING) is not None:
         try:
-            Encoding.from_json(config["encoding"])
+            Encoding.from_json(config[DATA_ENCODING])
         except ValueError:
-            raise CheckpointError(f"{path}: its description was not written by fit: encoding is not one") from None
+            raise CheckpointError(f"{path}: its description was not written by fit: {DATA_ENCODING} is not one") from None
 
 
 def _check_arguments(data, validation, epochs, batch, gradient, patience, save_every, keep, mesh, resume, folder):

@@ -195,6 +195,13 @@ def test_a_run_of_python_and_arrays_of_bytes(tmp_path):
     np.testing.assert_allclose(scaled, images.x / 255, rtol=1e-6)
 
 
+def test_more_classes_than_can_be_seen_are_not_drawn(tmp_path):
+    labels = np.arange(80) % 40
+    np.savez(tmp_path / "many.npz", x=np.eye(40)[labels], y=labels)
+    trained = train_on(tmp_path / "many.npz", model="linear(40) log_softmax", epochs=1, output=tmp_path / "run")
+    assert [path.name for path in trained.pictures] == ["curves.png", "calibration.png"]
+
+
 def test_data_that_cannot_be_learned_from(tmp_path):
     np.savez(tmp_path / "nan.npz", x=np.array([[1.0], [np.nan]]), y=np.arange(2))
     for options, words in (
@@ -213,7 +220,7 @@ def test_descriptions_of_others_are_refused(classified, tmp_path):
     config = json.loads((path / CONFIG).read_text())
     for changes in (
         {"source": {}}, {"source": 3}, {"source": config["source"] | {"seed": -1}},
-        {"source": config["source"] | {"held_out": "x"}}, {"encoding": {"kind": "table"}}, {"encoding": 3},
+        {"source": config["source"] | {"held_out": "x"}}, {"data_encoding": {"kind": "table"}}, {"data_encoding": 3},
     ):  # fmt: skip
         (path / CONFIG).write_text(json.dumps(config | changes))
         (path / SUMS).write_bytes(sums({name: (path / name).read_bytes() for name in (ARRAYS, CONFIG)}))

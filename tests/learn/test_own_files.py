@@ -94,6 +94,7 @@ def test_what_answers_are_labels(tmp_path, answers, classes, names):
         ("x,w,y\n1,a,2\n2,,3\n", "column 'w', line 3: the value is missing"),
         ('w,x,y\n"a\nb",1,2\nc,1,2\nd,NA,3\n', "column 'x', line 5: 'NA' is no number"),
         ("x,y\n1,2\ninf,3\n", "column 'x', line 3: 'inf' is no number"),
+        ("x,y\n" + "".join(f"1,word{i}\n" for i in range(300)), r"column 'y' has 300 .* classes=300 \(--classes\)"),
         ("x,y\n" + "".join(f"word{i},1\n" for i in range(300)), "column 'x' has 300 different words, at most 256"),
     ],
 )
@@ -232,7 +233,7 @@ def test_arrays_are_read_like_others(tmp_path):
     assert data.load(tmp_path / "xy.npz", like=numbers).y.shape == (3, 1)
     with pytest.raises(ShapeError, match=r"one input has shape \(2,\), expected \(4,\)"):
         data.load(tmp_path / "x.npz", like=Dataset(np.ones((1, 4)), np.ones(1)))
-    with pytest.raises(ValueError, match="holds arrays, and like is an encoding of images"):
+    with pytest.raises(ValueError, match="is read as arrays, but like tells of images"):
         data.load(tmp_path / "x.npz", like=Encoding("images", (1, 3, 4)))
 
 
@@ -310,7 +311,7 @@ def test_a_run_remembers_its_encoding(tmp_path):
     jn.fit(jn.models.mlp(3), jn.nll, first, optax.sgd(0.1), epochs=1, checkpoint=tmp_path / "run" / "checkpoints")
     for folder in (tmp_path / "run", tmp_path / "run" / "checkpoints"):
         model, params, config = jn.restore(folder)
-        assert Encoding.from_json(config["encoding"]) == first.encoding
+        assert Encoding.from_json(config["data_encoding"]) == first.encoding
     again = data.load(tmp_path / "some.csv", like=config)
     assert again.x.tobytes() == first.x.tobytes()
     assert set(first.encoding.answers(jn.predict(model, params, again.x))) <= set(first.encoding.classes)

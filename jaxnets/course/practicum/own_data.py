@@ -18,7 +18,7 @@ from ...errors import CheckpointError, ShapeError
 from ...learn import data
 from ...learn.data import Dataset
 from ...learn.encoding import Encoding
-from ...learn.evaluate import Evaluation, predict
+from ...learn.evaluate import MAX_SHOWN_CLASSES, Evaluation, predict
 from ...learn.evaluate import evaluate as evaluate_model
 from ...learn.image_folders import image_files
 from ...learn.progress import stage
@@ -53,8 +53,7 @@ def train_on(
     chosen = Options(**options)
     if not 0 < held_out < 1:
         raise ValueError(f"train: held_out must be between 0 and 1, got {held_out}")
-    with stage(f"reading {path}"):
-        found = _with_columns(data.load(path, classes, target=target, size=size))
+    found = _with_columns(data.load(path, classes, target=target, size=size))
     name = name_of(path)
     parts = data.split(dataclasses.replace(found, name=name), held_out, chosen.seed)
     encoding = parts[0].encoding or Encoding.of_dataset(parts[0])
@@ -152,11 +151,12 @@ def study(run: Run) -> StudyResult:
         lines, numbers = [score_table(run, {"": scores})], scores.to_json()
         held_out = scores.held_out
         if run.plots:
-            title = f"held-out accuracy {scores.accuracy:.1%}"
-            pictures += [
-                run.save(run.plots.confusion(held_out.confusion, title, held_out.names), "confusion"),
-                run.save(run.plots.calibration(held_out.calibration, f"{held_out.examples:,} examples"), "calibration"),
-            ]
+            plots, title = run.plots, f"held-out accuracy {scores.accuracy:.1%}"
+            if run.training.classes <= MAX_SHOWN_CLASSES:
+                pictures.append(run.save(plots.confusion(held_out.confusion, title, held_out.names), "confusion"))
+            pictures.append(
+                run.save(plots.calibration(held_out.calibration, f"{held_out.examples:,} examples"), "calibration")
+            )
     if run.folder is not None:
         folder = shlex.quote(str(run.folder))
         lines += [
