@@ -29,7 +29,9 @@ def test_links_lead_to_the_section_of_a_notebook(language, there):
     pytest.importorskip("mkdocs", reason="needs the extra docs")
     from jaxnets.site import linked
 
-    page = "[lecture_a: Without a gradient](../course/notebooks/lecture_a.ipynb), [all](../course/notebooks), [start](start.md)"
+    page = (
+        "[lecture_a: Without a gradient](../course/notebooks/lecture_a.ipynb), [all](../course/notebooks), [start](start.md)"
+    )
     folder = f"../course/notebooks/{'fr/' if language == 'fr' else ''}"
     assert linked(page, language) == (
         f"[lecture_a: Without a gradient](../course/notebooks/{there}), [all]({folder}index.md), [start](start.md)"

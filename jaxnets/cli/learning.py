@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -114,6 +114,18 @@ class Train:
         return print_result(report, self.json)
 
 
+def _check_run(command):
+    """Refuse what is no folder, and tell how there comes to be one."""
+    wanted = "A folder that `jaxnets train` or jn.fit wrote"
+    if not command.checkpoint:
+        raise not_named(command, "CHECKPOINT", wanted)
+    if not Path(command.checkpoint).is_dir():
+        name = type(command).__name__.lower()
+        raise UsageError(
+            f"{name}: no folder '{command.checkpoint}'.  {wanted} is needed; one is made by: {example_of(Train)}"
+        )
+
+
 def _size_of(text: str) -> tuple[int, ...]:
     found = shape_of(text, "--size", "28x28") or ()
     if len(found) != 2:
@@ -138,10 +150,7 @@ class Evaluate:
     def run(self) -> int:
         from ..course import practicum
 
-        if not self.checkpoint:
-            raise not_named(self, "CHECKPOINT", "A folder that `jaxnets train` wrote")
-        if not os.path.lexists(self.checkpoint):
-            raise UsageError(f"evaluate: no folder {self.checkpoint!r}; one is made by: {example_of(Train)}")
+        _check_run(self)
         with usage_errors(), working(f"evaluate {self.checkpoint}"):
             found = practicum.evaluate(self.checkpoint, self.data)
         return print_result(found, self.json)
@@ -164,8 +173,9 @@ class Predict:
     def run(self) -> int:
         from ..course import practicum
 
-        if not self.checkpoint or not self.file:
-            raise not_named(self, "CHECKPOINT and FILE", "A folder that `jaxnets train` wrote, and what to predict for")
+        _check_run(self)
+        if not self.file:
+            raise UsageError(f"predict: for which FILE?  Say: jaxnets predict {shlex.quote(self.checkpoint)} FILE")
         if self.output is not None:
             check_file(self.output)
         with usage_errors(), working(f"predict {self.file}"):
@@ -190,10 +200,9 @@ class Export:
     """File to write to: NAME.jax or NAME.safetensors."""
 
     def run(self) -> int:
-        if not self.checkpoint or self.output is None:
-            raise not_named(
-                self, "CHECKPOINT and -o FILE", "A folder that `jaxnets train` wrote, and a name in .jax or .safetensors"
-            )
+        _check_run(self)
+        if self.output is None:
+            raise UsageError(f"export: to which file?  Say: jaxnets export {shlex.quote(self.checkpoint)} -o model.jax")
         check_file(self.output)
         with usage_errors(), working(f"export {self.checkpoint}"):
             from ..learn import export, restore

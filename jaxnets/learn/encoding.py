@@ -37,7 +37,7 @@ class Scale:
 
     @classmethod
     def of(cls, values: np.ndarray, chosen=True) -> "Scale":
-        """That of the examples; entries that are not `chosen`, and those that never change, are only moved or left."""
+        """That of the examples.  Entries that are not `chosen` stay as they are, and those that never change become 0."""
         flat = values.reshape(len(values), -1).astype(np.float64)
         mean, std = np.where(chosen, flat.mean(0), 0.0), np.where(chosen, flat.std(0), 1.0)
         return cls(tuple(mean.tolist()), tuple(np.where(std > 0, std, 1.0).tolist()))
@@ -130,14 +130,10 @@ class Encoding:
 
         Images are left as they are, but those of bytes are brought to 0 … 1.
         """
-        numbers = [column.words is None for column in self.columns for _ in range(column.width)]
-        scale = (
-            Scale.of(x, numbers or True)
-            if len(self.shape) == 1
-            else Scale((0.0,), (255.0,))
-            if x.dtype == np.uint8
-            else None
-        )
+        scale = Scale((0.0,), (255.0,)) if x.dtype == np.uint8 else None
+        if len(self.shape) == 1:
+            numbers = [column.words is None for column in self.columns for _ in range(column.width)]
+            scale = Scale.of(x, numbers or True)
         return dataclasses.replace(self, scale=scale, target_scale=None if self.classes is not None else Scale.of(y))
 
     def rescaled(self, mean: np.ndarray, std: np.ndarray) -> "Encoding":

@@ -61,10 +61,11 @@ def test_training_goes_on_and_evaluation_tells_what_is_wrong(capsys, folder):
     )
     for arguments, words in (
         (["predict", "mine", "nothing.csv"], "no such file"),
-        (["predict", "mine"], "which CHECKPOINT and FILE"),
+        (["predict", "runs/no", "new.csv"], "predict: no folder 'runs/no'. A folder that `jaxnets train`"),
+        (["predict", "mine"], "for which FILE? Say: jaxnets predict mine FILE"),
         (["predict", "mine", "new.csv", "-o", "."], "must name a file"),
         (["evaluate", "mine", "--data", "new.csv"], "no answers to compare with"),
-        (["export", "mine"], "which CHECKPOINT and -o FILE"),
+        (["export", "mine"], "Say: jaxnets export mine -o model.jax"),
         (["export", "mine", "-o", "model.onnx"], "path must end in .jax or .safetensors"),
         (
             ["train", "--data", "new.csv"],
