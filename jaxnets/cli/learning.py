@@ -55,7 +55,7 @@ class Train:
     model: str | None = None
     """A description of another model, such as "linear(60) relu linear(3) log_softmax"."""
     epochs: int | None = None
-    """Number of passes over the training set.  Default: that of the task."""
+    """Number of passes over the training set.  Default: that of the task, or of your own data about 1,000 steps."""
     batch_size: int | None = None
     """Number of examples per step; 0 means all of them.  Default: that of the task."""
     learning_rate: float | None = None

@@ -157,14 +157,16 @@ def study(run: Run) -> StudyResult:
             pictures.append(
                 run.save(plots.calibration(held_out.calibration, f"{held_out.examples:,} examples"), "calibration")
             )
-    if run.folder is not None:
-        folder = shlex.quote(str(run.folder))
-        lines += [
-            f"next: jaxnets evaluate {folder}",
-            f"      jaxnets predict {folder} FILE -o predictions.csv",
-            f"      jaxnets export {folder} -o model.jax",
-        ]
-    return StudyResult({**run.description(), **numbers}, lines, pictures)
+    return StudyResult({**run.description(), **numbers}, lines, pictures, _advice(run.folder))
+
+
+def _advice(folder: Path | None) -> tuple[str, ...]:
+    """The commands that come next."""
+    if folder is None:
+        return ()
+    name = shlex.quote(str(folder))
+    commands = (f"evaluate {name}", f"predict {name} FILE -o predictions.csv", f"export {name} -o model.jax")
+    return tuple(f"{'      ' if i else 'next: '}jaxnets {command}" for i, command in enumerate(commands))
 
 
 # What a run says of another file

@@ -29,11 +29,15 @@ MAX_SEED = 2**31
 
 @dataclasses.dataclass(frozen=True)
 class StudyResult:
-    """What a study of a task found: numbers for programs, lines and tables for people, and the pictures it wrote."""
+    """What a study of a task found: numbers for programs, lines and tables for people, and the pictures it wrote.
+
+    `advice` says, in lines that come last, what can be done next.
+    """
 
     numbers: dict[str, Any]
     lines: list[Any]
     pictures: list[Path]
+    advice: tuple[str, ...] = ()
 
     def to_json(self) -> dict:
         return {**self.numbers, "pictures": [str(path) for path in self.pictures]}
@@ -43,6 +47,7 @@ class StudyResult:
             yield Text(line) if isinstance(line, str) else line
         if self.pictures:
             yield Text(f"pictures: {', '.join(map(str, self.pictures))}")
+        yield from map(Text, self.advice)
 
     def __str__(self):
         return as_text(self, 110)
