@@ -27,10 +27,11 @@ TOLERANCES = {  # where PyTorch has numbers in float32: a sixth as a slope, one 
     "nn.functional.hardsigmoid": 1e-8,
     "nn.functional.embedding_bag": 1e-7,
 }
-ACCEPTED = {  # errors of PyTorch that are none here
+ACCEPTED = {  # errors of PyTorch that are none here, or that nothing here can meet
     "padding='same' is not supported for strided convolutions": "the same is ⌈n / stride⌉ outputs",
     "tensor with optional 0 dim batch size": "leading axes are batch, and may be empty",
     "non-batch dimensions to have positive length": "leading axes are batch, and may be empty",
+    "only tensors with up to 64 dims are supported": "NumPy and JAX have no arrays of so many axes",
 }
 
 
@@ -116,11 +117,11 @@ def test_what_a_function_refuses_is_refused(key, record_property):
             sample = error.sample_input
             reason = next((why for words, why in ACCEPTED.items() if words in str(error.error_regex)), None)
             try:
+                if reason:
+                    raise LeftOut(reason)
                 arguments = tree_map(to_jax, ((sample.input, *sample.args), sample.kwargs))
                 if "out" in arguments[1]:
                     raise LeftOut("an array to write the result into")
-                if reason:
-                    raise LeftOut(reason)
                 ours(*arguments[0], **arguments[1])
             except LeftOut as left_out:
                 reasons[str(left_out)] += 1
