@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from .worker import Job, Refusal
 
@@ -65,6 +66,14 @@ def checked_fields(body: bytes, known: dict[str, Check]) -> Job:
         elif not fits(found[name]):
             raise Refusal(400, f"{name}: expected {expected}, got {_value_text(found[name])}")
     return found
+
+
+def shown_query(link: str, language: str) -> str:
+    """What an address with another token needs to show what a copied link shows, or the page in a language."""
+    shown = {name: text for name, text in parse_qsl(urlsplit(link).query) if name != "token"}
+    if language != "en":
+        shown.setdefault("lang", language)
+    return f"&{urlencode(shown)}" if shown else ""
 
 
 def _value_text(value) -> str:

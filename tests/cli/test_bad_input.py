@@ -67,6 +67,7 @@ BAD = [
     ["tricks", "--seeds", "-1"],
     ["shapes", "linear(3)", "--input", "٣"],
     ["explore", "--port", "-1"],
+    ["explore", "--link", "module=2"],
     ["space", "--seed", "-1"],
 ]
 
@@ -93,7 +94,7 @@ COMMANDS = {  # a command that would work, the kinds of its options
     "evaluate": (["runs"], {"--json": bool}),
     "space": ([], {"--output": None, "--seed": int, "--pictures": bool, "--json": bool}),
     "report": (["digits"], {"--output": None, "--seed": int, "--dtype": str, "--batch": int, "--input": str, "--lang": str}),
-    "explore": (["spiral"], {"--port": int, "--input": str, "--browser": bool, "--lang": str}),
+    "explore": (["spiral"], {"--port": int, "--input": str, "--browser": bool, "--link": str, "--lang": str}),
     "guide": (["start"], {"--lang": str}),
     "examples": ([], {"--copy": None, "--json": bool, "--lang": str}),
     "reference": ([], {"--output": None}),

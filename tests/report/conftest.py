@@ -10,6 +10,7 @@ from jaxnets.report.page import page_html
 from jaxnets.report.saturation import saturation
 from jaxnets.report.training import SpiralTraining
 
+from .serving import LIVE, SETTINGS, Server
 from .tabs import WIDE
 
 TABLES = [
@@ -55,3 +56,19 @@ def show(browser, data, tmp_path):
     for tab in opened:
         tab.close()
     assert not problems
+
+
+@pytest.fixture
+def live(browser, data):
+    """A page with a server behind it."""
+    replay = {**data["replay"], "frames": data["replay"]["frames"][:1]}
+    server = Server({**data, "live": {"token": "secret", **SETTINGS}, "comparisons": None}, replay)
+    tab = browser.new_page()
+    tab.set_default_timeout(5000)
+    errors = []
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    tab.route("**/*", server)
+    tab.goto(LIVE)
+    yield tab, server
+    tab.close()
+    assert not errors

@@ -17,6 +17,8 @@ const state = {
   busy: new Set(),
   language: "en",
   trained: false, // whether the server goes on with the replay
+  goal: null, // the step to which the server trains again
+  restored: false, // whether the page shows what its address asked for
   generation: 0, // counts the models shown; answers about older ones are dropped
 };
 
@@ -71,6 +73,13 @@ function scrolls(label, content) {
   });
   watch.observe(element);
   return element;
+}
+
+/** Tells something in the corner of the window until it is closed. */
+function tell(...words) {
+  const close = button("×", () => (one("#told").hidden = true), { "aria-label": say("Close") });
+  one("#told").replaceChildren(h("p", ...words), close);
+  one("#told").hidden = false;
 }
 
 const button = (label, onclick, attributes) => h("button", { type: "button", onclick, ...attributes }, label);

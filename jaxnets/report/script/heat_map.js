@@ -106,6 +106,7 @@ function renderHeat() {
   const caption = h("figcaption", say("{name}; {part}", { name, part: which }));
   one("#heat").replaceChildren(svg, readout, legend(largest, hatched), caption);
   show(...state.cell);
+  remember();
 }
 
 /** The picture: a square for each cell that has a colour from `fill`, on hatched ground. */

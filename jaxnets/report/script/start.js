@@ -34,6 +34,7 @@ function renderNavigation() {
 
 function listen() {
   one("#language").addEventListener("click", changeLanguage);
+  one("#copy").addEventListener("click", copyLink);
   const theme = one("#theme");
   const dark = (on) => theme.setAttribute("aria-pressed", String(on));
   dark(matchMedia("(prefers-color-scheme: dark)").matches);
@@ -56,3 +57,4 @@ function renderAll() {
 state.language = firstLanguage();
 listen();
 renderAll();
+restore();

@@ -30,7 +30,13 @@ function renderTraining(refusal) {
   state.timer = null;
   const { replay, live } = state.data;
   const row = h("div.row.controls", live ? liveTraining() : []);
-  body("training").replaceChildren(row, refusal ? h("p.alert", { role: "alert" }, refusal) : "");
+  const words = { goal: state.goal, done: state.trained ? replay.frames.at(-1).step : 0 };
+  body("training").replaceChildren(
+    row,
+    refusal ? h("p.alert", { role: "alert" }, refusal) : "",
+    state.goal ? note(say("Training again, as the address asks: step {done} of {goal}.", words)) : "",
+  );
+  remember();
   if (!replay) return;
   const {
     frames,
@@ -65,12 +71,12 @@ function renderTraining(refusal) {
       say("step"),
     ),
   ];
-  const words = h("output.number", { role: "status" });
+  const output = h("output.number", { role: "status" });
   const show = (i) => {
     state.frame = i;
     const { step, loss, accuracy } = frames[i];
     const at = { step, loss: short(loss), accuracy: short(accuracy), points: replay.x.length, classes: replay.classes };
-    words.textContent = say("step {step}, loss {loss}, accuracy {accuracy}", at);
+    output.textContent = say("step {step}, loss {loss}, accuracy {accuracy}", at);
     ground.replaceChildren(...regions(replay, frames[i].regions));
     map.setAttribute(
       "aria-label",
@@ -81,6 +87,7 @@ function renderTraining(refusal) {
     back.disabled = i === 0;
     ahead.disabled = i === frames.length - 1;
     measures.forEach((part) => part.move(i));
+    remember();
   };
   const pause = () => {
     clearInterval(state.timer);
@@ -112,7 +119,7 @@ function renderTraining(refusal) {
     h("p.model", replay.model),
     h(
       "div.columns",
-      h("figure", map, h("figcaption", words, h("br"), computed(replay.about))),
+      h("figure", map, h("figcaption", output, h("br"), computed(replay.about))),
       measures.map((part) => part.element),
     ),
   );
