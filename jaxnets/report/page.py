@@ -13,6 +13,7 @@ SCRIPTS = (  # the first ones help the panels, and the last one begins
     "numbers",
     "address",
     "graph",
+    "backward",
     "module",
     "heat_map",
     "order",

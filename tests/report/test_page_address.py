@@ -72,7 +72,7 @@ def test_the_explorer_shows_the_model_of_its_address_and_trains_as_far(live):
     tab, server = live
     assert parts(tab) == {}
     tab.goto(f"{LIVE}?model=linear(4)+tanh&batch=3&seed=7&module=2&train=110&step=50#training")
-    tab.wait_for_function("state.restored")
+    tab.locator("#training input[max='3']").wait_for()
     wait_for_step(tab, 50)
     settings = {**SETTINGS, "model": "linear(4) tanh", "input": "", "batch": 3, "seed": 7}
     assert server.asked[0] == ("model", settings)

@@ -39,6 +39,7 @@ function shown() {
     module: module ? module + 1 : null,
     by: jacobian ? data.modules[module].jacobians[jacobian].argument : null,
     view: view === "values" ? null : view,
+    backward: state.backward === null ? null : state.backward + 1,
     train: trained && steps[last] ? steps[last] : null,
     step: frame && !(trained && frame === last) ? steps[frame] : null,
   };
@@ -93,6 +94,10 @@ function restoreModule() {
   choose(module);
   Object.assign(state, { jacobian, view });
   renderPicture();
+  const step = part("backward", whole(1, modules.length + 1));
+  if (step === null) return;
+  state.backward = Number(step) - 1;
+  renderGraph();
 }
 
 /** Trains as far as the address says, and shows the step that it names. */

@@ -17,6 +17,7 @@ const state = {
   busy: new Set(),
   language: "en",
   trained: false, // whether the server goes on with the replay
+  backward: null, // the step of the backward pass
   goal: null, // the step to which the server trains again
   restored: false, // whether the page shows what its address asked for
   generation: 0, // counts the models shown; answers about older ones are dropped
