@@ -28,7 +28,7 @@ from .worker import BUSY, START_S, Job, Jobs, Refusal, Worker, run_job
 
 CONNECTIONS = 128  # at one time; as many more are told that there is no place
 LINGER_S = 2.0  # until a connection that is told so is closed
-MAX_BODY = 16 * 1024  # bytes
+MAX_BODY = 256 * 1024  # bytes: of a request with 5,000 points
 MAX_COMPARISONS = 32  # that are kept
 MAX_LINE = 65536  # bytes of the first line
 MAX_ERROR = 3000  # characters

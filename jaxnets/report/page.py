@@ -20,6 +20,7 @@ SCRIPTS = (  # the first ones help the panels, and the last one begins
     "comparison",
     "charts",
     "saturation",
+    "data",
     "training",
     "speed",
     "live",

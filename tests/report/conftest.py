@@ -8,7 +8,7 @@ from jaxnets.learn.presets import make_problem
 from jaxnets.report.content import describe
 from jaxnets.report.page import page_html
 from jaxnets.report.saturation import saturation
-from jaxnets.report.training import SpiralTraining
+from jaxnets.report.training import Training
 
 from .serving import LIVE, SETTINGS, Server
 from .tabs import WIDE
@@ -30,7 +30,7 @@ def compared(asked):
 
 @pytest.fixture(scope="session")
 def data(asked, compared):
-    parts = {"saturation": saturation(), "replay": SpiralTraining(asked).replay(20, 5), "benchmarks": TABLES}
+    parts = {"saturation": saturation(), "replay": Training(asked).replay(20, 5), "benchmarks": TABLES}
     return {**describe(asked), "comparisons": [compared.to_json()], **parts}
 
 

@@ -114,6 +114,8 @@ def test_training_goes_on_step_by_step(explorer):
 
 def test_a_training_that_has_not_begun_begins_by_itself(explorer):
     answer(explorer, "/train", {**MODEL, "action": "reset"})
+    found = answer(explorer, "/train", {**STEP, "data": "points", "points": [[0, 0, 1], [1, -1, 2]], "steps": 2})["replay"]
+    assert found["y"] == [0, 1] and [frame["step"] for frame in found["frames"]] == [0, 2]
     found = answer(explorer, "/train", {**STEP, "seed": 2, "steps": 3})
     assert [frame["step"] for frame in found["replay"]["frames"]] == [0, 3]
     assert answer(explorer, "/train", {**STEP, "seed": 2})["frame"]["step"] == 4
@@ -149,7 +151,14 @@ def test_a_comparison_is_computed_once_and_beside_everything_else(explorer):
         ("/model", {"model": "linear(70000)"}, "210,000 parameters, at most 200,000"),
         ("/model", {"model": "conv(20000, 1)", "input": "1x64x64"}, "163,840,000 numbers .*, at most 8,000,000"),
         ("/compare", {"model": "linear(30000)", "batch": 1}, "at most 20,000,000; take fewer examples"),
-        ("/train", {"model": "linear(4) log_softmax", "action": "reset"}, "must map"),
+        ("/train", {"model": "linear(2) log_softmax", "action": "reset"}, "must map"),
+        ("/train", {"data": "points", "action": "reset"}, "points: draw or load at least 2"),
+        (
+            "/train",
+            {"data": "points", "points": [[0, 0, 1], [0, 0, 5]], "action": "reset"},
+            "own it must map",
+        ),
+        ("/train", {"data": "function", "action": "reset"}, "the function sin it must map"),
         ("/train", {"model": "linear(9000) linear(3) log_softmax", "action": "reset"}, "at most 8,000,000"),
     ],
     ids=lambda value: None if isinstance(value, dict) else value[:24],

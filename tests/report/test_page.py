@@ -12,7 +12,7 @@ import pytest
 
 import jaxnets as jn
 from jaxnets.report.page import SCRIPTS, STYLES, page_html, script, style
-from jaxnets.report.training import SpiralTraining
+from jaxnets.report.training import Training
 
 from .tabs import NARROW, WIDE, choose, go_to, readout, rows_of, slide, values
 
@@ -231,7 +231,7 @@ def test_training_is_replayed(show, data, asked):
 
     do = {name: tab.locator(f"[data-do='{name}']") for name in ("play", "back", "step", "reset")}
     shown = {layer: float(norm) for layer, norm in values(tab, "#training figure:nth-child(3)").items()}
-    (first, last), x = ([asked.params[i] for i in (0, 3)], SpiralTraining(asked).x)
+    (first, last), x = ([asked.params[i] for i in (0, 3)], Training(asked).x)
     alive = (x @ first["w"].T + first["b"] > 0).sum(1)
     norms = {"linear": jnp.linalg.norm(first["w"]), "relu": jnp.sqrt(alive).mean(), "linear 2": jnp.linalg.norm(last["w"])}
     for layer, norm in norms.items():

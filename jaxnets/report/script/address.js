@@ -40,7 +40,8 @@ function shown() {
     by: jacobian ? data.modules[module].jacobians[jacobian].argument : null,
     view: view === "values" ? null : view,
     backward: state.backward === null ? null : state.backward + 1,
-    train: trained && steps[last] ? steps[last] : null,
+    ...shownData(),
+    train: leavesOutPoints() ? null : trained && steps[last] ? steps[last] : null,
     step: frame && !(trained && frame === last) ? steps[frame] : null,
   };
 }
@@ -102,6 +103,7 @@ function restoreModule() {
 
 /** Trains as far as the address says, and shows the step that it names. */
 async function restoreTraining() {
+  restoreData();
   const total = part("train", state.data.live ? whole(1, MAX_AGAIN) : () => false);
   if (total && !(await trainTo(Number(total)))) return;
   const steps = state.data.replay?.frames.map(({ step }) => String(step)) ?? [];
@@ -128,10 +130,12 @@ async function trainTo(total) {
 /** Puts the link into the clipboard, or shows it where the browser has none to give. */
 async function copyLink() {
   const text = String(link());
+  const left = { count: state.learned.points.length, most: MOST_IN_LINK };
+  const without = leavesOutPoints() ? [" ", say("It leaves out your {count} points; at most {most} fit.", left)] : [];
   try {
     await navigator.clipboard.writeText(text);
-    tell(say("The link is in the clipboard. It shows again what the page shows now."));
+    tell(say("The link is in the clipboard. It shows again what the page shows now."), ...without);
   } catch {
-    tell(say("This link shows again what the page shows now:"), " ", h("code", text));
+    tell(say("This link shows again what the page shows now:"), " ", h("code", text), ...without);
   }
 }

@@ -128,7 +128,7 @@ function train(steps) {
     else state.data.replay.frames.push(frame);
     state.frame = state.data.replay.frames.length - 1;
   };
-  const question = { ...settings(), action: state.trained && steps ? "step" : "reset", steps };
+  const question = { ...settings(), ...dataSettings(), action: state.trained && steps ? "step" : "reset", steps };
   return request(one("#training .row"), "/train", question, use, renderTraining);
 }
 
