@@ -11,6 +11,7 @@ SCRIPTS = (  # the first ones help the panels, and the last one begins
     "elements",
     "language",
     "numbers",
+    "save",
     "address",
     "graph",
     "backward",

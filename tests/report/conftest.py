@@ -46,7 +46,9 @@ def show(browser, data, tmp_path):
         tab.set_default_timeout(5000)
         tab.on("pageerror", lambda error: problems.append(str(error)))
         tab.on("console", lambda message: message.type == "error" and problems.append(message.text))
-        tab.on("request", lambda request: request.url.startswith("file://") or problems.append(request.url))
+        tab.on(
+            "request", lambda request: request.url.startswith(("file://", "data:", "blob:")) or problems.append(request.url)
+        )
         file = tmp_path / "page.html"
         file.write_text(page_html(found), encoding="utf-8")
         tab.goto(file.as_uri())

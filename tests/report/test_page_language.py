@@ -20,7 +20,7 @@ TEXTS = """() => {
 SHARED = """
     jaxnets spiral linear relu tanh residual log_softmax softmax add mean nll float32 float64 cpu Python jax grad nan inf
     jacrev jacfwd log exp Graph Module Saturation structure dense dims Kronecker diagonal autodiff verdict multiplications
-    versions Pause Gradients layers ULP logits params ratio mlp
+    SVG PNG versions Pause Gradients layers ULP logits params ratio mlp
 """
 SAME = set(SHARED.split())
 

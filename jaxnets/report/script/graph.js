@@ -167,7 +167,10 @@ function graphKey(event, module) {
 
 function renderGraph() {
   const { diagram } = state.data;
-  const side = (title, back) => h("figure", h("h3", title), scrolls(title, drawGraph(diagram, back)));
+  const side = (title, back) => {
+    const svg = drawGraph(diagram, back);
+    return h("figure", h("h3", title), scrolls(title, svg), saving(svg, title));
+  };
   const gradients = side(say("Gradients"), true);
   const stepwise = state.backward !== null;
   if (stepwise) markPass(gradients);

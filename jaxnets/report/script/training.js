@@ -128,7 +128,7 @@ function renderTraining(refusal) {
     h("p.model", replay.model),
     h(
       "div.columns",
-      h("figure", map, h("figcaption", output, h("br"), computed(replay.about))),
+      h("figure", map, h("figcaption", output, h("br"), computed(replay.about)), saving(map, say("Regions"))),
       measures.map((part) => part.element),
     ),
   );
