@@ -25,6 +25,7 @@ SCRIPTS = (  # the first ones help the panels, and the last one begins
     "training",
     "speed",
     "live",
+    "tour",
     "start",
 )
 

@@ -268,6 +268,8 @@ def test_training_is_replayed(show, data, asked):
 
 def test_speed_shows_tables_or_how_to_make_them(show, data):
     tab = show()
+    assert not tab.locator("#speed caption").is_visible()
+    tab.click("#speed summary")
     assert tab.inner_text("#speed caption") == "Measured on cpu (cpu, 2 cores), jax 0.10.2"
     assert rows_of(tab.locator("#speed")) == [["mlp", "0.52"]]
     assert "python -m benchmarks run" in show({**data, "benchmarks": []}).inner_text("#speed")

@@ -24,6 +24,8 @@ def test_every_figure_has_its_two_buttons(show):
     names = [one.get_attribute("aria-label") for one in tab.locator(".save button").all()]
     assert len(names) == 2 * pictures and len(set(names)) == len(names) >= 18
     assert names[0].startswith("Save as SVG: ") and names[1].startswith("Save as PNG: ")
+    files = [saved(tab, one.click) for one in tab.locator(".save button").all()]
+    assert len({name for name, _ in files}) == len(names) and all(len(content) > 1000 for _, content in files)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -42,6 +42,7 @@ function shown() {
     backward: state.backward === null ? null : state.backward + 1,
     ...shownData(),
     train: leavesOutPoints() ? null : trained && steps[last] ? steps[last] : null,
+    tour: state.stop === null ? null : state.stop + 1,
     step: frame && !(trained && frame === last) ? steps[frame] : null,
   };
 }
@@ -68,6 +69,7 @@ async function restore() {
   if (await restoreProblem()) {
     restoreModule();
     await restoreTraining();
+    restoreTour();
   }
   state.restored = true;
   if (ignored.length) tell(say("Ignored in the address: {parts}", { parts: ignored.join(", ") }));

@@ -19,6 +19,7 @@ const state = {
   trained: false, // whether the server goes on with the replay
   backward: null, // the step of the backward pass
   learned: { data: "spiral", function: "sin", points: [], label: 1 }, // by the training with JAX behind it
+  stop: null, // of the guided tour
   goal: null, // the step to which the server trains again
   restored: false, // whether the page shows what its address asked for
   generation: 0, // counts the models shown; answers about older ones are dropped

@@ -21,7 +21,7 @@ function standalone(svg) {
   const cursor = copies[everything(svg).indexOf(one(".cursor", svg))];
   cursor?.remove();
   const [x, y, width, height] = svg.getAttribute("viewBox").split(" ").map(Number);
-  const all = { x: x - MARGIN, y: y - MARGIN, width: width + 2 * MARGIN, height: height + 2 * MARGIN };
+  const all = { x: x - MARGIN, y: y - MARGIN, width: Math.ceil(width) + 2 * MARGIN, height: Math.ceil(height) + 2 * MARGIN };
   copy.setAttribute("viewBox", Object.values(all).join(" "));
   copy.setAttribute("width", all.width);
   copy.setAttribute("height", all.height);
@@ -35,7 +35,7 @@ async function pixels({ text, width, height }) {
   const image = new Image();
   image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(text)}`;
   await image.decode();
-  const canvas = h("canvas", { width: DENSITY * Math.ceil(width), height: DENSITY * Math.ceil(height) });
+  const canvas = h("canvas", { width: DENSITY * width, height: DENSITY * height });
   canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
   return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
 }
