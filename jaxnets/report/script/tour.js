@@ -137,6 +137,7 @@ function goToStop(n) {
 function renderTour() {
   const box = one("#tour");
   box.hidden = state.stop === null;
+  one("#start-tour").disabled = !box.hidden;
   if (box.hidden) return;
   const all = stops();
   const { lecture, words } = all[state.stop];
