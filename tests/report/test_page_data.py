@@ -82,6 +82,33 @@ def test_points_are_drawn_with_the_mouse(live):
     assert tab.locator(".pad .dot").count() == 0
 
 
+def test_points_are_drawn_with_the_keyboard(live):
+    tab, _ = live
+    learn(tab, "points")
+    tab.focus(".pad")
+    for key in ("ArrowRight", "ArrowRight", "ArrowUp", "4", "Enter", "ArrowDown", "ArrowDown", "1", "Enter"):
+        tab.keyboard.press(key)
+    assert tab.evaluate("state.learned.points") == [[0.2, 0.1, 4], [0.2, -0.1, 1]]
+    for _ in range(15):
+        tab.keyboard.press("ArrowLeft")
+    assert tab.inner_text(".own output") == "x1 = -1, x2 = -0.1"
+
+
+def test_an_answer_for_other_data_is_dropped(live):
+    tab, server = live
+    server.waiting = []
+    tab.click("[data-live='1']")
+    tab.locator("#training [role='timer']").wait_for()
+    learn(tab, "moons")
+    (held,), server.waiting = server.waiting, None
+    server(held)
+    tab.locator("#language:enabled").wait_for()
+    assert tab.locator("#training output").count() == 0
+    tab.click("[data-live='1']")
+    wait_for_step(tab, 1)
+    assert trained_on(server) == {"data": "moons", "action": "reset"}
+
+
 def test_points_are_loaded_from_a_file(live):
     tab, server = live
     learn(tab, "points")

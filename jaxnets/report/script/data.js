@@ -24,7 +24,7 @@ function dataSettings() {
 
 /** Learns something else: the next step is the first one. */
 function learn(change) {
-  Object.assign(state.learned, change);
+  Object.assign(state, { learned: { ...state.learned, ...change } });
   Object.assign(state, { trained: false, frame: 0, data: { ...state.data, replay: null } });
   renderTraining();
 }
@@ -70,30 +70,48 @@ function functionChoice() {
 /** A pad to draw on, from −1 to 1, with undo, clear and a file to load. */
 function ownPoints() {
   const { points, label } = state.learned;
-  const drawn = points.map(([x, y, label]) => mark(label - 1, 150 + (150 * x) / 1.1, 150 - (150 * y) / 1.1));
-  const words = say("{count} points; a click draws one, and the keys 1 to 5 choose its class", { count: points.length });
+  const pixel = (share) => 150 + (150 * share) / 1.1;
+  const drawn = points.map(([x, y, label]) => mark(label - 1, pixel(x), pixel(-y)));
+  const words = say("{count} points; a click draws one, or arrow keys and Enter; the keys 1 to 5 choose its class", {
+    count: points.length,
+  });
+  const here = h("path.here", { visibility: "hidden" });
+  const readout = h("output.number", { role: "status" });
   const pad = h(
     "svg.pad",
     { viewBox: "0 0 300 300", width: 300, role: "application", tabindex: 0, "aria-label": words },
     h("rect.frame", { width: 300, height: 300 }),
     h("path.axis", { d: "M150 0V300M0 150H300" }),
     drawn,
+    here,
   );
   const change = (next) => {
     learn({ points: next });
     one(".pad").focus({ preventScroll: true });
   };
+  const draw = (x, y) => points.length < MOST_POINTS && change([...points, [x, y, state.learned.label]]);
+  const move = (x, y) => {
+    const [to, up] = [x, y].map((place) => Math.max(-1, Math.min(1, Number(place.toFixed(2)))));
+    state.pad = [to, up];
+    here.setAttribute("d", `M${pixel(to) - 7} ${pixel(-up)}h14m-7 -7v14`);
+    here.setAttribute("visibility", "visible");
+    readout.textContent = `x1 = ${to}, x2 = ${up}`;
+  };
   pad.addEventListener("click", (event) => {
-    if (points.length === MOST_POINTS) return;
     const box = pad.getBoundingClientRect();
     const place = (share) => Number((1.1 * (2 * share - 1)).toFixed(2));
-    const x = place((event.clientX - box.left) / box.width);
-    change([...points, [x, -place((event.clientY - box.top) / box.height), state.learned.label]]);
+    draw(place((event.clientX - box.left) / box.width), -place((event.clientY - box.top) / box.height));
   });
   pad.addEventListener("keydown", (event) => {
-    if (!/^[1-5]$/.test(event.key)) return;
-    state.learned.label = Number(event.key);
-    one(`[name="label"][value="${event.key}"]`).checked = true;
+    const [x, y] = state.pad;
+    const near = { ArrowLeft: [x - 0.1, y], ArrowRight: [x + 0.1, y], ArrowUp: [x, y + 0.1], ArrowDown: [x, y - 0.1] };
+    if (near[event.key]) move(...near[event.key]);
+    else if (event.key === "Enter") draw(x, y);
+    else if (/^[1-5]$/.test(event.key)) {
+      state.learned.label = Number(event.key);
+      one(`[name="label"][value="${event.key}"]`).checked = true;
+    } else return;
+    event.preventDefault();
   });
   const classes = [1, 2, 3, 4, 5].map((n) => [n, n]);
   const undo = button(say("Undo"), () => change(points.slice(0, -1)), { disabled: !points.length });
@@ -116,6 +134,7 @@ function ownPoints() {
       "div",
       radios(say("class"), "label", classes, label, (n) => (state.learned.label = n)),
       note(words),
+      readout,
       h("div.buttons", undo, clear),
       h("label.file", say("CSV with `x1,x2,label`"), file),
       refusal,

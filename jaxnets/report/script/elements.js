@@ -20,6 +20,7 @@ const state = {
   backward: null, // the step of the backward pass
   learned: { data: "spiral", function: "sin", points: [], label: 1 }, // by the training with JAX behind it
   stop: null, // of the guided tour
+  pad: [0, 0], // the place of the keyboard on the pad to draw on
   goal: null, // the step to which the server trains again
   restored: false, // whether the page shows what its address asked for
   generation: 0, // counts the models shown; answers about older ones are dropped

@@ -123,7 +123,9 @@ async function submit(form, alert) {
 
 /** Trains some steps on the server, or starts over. The first call begins. */
 function train(steps) {
+  const { learned } = state;
   const use = ({ replay, frame }) => {
+    if (learned !== state.learned) return; // it learns something else by now
     if (replay) Object.assign(state, { trained: true, data: { ...state.data, replay } });
     else state.data.replay.frames.push(frame);
     state.frame = state.data.replay.frames.length - 1;
