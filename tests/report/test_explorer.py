@@ -229,6 +229,11 @@ def test_the_page_in_a_browser(explorer, browser):
     for do, step in (("10", 10), ("1", 11), ("reset", 0), ("1", 1)):
         tab.locator(f"[data-live='{do}']").click()
         tab.locator("#training output", has_text=f"step {step},").wait_for()
+    trained = tab.inner_text("#training output")
+    tab.wait_for_url("**&train=1*")
+    tab.reload()  # the page is on the first model, asks for the other one, and trains it again
+    tab.locator("#training output", has_text=trained).wait_for()
+    assert tab.inner_text(".page-head .model") == other["model"]
     tab.close()
     assert not problems
 

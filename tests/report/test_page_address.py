@@ -64,7 +64,7 @@ def test_what_does_not_fit_in_the_address_is_told_and_ignored(show, query):
     tab.goto(f"{tab.url}?{query}&unknown=%3Cb%3E")
     assert tab.inner_text("#told p") == f"Ignored in the address: {query}"
     assert state(tab) == before
-    tab.get_by_role("button", name="Close").click()
+    tab.get_by_role("button", name="Close", exact=True).click()
     assert tab.locator("#told").is_hidden()
 
 
