@@ -56,7 +56,13 @@ function functionChoice() {
     h(
       "label",
       say("function"),
-      h("input", { name: "function", value: state.learned.function, list: "functions", autocomplete: "off", onchange: change }),
+      h("input", {
+        name: "function",
+        value: state.learned.function,
+        list: "functions",
+        autocomplete: "off",
+        onchange: change,
+      }),
     ),
     h(
       "datalist",

@@ -1,6 +1,7 @@
 // The graph
 
-const TIP = { viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 10, markerHeight: 10, markerUnits: "userSpaceOnUse", orient: "auto-start-reverse" };
+const TIP_SIZE = { markerWidth: 10, markerHeight: 10, markerUnits: "userSpaceOnUse" };
+const TIP = { viewBox: "0 0 8 8", refX: 7, refY: 4, ...TIP_SIZE, orient: "auto-start-reverse" };
 
 const isModule = (item) => item.module != null;
 
