@@ -1,6 +1,7 @@
 """Commands that make pages to read: `report`, `explore`, `guide`, `reference`, `examples`."""
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -65,12 +66,16 @@ class Explore:
     """Port on 127.0.0.1.  Default: a free one."""
     browser: bool = True
     """Open the page in a browser."""
+    link: str = ""
+    """A link that the page copied, also from an explorer that has ended: the new one shows the same."""
     lang: Language | None = None
     """Language of the page; it can be changed there.  Default: what LC_ALL, LC_MESSAGES or LANG asks for, or English."""
 
     def run(self) -> int:
         if not 0 <= self.port < 2**16:
             raise UsageError(f"--port must be 0 to 65535, got {self.port}")
+        if self.link and not re.match(r"https?://\S+\?\S+$", self.link):
+            raise UsageError(f"--link must be an address that the page copied, got {self.link!r}")
         with usage_errors():
             with working(f"explore {self.model}"):
                 from ..learn.presets import make_problem
@@ -81,7 +86,7 @@ class Explore:
             from ..report.explorer import explore
 
             with display():
-                explore(self.port, self.model, self.browser, self.input or "", chosen_language(self.lang))
+                explore(self.port, self.model, self.browser, self.input or "", chosen_language(self.lang), self.link)
         return 0
 
 

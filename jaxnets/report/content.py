@@ -19,6 +19,7 @@ from ..show.diagram import diagram_of
 from ..show.explain import explain_plan
 from ..show.formats import as_data
 from ..show.local_jacobians import Block, LocalJacobians, read_local_jacobians
+from .backward import backward_pass
 
 MAX_CELLS = 12_000  # of all heat maps of a page together
 MAX_ROWS, MAX_COLUMNS = 24, 32  # of one heat map
@@ -36,12 +37,16 @@ def describe(problem: Problem) -> dict[str, Any]:
         description["diagram"] = diagram_of(jacobians).to_json()
         description["chain"], description["note"] = jacobians.chain, jacobians.note
         description["modules"] = [_module(node, jacobians) for node in jacobians.modules]
-        return [[_shown_corner(node, edge, j, *size) for edge, j in jacobians.pairs[node]] for node in jacobians.modules]
+        corners = [[_shown_corner(node, edge, j, *size) for edge, j in jacobians.pairs[node]] for node in jacobians.modules]
+        return corners, backward_pass(jacobians, problem)
 
-    corners = jax.device_get(jax.jit(run)(problem.params, problem.x))
+    corners, backward = jax.device_get(jax.jit(run)(problem.params, problem.x))
     for module, found in zip(description["modules"], corners, strict=True):
         for block, corner in zip(module["jacobians"], found, strict=True):
             block.update(_heat_map_data(**corner))
+    description["backward"] = jax.tree.map(
+        lambda numbers: [*map(_rounded, numbers)] if numbers.ndim else _rounded(numbers), backward
+    )
     return {"title": problem.title, "about": description_of(problem), **description, "plans": _plans(problem)}
 
 

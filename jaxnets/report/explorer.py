@@ -22,12 +22,13 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs
 
-from .fields import FIELDS_BY_PATH, checked_fields
+from .fields import FIELDS_BY_PATH, checked_fields, shown_query
+from .reading import RequestReader
 from .worker import BUSY, START_S, Job, Jobs, Refusal, Worker, run_job
 
 CONNECTIONS = 128  # at one time; as many more are told that there is no place
 LINGER_S = 2.0  # until a connection that is told so is closed
-MAX_BODY = 16 * 1024  # bytes
+MAX_BODY = 256 * 1024  # bytes: of a request with 5,000 points
 MAX_COMPARISONS = 32  # that are kept
 MAX_LINE = 65536  # bytes of the first line
 MAX_ERROR = 3000  # characters
@@ -45,16 +46,21 @@ MORE_HEADERS = {405: {"Allow": "GET, POST"}, 503: {"Retry-After": "1"}}
 
 
 def explore(
-    port: int = 0, model: str = "spiral", open_browser: bool = True, input_shape: str = "", language: str = "en"
+    port: int = 0,
+    model: str = "spiral",
+    open_browser: bool = True,
+    input_shape: str = "",
+    language: str = "en",
+    link: str = "",
 ) -> None:
     """Print the address of the page, open it in the browser, and serve it until Ctrl-C.
 
     With `port` 0 a free port is taken.  The page begins with `model`: a preset, or a description with an input shape such as
-    "2" or "1x8x8".  The address asks for a `language`, in which the page begins.
+    "2" or "1x8x8".  The address asks for a `language`, in which the page begins, and for what a copied `link` shows.
     """
     with (
         _ended_by_signals(),
-        Explorer(port, model, input_shape, language=language) as explorer,
+        Explorer(port, model, input_shape, language=language, link=link) as explorer,
         contextlib.suppress(KeyboardInterrupt),
     ):
         print(explorer.url, flush=True)
@@ -93,7 +99,7 @@ class Explorer:
     Comparisons take longest, so they have a worker of their own, from the first one on, and are kept.  `limit_s` is how many
     seconds a job may take, a comparison five times as many, and `waiting` how many jobs may wait for their turn.
     `patience_s` is how many seconds a client has to send its request, and `jobs` what the workers run.  `language` is the
-    one that `url` asks for.  Raises OSError where the port is taken.
+    one that `url` asks for, unless that shows what a copied `link` shows.  Raises OSError where the port is taken.
     """
 
     def __init__(
@@ -107,6 +113,7 @@ class Explorer:
         patience_s: float = 10,
         jobs: Jobs = run_job,
         language: str = "en",
+        link: str = "",
     ):
         self.token = secrets.token_urlsafe(16)
         self.patience_s = patience_s
@@ -120,7 +127,7 @@ class Explorer:
         self._stopped = False
         self._server = _Server(port, self)
         self.hosts = tuple(f"{name}:{self._server.server_address[1]}" for name in ("127.0.0.1", "localhost"))
-        self.url = f"http://{self.hosts[0]}/?token={self.token}{f'&lang={language}' if language != 'en' else ''}"
+        self.url = f"http://{self.hosts[0]}/?token={self.token}{shown_query(link, language)}"
 
     def start(self):
         self.worker = Worker(*self._limits)
@@ -230,26 +237,6 @@ def _busy_answer() -> bytes:
     return "\r\n".join(lines).encode() + content
 
 
-class _RequestReader(io.RawIOBase):
-    """Reads what a client sends until its time is over.  A client that sends a byte now and then gets no more time."""
-
-    def __init__(self, connection: socket.socket, patience_s: float):
-        self._connection, self._end = connection, time.monotonic() + patience_s
-        self.received = False  # anything at all
-
-    def readable(self):
-        return True
-
-    def readinto(self, buffer):
-        left = self._end - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        self._connection.settimeout(left)
-        count = self._connection.recv_into(buffer)
-        self.received |= count > 0
-        return count
-
-
 class _Handler(BaseHTTPRequestHandler):
     """Answers one request per connection.  Every error is JSON: {"error": one line}."""
 
@@ -259,7 +246,7 @@ class _Handler(BaseHTTPRequestHandler):
         super().setup()
         self.explorer = self.server.explorer
         self.rfile.close()
-        self._reader = _RequestReader(self.connection, self.explorer.patience_s)
+        self._reader = RequestReader(self.connection, self.explorer.patience_s)
         self.rfile = io.BufferedReader(self._reader)
 
     def finish(self):

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from .worker import Job, Refusal
 
@@ -19,6 +20,7 @@ def _one_of(*names: str):
     return " or ".join(names), lambda value: isinstance(value, str) and value in names
 
 
+MAX_COORDINATE = 1e6
 MODEL_CHARACTERS, INPUT_NUMBERS = 2000, 4096
 _SHAPE = re.compile(r"[1-9]\d{0,3}(x[1-9]\d{0,3}){0,7}", re.ASCII)
 
@@ -32,6 +34,12 @@ def _is_shape(value) -> bool:
     return count <= INPUT_NUMBERS
 
 
+def _is_point(value) -> bool:
+    if not isinstance(value, list) or len(value) != 3 or any(type(x) not in (int, float) for x in value):
+        return False
+    return all(abs(x) <= MAX_COORDINATE for x in value[:2]) and type(value[2]) is int and 1 <= value[2] <= MAX_LABEL
+
+
 Check = tuple[str, Callable[[Any], bool]]  # what is expected, and whether a value is that
 PROBLEM_FIELDS: dict[str, Check] = {
     "model": (
@@ -43,8 +51,17 @@ PROBLEM_FIELDS: dict[str, Check] = {
     "dtype": _one_of("float32", "float64"),
     "seed": _integer_between(0, 2**31 - 1),
 }
-TRAIN_FIELDS = {**PROBLEM_FIELDS, "action": _one_of("reset", "step"), "steps": _integer_between(1, 50)}
-OPTIONAL_FIELDS = {"steps"}
+MAX_POINTS, MAX_LABEL = 5000, 5
+DATA_FIELDS: dict[str, Check] = {
+    "data": _one_of("spiral", "circles", "moons", "xor", "function", "points"),
+    "function": _one_of("sin", "cos", "abs", "step", "x²", "x³"),
+    "points": (
+        f"at most {MAX_POINTS:,} points [x1, x2, label] of finite numbers and labels from 1 to {MAX_LABEL}",
+        lambda value: isinstance(value, list) and len(value) <= MAX_POINTS and all(map(_is_point, value)),
+    ),
+}
+TRAIN_FIELDS = {**PROBLEM_FIELDS, "action": _one_of("reset", "step"), "steps": _integer_between(1, 50), **DATA_FIELDS}
+OPTIONAL_FIELDS = {"steps", *DATA_FIELDS}
 FIELDS_BY_PATH = {"/model": PROBLEM_FIELDS, "/compare": PROBLEM_FIELDS, "/train": TRAIN_FIELDS}
 
 
@@ -65,6 +82,14 @@ def checked_fields(body: bytes, known: dict[str, Check]) -> Job:
         elif not fits(found[name]):
             raise Refusal(400, f"{name}: expected {expected}, got {_value_text(found[name])}")
     return found
+
+
+def shown_query(link: str, language: str) -> str:
+    """What an address with another token needs to show what a copied link shows, or the page in a language."""
+    shown = {name: text for name, text in parse_qsl(urlsplit(link).query) if name != "token"}
+    if language != "en":
+        shown.setdefault("lang", language)
+    return f"&{urlencode(shown)}" if shown else ""
 
 
 def _value_text(value) -> str:

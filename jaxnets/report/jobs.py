@@ -15,8 +15,9 @@ import jax
 from ..learn.presets import Problem, find_preset, make_problem, presets
 from ..show.formats import replace_nonfinite
 from .content import comparisons, describe
+from .points import training_data
 from .report import report_html
-from .training import SIZE, SpiralTraining
+from .training import SIZE, Training
 
 MAX_MODULES = 64
 MAX_PARAMETERS = 200_000
@@ -77,17 +78,19 @@ def _json(data: dict) -> str:
     return json.dumps(replace_nonfinite(data, str), allow_nan=False)
 
 
-def _training_key(job: Job) -> tuple[str, str, int, str]:
+def _training_key(job: Job) -> tuple:
     """The fields that a training depends on."""
-    return job["model"], job["input"], job["seed"], job["dtype"]
+    data = job.get("data", "spiral"), job.get("function", "sin"), tuple(map(tuple, job.get("points", ())))
+    return job["model"], job["input"], job["seed"], job["dtype"], *data
 
 
 @functools.lru_cache(maxsize=1)
-def _training(model: str, shape: str, seed: int, dtype: str) -> tuple[SpiralTraining, Any]:
+def _training(model: str, shape: str, seed: int, dtype: str, *data) -> tuple[Training, Any]:
     """A training, kept for the programs that it has compiled, and its state at the beginning."""
-    training = SpiralTraining(_problem({"model": model, "input": shape, "batch": 1, "seed": seed, "dtype": dtype}))
-    # Its regions are computed at all points of a grid at once.
-    _check_sizes(model, None if model in presets() else (2,), SIZE**2)
+    points = training_data(*data)
+    training = Training(_problem({"model": model, "input": shape, "batch": 1, "seed": seed, "dtype": dtype}), points)
+    # Its regions are computed at all points of a grid at once, and its loss at all points of the data.
+    _check_sizes(model, None if model in presets() else points.shape, max(SIZE**2, points.size))
     return training, training.state
 
 

@@ -46,7 +46,7 @@ def test_a_report(capsys, tmp_path, monkeypatch, french):
 
 def test_the_explorer(capsys, monkeypatch, french):
     asked = []
-    monkeypatch.setattr(explorer, "explore", lambda *arguments: asked.append(arguments[-1]))
+    monkeypatch.setattr(explorer, "explore", lambda *arguments: asked.append(arguments[-2]))
     for options in ([], ["--lang", "en"], ["--lang", "fr"]):
         assert run(capsys, "explore", *options)[0] == 0
     assert asked == ["fr", "en", "fr"]

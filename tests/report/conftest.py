@@ -8,8 +8,9 @@ from jaxnets.learn.presets import make_problem
 from jaxnets.report.content import describe
 from jaxnets.report.page import page_html
 from jaxnets.report.saturation import saturation
-from jaxnets.report.training import SpiralTraining
+from jaxnets.report.training import Training
 
+from .serving import LIVE, SETTINGS, Server
 from .tabs import WIDE
 
 TABLES = [
@@ -29,7 +30,7 @@ def compared(asked):
 
 @pytest.fixture(scope="session")
 def data(asked, compared):
-    parts = {"saturation": saturation(), "replay": SpiralTraining(asked).replay(20, 5), "benchmarks": TABLES}
+    parts = {"saturation": saturation(), "replay": Training(asked).replay(20, 5), "benchmarks": TABLES}
     return {**describe(asked), "comparisons": [compared.to_json()], **parts}
 
 
@@ -45,7 +46,9 @@ def show(browser, data, tmp_path):
         tab.set_default_timeout(5000)
         tab.on("pageerror", lambda error: problems.append(str(error)))
         tab.on("console", lambda message: message.type == "error" and problems.append(message.text))
-        tab.on("request", lambda request: request.url.startswith("file://") or problems.append(request.url))
+        tab.on(
+            "request", lambda request: request.url.startswith(("file://", "data:", "blob:")) or problems.append(request.url)
+        )
         file = tmp_path / "page.html"
         file.write_text(page_html(found), encoding="utf-8")
         tab.goto(file.as_uri())
@@ -55,3 +58,19 @@ def show(browser, data, tmp_path):
     for tab in opened:
         tab.close()
     assert not problems
+
+
+@pytest.fixture
+def live(browser, data):
+    """A page with a server behind it."""
+    replay = {**data["replay"], "frames": data["replay"]["frames"][:1]}
+    server = Server({**data, "live": {"token": "secret", **SETTINGS}, "comparisons": None}, replay)
+    tab = browser.new_page()
+    tab.set_default_timeout(5000)
+    errors = []
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    tab.route("**/*", server)
+    tab.goto(LIVE)
+    yield tab, server
+    tab.close()
+    assert not errors

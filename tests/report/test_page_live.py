@@ -1,66 +1,9 @@
 """The page with a server behind it: another model is shown, compared and trained, and a refused one leaves the last."""
 
-import json
-
 import pytest
 
-from jaxnets.report.page import page_html
-from jaxnets.show.formats import replace_nonfinite
-
+from .serving import SETTINGS
 from .tabs import NARROW, WIDE, wait_for_step
-
-SETTINGS = {"model": "linear(3)", "input": "2", "batch": 4, "dtype": "float64", "seed": 0}
-LIVE = "http://127.0.0.1:9/"  # answered by the tests, no server listens there
-
-
-class Server:
-    """Answers for the page in live mode; keeps what it was asked."""
-
-    def __init__(self, data, replay):
-        self.data, self.replay, self.asked, self.refusal, self.step = data, replay, [], None, 0
-        self.waiting = None  # a list of requests that are not answered yet
-
-    def __call__(self, route):
-        request = route.request
-        if request.method == "GET":
-            return route.fulfill(body=page_html(self.data), content_type="text/html; charset=utf-8")
-        path, body = request.url.removeprefix(LIVE), request.post_data_json
-        assert request.headers["x-token"] == "secret" and request.headers["content-type"] == "application/json"
-        self.asked.append((path, body))
-        if self.waiting is not None:
-            return self.waiting.append(route)
-        if self.refusal == "silence":
-            return route.abort()
-        if self.refusal:
-            return route.fulfill(status=400, body=json.dumps({"error": self.refusal}))
-        self.step = body.get("steps", 0) + (self.step if body.get("action") == "step" else 0)
-        frame = {**self.replay["frames"][0], "step": self.step}
-        answers = {
-            "model": {"content": {**self.data, "title": "another"}},
-            "compare": {"comparisons": self.data["comparisons"]},
-            "train": {"frame": frame} if body.get("action") == "step" else {"replay": self.begun(frame)},
-        }
-        return route.fulfill(body=json.dumps(replace_nonfinite(answers[path], str)))
-
-    def begun(self, frame):
-        """The replay of a training that begins, up to a frame."""
-        return {**self.replay, "frames": [*self.replay["frames"], *([frame] if frame["step"] else [])]}
-
-
-@pytest.fixture
-def live(browser, data):
-    """A page with a server behind it."""
-    replay = {**data["replay"], "frames": data["replay"]["frames"][:1]}
-    server = Server({**data, "live": {"token": "secret", **SETTINGS}, "comparisons": None}, replay)
-    tab = browser.new_page()
-    tab.set_default_timeout(5000)
-    errors = []
-    tab.on("pageerror", lambda error: errors.append(str(error)))
-    tab.route("**/*", server)
-    tab.goto(LIVE)
-    yield tab, server
-    tab.close()
-    assert not errors
 
 
 def test_another_model_is_shown_and_compared_when_asked_for(live, data):
@@ -160,7 +103,7 @@ def test_the_training_has_one_row_of_buttons_of_one_height(live, size):
     tab, _ = live
     tab.set_viewport_size({"width": size[0], "height": size[1]})
     assert tab.locator("#training .row").count() == 1
-    boxes = [button.bounding_box() for button in tab.locator("#training button").all()]
+    boxes = [button.bounding_box() for button in tab.locator("#training .row button").all()]
     assert len(boxes) == 7 and len({round(box["height"]) for box in boxes}) == 1
     assert size == NARROW or len({round(box["y"]) for box in boxes}) == 1
     fields = [field.bounding_box() for field in tab.locator("#controls input, #controls select, #controls button").all()]

@@ -16,7 +16,7 @@ from jaxnets.report.content import comparisons, describe
 from jaxnets.report.page import page_html
 from jaxnets.report.saturation import saturation
 from jaxnets.report.speed import benchmark_tables
-from jaxnets.report.training import FRAMES, LEVELS, SpiralTraining, replay
+from jaxnets.report.training import FRAMES, LEVELS, Training, replay
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,7 @@ def test_saturation_is_what_float32_does():
 
 
 def test_the_training_is_adams():
-    training = SpiralTraining(make_problem("linear(5) tanh linear(3) log_softmax", (2,), 3, dtype="float64"))
+    training = Training(make_problem("linear(5) tanh linear(3) log_softmax", (2,), 3, dtype="float64"))
     params, x, y, grid = jax.device_get((training.state[1], training.x, training.points.y, training.grid))
 
     def forward(p, x):
@@ -186,7 +186,7 @@ def test_a_replay_learns_and_a_model_that_does_not_fit_is_told(network):
     assert 10 < len(frames) <= FRAMES and frames[0]["step"] == 0 and frames[-1]["accuracy"] > 0.95
     assert len(frames[0]["norms"]) == len(found["layers"])
     with pytest.raises(SpecError, match=r"maps \[8\] to \[4\].*linear\(3\) log_softmax"):
-        SpiralTraining(make_problem("linear(4)", (8,)))
+        Training(make_problem("linear(4)", (8,)))
 
 
 def test_the_benchmark_tables_are_those_of_the_guide():

@@ -108,6 +108,7 @@ function charted(title, labels, series, unit, words) {
     "figure",
     h("h3", title),
     svg,
+    saving(svg, title),
     table(title, [[say("line")], [say("value"), true]], rows, { hidden: true }),
     note(words),
   );

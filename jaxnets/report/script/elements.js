@@ -17,6 +17,12 @@ const state = {
   busy: new Set(),
   language: "en",
   trained: false, // whether the server goes on with the replay
+  backward: null, // the step of the backward pass
+  learned: { data: "spiral", function: "sin", points: [], label: 1 }, // by the training with JAX behind it
+  stop: null, // of the guided tour
+  pad: [0, 0], // the place of the keyboard on the pad to draw on
+  goal: null, // the step to which the server trains again
+  restored: false, // whether the page shows what its address asked for
   generation: 0, // counts the models shown; answers about older ones are dropped
 };
 
@@ -71,6 +77,13 @@ function scrolls(label, content) {
   });
   watch.observe(element);
   return element;
+}
+
+/** Tells something in the corner of the window until it is closed. */
+function tell(...words) {
+  const close = button("×", () => (one("#told").hidden = true), { "aria-label": say("Close") });
+  one("#told").replaceChildren(h("p", ...words), close);
+  one("#told").hidden = false;
 }
 
 const button = (label, onclick, attributes) => h("button", { type: "button", onclick, ...attributes }, label);

@@ -1,6 +1,7 @@
 // The graph
 
-const TIP = { viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 8, markerHeight: 8, orient: "auto-start-reverse" };
+const TIP_SIZE = { markerWidth: 10, markerHeight: 10, markerUnits: "userSpaceOnUse" };
+const TIP = { viewBox: "0 0 8 8", refX: 7, refY: 4, ...TIP_SIZE, orient: "auto-start-reverse" };
 
 const isModule = (item) => item.module != null;
 
@@ -107,10 +108,11 @@ function drawGraph(diagram, back) {
     } = route(link, place.links);
     const [value, dims, product] = back ? link.back : link.words;
     const [first, second] = link.kind === "side" ? [-5, 13] : product ? [-3, 11] : [4, 0]; // over and under a level arrow
+    const of = link.block && link.to.item.module; // the module whose Jacobian this is
     svg.append(
-      h("path.arrow", { d, [back ? "marker-start" : "marker-end"]: `url(#${tip})` }),
-      h("text", { x, y: y + first }, h("tspan.value", value), h("tspan.math", ` ${dims}`)),
-      h("text.math", { x, y: y + second }, product),
+      h("path.arrow", { d, "data-of": of, [back ? "marker-start" : "marker-end"]: `url(#${tip})` }),
+      h("text", { x, y: y + first, "data-of": of }, h("tspan.value", value), h("tspan.math", ` ${dims}`)),
+      h("text.math", { x, y: y + second, "data-of": of }, product),
     );
   }
   for (const node of place.nodes) svg.append(drawNode(node, place.links));
@@ -166,9 +168,16 @@ function graphKey(event, module) {
 
 function renderGraph() {
   const { diagram } = state.data;
-  const side = (title, back) => h("figure", h("h3", title), scrolls(title, drawGraph(diagram, back)));
+  const side = (title, back) => {
+    const svg = drawGraph(diagram, back);
+    return h("figure", h("h3", title), scrolls(title, svg), saving(svg, title));
+  };
+  const gradients = side(say("Gradients"), true);
+  const stepwise = state.backward !== null;
+  if (stepwise) markPass(gradients);
   body("graph").replaceChildren(
-    h("div.columns", side(say("Values and Jacobians"), false), side(say("Gradients"), true)),
+    stepwise ? "" : backwardButton(),
+    h("div.columns", stepwise ? backwardStep() : side(say("Values and Jacobians"), false), gradients),
     h("p.note", computed(state.data.note)),
   );
 }

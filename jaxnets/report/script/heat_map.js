@@ -104,8 +104,10 @@ function renderHeat() {
   const hatched = j.possible.some((row) => row.includes("0"));
   const which = j.example ? say("{part}, of example 0", { part }) : part;
   const caption = h("figcaption", say("{name}; {part}", { name, part: which }));
-  one("#heat").replaceChildren(svg, readout, legend(largest, hatched), caption);
+  const buttons = saving(svg, `∂y/∂${j.argument} ${module.name}, ${name}`);
+  one("#heat").replaceChildren(svg, readout, legend(largest, hatched), caption, buttons);
   show(...state.cell);
+  remember();
 }
 
 /** The picture: a square for each cell that has a colour from `fill`, on hatched ground. */

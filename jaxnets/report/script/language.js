@@ -1,5 +1,6 @@
 // Languages
 
+const PAGE_LANGUAGE = document.documentElement.lang; // that it was made in
 const TEXTS = JSON.parse(document.getElementById("texts").textContent); // every language's, by the English text
 
 const filled = (text, values) => text.replace(/\{(\w+)\}/g, (_, name) => values[name]);
@@ -45,9 +46,8 @@ function renderTexts() {
 /** Shows the page in another language, also when it is loaded again, and leaves what was chosen and typed as it is. */
 function changeLanguage() {
   state.language = one("#language").lang;
-  const address = new URL(location);
-  address.searchParams.set("lang", state.language);
-  history.replaceState(null, "", address);
+  one("#told").hidden = true;
+  remember();
   const typed = [...document.querySelectorAll("#controls [name]")].map(({ name, value }) => [name, value]);
   renderAll();
   for (const [name, value] of typed) one(`#controls [name="${name}"]`).value = value;
@@ -55,6 +55,5 @@ function changeLanguage() {
 
 /** What the address asks for, or else the language that the page was made in. */
 function firstLanguage() {
-  const asked = new URLSearchParams(location.search).get("lang");
-  return Object.hasOwn(TEXTS, asked) ? asked : document.documentElement.lang;
+  return part("lang", (text) => Object.hasOwn(TEXTS, text)) ?? PAGE_LANGUAGE;
 }

@@ -71,7 +71,7 @@ function renderControls() {
   const alert = h("p.alert", { id: "refusal", role: "alert", hidden: true });
   const form = h(
     "form",
-    { novalidate: true, onsubmit: (event) => (event.preventDefault(), once("model", form, () => submit(form, alert))) },
+    { novalidate: true, onsubmit: (event) => (event.preventDefault(), showModel()) },
     field("model", say("model"), { required: true }, "wide"),
     field("input", say("input"), { placeholder: say("2 or 1x8x8") }),
     field("batch", say("batch"), { type: "number", min: 1 }),
@@ -88,6 +88,14 @@ function renderControls() {
     h("button.main", say("Show")),
   );
   body("controls").replaceChildren(form, alert);
+}
+
+/** Shows the model that stands in the form, and returns whether that was possible. */
+async function showModel() {
+  const form = one("#controls form");
+  const { generation } = state;
+  await once("model", form, () => submit(form, one("#refusal")));
+  return generation < state.generation;
 }
 
 /** Asks for another model. The page keeps showing the old one until the answer arrives. */
@@ -108,31 +116,37 @@ async function submit(form, alert) {
     return;
   }
   state.data = { ...state.data, comparisons: null, replay: null, ...content, live: { ...state.data.live, ...question } };
-  Object.assign(state, { trained: false, generation: state.generation + 1 });
+  Object.assign(state, { trained: false, backward: null, generation: state.generation + 1 });
   Object.assign(state, FIRST_MODULE);
   renderModel();
 }
 
-/** The buttons that train on the server. The first press begins. */
+/** Trains some steps on the server, or starts over. The first call begins. */
+function train(steps) {
+  const { learned } = state;
+  const use = ({ replay, frame }) => {
+    if (learned !== state.learned) return; // it learns something else by now
+    if (replay) Object.assign(state, { trained: true, data: { ...state.data, replay } });
+    else state.data.replay.frames.push(frame);
+    state.frame = state.data.replay.frames.length - 1;
+  };
+  const question = { ...settings(), ...dataSettings(), action: state.trained && steps ? "step" : "reset", steps };
+  return request(one("#training .row"), "/train", question, use, renderTraining);
+}
+
+/** The buttons that train on the server. */
 function liveTraining() {
-  const train = (steps) =>
-    request(
-      one("#training .row"),
-      "/train",
-      { ...settings(), action: state.trained && steps ? "step" : "reset", steps },
-      ({ replay, frame }) => {
-        if (replay) Object.assign(state, { trained: true, data: { ...state.data, replay } });
-        else state.data.replay.frames.push(frame);
-        state.frame = state.data.replay.frames.length - 1;
-      },
-      (refusal) => {
-        renderTraining(refusal);
-        one(`[data-live="${steps ?? "reset"}"]`).focus();
-      },
-    );
+  const trains = (label, steps, attributes) => {
+    const name = steps ?? "reset";
+    const press = async () => {
+      await train(steps);
+      one(`[data-live="${name}"]`).focus();
+    };
+    return button(label, press, { "data-live": name, ...attributes });
+  };
   return [
-    button(say("Train 1 step"), () => train(1), { class: "main", "data-live": 1 }),
-    button(say("Train 10 steps"), () => train(10), { "data-live": 10 }),
-    button(say("Start over"), () => train(), { "data-live": "reset" }),
+    trains(say("Train 1 step"), 1, { class: "main" }),
+    trains(say("Train 10 steps"), 10),
+    trains(say("Start over")),
   ];
 }

@@ -34,6 +34,9 @@ function renderNavigation() {
 
 function listen() {
   one("#language").addEventListener("click", changeLanguage);
+  one("#copy").addEventListener("click", copyLink);
+  one("#start-tour").addEventListener("click", () => goToStop(0));
+  one("#tour").addEventListener("keydown", tourKey);
   const theme = one("#theme");
   const dark = (on) => theme.setAttribute("aria-pressed", String(on));
   dark(matchMedia("(prefers-color-scheme: dark)").matches);
@@ -51,8 +54,10 @@ function renderAll() {
   renderModel();
   renderSaturation();
   renderSpeed();
+  renderTour();
 }
 
 state.language = firstLanguage();
 listen();
 renderAll();
+restore();

@@ -7,8 +7,11 @@ const MARKS = [
 ];
 const PLACES = ["c1", "c0", "c2", "c3", "c4"];
 
+/** The mark of a point of a class, at a place. */
+const mark = (label, x, y) => h("path", { class: `dot ${PLACES[label % 5]}`, d: MARKS[label % 3](x, y) });
+
 /** The decision regions: one path of squares per class and level. */
-function regions({ size, classes }, codes) {
+function regions({ size }, codes) {
   const paths = new Map();
   for (let n = 0; n < codes.length; n++) {
     const code = codes.charCodeAt(n) - 48;
@@ -17,7 +20,7 @@ function regions({ size, classes }, codes) {
   }
   return [...paths].map(([code, d]) =>
     h("path", {
-      class: `region ${PLACES[Math.floor(code / 8) % classes]}`,
+      class: `region ${PLACES[Math.floor(code / 8) % 5]}`,
       "fill-opacity": (0.08 + 0.06 * (code % 8)).toFixed(2),
       d,
       transform: `scale(${300 / size})`,
@@ -30,7 +33,14 @@ function renderTraining(refusal) {
   state.timer = null;
   const { replay, live } = state.data;
   const row = h("div.row.controls", live ? liveTraining() : []);
-  body("training").replaceChildren(row, refusal ? h("p.alert", { role: "alert" }, refusal) : "");
+  const words = { goal: state.goal, done: state.trained ? replay.frames.at(-1).step : 0 };
+  body("training").replaceChildren(
+    live ? dataChoice() : "",
+    row,
+    refusal ? h("p.alert", { role: "alert" }, refusal) : "",
+    state.goal ? note(say("Training again, as the address asks: step {done} of {goal}.", words)) : "",
+  );
+  remember();
   if (!replay) return;
   const {
     frames,
@@ -40,21 +50,18 @@ function renderTraining(refusal) {
   state.frame = Math.min(state.frame, frames.length - 1);
 
   const ground = h("g", { "shape-rendering": "crispEdges" });
-  const points = replay.x.map(([x, y], i) =>
-    h("path", {
-      class: `dot ${PLACES[replay.y[i]]}`,
-      d: MARKS[replay.y[i] % 3]((300 * (x - west)) / (east - west), (300 * (north - y)) / (north - south)),
-    }),
-  );
-  const map = h("svg.map", { viewBox: "0 0 300 300", width: 440, role: "img" }, ground, points);
+  const over = h("path.series.c0", { "stroke-width": 2.5 }); // the curve of a network of one number
+  const place = (x, y) => [(300 * (x - west)) / (east - west), (300 * (north - y)) / (north - south)];
+  const points = replay.x.map((point, i) => mark(replay.classes ? replay.y[i] : 0, ...place(...point)));
+  const map = h("svg.map", { viewBox: "0 0 300 300", width: 440, role: "img" }, ground, points, over);
   const steps = frames.map((frame) => frame.step);
   const measures = [
     charted(
-      say("Loss and accuracy"),
+      replay.classes ? say("Loss and accuracy") : say("Loss"),
       steps,
       [
         { name: say("loss"), values: frames.map((frame) => frame.loss) },
-        { name: say("accuracy"), values: frames.map((frame) => frame.accuracy) },
+        ...(replay.classes ? [{ name: say("accuracy"), values: frames.map((frame) => frame.accuracy) }] : []),
       ],
       say("step"),
     ),
@@ -65,22 +72,31 @@ function renderTraining(refusal) {
       say("step"),
     ),
   ];
-  const words = h("output.number", { role: "status" });
+  const output = h("output.number", { role: "status" });
   const show = (i) => {
     state.frame = i;
     const { step, loss, accuracy } = frames[i];
     const at = { step, loss: short(loss), accuracy: short(accuracy), points: replay.x.length, classes: replay.classes };
-    words.textContent = say("step {step}, loss {loss}, accuracy {accuracy}", at);
-    ground.replaceChildren(...regions(replay, frames[i].regions));
-    map.setAttribute(
-      "aria-label",
-      say("Decision regions and {points} points of {classes} classes at step {step}; accuracy {accuracy}", at),
-    );
+    if (replay.classes) {
+      output.textContent = say("step {step}, loss {loss}, accuracy {accuracy}", at);
+      ground.replaceChildren(...regions(replay, frames[i].regions));
+      map.setAttribute(
+        "aria-label",
+        say("Decision regions and {points} points of {classes} classes at step {step}; accuracy {accuracy}", at),
+      );
+    } else {
+      output.textContent = say("step {step}, loss {loss}", at);
+      const { curve } = frames[i];
+      const line = curve.map((y, n) => place(west + (n * (east - west)) / (curve.length - 1), number(y)).join(" "));
+      over.setAttribute("d", `M${line.join("L")}`);
+      map.setAttribute("aria-label", say("The network's curve and {points} points at step {step}; loss {loss}", at));
+    }
     slider.value = i;
     slider.setAttribute("aria-valuetext", say("step {step}", at));
     back.disabled = i === 0;
     ahead.disabled = i === frames.length - 1;
     measures.forEach((part) => part.move(i));
+    remember();
   };
   const pause = () => {
     clearInterval(state.timer);
@@ -112,7 +128,7 @@ function renderTraining(refusal) {
     h("p.model", replay.model),
     h(
       "div.columns",
-      h("figure", map, h("figcaption", words, h("br"), computed(replay.about))),
+      h("figure", map, h("figcaption", output, h("br"), computed(replay.about)), saving(map, say("Regions"))),
       measures.map((part) => part.element),
     ),
   );

@@ -1,0 +1,203 @@
+// What the live training learns from
+
+const MOST_IN_LINK = 60; // points
+const MOST_POINTS = 5000;
+const MOST_LABELS = 5;
+const FUNCTIONS = ["sin", "cos", "abs", "step", "x²", "x³"];
+
+/** The names of data sets, and how the page calls them. */
+const dataNames = () => ({
+  spiral: say("spiral"),
+  circles: say("circles"),
+  moons: say("moons"),
+  xor: "XOR",
+  function: say("a function"),
+  points: say("own points"),
+});
+
+/** The fields of a question to the server that tell what is learned. */
+function dataSettings() {
+  const { data, function: name, points } = state.learned;
+  if (data === "function") return { data, function: name };
+  return data === "points" ? { data, points } : data === "spiral" ? {} : { data };
+}
+
+/** Learns something else: the next step is the first one. */
+function learn(change) {
+  Object.assign(state, { learned: { ...state.learned, ...change } });
+  Object.assign(state, { trained: false, frame: 0, data: { ...state.data, replay: null } });
+  renderTraining();
+}
+
+/** The choice of data above the training, with what the chosen kind needs. */
+function dataChoice() {
+  const { data } = state.learned;
+  const change = ({ target }) => {
+    learn({ data: target.value });
+    one("#training select").focus();
+  };
+  const options = Object.entries(dataNames()).map(([value, name]) => h("option", { value, selected: value === data }, name));
+  const kind = h("label", say("data"), h("select", { name: "data", onchange: change }, options));
+  const more = { function: functionChoice, points: ownPoints }[data]?.() ?? [];
+  return h("div.learned.controls", kind, more);
+}
+
+function functionChoice() {
+  const refusal = h("p.alert", { role: "alert", hidden: true });
+  const change = ({ target }) => {
+    const name = target.value.trim().toLowerCase().replace("^2", "²").replace("^3", "³");
+    const known = FUNCTIONS.includes(name);
+    target.setAttribute("aria-invalid", String(!known));
+    refusal.hidden = known;
+    if (known) learn({ function: name });
+    else refusal.textContent = say("Unknown function {name}; known: {names}", { name, names: FUNCTIONS.join(", ") });
+  };
+  return [
+    h(
+      "label",
+      say("function"),
+      h("input", {
+        name: "function",
+        value: state.learned.function,
+        list: "functions",
+        autocomplete: "off",
+        onchange: change,
+      }),
+    ),
+    h(
+      "datalist",
+      { id: "functions" },
+      FUNCTIONS.map((value) => h("option", { value })),
+    ),
+    refusal,
+  ];
+}
+
+/** A pad to draw on, from −1 to 1, with undo, clear and a file to load. */
+function ownPoints() {
+  const { points, label } = state.learned;
+  const pixel = (share) => 150 + (150 * share) / 1.1;
+  const drawn = points.map(([x, y, label]) => mark(label - 1, pixel(x), pixel(-y)));
+  const words = say("{count} points; a click draws one, or arrow keys and Enter; the keys 1 to 5 choose its class", {
+    count: points.length,
+  });
+  const here = h("path.here", { visibility: "hidden" });
+  const readout = h("output.number", { role: "status" });
+  const pad = h(
+    "svg.pad",
+    { viewBox: "0 0 300 300", width: 300, role: "application", tabindex: 0, "aria-label": words },
+    h("rect.frame", { width: 300, height: 300 }),
+    h("path.axis", { d: "M150 0V300M0 150H300" }),
+    drawn,
+    here,
+  );
+  const change = (next) => {
+    learn({ points: next });
+    one(".pad").focus({ preventScroll: true });
+  };
+  const draw = (x, y) => points.length < MOST_POINTS && change([...points, [x, y, state.learned.label]]);
+  const move = (x, y) => {
+    const [to, up] = [x, y].map((place) => Math.max(-1, Math.min(1, Number(place.toFixed(2)))));
+    state.pad = [to, up];
+    here.setAttribute("d", `M${pixel(to) - 7} ${pixel(-up)}h14m-7 -7v14`);
+    here.setAttribute("visibility", "visible");
+    readout.textContent = `x1 = ${to}, x2 = ${up}`;
+  };
+  pad.addEventListener("click", (event) => {
+    const box = pad.getBoundingClientRect();
+    const place = (share) => Number((1.1 * (2 * share - 1)).toFixed(2));
+    draw(place((event.clientX - box.left) / box.width), -place((event.clientY - box.top) / box.height));
+  });
+  pad.addEventListener("keydown", (event) => {
+    const [x, y] = state.pad;
+    const near = { ArrowLeft: [x - 0.1, y], ArrowRight: [x + 0.1, y], ArrowUp: [x, y + 0.1], ArrowDown: [x, y - 0.1] };
+    if (near[event.key]) move(...near[event.key]);
+    else if (event.key === "Enter") draw(x, y);
+    else if (/^[1-5]$/.test(event.key)) {
+      state.learned.label = Number(event.key);
+      one(`[name="label"][value="${event.key}"]`).checked = true;
+    } else return;
+    event.preventDefault();
+  });
+  const classes = [1, 2, 3, 4, 5].map((n) => [n, n]);
+  const undo = button(say("Undo"), () => change(points.slice(0, -1)), { disabled: !points.length });
+  const clear = button(say("Clear"), () => change([]), { disabled: !points.length });
+  const refusal = h("p.alert", { role: "alert", hidden: true });
+  const file = h("input", { type: "file", name: "csv", accept: ".csv,text/csv" });
+  file.addEventListener("change", async () => {
+    const [chosen] = file.files;
+    if (!chosen) return;
+    const { points: loaded, problem } = readPoints(await chosen.text());
+    file.value = "";
+    if (loaded) return change(loaded);
+    refusal.textContent = problem;
+    refusal.hidden = false;
+  });
+  return h(
+    "div.own",
+    pad,
+    h(
+      "div",
+      radios(say("class"), "label", classes, label, (n) => (state.learned.label = n)),
+      note(words),
+      readout,
+      h("div.buttons", undo, clear),
+      h("label.file", say("CSV with `x1,x2,label`"), file),
+      refusal,
+    ),
+  );
+}
+
+/** The points in the text of a CSV file, or what is wrong with it in one line. Labels may be any words. */
+function readPoints(text) {
+  const [head, ...rest] = text.replace(/^\uFEFF/, "").split(/\r?\n/);
+  const cells = (line) => line.split(",").map((cell) => cell.trim().replace(/^"(.*)"$/, "$1"));
+  if (cells(head).join() !== "x1,x2,label") return { problem: say("CSV: the first line must be `x1,x2,label`") };
+  const lines = rest.map((line, i) => [line, i + 2]).filter(([line]) => line.trim());
+  if (lines.length > MOST_POINTS) {
+    return { problem: say("CSV: {count} points, at most {most}", { count: lines.length, most: MOST_POINTS }) };
+  }
+  const rows = lines.map(([line]) => cells(line));
+  const fits = ([x, y, label, ...more]) =>
+    label && !more.length && [x, y].every((cell) => cell !== "" && Math.abs(Number(cell)) <= 1e6);
+  const wrong = rows.findIndex((row) => !fits(row));
+  if (wrong >= 0) {
+    const [line, n] = lines[wrong];
+    return { problem: say("CSV, line {n}: expected two numbers and a label, got {line}", { n, line: line.slice(0, 40) }) };
+  }
+  const labels = [...new Set(rows.map(([, , label]) => label))].sort(new Intl.Collator("en", { numeric: true }).compare);
+  if (labels.length > MOST_LABELS) {
+    return { problem: say("CSV: {count} different labels, at most {most}", { count: labels.length, most: MOST_LABELS }) };
+  }
+  const digits = (cell) => Number(Number(cell).toPrecision(6));
+  return { points: rows.map(([x, y, label]) => [digits(x), digits(y), labels.indexOf(label) + 1]) };
+}
+
+/** What is learned, for the address; too many points are left out. */
+function shownData() {
+  const { data, function: name, points } = state.learned;
+  const few = data === "points" && points.length && points.length <= MOST_IN_LINK;
+  return {
+    data: data === "spiral" ? null : data,
+    function: data === "function" ? name : null,
+    points: few ? points.map((point) => point.join("_")).join("*") : null,
+  };
+}
+
+/** Whether the link leaves out the points that the training learns from. */
+const leavesOutPoints = () => state.learned.data === "points" && state.learned.points.length > MOST_IN_LINK;
+
+function restoreData() {
+  const { live } = state.data;
+  const fits = (check) => (live ? check : () => false);
+  const data = part("data", fits(oneOf(Object.keys(dataNames()))));
+  const name = part("function", fits(oneOf(FUNCTIONS)));
+  const number = String.raw`-?\d{1,7}(\.\d{1,6})?`;
+  const points = part("points", fits(
+    (text) => new RegExp(`^${number}_${number}_[1-5](\\*${number}_${number}_[1-5]){0,${MOST_IN_LINK - 1}}$`).test(text),
+  ));
+  const found = points?.split("*").map((point) => point.split("_").map(Number));
+  if (data && data !== "spiral") {
+    learn({ data, ...(name && { function: name }), ...(found && { points: found }) });
+  }
+}

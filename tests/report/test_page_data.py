@@ -1,0 +1,155 @@
+"""What the live training learns from, in the browser: chosen, typed, drawn, loaded from a file, and kept in the address."""
+
+import pytest
+
+from .serving import LIVE
+from .tabs import NARROW, WIDE, wait_for_step
+
+
+def learn(tab, name):
+    tab.select_option("#training select", name)
+
+
+def load(tab, text):
+    tab.set_input_files("[name='csv']", {"name": "points.csv", "mimeType": "text/csv", "buffer": text.encode()})
+
+
+def trained_on(server):
+    path, question = server.asked[-1]
+    assert path == "train"
+    return {name: question[name] for name in ("data", "function", "points", "action") if name in question}
+
+
+def test_another_data_set_begins_a_new_training(live):
+    tab, server = live
+    tab.click("[data-live='1']")
+    wait_for_step(tab, 1)
+    assert trained_on(server) == {"action": "reset"}
+    learn(tab, "moons")
+    assert tab.locator("#training output").count() == 0
+    assert tab.evaluate("document.activeElement.name") == "data"
+    tab.click("[data-live='1']")
+    wait_for_step(tab, 1)
+    assert trained_on(server) == {"data": "moons", "action": "reset"}
+    tab.wait_for_url("**&data=moons&train=1*")
+    tab.reload()
+    wait_for_step(tab, 1)
+    assert trained_on(server)["data"] == tab.input_value("#training select") == "moons"
+
+
+def test_a_function_is_a_word_of_a_list(live):
+    tab, server = live
+    learn(tab, "function")
+    assert tab.locator("#functions option").count() == 6
+    tab.fill("[name='function']", "alert(1)")
+    tab.keyboard.press("Enter")
+    tab.get_by_role("alert").filter(has_text="Unknown function alert(1); known: sin, cos").wait_for()
+    assert tab.get_attribute("[name='function']", "aria-invalid") == "true"
+    tab.fill("[name='function']", " X^3 ")
+    tab.keyboard.press("Enter")
+    assert tab.input_value("[name='function']") == "x³"
+    curve = {"step": 0, "loss": 1.0, "norms": server.replay["frames"][0]["norms"], "curve": [0, 0.5, -0.5]}
+    server.replay = {**server.replay, "classes": None, "extent": [-1, 1, -1, 1], "frames": [curve]}
+    tab.click("[data-live='reset']")
+    tab.locator("#training output", has_text="step 0, loss 1").wait_for()
+    assert trained_on(server) == {"data": "function", "function": "x³", "action": "reset"}
+    assert tab.locator(".map .series").get_attribute("d") == "M0 150L150 75L300 225"
+    assert "curve" in tab.get_attribute(".map", "aria-label")
+
+
+def test_points_are_drawn_with_the_mouse(live):
+    tab, server = live
+    learn(tab, "points")
+    pad = tab.locator(".pad")
+    pad.click(position={"x": 150, "y": 150})
+    tab.keyboard.press("2")
+    pad.click(position={"x": 225, "y": 75})
+    tab.get_by_label("3", exact=True).check()
+    pad.click(position={"x": 75, "y": 75})
+    assert tab.locator(".pad .dot").count() == 3 and "3 points" in pad.get_attribute("aria-label")
+    assert tab.evaluate("document.activeElement.matches('.pad')")
+    tab.get_by_role("button", name="Undo").click()
+    tab.click("[data-live='1']")
+    wait_for_step(tab, 1)
+    (first, second) = trained_on(server)["points"]
+    assert first == [pytest.approx(0, abs=0.02), pytest.approx(0, abs=0.02), 1]
+    assert second == [pytest.approx(0.55, abs=0.02), pytest.approx(0.55, abs=0.02), 2]
+    tab.wait_for_url("**train=1*")
+    tab.reload()
+    wait_for_step(tab, 1)
+    assert trained_on(server)["points"] == [first, second]
+    tab.get_by_role("button", name="Clear").click()
+    assert tab.locator(".pad .dot").count() == 0
+
+
+def test_points_are_drawn_with_the_keyboard(live):
+    tab, _ = live
+    learn(tab, "points")
+    tab.focus(".pad")
+    for key in ("ArrowRight", "ArrowRight", "ArrowUp", "4", "Enter", "ArrowDown", "ArrowDown", "1", "Enter"):
+        tab.keyboard.press(key)
+    assert tab.evaluate("state.learned.points") == [[0.2, 0.1, 4], [0.2, -0.1, 1]]
+    for _ in range(15):
+        tab.keyboard.press("ArrowLeft")
+    assert tab.inner_text(".own output") == "x1 = -1, x2 = -0.1"
+
+
+def test_an_answer_for_other_data_is_dropped(live):
+    tab, server = live
+    server.waiting = []
+    tab.click("[data-live='1']")
+    tab.locator("#training [role='timer']").wait_for()
+    learn(tab, "moons")
+    (held,), server.waiting = server.waiting, None
+    server(held)
+    tab.locator("#language:enabled").wait_for()
+    assert tab.locator("#training output").count() == 0
+    tab.click("[data-live='1']")
+    wait_for_step(tab, 1)
+    assert trained_on(server) == {"data": "moons", "action": "reset"}
+
+
+def test_points_are_loaded_from_a_file(live):
+    tab, server = live
+    learn(tab, "points")
+    load(tab, "\ufeffx1,x2,label\r\n0.5,-1e-1,cat\n1,2,ant\n\n3,4,cat\n")
+    tab.locator(".pad .dot").nth(2).wait_for(state="attached")
+    tab.click("[data-live='1']")
+    wait_for_step(tab, 1)
+    assert trained_on(server)["points"] == [[0.5, -0.1, 2], [1, 2, 1], [3, 4, 2]]
+    for text, words in {
+        "x,y\n1,2": "the first line must be `x1,x2,label`",
+        "x1,x2,label\n1,2,a\n1,two,b": "line 3: expected two numbers and a label, got 1,two,b",
+        "x1,x2,label\n1,,a": "line 2: expected",
+        "x1,x2,label\n1,Infinity,a": "line 2: expected",
+        "x1,x2,label\n" + "1,2,a\n" * 5001: "5001 points, at most 5000",
+        "x1,x2,label\n" + "".join(f"1,2,{i}\n" for i in range(6)): "6 different labels, at most 5",
+    }.items():
+        load(tab, text)
+        tab.get_by_role("alert").filter(has_text=words).wait_for()
+        assert tab.locator(".pad .dot").count() == 3
+    load(tab, "x1,x2,label\n" + "1,2,a\n" * 61)
+    tab.locator(".pad .dot").nth(60).wait_for(state="attached")
+    tab.get_by_role("button", name="Copy link").click()
+    tab.locator("#told", has_text="It leaves out your 61 points; at most 60 fit.").wait_for()
+    assert "points=" not in tab.evaluate("String(link())") and "data=points" in tab.evaluate("String(link())")
+
+
+@pytest.mark.parametrize(
+    "query", ["data=iris", "function=eval", "points=1_2_6", "points=1_2", f"points={'*'.join(['1_1_1'] * 61)}"]
+)
+def test_bad_data_in_the_address_is_ignored(live, query):
+    tab, server = live
+    tab.goto(f"{LIVE}?{query}")
+    tab.locator("#told", has_text=f"Ignored in the address: {query[:20]}").wait_for()
+    assert tab.input_value("#training select") == "spiral" and server.asked == []
+
+
+@pytest.mark.parametrize("size", [WIDE, NARROW])
+def test_the_pad_fits_the_window_and_speaks_french(live, size):
+    tab, _ = live
+    tab.set_viewport_size({"width": size[0], "height": size[1]})
+    learn(tab, "points")
+    tab.click("#language")
+    assert tab.evaluate("document.documentElement.scrollWidth") <= size[0]
+    assert "un clic en dessine un" in tab.inner_text(".own") and tab.input_value("#training select") == "points"
