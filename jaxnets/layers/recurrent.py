@@ -16,7 +16,7 @@ from ..errors import ShapeError
 from .accurate import sigmoid_derivative, tanh_derivative
 from .layer import layer
 from .recurrent_operator import Loop, at_each_step, one_step, same_at_all_steps, steps_first
-from .samples import Example
+from .samples import Example, Probabilities
 
 __all__ = ["rnn", "lstm", "gru", "diagonal_recurrence"]
 
@@ -63,7 +63,7 @@ def _before(y, start):
     return jnp.concatenate([first[..., None, :], y], -2)[..., : y.shape[-2], :]
 
 
-@layer(example=Example((2, 4, 3), (5, 3), (5, 5), (5,), (5,), (2, 5)))
+@layer(example=Example((2, 4, 3), Probabilities((5, 3)), Probabilities((5, 5)), (5,), (5,), (2, 5)))
 def rnn(
     x: Float[Array, "... t i"],
     w_ih: Float[Array, "h i"],

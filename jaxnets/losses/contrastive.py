@@ -13,7 +13,7 @@ from .common import check_same_shape, gradient_rule
 __all__ = ["info_nce"]
 
 
-@layer(example=Example((4, 5), (4, 5)))
+@layer(example=Example((4, 5), (4, 5), temperature=2.0))
 def info_nce(
     queries: Float[Array, "... n d"], keys: Float[Array, "... n d"], *, temperature: float = 0.1
 ) -> Float[Array, "... n"]:

@@ -9,8 +9,11 @@ import pytest
 from rich.console import Console
 
 import jaxnets as jn
+from jaxnets.cli.jacobians import Compare
 from jaxnets.show.columns import FULL_COLUMNS, Differences, forward_columns
 from jaxnets.show.compare import comparing
+
+from ..sweeps import swept
 
 
 def with_rule(monkeypatch, layer, rule):
@@ -205,3 +208,10 @@ def test_an_infinite_derivative_by_one_input_does_not_spoil_the_columns_of_anoth
     report = jn.compare(lambda x, y: x**y, jnp.array([-1.0, 2.0]), jnp.array([2.0, 3.0]), timed=False)
     assert report.blocks[0].verdict == "ok"
     assert report.blocks[0].errors["jacfwd"].relative < 1e-14
+
+
+@pytest.mark.parametrize("name", swept(list(jn.LAYERS), ["info_nce"]))
+def test_the_example_of_every_layer_agrees(name):
+    """What `jaxnets compare all` shows: the examples do not saturate, where autodiff would be the one that is wrong."""
+    ((_, function, arguments),) = Compare(what=name).functions_of(name)
+    assert jn.compare(function, *arguments).ok
