@@ -66,7 +66,7 @@ class Explore:
     """Port on 127.0.0.1.  Default: a free one."""
     browser: bool = True
     """Open the page in a browser."""
-    link: str = ""
+    link: str | None = None
     """A link that the page copied, also from an explorer that has ended: the new one shows the same."""
     lang: Language | None = None
     """Language of the page; it can be changed there.  Default: what LC_ALL, LC_MESSAGES or LANG asks for, or English."""
@@ -74,7 +74,7 @@ class Explore:
     def run(self) -> int:
         if not 0 <= self.port < 2**16:
             raise UsageError(f"--port must be 0 to 65535, got {self.port}")
-        if self.link and not re.match(r"https?://\S+\?\S+$", self.link):
+        if self.link is not None and not re.match(r"https?://\S+\?\S+$", self.link):
             raise UsageError(f"--link must be an address that the page copied, got {self.link!r}")
         with usage_errors():
             with working(f"explore {self.model}"):
@@ -86,7 +86,7 @@ class Explore:
             from ..report.explorer import explore
 
             with display():
-                explore(self.port, self.model, self.browser, self.input or "", chosen_language(self.lang), self.link)
+                explore(self.port, self.model, self.browser, self.input or "", chosen_language(self.lang), self.link or "")
         return 0
 
 

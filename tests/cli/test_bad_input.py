@@ -5,6 +5,7 @@ import os
 import pytest
 
 from jaxnets.cli.common import UsageError, output_folder
+from jaxnets.report import explorer
 
 from ..sweeps import swept
 from .running import run
@@ -121,7 +122,10 @@ COMMANDS = {  # a command that would work, the kinds of its options
     "guide": (["start"], {"--lang": str}),
     "examples": ([], {"--copy": None, "--json": bool, "--lang": str}),
     "reference": ([], {"--output": None}),
-    "tricks": (["l2"], {"--output": None, "--seeds": int, "--quick": bool, "--pictures": bool, "--json": bool}),
+    "tricks": (
+        ["l2"],
+        {"--output": None, "--seeds": int, "--quick": bool, "--pictures": bool, "--format": str, "--json": bool},
+    ),
 }
 WRONG = {  # values that are none of the kind
     bool: ["--=", "maybe"],
@@ -195,6 +199,7 @@ APART = [line for line in MALFORMED if not any(word.startswith("--") and "=" in 
 )
 def test_bad_input_is_one_line_and_exit_status_2(capsys, tmp_path, monkeypatch, arguments):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(explorer, "explore", lambda *_: pytest.fail("the explorer would begin to serve"))
     status, out, err = run(capsys, *arguments)
     assert status == 2
     assert out == ""
