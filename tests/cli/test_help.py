@@ -3,9 +3,11 @@
 import shlex
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
+import jaxnets
 from jaxnets.cli.common import example_of
 from jaxnets.cli.main import COMMANDS, _parse
 
@@ -13,7 +15,10 @@ from ..sweeps import swept
 from .running import run
 
 EXAMPLES = {name: shlex.split(example_of(command)) for name, command in COMMANDS.items()}
-RUN = [name for name in COMMANDS if name not in ("explore", "evaluate")]  # one serves until Ctrl-C; one follows `train`
+AFTER_TRAIN = ["evaluate", "export"]
+# One serves until Ctrl-C, some follow `train`, and the example of `predict` runs with those of the recipes.
+RUN = [name for name in COMMANDS if name not in ("explore", "predict", *AFTER_TRAIN)]
+README = (Path(jaxnets.__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -23,10 +28,15 @@ def test_help_shows_an_example_that_is_a_line_of_this_command(capsys, name):
     assert EXAMPLES[name][0] == "jaxnets" and type(_parse(EXAMPLES[name][1:])) is COMMANDS[name]
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_readme_lists_the_command(name):
+    assert f"\njaxnets {name} " in README.partition("## Command line")[2]
+
+
 @pytest.mark.parametrize("name", swept(RUN, ["shapes", "examples", "guide"]))
 def test_the_example_runs(capsys, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
-    for line in [EXAMPLES[name], *([EXAMPLES["evaluate"]] if name == "train" else [])]:
+    for line in [EXAMPLES[name], *(EXAMPLES[after] for after in AFTER_TRAIN if name == "train")]:
         status, out, _ = run(capsys, *line[1:])
         assert status == 0 and out
 
