@@ -68,4 +68,7 @@ EQUIVALENT = {
      CLIP,
     ("rows_added_up", "zeros.at[index].add(x, mode='drop') → zeros.at[index].add(x)"): "dropping is the default",
     ("Slice.as_tensor", "hit.astype(jnp.float32) → hit"): PROMOTED,
+    ("rule of lp_pool", "start + a → start - a"): LABELS,
+    ("rule of weight_norm",
+     "['o', *axis_names(v.ndim)[1:]] if own == (0,) else axis_names(v.ndim) → axis_names(v.ndim)"): LETTERS,
 }  # fmt: skip
