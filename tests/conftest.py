@@ -116,6 +116,18 @@ def optimization(request):
     jax.config.update("jax_disable_most_optimizations", fast)
 
 
+@pytest.fixture
+def as_users():
+    """In float32; layers that examples define are gone afterwards."""
+    import jaxnets
+
+    known = set(jaxnets.LAYERS)
+    with jax.enable_x64(False):
+        yield
+    for name in set(jaxnets.LAYERS) - known:
+        del jaxnets.LAYERS[name]
+
+
 @pytest.fixture(autouse=True, scope="module")
 def bounded_memory():
     """After a file, what was compiled is forgotten where it takes much memory, which also slows down further programs.

@@ -2,10 +2,7 @@
 
 import re
 
-import jax
 import pytest
-
-import jaxnets
 
 from ..sweeps import swept
 from .exercises import FOLDER, WRONG, cells, exercises
@@ -14,14 +11,7 @@ EXERCISES = exercises()
 SHORT = ["lecture_a: the two Jacobians of a stage", "lecture_b: Max", "lecture_b: a rule with an einsum"]
 
 
-@pytest.fixture(autouse=True)
-def as_in_a_notebook():
-    """In float32; layers that exercises define are gone afterwards."""
-    known = set(jaxnets.LAYERS)
-    with jax.enable_x64(False):
-        yield
-    for name in set(jaxnets.LAYERS) - known:
-        del jaxnets.LAYERS[name]
+pytestmark = pytest.mark.usefixtures("as_users")
 
 
 def test_every_notebook_ends_with_exercises_and_each_has_wrong_answers():

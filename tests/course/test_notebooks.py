@@ -6,10 +6,7 @@ import io
 import json
 import re
 
-import jax
 import pytest
-
-import jaxnets
 
 from .. import notebooks
 from ..sweeps import swept
@@ -150,26 +147,20 @@ def test_numbers_may_differ_in_their_last_digits_only():
 
 
 @pytest.mark.parametrize("name", swept(COURSE, ["lecture_b"]))
-def test_notebooks_print_what_is_stored(name, monkeypatch, tmp_path):
+def test_notebooks_print_what_is_stored(name, as_users, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "agg")
-    known, scope = dict(jaxnets.LAYERS), {"__name__": "__main__"}
-    try:
-        with jax.enable_x64(False):
-            heading = ""
-            for cell in stored(name)["cells"]:
-                if cell["cell_type"] == "markdown":
-                    heading = source(cell).splitlines()[0].lstrip("# ")
-                elif "%pip" not in source(cell):
-                    printed, value = run_cell(source(cell), name, scope)
-                    text, kept = shown(cell)
-                    if not printed.endswith("is not installed\n"):
-                        assert_same_text(printed, text, f"{name}, {heading}", heading not in CHAOTIC)
-                    if kept is not None:
-                        assert_same_text("" if value is None else repr(value), kept, f"{name}, {heading}")
-    finally:  # its layers are not ours
-        for layer in set(jaxnets.LAYERS) - set(known):
-            del jaxnets.LAYERS[layer]
+    scope, heading = {"__name__": "__main__"}, ""
+    for cell in stored(name)["cells"]:
+        if cell["cell_type"] == "markdown":
+            heading = source(cell).splitlines()[0].lstrip("# ")
+        elif "%pip" not in source(cell):
+            printed, value = run_cell(source(cell), name, scope)
+            text, kept = shown(cell)
+            if not printed.endswith("is not installed\n"):
+                assert_same_text(printed, text, f"{name}, {heading}", heading not in CHAOTIC)
+            if kept is not None:
+                assert_same_text("" if value is None else repr(value), kept, f"{name}, {heading}")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -30,16 +30,6 @@ OR_COMMANDS = re.compile(rf"{BLOCK.pattern}|```sh\n(.*?)```\n", re.S)
 PAGES_WITH_COMMANDS = ("recipes",)  # those of other pages install things, or take minutes
 
 
-@pytest.fixture
-def as_users():
-    """In float32; layers that examples define are gone afterwards."""
-    known = set(jaxnets.LAYERS)
-    with jax.enable_x64(False):
-        yield
-    for name in set(jaxnets.LAYERS) - known:
-        del jaxnets.LAYERS[name]
-
-
 def stripped(text):
     return [line.rstrip() for line in text.splitlines()]
 
