@@ -112,7 +112,7 @@ def test_package_imports_no_other_library():
     code = """if True:
         import importlib, pkgutil, sys, jaxnets
         for module in pkgutil.walk_packages(jaxnets.__path__, "jaxnets."):
-            if module.name != "jaxnets.__main__":
+            if module.name not in ("jaxnets.__main__", "jaxnets.site"):  # it runs the command; MkDocs loads it
                 importlib.import_module(module.name)
         assert "jaxnets.cli" in sys.modules
         print({"flax", "equinox", "haiku", "torch"} & set(sys.modules))
