@@ -201,6 +201,18 @@ FIT = {
 }
 LIKE = {"argnums": 0, "has_aux": False}
 JACOBIAN = {"argnums": 0, "has_aux": False, "on_opaque": "allow", "order": "auto", "chunk_size": None, "on_nonfloat": "skip"}
+CLIPPED = {
+    "argnums": 0,
+    "has_aux": False,
+    "l2_clip_norm": 1.0,
+    "rescale_to_unit_norm": False,
+    "normalize_by": 1.0,
+    "batch_argnums": 1,
+    "keep_batch_dim": True,
+    "microbatch_size": None,
+    "nan_safe": True,
+    "dtype": None,
+}
 HISTORY = [{"epoch": 1, "loss": 1.0, "accuracy": 0.5}]
 CASES = [
     # autodiff
@@ -220,6 +232,8 @@ CASES = [
     ),
     # curvature
     quantity("clip_per_example", loss, W, X, max_norm=1.0),
+    quantity("clipped_grad", scalar, W, X, **CLIPPED, return_values=False, return_grad_norms=False),
+    quantity("value_and_clipped_grad", scalar, W, X, **CLIPPED),
     quantity("divergence", scaled, X),
     quantity("per_example_grads", loss, W, X, limit=None),
     quantity("per_example_grad_norms", loss, W, X),
