@@ -234,6 +234,7 @@ CASES = [
     quantity("clip_per_example", loss, W, X, max_norm=1.0),
     quantity("clipped_grad", scalar, W, X, **CLIPPED, return_values=False, return_grad_norms=False),
     quantity("value_and_clipped_grad", scalar, W, X, **CLIPPED),
+    made("gaussian_privatizer", lambda **given: jn.gaussian_privatizer(**given).init(W), stddev=1.0, key=jax.random.key(0)),
     quantity("divergence", scaled, X),
     quantity("per_example_grads", loss, W, X, limit=None),
     quantity("per_example_grad_norms", loss, W, X),

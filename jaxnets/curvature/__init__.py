@@ -27,6 +27,7 @@ from .per_example import per_example_grads as per_example_grads
 from .private_gradients import ClippedGrad as ClippedGrad
 from .private_gradients import clipped_grad as clipped_grad
 from .private_gradients import value_and_clipped_grad as value_and_clipped_grad
+from .privatizer import gaussian_privatizer as gaussian_privatizer
 from .uses import influence as influence
 from .uses import laplace as laplace
 from .uses import saliency as saliency

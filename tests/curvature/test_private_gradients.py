@@ -154,6 +154,8 @@ def test_limits_at_the_ends():
     same(clipped(0), nothing)
     same(clipped(0, rescale_to_unit_norm=True), g / norm)
     same(clipped(jnp.inf, rescale_to_unit_norm=True), nothing)
+    tiny = jn.clipped_grad(linear_loss, l2_clip_norm=0, rescale_to_unit_norm=True)(1e-180 * W, x)
+    assert jnp.linalg.norm(tiny) <= 1  # its square is 0 in float64
     same(jax.jit(clipped)(-1.0), nothing)  # a limit that is computed cannot be refused
     same(jn.clip_per_example(lambda w, x: jnp.sum(jnp.square(jn.linear(x, w)), 1), jnp.inf)(W, x)[0], g)
 
