@@ -13,10 +13,13 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import tree_unflatten
 
-from ..algebra.factors import Group, Tensor, tensor
+from ..algebra.contraction import contract
+from ..algebra.factors import Group, Tensor, at_least_float32, labels_of, tensor
 from ..algebra.jacobian import Jacobian
 from ..algebra.terms import Term
-from .rows import Rows, in_cheapest_form, loss_rows, quantity, squared_row_norms, squares
+from .rows import Rows, in_cheapest_form, loss_rows, quantity, squares
+
+ROUNDINGS = 8  # of the largest possible norm, that the square of a norm may be wrong by
 
 
 @quantity
@@ -49,6 +52,12 @@ class Limits(NamedTuple):
     groups: Sequence[int]
     unit: bool = False
 
+    def of_groups(self, by_leaf: Sequence[jax.Array]) -> list[jax.Array]:
+        """The sums over the leaves of every group."""
+        nothing = jnp.zeros_like(by_leaf[0])
+        own = [[a for a, g in zip(by_leaf, self.groups, strict=True) if g == group] for group in range(len(self.norms))]
+        return [sum(arrays, nothing) for arrays in own]
+
     def coefficients(self, norms: Sequence[jax.Array]) -> list[jax.Array]:
         """By what the gradients of the examples are multiplied in every group: 0 where a limit is 0, or both are ∞."""
         found = []
@@ -68,11 +77,12 @@ def clipped_sum(rows: Rows, limits: Limits, left_out: Callable | None = None) ->
     """
     rows = rows.map_blocks(lambda j: in_cheapest_form(_norms_and_sum, j)[0])
     (row,) = rows.blocks
-    by_leaf = list(map(squared_row_norms, row))
-    nothing = jnp.zeros_like(by_leaf[0])
-    own = [[s for s, g in zip(by_leaf, limits.groups, strict=True) if g == group] for group in range(len(limits.norms))]
-    norms = [jnp.sqrt(sum(squares, nothing)) for squares in own]
-    coefficients = limits.coefficients(norms)
+    forms = [in_cheapest_form(squares, j)[0] for j in row]
+    by_leaf = [jnp.maximum(squares(j), 0) for j in forms]
+    found = limits.of_groups(by_leaf)
+    norms = [jnp.sqrt(total) for total in found]
+    errors = limits.of_groups(list(map(_rounding_error, forms)))
+    coefficients = limits.coefficients([jnp.sqrt(a + b) for a, b in zip(found, errors, strict=True)])
 
     def total(row, coefficients):
         pairs = zip(row, limits.groups, strict=True)
@@ -88,6 +98,37 @@ def clipped_sum(rows: Rows, limits: Limits, left_out: Callable | None = None) ->
         return total([_with_zeros(j, out) for j in row], coefficients)
 
     return jax.lax.cond(jnp.any(out & ~finite), without_them, total, list(row), coefficients), norms
+
+
+def _rounding_error(j: Jacobian) -> jax.Array:
+    """How far rounding may have moved the squares of the norms of rows, which are sums of products of either sign.
+
+    A weight that is used at places t has ‖Σ_t g_t x_tᵀ‖² = Σ_tt' (g_t·g_t')(x_t·x_t').  Where the places cancel, this sum
+    may be found too small by some roundings of (Σ_t ‖g_t‖ ‖x_t‖)², and the gradient would be clipped too little.
+    """
+    sizes = [_sum_of_sizes(term, j.out_shape) for term in j.terms]
+    if len(sizes) == 1 and j.terms[0].is_one_full_array:  # whose squares are added
+        sizes = []
+    dtype = jnp.promote_types(j.dtype, jnp.float32)
+    total = sum(sizes, jnp.zeros(j.out_shape, dtype))
+    return ROUNDINGS * float(jnp.finfo(dtype).eps) * jnp.square(total)
+
+
+def _sum_of_sizes(term: Term, shape: tuple[int, ...]) -> jax.Array:
+    """Σ_t ‖g_t‖ ‖x_t‖ for every example; factors that are no arrays choose or move entries, and change no size."""
+    examples, kept = list(labels_of(term.out)), set(labels_of(term.out))
+    external = set(term.external_labels)
+
+    def size(factor: Tensor) -> Tensor:
+        array, labels = factor.array_and_labels()
+        own = [label for label in labels if label in kept or label not in external]
+        squared = jnp.sum(
+            jnp.square(at_least_float32(array)), tuple(i for i, label in enumerate(labels) if label not in own)
+        )
+        return tensor(jnp.sqrt(squared), own)
+
+    sizes = [size(factor) for factor in term.factors if isinstance(factor, Tensor)]
+    return contract(sizes, examples, abs(term.scale)).broadcast_to(examples).reshape(shape)
 
 
 def _norms_and_sum(j: Jacobian):

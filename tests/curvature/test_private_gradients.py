@@ -176,6 +176,24 @@ def test_examples_that_are_not_finite_are_left_out_whole(broken):
     same(padded(W, x, is_padding_example=np.array([False, True])), g)
 
 
+def test_places_that_cancel_are_clipped_enough():
+    """Nor may rounding let an example through: its norm, a millionth of its parts, is found as 0 or many times too large."""
+    x = r(B, 2, 64)
+    x[:, 1] = x[:, 0] + 1e-6 * x[:, 1]
+    x, sign, w = jnp.asarray(100 * x, jnp.float32), jnp.array([[1.0], [-1.0]], jnp.float32), jnp.ones((64, 64), jnp.float32)
+
+    def loss(w, x):
+        return jnp.sum(sign * jn.linear(x[0], w))
+
+    limit = 1e-3
+    clipped = jax.jit(jn.clipped_grad(loss, l2_clip_norm=limit, return_grad_norms=True))
+    exact = 8 * np.linalg.norm(np.diff(np.asarray(x, np.float64), axis=1)[:, 0], axis=1)
+    for b in range(B):
+        gradient, told = clipped(w, x, is_padding_example=np.arange(B) != b)
+        assert np.linalg.norm(gradient) <= limit
+    assert np.any(told.grad_norms < exact / 2)  # so this is a test
+
+
 def test_a_batch_norm_cannot_carry_one_example_into_another():
     """What an example contributes does not depend on the others, even where the loss of a batch couples them."""
 
