@@ -8,6 +8,7 @@ import os
 import re
 import warnings
 from collections import Counter
+from typing import Any
 
 import jax
 import numpy as np
@@ -196,7 +197,7 @@ def _columns_by_pandas(path, separator: str) -> list[list[str]]:
         import pandas
     except ImportError:
         raise ModuleNotFoundError(f"{path}: tables need Polars: pip install 'jaxnets[tables]'") from None
-    options = {"sep": separator, "header": None, "dtype": str, "encoding": "utf-8"}
+    options: dict[str, Any] = {"sep": separator, "header": None, "dtype": str, "encoding": "utf-8"}
     options |= {"keep_default_na": False, "skip_blank_lines": False}
     try:
         table = pandas.read_csv(path, **options)
