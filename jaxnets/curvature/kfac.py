@@ -22,6 +22,7 @@ from ..checks import as_array, check_scalar, check_shaped, checked, is_integer, 
 from ..errors import ShapeError
 from .gauss_newton import CURVATURES, gauss_newton
 from .rows import quantity, with_float32_results
+from .sampling import check_samples
 
 SHARING = ("expand", "reduce")
 
@@ -90,13 +91,25 @@ class Kronecker:
 
 
 @quantity
-def kfac_factors(f: Callable, loss, *, curvature: str = "ggn", sharing: str = "expand", scale: float = 1.0) -> Callable:
+def kfac_factors(
+    f: Callable,
+    loss,
+    *,
+    curvature: str = "ggn",
+    sharing: str = "expand",
+    scale: float = 1.0,
+    samples: int | None = None,
+    key=None,
+) -> Callable:
     """A function of `(params, x, *targets)` that returns a `Kronecker` for every array of parameters, in their tree.
 
     `curvature` is "ggn", "fisher" (for the model's own distribution) or "empirical"; see `ggn` and `fisher`.  `sharing` is
     for weights that are used at many places, as in convolutions and sequences: "expand" counts every place as an example,
     "reduce" first sums gradients and averages inputs over the places (Eschenhagen et al. 2023).  "expand" is exact for one
     output, one example and one place.  Raises ValueError for an unknown word, JacobianTooLarge if a factor does not fit.
+
+    `samples` and `key` are those of `ggn`: one backward pass for every sample instead of one for every output.  It takes
+    what different places of a sequence send back for independent, as "expand" does.
 
     >>> f = lambda w, x: jn.linear(x, w)
     >>> block = jn.kfac_factors(f, jn.squared_error)(jnp.ones((3, 2)), jnp.ones((4, 2)), jnp.zeros((4, 3)))
@@ -107,9 +120,10 @@ def kfac_factors(f: Callable, loss, *, curvature: str = "ggn", sharing: str = "e
         raise ValueError(f"kfac_factors: sharing must be one of {SHARING}, got {sharing!r}")
     if curvature not in CURVATURES:
         raise ValueError(f"kfac_factors: curvature must be one of {CURVATURES}, got {curvature!r}")
+    check_samples("kfac_factors", samples, key)
 
     def run(params, x, *targets):
-        matrix = gauss_newton("kfac_factors", curvature, f, loss, scale, params, x, targets, sum_where_smaller=False)
+        matrix = gauss_newton("kfac_factors", curvature, f, loss, scale, params, x, targets, False, samples, key)
         if not matrix.symmetric:
             raise TypeError("kfac_factors: no root of the loss's Hessian is known; use curvature='empirical'")
         return matrix.left.map_leaves(lambda *column: _kronecker_factors(column, sharing == "reduce"))
