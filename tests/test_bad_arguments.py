@@ -242,6 +242,7 @@ CASES = [
     quantity("ggn_vector_product", network, W, W, X, Y, loss=squared_error, scale=1.0),
     quantity("fisher", network, W, X, Y, loss=squared_error, kind="empirical", scale=1.0),
     quantity("kfac_factors", network, W, X, Y, loss=jn.squared_error, curvature="ggn", sharing="expand", scale=1.0),
+    quantity("ekfac_factors", network, W, X, Y, loss=jn.squared_error, curvature="ggn", sharing="expand", scale=1.0),
     quantity("influence", network, W, X, X, Y, loss=squared_error, damping=0.1),
     quantity("laplace", network, W, X, Y, loss=squared_error, prior_precision=1.0, scale=1.0),
     quantity("ntk", network, W, X, outputs="full", block_size=None, limit=None),

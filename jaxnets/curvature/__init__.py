@@ -4,6 +4,8 @@ Every quantity is an expression of the rows of a Jacobian, which `rows` holds.  
 """
 
 from .determinants import logdet as logdet
+from .ekfac import EigenKronecker as EigenKronecker
+from .ekfac import ekfac_factors as ekfac_factors
 from .gauss_newton import fisher as fisher
 from .gauss_newton import ggn as ggn
 from .gauss_newton import ggn_diagonal as ggn_diagonal
