@@ -5,6 +5,8 @@ Every quantity is an expression of the rows of a Jacobian, which `rows` holds.  
 
 from .clipping import clip_per_example as clip_per_example
 from .determinants import logdet as logdet
+from .ekfac import EigenKronecker as EigenKronecker
+from .ekfac import ekfac_factors as ekfac_factors
 from .gauss_newton import fisher as fisher
 from .gauss_newton import ggn as ggn
 from .gauss_newton import ggn_diagonal as ggn_diagonal
@@ -14,6 +16,8 @@ from .hessian import hessian_diagonal as hessian_diagonal
 from .hessian import hessian_vector_product as hessian_vector_product
 from .kernel import ntk as ntk
 from .kernel import ntk_vector_product as ntk_vector_product
+from .kernel_measures import effective_rank as effective_rank
+from .kernel_measures import kernel_alignment as kernel_alignment
 from .kfac import Kronecker as Kronecker
 from .kfac import kfac_factors as kfac_factors
 from .laplacian import divergence as divergence
@@ -28,6 +32,8 @@ from .private_gradients import ClippedGrad as ClippedGrad
 from .private_gradients import clipped_grad as clipped_grad
 from .private_gradients import value_and_clipped_grad as value_and_clipped_grad
 from .privatizer import gaussian_privatizer as gaussian_privatizer
+from .spectra import Spectrum as Spectrum
+from .spectra import spectrum as spectrum
 from .uses import influence as influence
 from .uses import laplace as laplace
 from .uses import saliency as saliency

@@ -27,9 +27,7 @@ ROOT = Path(__file__).parent.parent.parent
 PACKAGE = ROOT / "jaxnets"
 BLOCK = re.compile(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```\n)?", re.S)  # and what it prints, where that is shown
 OR_COMMANDS = re.compile(rf"{BLOCK.pattern}|```sh\n(.*?)```\n", re.S)
-LEFT_OUT = {
-    "dp_accounting"
-}  # packages of extras that "test" does not have: without them, blocks that import them do not run
+LEFT_OUT = {"dp_accounting"}  # packages that the extra "test" lacks: where they are missing, code with them does not run
 PAGES_WITH_COMMANDS = ("recipes",)  # those of other pages install things, or take minutes
 
 
@@ -121,7 +119,7 @@ def test_tables_of_benchmarks_have_their_marks_and_say_where_they_were_measured(
     tables = {
         mark: rows for text in texts.values() for mark, rows in re.findall(r"<!-- (\w+) -->(.*?)<!-- end of \1", text, re.S)
     }
-    assert set(tables) == {"headlines", "benchmarks", "compile", "programs", "scaling", "roofline", "accuracy"}
+    assert set(tables) == {"headlines", "benchmarks", "clipping", "compile", "programs", "scaling", "roofline", "accuracy"}
     for mark, rows in tables.items():
         assert rows.count("\n|--") == (1 if mark == "headlines" else rows.count("\nMeasured on ")) >= 1
 
