@@ -7,18 +7,19 @@ import numpy as np
 
 from ..learn.presets import Problem
 from ..show.local_jacobians import function_of_real_leaves
+from .points import page_sets
 
 MAX_WEIGHTS = 2000
 OPERATIONS = (  # those of script/operations.js
-    "linear", "add", "flatten", "identity", "relu", "leaky_relu", "elu", "tanh", "sigmoid", "log_sigmoid", "softplus", "silu",
-    "gelu", "softmax", "log_softmax",
+    "linear", "add", "flatten", "identity", "relu", "leaky_relu", "elu", "tanh", "sigmoid", "log_sigmoid", "softplus",
+    "silu", "gelu", "softmax", "log_softmax",
 )  # fmt: skip
 COSTS = ("nll", "squared_error")
 BY_ROWS = ("linear", "softmax", "log_softmax", "nll")  # which the script has for one row of numbers per example
 
 
 def engine_data(problem: Problem, diagram: dict[str, Any]) -> dict[str, Any]:
-    """The weights, inputs and targets of a problem with all their digits, for the modules of its diagram.
+    """The weights, inputs and targets of a problem with all their digits, and what its network can be trained on.
 
     Where the script cannot compute the problem, `reason` says why.
     """
@@ -27,14 +28,14 @@ def engine_data(problem: Problem, diagram: dict[str, Any]) -> dict[str, Any]:
         return {"reason": reason}
     _, leaves, labels, weights = function_of_real_leaves(problem.loss, (problem.params, problem.x))
     arrays = dict(zip(labels, leaves, strict=True))
-    size = len(problem.x)
     targets = np.asarray(problem.targets)
     return {
         "weights": {label: _flat(arrays[label]) for label in labels if label in weights},
         "x": [_flat(row) for row in problem.x],
         "targets": targets.tolist() if targets.dtype.kind in "iu" else [_flat(row) for row in targets],
         "shape": list(problem.x.shape[1:]),
-        "size": size,
+        "model": problem.model.name,
+        "sets": page_sets(),
     }
 
 

@@ -245,6 +245,7 @@ BUTTONS = {
     "Guided tour",
     "Copy link",
     "Next step",
+    "Train",
     "Train 1 step",
     "Train 10 steps",
     "Start over",
@@ -275,6 +276,9 @@ def press_every_button(browser, url, width, height):
     def press(name):
         before = tab.content()
         tab.get_by_role("button", name=name, exact=True).first.click()
+        if name == "Train":  # it goes on until it is told to stop
+            tab.get_by_role("button", name="Stop", exact=True).click()
+            tab.get_by_role("button", name="Train", exact=True).wait_for()
         tab.locator("[aria-busy]").wait_for(state="detached")
         for _ in range(10 if name not in ("Show", "First") else 0):  # a link takes a moment
             if tab.content() == before:
