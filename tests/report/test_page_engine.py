@@ -55,10 +55,9 @@ def drawn(rng):
 def by_python(net):
     """Everything about one network by jaxnets' layers and losses, JAX's gradients and optax."""
 
-    def activation(z, n):
-        mask = jnp.broadcast_to(net["masks"][n + 1], z.shape)
+    def activation(z, act, mask):
         found = [jn.softmax(z, where=mask) if name == "softmax" else jn.LAYERS[name](z) for name in ACTIVATIONS]
-        return jnp.where(mask, jnp.stack(found)[net["acts"][n]], 0)
+        return jnp.where(mask, jnp.stack(found)[act], 0)
 
     def log_softmax(z):
         return jn.log_softmax(z, where=jnp.broadcast_to(net["masks"][-1], z.shape))
@@ -67,35 +66,39 @@ def by_python(net):
         jacobians = jax.vmap(jax.jacfwd(function))(z)
         return jnp.mean(jnp.sqrt(jnp.sum(jnp.square(jnp.where(jnp.isfinite(jacobians), jacobians, 0)), (1, 2))))
 
+    def stage(h, layer):
+        (n, w, b, act, mask, inputs), (bump_z, bump_a) = layer
+        z = jn.linear(h, w * (mask[:, None] & inputs), b * mask) + bump_z
+        a = activation(z, act, jnp.broadcast_to(mask, z.shape)) + bump_a
+        after = jnp.where((n == net["depth"] - 1) & net["classifies"], z, a)
+        norms = jnp.linalg.norm(w), norm(lambda z: activation(z, act, mask), jax.lax.stop_gradient(z))
+        return jnp.where(n < net["depth"], after, h), ((z, a), norms)
+
     def loss(params, bumps):
-        h, states = net["x"], []
-        for n in range(DEPTH):
-            mask = net["masks"][n + 1]
-            z = jn.linear(h, params["w"][n] * (mask[:, None] & net["masks"][n]), params["b"][n] * mask) + bumps[n][0]
-            a = activation(z, n) + bumps[n][1]
-            states.append((z, a))
-            h = jnp.where(n < net["depth"], jnp.where((n == net["depth"] - 1) & net["classifies"], z, a), h)
+        layers = jnp.arange(DEPTH), params["w"], params["b"], net["acts"], net["masks"][1:], net["masks"][:-1]
+        h, (states, norms) = jax.lax.scan(stage, net["x"], (layers, bumps[:2]))
         mask = jnp.broadcast_to(net["masks"][-1], h.shape)
-        log_p = log_softmax(h) + bumps[DEPTH][0]
-        nll = jn.nll(log_p, net["labels"])
-        squared = jn.squared_error(h, net["numbers"])
+        log_p = log_softmax(h) + bumps[2]
+        nll, squared = jn.nll(log_p, net["labels"]), jn.squared_error(h, net["numbers"])
         mean = jnp.sum(jnp.where(mask, squared, 0)) / jnp.sum(mask)
-        norms = [(jnp.linalg.norm(net["w"][n]), norm(lambda z, n=n: activation(z, n), states[n][0])) for n in range(DEPTH)]
-        value = jnp.where(net["classifies"], jnp.mean(nll), mean)
-        return value, (states, log_p, nll, squared, [*norms, (norm(log_softmax, h),)])
+        norms = (*norms, norm(log_softmax, jax.lax.stop_gradient(h)))
+        return jnp.where(net["classifies"], jnp.mean(nll), mean), (states, log_p, nll, squared, norms)
+
+    def step(state, _):
+        params, moments = state
+        all_params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(params[name] for name in OPTAX))
+        gradients = jax.vmap(jax.grad(lambda params: loss(params, zeros)[0]))(all_params)
+        for n, (name, optimizer) in enumerate(OPTAX.items()):
+            gradient = jax.tree.map(lambda rows, n=n: rows[n], gradients)
+            updates, moments[name] = optimizer.update(gradient, moments[name], params[name])
+            params[name] = optax.apply_updates(params[name], updates)
+        return (params, moments), None
 
     params = {"b": net["b"], "w": net["w"]}
-    zeros = [(jnp.zeros((BATCH, WIDTH)),) * 2] * (DEPTH + 1)
+    zeros = (jnp.zeros((DEPTH, BATCH, WIDTH)), jnp.zeros((DEPTH, BATCH, WIDTH)), jnp.zeros((BATCH, WIDTH)))
     (value, states), (gradient, rows) = jax.value_and_grad(loss, (0, 1), has_aux=True)(params, zeros)
-    after = {}
-    for name, optimizer in OPTAX.items():
-
-        def step(state, _, optimizer=optimizer):
-            params, moments = state
-            updates, moments = optimizer.update(jax.grad(lambda p: loss(p, zeros)[0])(params), moments)
-            return (optax.apply_updates(params, updates), moments), None
-
-        after[name] = jax.lax.scan(step, (params, optimizer.init(params)), length=STEPS)[0][0]
+    begin = dict.fromkeys(OPTAX, params), {name: optimizer.init(params) for name, optimizer in OPTAX.items()}
+    after = jax.lax.scan(step, begin, length=STEPS)[0][0]
     return {"loss": value, "states": states, "gradient": gradient, "rows": rows, "after": after}
 
 
@@ -141,13 +144,13 @@ def chained(net, python):
     values, back, norms = [], [], []
     for n in range(depth):
         for part in range(1 if n == depth - 1 and net["classifies"] else 2):
-            norms.append(norms_of[n][part])
-            values.append(states[n][part][:, : sizes[n + 1]])
-            back.append(rows[n][part][:, : sizes[n + 1]])
+            norms.append(norms_of[part][n])
+            values.append(states[part][n][:, : sizes[n + 1]])
+            back.append(rows[part][n][:, : sizes[n + 1]])
     if net["classifies"]:
-        norms.append(norms_of[DEPTH][0])
+        norms.append(norms_of[2])
         values += [log_p[:, : sizes[-1]], nll[:, None]]
-        back += [rows[DEPTH][0][:, : sizes[-1]], np.full((BATCH, 1), 1 / BATCH)]
+        back += [rows[2][:, : sizes[-1]], np.full((BATCH, 1), 1 / BATCH)]
     else:
         values.append(squared[:, : sizes[-1]])
         back.append(np.full((BATCH, sizes[-1]), 1 / (BATCH * sizes[-1])))
