@@ -106,7 +106,7 @@ function renderReplay() {
     pause();
     show(i);
   };
-  const play = button(say("Play"), playing, { "data-do": "play" });
+  const play = button(say("Play"), playing, { "data-do": "play", disabled: frames.length < 2 });
   const back = button(say("Back"), () => go(state.frame - 1), { "data-do": "back" });
   const ahead = button(say("Forward"), () => go(state.frame + 1), { "data-do": "step" });
   const slider = h("input", {
