@@ -127,9 +127,9 @@ def numbers(text):
 def test_a_whole_lesson_on_one_file(show, computing):
     """A link is opened, points are drawn and learned, the pass goes backwards, a picture is saved, and all comes again."""
     tab = show(computing)
-    tab.goto(f"{tab.url}?data=xor&draw=2&optimizer=sgd&rate=0.5&train=30&step=10")
-    wait_for_step(tab, 10)
-    assert [frame["step"] for frame in tab.evaluate("state.data.replay.frames")] == [0, 10, 20, 30]
+    tab.goto(f"{tab.url}?data=xor&draw=2&optimizer=sgd&rate=0.5&train=30&step=7")
+    wait_for_step(tab, 7)
+    assert [frame["step"] for frame in tab.evaluate("state.data.replay.frames")] == [0, 7, 17, 27, 30]
     assert tab.input_value("[name='optimizer']") == "sgd" and tab.input_value("[name='draw']") == "2"
 
     tab.select_option("[name='data']", "points")

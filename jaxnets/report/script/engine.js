@@ -31,8 +31,10 @@ class Network {
 
   /** The rows of the arguments of a module, for an example. */
   arguments(module, values, targets) {
-    const found = Object.fromEntries(module.inputs.map(({ argument, item }) => [argument, values[item]]));
-    return module === this.cost ? { ...found, targets } : found;
+    const found = {};
+    for (const { argument, item } of module.inputs) found[argument] = values[item];
+    if (module === this.cost) found.targets = targets;
+    return found;
   }
 
   /** The values of all items for an example; without targets those up to the cost. */
@@ -64,17 +66,19 @@ class Network {
 
   /** Adds the product of a row with each Jacobian of a module to its arrays, one for each argument. */
   pull(module, row, values, targets, arrays) {
-    const sums = Object.fromEntries(module.inputs.map(({ argument }, n) => [argument, arrays[n]]));
+    const sums = {};
+    for (const [n, { argument }] of module.inputs.entries()) sums[argument] = arrays[n];
     OPERATIONS[module.name].pull(row, this.arguments(module, values, targets), sums);
   }
 
   /** The gradient of the average loss: by the weights, summed over the examples, and by every other item, for each. */
   gradients(values = this.allValues()) {
-    const zeros = (rows, items) => Object.fromEntries(items.map((item) => [item, new Float64Array(rows[item].length)]));
-    const keys = Object.keys(values[0]).map(Number);
-    const weights = zeros(values[0], keys.filter((item) => this.isWeight(item)));
+    const weights = {};
+    for (const [item, row] of Object.entries(this.weights)) weights[item] = new Float64Array(row.length);
+    const items = [this.input, ...this.modules.map(({ item }) => item)];
     const states = values.map((one, b) => {
-      const sums = { ...weights, ...zeros(one, keys.filter((item) => !this.isWeight(item))) };
+      const sums = { ...weights };
+      for (const item of items) sums[item] = new Float64Array(one[item].length);
       sums[this.cost.item].fill(1 / this.count(values));
       for (const module of [...this.modules].reverse()) {
         const arrays = module.inputs.map(({ item }) => sums[item]);

@@ -117,7 +117,7 @@ async function submit(form, alert) {
     return;
   }
   state.data = { ...state.data, comparisons: null, replay: null, ...content, live: { ...state.data.live, ...question } };
-  Object.assign(state, { trained: false, backward: null, generation: state.generation + 1 });
+  Object.assign(state, { trained: false, running: false, backward: null, generation: state.generation + 1 });
   Object.assign(state, FIRST_MODULE);
   renderModel();
 }

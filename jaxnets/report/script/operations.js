@@ -20,7 +20,9 @@ function normalDistribution(x) {
 /** A module that works on every number by itself. */
 const elementwise = (value, slope) => ({
   forward: ({ x }) => x.map(value),
-  pull: (u, { x }, sums) => x.forEach((z, i) => (sums.x[i] += u[i] * slope(z))),
+  pull: (u, { x }, sums) => {
+    for (let i = 0; i < x.length; i++) sums.x[i] += u[i] * slope(x[i]);
+  },
   squares: ({ x }) => x.reduce((sum, z) => sum + slope(z) ** 2, 0),
 });
 
@@ -49,10 +51,11 @@ const OPERATIONS = {
       return y;
     },
     pull: (u, { x, w, b }, sums) => {
-      for (let o = 0; o < u.length; o++) {
-        for (let i = 0; i < x.length; i++) {
-          sums.x[i] += u[o] * w[o * x.length + i];
-          sums.w[o * x.length + i] += u[o] * x[i];
+      const { x: byInput, w: byWeights } = sums;
+      for (let o = 0, at = 0; o < u.length; o++) {
+        for (let i = 0; i < x.length; i++, at++) {
+          byInput[i] += u[o] * w[at];
+          byWeights[at] += u[o] * x[i];
         }
         if (b) sums.b[o] += u[o];
       }

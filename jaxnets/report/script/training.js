@@ -24,9 +24,10 @@ function renderTraining(refusal) {
   renderReplay();
 }
 
-/** Trains some steps, or starts over. The first call begins. */
-function train(steps) {
+/** Trains some steps, or starts over, and returns whether that was not refused. The first call begins. */
+async function train(steps) {
   const { learned } = state;
+  let goesOn = true;
   const use = ({ replay, frame }) => {
     if (learned !== state.learned) return; // it learns something else by now
     if (replay) Object.assign(state, { trained: true, data: { ...state.data, replay } });
@@ -35,11 +36,13 @@ function train(steps) {
   };
   const question = { ...settings(), ...dataSettings(), action: state.trained && steps ? "step" : "reset", steps };
   const render = (refusal) => {
+    goesOn = !refusal;
     if (refusal) state.running = false;
     if (state.running) renderReplay();
     else renderTraining(refusal);
   };
-  return request(one("#training .row"), "/train", question, use, render);
+  await request(one("#training .row"), "/train", question, use, render);
+  return goesOn;
 }
 
 /** Trains on and on, until it is told to stop, and shows a frame now and then. The buttons stay where they are. */
@@ -52,13 +55,12 @@ async function trainOn() {
   renderTraining();
   one('[data-live="run"]').focus({ preventScroll: true });
   while (goesOn() && steps() < MOST_STEPS) {
-    await train(Math.min(STEPS_A_FRAME, MOST_STEPS - steps()));
+    if (!(await train(Math.min(STEPS_A_FRAME, MOST_STEPS - steps())))) return;
     await new Promise((resolve) => setTimeout(resolve, PAUSE));
   }
-  if (state.generation !== generation || state.learned !== learned) return;
-  const refusal = one("#training .alert[role='alert']:not([hidden])")?.textContent;
+  if (state.generation !== generation || state.learned !== learned) return; // something else is shown by now
   state.running = false;
-  renderTraining(refusal);
+  renderTraining();
   one('[data-live="run"]').focus({ preventScroll: true });
 }
 
