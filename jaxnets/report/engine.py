@@ -23,8 +23,7 @@ def engine_data(problem: Problem, diagram: dict[str, Any]) -> dict[str, Any]:
 
     Where the script cannot compute the problem, `reason` says why.
     """
-    items = diagram["items"]
-    if reason := _why_not(problem, items, [item for item in items if item["module"] is not None]):
+    if reason := _why_not(problem, [item for item in diagram["items"] if item["module"] is not None]):
         return {"reason": reason}
     _, leaves, labels, weights = function_of_real_leaves(problem.loss, (problem.params, problem.x))
     arrays = dict(zip(labels, leaves, strict=True))
@@ -43,7 +42,8 @@ def _flat(array) -> list[float]:
     return np.asarray(array, np.float64).ravel().tolist()
 
 
-def _why_not(problem: Problem, items: list[dict], modules: list[dict]) -> str | None:
+def _why_not(problem: Problem, modules: list[dict]) -> str | None:
+    """What of a problem the script does not have, in words, or None."""
     count = sum(leaf.size for leaf in jax.tree.leaves(problem.params))
     if count > MAX_WEIGHTS:
         return f"the model has {count:,} weights, and at most {MAX_WEIGHTS:,} are computed here"

@@ -11,7 +11,7 @@ function showWeights() {
   if (!engine?.weights) return;
   const step = state.trained ? replay.frames[state.frame].step : 0;
   const weights = step ? ownTraining.kept.get(step) : null;
-  if (state.weights === (weights ? step : null) && !weights) return;
+  if (!weights && state.weights === null) return;
   made ??= { modules, backward };
   state.weights = weights ? step : null;
   state.data = { ...state.data, ...(weights ? atWeights(weights, shownExamples()) : made) };
