@@ -120,10 +120,6 @@ def test_a_page_says_why_it_does_not_compute(show, computing, model, shape, reas
         assert "le modèle a 4,807 poids" in tab.inner_text("#training")
 
 
-def numbers(text):
-    return [float(x) for x in re.findall(r"-?\d[\d.e+-]*", text)]
-
-
 def test_a_whole_lesson_on_one_file(show, computing):
     """A link is opened, points are drawn and learned, the pass goes backwards, a picture is saved, and all comes again."""
     tab = show(computing)
@@ -161,7 +157,6 @@ def test_a_whole_lesson_on_one_file(show, computing):
     gradient = tab.inner_text("#pass table")
     assert f"after step {frames[-1]['step']} of the training, for 4 of its examples" in tab.inner_text("#graph")
     assert "jax.grad" not in gradient
-    assert numbers(gradient) != numbers(str(computing["backward"]["gradients"]))
     with tab.expect_download() as saved:
         tab.get_by_role("button", name="Save as SVG: Regions").click()
     text = saved.value.path().read_text(encoding="utf-8")
