@@ -394,6 +394,9 @@ CASES = [
     made("data.order", jn.data.order, key=jax.random.key(0), epoch=0, examples=6),
     made("data.cubic", jn.data.cubic, points=3, noise=0.1, seed=0),
     made("data.spiral", jn.data.spiral, points=3, classes=2, noise=0.1, seed=0),
+    made("data.circles", jn.data.circles, points=3, noise=0.1, inner=0.5, seed=0),
+    made("data.moons", jn.data.moons, points=3, noise=0.1, seed=0),
+    made("data.xor", jn.data.xor, points=3, noise=0.1, seed=0),
     made("data.characters", jn.data.characters, text="abcdef", length=2),
     made("data.load", jn.data.load, path="nothing", classes=None, target=None, like=None, size=None),
     made("data.mnist", jn.data.mnist, seed=0),
@@ -624,7 +627,7 @@ def test_an_error_of_a_layer_names_it_and_an_argument(name):
 
 def test_every_public_function_has_a_case():
     modules = [name for name in dir(jn) if isinstance(getattr(jn, name), ModuleType)]
-    inside = {f"{m}.{n}" for m in modules for n, v in vars(getattr(jn, m)).items() if _is_own(v, getattr(jn, m).__name__)}
+    inside = {f"{m}.{n}" for m in modules for n, v in vars(getattr(jn, m)).items() if _is_public(n, v, getattr(jn, m))}
     public = {n for n in jn.__all__ if inspect.isfunction(getattr(jn, n))} | inside
     told = {case.name for case in [*CASES, *PLOTS]}
     assert public - told - WITHOUT_CASE == set()
@@ -636,8 +639,11 @@ WITHOUT_CASE = {
 }  # fmt: skip
 
 
-def _is_own(value, module: str) -> bool:
-    return inspect.isfunction(value) and value.__module__.startswith(module) and not value.__name__.startswith("_")
+def _is_public(name: str, value, module: ModuleType) -> bool:
+    if not inspect.isfunction(value):
+        return False
+    own = f"{value.__module__}.".startswith(f"{module.__name__}.") and not value.__name__.startswith("_")
+    return name in module.__all__ if hasattr(module, "__all__") else own
 
 
 CALLED = [  # what was silent
