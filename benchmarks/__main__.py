@@ -25,7 +25,7 @@ QUESTIONS = (
     "gradient",
     "hessian",
     "per_example",
-    "clipping",
+    "gpt",
     "ntk",
     "ggn",
     "kfac",

@@ -4,6 +4,7 @@ Blocks with layer norm first, GELU in its exact form, biases, learned positions,
 the embedding.  Dropout is left out, as in its pre-training.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -75,7 +76,7 @@ def affine(x, p):
     return x @ p["w"].T + p["b"]
 
 
-def attention(x, p, heads: int):
+def attention(x, p, heads: int, affine: Callable):
     """Every word attends to itself and to the words before it."""
     batch, length, width = x.shape
     split = affine(x, p["qkv"]).reshape(batch, length, 3, heads, width // heads)
@@ -86,11 +87,11 @@ def attention(x, p, heads: int):
     return affine(jnp.einsum("bhqk,bkhd->bqhd", weights, v).reshape(x.shape), p["out"])
 
 
-def logits(params, ids, heads: int):
-    """The logits `[B, T, words]` of the words that follow `ids[B, T]`."""
+def logits(params, ids, heads: int, affine: Callable = affine):
+    """The logits `[B, T, words]` of the words that follow `ids[B, T]`; `affine` is what the blocks' linear layers do."""
     x = params["words"][ids] + params["positions"][: ids.shape[1]]
     for p in params["blocks"]:
-        x = x + attention(layer_norm(x, p["ln1"]), p, heads)
+        x = x + attention(layer_norm(x, p["ln1"]), p, heads, affine)
         x = x + affine(jax.nn.gelu(affine(layer_norm(x, p["ln2"]), p["up"]), approximate=False), p["down"])
     return layer_norm(x, params["last"]) @ params["words"].T
 

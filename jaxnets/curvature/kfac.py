@@ -167,9 +167,11 @@ def kfac_rows(name: str, f, loss, curvature: str, scale, samples, key, params, x
 
 def kronecker_factors(column: tuple[Jacobian, ...], reduce: bool) -> Kronecker:
     """The Kronecker factors of one parameter array, from the rows of all outputs."""
-    terms, dtype = [term for j in column for term in j.terms], with_float32_results(column[0]).dtype
-    uses = [use for term in terms if (use := _as_use(term, reduce, dtype))]
-    if not uses or len(uses) < len(terms) or len({use.cut for use in uses}) > 1:
+    dtype = with_float32_results(column[0]).dtype
+    found = [[use for term in j.terms if (use := _as_use(term, reduce, dtype))] for j in column]
+    complete = all(len(uses) == len(j.terms) for uses, j in zip(found, column, strict=True))
+    uses = [use for of_output in found for use in _with_sums(of_output)]
+    if not uses or not complete or len({use.cut for use in uses}) > 1:
         block = _sum_of_squares(column)
         return Kronecker(block, jnp.ones((1, 1), block.dtype), column[0].in_shape)
     first, last = (_sum_of_squares(side) for side in zip(*[(use.first, use.last) for use in uses], strict=True))
@@ -188,6 +190,19 @@ class _Use(NamedTuple):
     first: Jacobian
     last: Jacobian
     rows: int
+    inputs: tuple  # equal where the last parts are one and the same
+
+
+def _with_sums(uses: list[_Use]) -> list[_Use]:
+    """The uses, of which those with the same inputs are one: what comes back along several paths is added.
+
+    So it is for a fused projection, whose queries, keys and values are cut out of one product.
+    """
+    found: dict[tuple, _Use] = {}
+    for use in uses:
+        known = found.get(use.inputs)
+        found[use.inputs] = use if known is None else known._replace(first=known.first + use.first)
+    return list(found.values())
 
 
 def _as_use(term: Term, reduce: bool, dtype) -> _Use | None:
@@ -215,7 +230,8 @@ def _as_use(term: Term, reduce: bool, dtype) -> _Use | None:
             _use_part(kept, inp, factors, number, dtype)
             for inp, factors, number in ((term.inp[:cut], rest, scale), (term.inp[cut:], local, mean))
         )
-        return _Use(cut, first, last, size_of(kept))
+        inputs = tuple((type(factor), *map(id, jax.tree.leaves(factor))) for factor in local)
+        return _Use(cut, first, last, size_of(kept), (*inputs, cut, first.out_shape, mean))
     return None
 
 

@@ -166,3 +166,24 @@ def test_kronecker_factors_of_one_example_are_exact():
         return {"weights": (factors[0][0].matrix(), whole[:6, :6]), "biases": (factors[0][1].matrix(), whole[6:8, 6:8])}
 
     compare(table, params)
+
+
+@pytest.mark.parametrize("axes", [(), (4,)])
+def test_what_is_cut_out_of_one_product_is_one_use(axes):
+    """A fused projection: what comes back through both halves is one gradient V, whose square has their product, too."""
+    x, w, target = r(3, *axes, 2), jax.device_put(r(6, 2)), r(3, 3)
+
+    def from_projected(z):
+        first, second = jnp.split(z, 2, -1)
+        y = jnp.tanh(first) * jnp.cumsum(second, 1)
+        return y.mean(1) if axes else y
+
+    def table(w):
+        z = x @ w.T
+        v = np.sqrt(2) * jax.jacrev(from_projected)(z)  # of squared errors, of which 2 I is the Hessian
+        v = jnp.einsum("bkb...o->bk...o", v).reshape(-1, 6)
+        rows, inputs = len(v), jnp.broadcast_to(x[:, None], (3, 3, *axes, 2)).reshape(-1, 2)
+        found = jn.kfac_factors(lambda w, x: from_projected(jn.linear(x, w)), jn.squared_error)(w, x, target)
+        return {"factors": ((found.first, found.last), (v.T @ v, inputs.T @ inputs / rows))}
+
+    compare(table, w)

@@ -1,4 +1,4 @@
-"""How much time, FLOPs and memory do norms and clipped sums of a GPT's gradients take, as multiples of one gradient?"""
+"""How much time, FLOPs and memory do a GPT's gradient norms, clipping and curvature take, as multiples of one gradient?"""
 
 import dataclasses
 import functools
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import jaxnets as jn
 
 from . import nanogpt
+from .gpt_curvature import factors, joined, products, split
 from .harness import Contender, Missing, Result, measure, reference
 from .peers import by_jax_privacy
 
@@ -67,10 +68,14 @@ def run(quick: bool, scale: int) -> Iterator[Result]:
     def total(*args):
         return jnp.sum(losses(*args))
 
-    one_gradient = {
-        "jax.grad, one gradient": reference(jax.grad(total)),
-        "jaxnets.grad, one gradient": reference(jn.grad(total)),
-    }
+    def one_gradient(as_params: Callable = lambda params, *texts: (params, *texts)) -> dict:
+        """The references, which take the arguments of a question."""
+
+        def of(grad: Callable):
+            return reference(lambda *args: grad(total)(*as_params(*args)))
+
+        return {"jax.grad, one gradient": of(jax.grad), "jaxnets.grad, one gradient": of(jn.grad)}
+
     options = {"l2_clip_norm": LIMIT, "batch_argnums": (1, 2)}
     questions: dict[str, dict[str, Callable | Contender | Missing]] = {
         "norms": {
@@ -84,10 +89,20 @@ def run(quick: bool, scale: int) -> Iterator[Result]:
             "JAX-Privacy clipped_grad": by_jax_privacy(loss, **options),
         },
     }
-    shape = f"{sizes.layers}×{sizes.width}, T={sizes.length}, {sizes.words} words, B={BATCH}"
+    shape = f"nanoGPT {sizes.layers}×{sizes.width}, T={sizes.length}, {sizes.words} words, B={BATCH}"
     for name, contenders in questions.items():
-        result = measure("clipping", f"{name}, nanoGPT {shape}", contenders | one_gradient, args, quick, TOLERANCE)
-        yield Multiples(**{field.name: getattr(result, field.name) for field in dataclasses.fields(Result)})
+        yield multiples(f"{name}, {shape}", contenders | one_gradient(), args, quick)
+    params, *texts = args
+    vector = jax.tree.map(jnp.ones_like, params)
+    contenders = products(sizes.heads) | one_gradient(lambda params, v, *texts: (params, *texts))
+    yield multiples(f"Gauss-Newton product, {shape}", contenders, (params, vector, *texts), quick)
+    contenders = factors(sizes.heads) | one_gradient(lambda weights, rest, *texts: (joined(weights, rest), *texts))
+    yield multiples(f"K-FAC of the blocks, {shape}", contenders, (*split(params), *texts), quick)
+
+
+def multiples(case: str, contenders: dict, args, quick: bool) -> Multiples:
+    result = measure("gpt", case, contenders, args, quick, TOLERANCE)
+    return Multiples(**{field.name: getattr(result, field.name) for field in dataclasses.fields(Result)})
 
 
 def guide_table(about: dict, results: list[dict]) -> list[str]:
