@@ -8,7 +8,12 @@ from .harness import PEERS, best_other
 
 RESULTS = Path(__file__).parent / "results"
 ROOT = Path(__file__).parent.parent
-FILES = ("README.md", "jaxnets/guide/performance.md", "jaxnets/guide/accuracy.md")  # the files with the marks of tables
+FILES = (
+    "README.md",
+    "jaxnets/guide/performance.md",
+    "jaxnets/guide/accuracy.md",
+    "jaxnets/guide/many_devices.md",
+)  # the files with the marks of tables
 
 
 def report(questions: dict):

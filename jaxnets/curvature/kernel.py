@@ -12,7 +12,7 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 
-from ..algebra.contraction import contract
+from ..algebra.contraction import contract, sharing_products
 from ..algebra.factors import Factor, Label, Tensor, labels_of
 from ..algebra.jacobian import Jacobian
 from ..algebra.sizes import check_bytes
@@ -71,12 +71,16 @@ def ntk(
             return block.trace(axes)
         return block.diagonal(axes) if outputs == "diagonal" else block.dense(limit)
 
-    def run(params, x1, x2=None):
-        if block_size is None:
+    def between(params, x1, x2):
+        with sharing_products():  # a weight and its bias share the kernel of the gradients by what they add up to
             ours = rows(params, x1)
             return kernel(ours, ours if x2 is None else rows(params, x2))
+
+    def run(params, x1, x2=None):
+        if block_size is None:
+            return between(params, x1, x2)
         second = len(jax.eval_shape(f, params, x1).shape) if outputs == "full" else 1
-        return _in_blocks(lambda a, b: kernel(rows(params, a), rows(params, b)), x1, x2, block_size, second, limit)
+        return _in_blocks(functools.partial(between, params), x1, x2, block_size, second, limit)
 
     return run
 

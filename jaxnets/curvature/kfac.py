@@ -13,6 +13,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ..algebra import sharding
+from ..algebra.contraction import sharing_products
 from ..algebra.factors import distinct_labels, labels_of, pytree, shape_of, size_of
 from ..algebra.jacobian import Jacobian
 from ..algebra.rules import from_groups
@@ -61,23 +63,23 @@ class Kronecker:
 
     def __matmul__(self, v):
         matrix = self._as_matrix("K @ v", v)
-        return (self.first @ matrix @ self.last.T).reshape(self.shape)
+        return sharding.reshaped(sharding.matmul(sharding.matmul(self.first, matrix), self.last.T), self.shape)
 
     @checked
     def solve(self, v, damping: float | jax.Array = 0.0):
         """(first ⊗ last + damping·I)⁻¹ v for v of the array's shape, from the eigenvalues of both factors."""
         check_scalar("solve", "damping", damping)
         matrix = self._as_matrix("solve", v)
-        (a, p), (b, q) = jnp.linalg.eigh(self.first), jnp.linalg.eigh(self.last)
-        inner = p.T @ matrix @ q / (a[:, None] * b + damping)
-        return (p @ inner @ q.T).reshape(self.shape)
+        (a, p), (b, q) = (jnp.linalg.eigh(sharding.whole(factor)) for factor in (self.first, self.last))
+        inner = sharding.matmul(sharding.matmul(p.T, matrix), q) / (a[:, None] * b + damping)
+        return sharding.reshaped(sharding.matmul(sharding.matmul(p, inner), q.T), self.shape)
 
     def _as_matrix(self, name: str, v):
         self._check_factors(name)
         v = as_array(f"{name}: v", v)
         if v.shape != self.shape:
             raise ShapeError(f"{name}: v has shape {v.shape}, expected {self.shape}")
-        return v.reshape(len(self.first), len(self.last))
+        return sharding.reshaped(v, (len(self.first), len(self.last)))
 
     def _check_factors(self, name: str):
         """ShapeError unless the factors are square matrices for an array of this shape, which `jax.vmap` may change."""
@@ -112,7 +114,8 @@ def kfac_factors(f: Callable, loss, *, curvature: str = "ggn", sharing: str = "e
         matrix = gauss_newton("kfac_factors", curvature, f, loss, scale, params, x, targets, sum_where_smaller=False)
         if not matrix.symmetric:
             raise TypeError("kfac_factors: no root of the loss's Hessian is known; use curvature='empirical'")
-        return matrix.left.map_leaves(lambda *column: _kronecker_factors(column, sharing == "reduce"))
+        with sharing_products():  # a weight and its bias have the same first factor
+            return matrix.left.map_leaves(lambda *column: _kronecker_factors(column, sharing == "reduce"))
 
     return run
 
