@@ -40,6 +40,12 @@ def largest(function, *args, branches=True):
     return max(sizes(jax.make_jaxpr(function)(*args).jaxpr))
 
 
+def flops_and_bytes(function, *args) -> tuple[float, int]:
+    """The multiplications and additions of the compiled function, and the bytes that it takes beside inputs and outputs."""
+    program = jax.jit(function).lower(*args).compile()
+    return program.cost_analysis()["flops"], program.memory_analysis().temp_size_in_bytes
+
+
 @contextlib.contextmanager
 def leaks_looked_for():
     """With this flag JAX looks for garbage after every trace: here only among what is made inside."""

@@ -38,7 +38,12 @@ VALUES = {
     "print": print,
 }
 TYPED = (TypeError, ValueError, MemoryError, FloatingPointError, OSError, ModuleNotFoundError)
-ENOUGH = (jn.JacobianTooLarge, FileNotFoundError, jn.SpecError)  # their messages name the limit, the path or the word
+ENOUGH = (
+    jn.JacobianTooLarge,
+    FileNotFoundError,
+    jn.CheckpointError,
+    jn.SpecError,
+)  # they name the limit, the path or the word
 UNTYPED = (UnicodeError, OverflowError)  # ValueErrors and the like that say nothing about an argument
 
 
@@ -118,6 +123,7 @@ def scaled(x):
 
 W, X, Y = np.ones((2, 3), np.float32), np.ones((4, 3), np.float32), np.zeros((4, 2), np.float32)
 SQUARE = np.eye(3, dtype=np.float32)
+SPECTRUM = jn.Spectrum(jnp.ones((1, 2)), jnp.full((1, 2), 0.5), 2)
 MODEL, DATA = jn.models.mlp(3), jn.data.spiral(points=4)
 PARAMS = jax.jit(MODEL.init, static_argnums=1)(jax.random.key(0), (2,))
 BLOCK = jn.Kronecker(*jax.device_put((np.eye(2), np.eye(3))), (2, 3))
@@ -236,6 +242,7 @@ CASES = [
     quantity("ggn_vector_product", network, W, W, X, Y, loss=squared_error, scale=1.0),
     quantity("fisher", network, W, X, Y, loss=squared_error, kind="empirical", scale=1.0),
     quantity("kfac_factors", network, W, X, Y, loss=jn.squared_error, curvature="ggn", sharing="expand", scale=1.0),
+    quantity("ekfac_factors", network, W, X, Y, loss=jn.squared_error, curvature="ggn", sharing="expand", scale=1.0),
     quantity("influence", network, W, X, X, Y, loss=squared_error, damping=0.1),
     quantity("laplace", network, W, X, Y, loss=squared_error, prior_precision=1.0, scale=1.0),
     quantity("ntk", network, W, X, outputs="full", block_size=None, limit=None),
@@ -351,13 +358,17 @@ CASES = [
     ),
     made("one_hot", jn.one_hot, labels=np.array([0, 2]), classes=3, axis=-1, dtype=None),
     Case("power_iteration", jn.power_iteration, {"w": W, "u": W[:, 0], "iterations": 1, "axis": 0}, blamed=("axis", "u")),
+    made("effective_rank", jn.effective_rank, kernel=np.eye(3, dtype=np.float32)),
+    made("kernel_alignment", jn.kernel_alignment, kernel=np.eye(3, dtype=np.float32), targets=Y[:3], centred=True),
+    made("spectrum", jn.spectrum, product=lambda v: 2.0 * v, like=X[0], key=jax.random.key(0), steps=2, samples=1),
+    made("Spectrum.density", SPECTRUM.density, at=np.ones(2, np.float32), width=0.1),
     # learn
     made("fit", jn.fit, **FIT),
     made("predict", jn.predict, model=MODEL, params=PARAMS, x=DATA.x, batch_size=4),
     made("evaluate", jn.evaluate, model=MODEL, params=PARAMS, data=DATA, loss=None, bins=10),
     made("parse", jn.parse, text="relu"),
     made("restore", jn.restore, path="nothing"),
-    made("export", jn.export, model=MODEL, params=PARAMS, path="model.other", like=(2,)),
+    made("export", jn.export, model=MODEL, params=PARAMS, path="model.safetensors", like=(2,)),
     made("Encoding", jn.Encoding, kind="table", shape=(2,), target=None, classes=None, resized=False),
     made("Encoding.answers", jn.Encoding("arrays", (3,), classes=("a", "b")).answers, predictions=Y),
     made("Encoding.from_json", jn.Encoding.from_json, found=jn.Encoding("arrays", (3,)).to_json()),
@@ -486,6 +497,7 @@ PLOTS = [
         abstract=True,
         title="",
     ),
+    made("plots.spectrum", jn.plots.spectrum, found=SPECTRUM, width=0.1, title=""),
     made("plots.plane", jn.plots.plane, x=POINTS, size=3, margin=0.1),
     made("plots.position_colours", jn.plots.position_colours, x=POINTS),
     drawn("points", jn.plots.points, x=POINTS, y=KINDS, size=3.0),

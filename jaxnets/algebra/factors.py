@@ -160,6 +160,10 @@ class Factor(_Noted):
         """The sum over labels that nothing else has, where it is known without a product: its labels and its array."""
         return None
 
+    def squares_summed_over(self, labels) -> tuple[Group, Callable[[], jax.Array]] | None:
+        """The sum of its squares over some of its labels, where it is known without its array: its labels and its array."""
+        return None
+
     def of_all_steps(self, step: Group, input_has_steps: bool) -> "Factor | None":
         """The factor of all steps of a loop, if all its arrays hold them along a first axis; None if it needs one a step."""
         return None

@@ -166,7 +166,7 @@ def _is_made(folder: Path) -> bool:
 def check_file(path: Path):
     """Refuse, before anything is computed, a path to which no file can be written."""
     if path.is_dir():
-        raise UsageError(f"--output must name a file, such as page.html, got the folder '{path}'")
+        raise UsageError(f"--output must name a file, got the folder '{path}'")
 
 
 def write(path: Path, text: str) -> int:

@@ -4,6 +4,8 @@ Every quantity is an expression of the rows of a Jacobian, which `rows` holds.  
 """
 
 from .determinants import logdet as logdet
+from .ekfac import EigenKronecker as EigenKronecker
+from .ekfac import ekfac_factors as ekfac_factors
 from .gauss_newton import fisher as fisher
 from .gauss_newton import ggn as ggn
 from .gauss_newton import ggn_diagonal as ggn_diagonal
@@ -13,6 +15,8 @@ from .hessian import hessian_diagonal as hessian_diagonal
 from .hessian import hessian_vector_product as hessian_vector_product
 from .kernel import ntk as ntk
 from .kernel import ntk_vector_product as ntk_vector_product
+from .kernel_measures import effective_rank as effective_rank
+from .kernel_measures import kernel_alignment as kernel_alignment
 from .kfac import Kronecker as Kronecker
 from .kfac import kfac_factors as kfac_factors
 from .laplacian import divergence as divergence
@@ -24,6 +28,8 @@ from .per_example import gradient_noise_scale as gradient_noise_scale
 from .per_example import gradient_variance as gradient_variance
 from .per_example import per_example_grad_norms as per_example_grad_norms
 from .per_example import per_example_grads as per_example_grads
+from .spectra import Spectrum as Spectrum
+from .spectra import spectrum as spectrum
 from .uses import influence as influence
 from .uses import laplace as laplace
 from .uses import saliency as saliency

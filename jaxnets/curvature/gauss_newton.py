@@ -15,10 +15,11 @@ from ..layers.marker import with_rules
 from .gauss_newton_matrix import GaussNewton
 from .likelihoods import fisher_information
 from .rows import loss_rows, outputs_and_rows, quantity
+from .sampling import check_samples, sampled_columns
 
 
 @quantity
-def ggn(f: Callable, loss, *, scale: float = 1.0) -> Callable:
+def ggn(f: Callable, loss, *, scale: float = 1.0, samples: int | None = None, key=None) -> Callable:
     """A function of `(params, x, *targets)` that returns `scale · Jᵀ H J` in factored form, as a `GaussNewton`.
 
     J is the Jacobian of the outputs `f(params, x)` by the parameters, and H is the Hessian of the sum of the losses
@@ -26,6 +27,10 @@ def ggn(f: Callable, loss, *, scale: float = 1.0) -> Callable:
     inside a `functools.partial`, have a Hessian and a root of it; other losses are differentiated.  If f returns a tree of
     arrays, `loss` is such a tree of losses, and there is one target: such a tree with an array, or a tuple of several, for
     each loss.  Raises TypeError if these trees do not fit, ValueError unless scale > 0.
+
+    `samples` random combinations of the rows of an example, drawn with `key`, take the place of one row for each of its
+    outputs, as is needed for thousands of classes: G is then an estimate of low rank, whose mean over keys is exact.  Draw
+    a new key for every step.  Raises TypeError without a key, or if no root of the loss's Hessian is known.
 
     >>> f = lambda w, x: jn.linear(x, w)
     >>> G = jn.ggn(f, jn.squared_error)(jnp.ones((1, 2)), jnp.array([[1.0, 3.0]]), jnp.zeros((1, 1)))
@@ -36,14 +41,16 @@ def ggn(f: Callable, loss, *, scale: float = 1.0) -> Callable:
     Array([[ 8.      , 24.000002]], dtype=float32)
     """
 
+    check_samples("ggn", samples, key)
+
     def run(params, x, *targets):
-        return gauss_newton("ggn", "ggn", f, loss, scale, params, x, targets)
+        return gauss_newton("ggn", "ggn", f, loss, scale, params, x, targets, samples=samples, key=key)
 
     return run
 
 
 @quantity
-def ggn_diagonal(f: Callable, loss, *, scale: float = 1.0) -> Callable:
+def ggn_diagonal(f: Callable, loss, *, scale: float = 1.0, samples: int | None = None, key=None) -> Callable:
     """A function of `(params, x, *targets)` that returns the Gauss-Newton matrix's diagonal, a tree like the parameters.
 
     Arguments and errors are those of `ggn`.
@@ -53,8 +60,11 @@ def ggn_diagonal(f: Callable, loss, *, scale: float = 1.0) -> Callable:
     Array([[ 2., 18.]], dtype=float32)
     """
 
+    check_samples("ggn_diagonal", samples, key)
+
     def run(params, x, *targets):
-        return gauss_newton("ggn_diagonal", "ggn", f, loss, scale, params, x, targets).diagonal()
+        found = gauss_newton("ggn_diagonal", "ggn", f, loss, scale, params, x, targets, samples=samples, key=key)
+        return found.diagonal()
 
     return run
 
@@ -87,12 +97,13 @@ def ggn_vector_product(f: Callable, loss, *, scale: float = 1.0) -> Callable:
 
 
 @quantity
-def fisher(f: Callable, loss, *, kind: str = "true", scale: float = 1.0) -> Callable:
+def fisher(f: Callable, loss, *, kind: str = "true", scale: float = 1.0, samples: int | None = None, key=None) -> Callable:
     """A function of `(params, x, *targets)` that returns a Fisher matrix in factored form, as a `GaussNewton`.
 
     "true" is `scale · Σ_b E[∇ℓ ∇ℓᵀ]`, the expectation over targets from the model's own distribution, whose negative
     log-likelihood the loss is.  It is exact, no targets are drawn, and only the shapes of `targets` matter.  "empirical" is
     `scale · Σ_b ∇ℓ_b ∇ℓ_bᵀ` for the given targets.  Raises TypeError for "true" if the loss is not in `LIKELIHOODS`.
+    `samples` and `key` are those of `ggn`; ValueError for "empirical", which has one row for every example anyway.
 
     >>> f = lambda w, x: jn.linear(x, w)
     >>> F = jn.fisher(f, jn.cross_entropy)(jnp.zeros((2, 1)), jnp.ones((1, 1)), jnp.array([0]))
@@ -102,9 +113,11 @@ def fisher(f: Callable, loss, *, kind: str = "true", scale: float = 1.0) -> Call
     """
     if kind not in ("true", "empirical"):
         raise ValueError(f"fisher: kind must be 'true' or 'empirical', got {kind!r}")
+    check_samples("fisher", samples, key)
 
     def run(params, x, *targets):
-        return gauss_newton("fisher", "fisher" if kind == "true" else kind, f, loss, scale, params, x, targets)
+        curvature = "fisher" if kind == "true" else kind
+        return gauss_newton("fisher", curvature, f, loss, scale, params, x, targets, samples=samples, key=key)
 
     return run
 
@@ -118,15 +131,19 @@ def _check_scale(name: str, scale):
         raise ValueError(f"{name}: scale must be positive, got {scale}")
 
 
-def gauss_newton(name, kind: str, f, loss, scale, params, x, targets, sum_where_smaller: bool = True) -> GaussNewton:
+def gauss_newton(
+    name, kind: str, f, loss, scale, params, x, targets, sum_where_smaller: bool = True, samples=None, key=None
+) -> GaussNewton:
     """The matrix of this kind: "ggn", "fisher" or "empirical"; `sum_where_smaller` is that of `outputs_and_rows`."""
     _check_scale(name, scale)
     if kind == "empirical":
+        if samples is not None:
+            raise ValueError(f"{name}: samples are for curvatures with a row for every output, 'empirical' has one a loss")
         if not callable(loss):
             raise TypeError(f"{name}: loss must be callable, got {show_value(loss)}")
         rows = loss_rows(name, lambda params: loss(f(params, x), *targets), params, sum_where_smaller=sum_where_smaller)
         rows = rows.map_blocks(lambda j: j * math.sqrt(scale))
-        return GaussNewton(rows, rows)
+        return GaussNewton(rows)
     hessian = functools.partial(hessian_of_loss, name) if kind == "ggn" else fisher_information
     others: dict[int, Jacobian] = {}  # Hessians without a known root
 
@@ -134,17 +151,24 @@ def gauss_newton(name, kind: str, f, loss, scale, params, x, targets, sum_where_
         found: list[Jacobian | None] = []
         for i, (y, (own, target)) in enumerate(zip(values, _losses_with_targets(name, loss, tree, targets), strict=True)):
             try:
-                found.append(_as_array_if_narrow(hessian(own, y, *target, root=True)).T * math.sqrt(scale))
+                root = hessian(own, y, *target, root=True)
+                if samples is not None:
+                    root = sampled_columns(name, root, samples, jax.random.fold_in(key, i))
+                found.append(_as_array_if_narrow(root).T * math.sqrt(scale))
             except RuleError:
+                if samples is not None:
+                    raise TypeError(
+                        f"{name}: no root of the Hessian of {show_value(own)} is known; samples need one"
+                    ) from None
                 others[i] = hessian(own, y, *target) * scale
                 found.append(None)
         return found
 
     rows = outputs_and_rows(name, f, params, x, output_maps=output_maps, sum_where_smaller=sum_where_smaller)[2]
     if not others:
-        return GaussNewton(rows, rows)
+        return GaussNewton(rows)
     blocks = [tuple(others[i] @ j for j in row) if i in others else row for i, row in enumerate(rows.blocks)]
-    return GaussNewton(rows, dataclasses.replace(rows, blocks=tuple(blocks)), False)
+    return GaussNewton(rows, dataclasses.replace(rows, blocks=tuple(blocks)))
 
 
 def _losses_with_targets(name, loss, tree, targets) -> list[tuple[Callable, tuple]]:

@@ -20,23 +20,32 @@ from ..checks import check_scalar, checked
 from .rows import Rows, in_cheapest_form, with_float32_results
 
 
-@pytree("left", "right")
+@pytree("left", "curved")
 class GaussNewton:
-    """The matrix `G = Lᵀ R`, given by its factors: rows of Jacobians, which are equal if the Hessian of the loss has a root.
+    """The matrix `G = Lᵀ R`, given by its factors: rows of Jacobians, which are one if the Hessian of the loss has a root.
 
     `G @ v` maps trees like the parameters to such trees.  `diagonal()`, `trace()`, `matrix()`, `solve` and `logdet` use the
     structure of the rows.  It is a pytree, so it passes through `jax.jit`.
     """
 
     left: Rows
-    right: Rows
-    symmetric: bool = True  # left and right are the same
+    curved: Rows | None = None  # the Hessian times these rows; None if they hold a root of it, and are both factors
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether both factors are the same."""
+        return self.curved is None
+
+    @property
+    def right(self) -> Rows:
+        """The factor R."""
+        return self.left if self.curved is None else self.curved
 
     def __repr__(self):
         count = self.left.parameter_count
         root = "" if self.symmetric else ", no root of H is known"
         whole = show_bytes(count * count * self._dtype.itemsize)
-        stored = show_bytes(nbytes_of((self.left, self.right)))
+        stored = show_bytes(nbytes_of((self.left, self.curved)))
         return f"GaussNewton([{count:,}×{count:,}] through {self.left.output_count:,} outputs{root}, {stored} of {whole})"
 
     def __matmul__(self, v):

@@ -23,7 +23,8 @@ from ..algebra.terms import Term
 from ..checks import as_array, check_scalar, check_shaped, checked, is_integer, show_value
 from ..errors import ShapeError
 from .gauss_newton import CURVATURES, gauss_newton
-from .rows import quantity, with_float32_results
+from .rows import Rows, quantity, with_float32_results
+from .sampling import check_samples
 
 SHARING = ("expand", "reduce")
 
@@ -74,6 +75,29 @@ class Kronecker:
         inner = sharding.matmul(sharding.matmul(p.T, matrix), q) / (a[:, None] * b + damping)
         return sharding.reshaped(sharding.matmul(sharding.matmul(p, inner), q.T), self.shape)
 
+    @checked
+    def logdet(self, damping: float | jax.Array = 0.0) -> jax.Array:
+        """log det(first ⊗ last + damping·I)."""
+        check_scalar("logdet", "damping", damping)
+        self._check_factors("logdet")
+        a, b = (jnp.linalg.eigvalsh(sharding.whole(factor)) for factor in (self.first, self.last))
+        return jnp.sum(jnp.log(a[:, None] * b + damping))
+
+    @checked
+    def damped(self, damping: float | jax.Array) -> "Kronecker":
+        """(first + π √damping I) ⊗ (last + √damping/π I), an approximation of first ⊗ last + damping·I that is a product.
+
+        π² is the mean eigenvalue of `first` over that of `last` (Martens & Grosse 2015, section 6.3): `solve` of the result
+        needs no further damping, and its factors can be inverted one by one.
+        """
+        check_scalar("damped", "damping", damping)
+        self._check_factors("damped")
+        n, m = len(self.first), len(self.last)
+        balance = jnp.sqrt(jnp.trace(self.first) / n / (jnp.trace(self.last) / m))
+        first = self.first + balance * jnp.sqrt(damping) * jnp.eye(n, dtype=self.first.dtype)
+        last = self.last + jnp.sqrt(damping) / balance * jnp.eye(m, dtype=self.last.dtype)
+        return Kronecker(first, last, self.shape)
+
     def _as_matrix(self, name: str, v):
         self._check_factors(name)
         v = as_array(f"{name}: v", v)
@@ -92,7 +116,16 @@ class Kronecker:
 
 
 @quantity
-def kfac_factors(f: Callable, loss, *, curvature: str = "ggn", sharing: str = "expand", scale: float = 1.0) -> Callable:
+def kfac_factors(
+    f: Callable,
+    loss,
+    *,
+    curvature: str = "ggn",
+    sharing: str = "expand",
+    scale: float = 1.0,
+    samples: int | None = None,
+    key=None,
+) -> Callable:
     """A function of `(params, x, *targets)` that returns a `Kronecker` for every array of parameters, in their tree.
 
     `curvature` is "ggn", "fisher" (for the model's own distribution) or "empirical"; see `ggn` and `fisher`.  `sharing` is
@@ -100,27 +133,42 @@ def kfac_factors(f: Callable, loss, *, curvature: str = "ggn", sharing: str = "e
     "reduce" first sums gradients and averages inputs over the places (Eschenhagen et al. 2023).  "expand" is exact for one
     output, one example and one place.  Raises ValueError for an unknown word, JacobianTooLarge if a factor does not fit.
 
+    `samples` and `key` are those of `ggn`: one backward pass for every sample instead of one for every output.  It takes
+    what different places of a sequence send back for independent, as "expand" does.
+
     >>> f = lambda w, x: jn.linear(x, w)
     >>> block = jn.kfac_factors(f, jn.squared_error)(jnp.ones((3, 2)), jnp.ones((4, 2)), jnp.zeros((4, 3)))
     >>> block.first.shape, block.last.shape, block.matrix().shape
     ((3, 3), (2, 2), (6, 6))
     """
-    if sharing not in SHARING:
-        raise ValueError(f"kfac_factors: sharing must be one of {SHARING}, got {sharing!r}")
-    if curvature not in CURVATURES:
-        raise ValueError(f"kfac_factors: curvature must be one of {CURVATURES}, got {curvature!r}")
+    check_choices("kfac_factors", curvature, sharing)
+    check_samples("kfac_factors", samples, key)
 
     def run(params, x, *targets):
-        matrix = gauss_newton("kfac_factors", curvature, f, loss, scale, params, x, targets, sum_where_smaller=False)
-        if not matrix.symmetric:
-            raise TypeError("kfac_factors: no root of the loss's Hessian is known; use curvature='empirical'")
+        rows = kfac_rows("kfac_factors", f, loss, curvature, scale, samples, key, params, x, targets)
         with sharing_products():  # a weight and its bias have the same first factor
-            return matrix.left.map_leaves(lambda *column: _kronecker_factors(column, sharing == "reduce"))
+            return rows.map_leaves(lambda *column: kronecker_factors(column, sharing == "reduce"))
 
     return run
 
 
-def _kronecker_factors(column: tuple[Jacobian, ...], reduce: bool) -> Kronecker:
+def check_choices(name: str, curvature: str, sharing: str):
+    """ValueError for an unknown word."""
+    if sharing not in SHARING:
+        raise ValueError(f"{name}: sharing must be one of {SHARING}, got {sharing!r}")
+    if curvature not in CURVATURES:
+        raise ValueError(f"{name}: curvature must be one of {CURVATURES}, got {curvature!r}")
+
+
+def kfac_rows(name: str, f, loss, curvature: str, scale, samples, key, params, x, targets) -> Rows:
+    """The rows A of G = Aᵀ A, in which the places where a weight is used stand apart."""
+    matrix = gauss_newton(name, curvature, f, loss, scale, params, x, targets, False, samples, key)
+    if not matrix.symmetric:
+        raise TypeError(f"{name}: no root of the loss's Hessian is known; use curvature='empirical'")
+    return matrix.left
+
+
+def kronecker_factors(column: tuple[Jacobian, ...], reduce: bool) -> Kronecker:
     """The Kronecker factors of one parameter array, from the rows of all outputs."""
     terms, dtype = [term for j in column for term in j.terms], with_float32_results(column[0]).dtype
     uses = [use for term in terms if (use := _as_use(term, reduce, dtype))]

@@ -19,9 +19,10 @@ from .layer import layer as layer
 from .lengths import *
 from .linear import *
 from .marker import with_rules as with_rules
+from .max_pooling import *
+from .mean_pooling import *
 from .normalize import *
 from .piecewise import *
-from .pool import *
 from .rearrange import *
 from .recurrent import *
 from .reduce import *

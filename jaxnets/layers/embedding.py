@@ -179,7 +179,10 @@ def one_hot(labels: Int[Array, "..."], classes: int, *, axis: int = -1, dtype: A
     check_range("one_hot", "labels", labels, classes)
     axis = check_axis("one_hot", jax.ShapeDtypeStruct((*labels.shape, classes), labels.dtype), axis)
     try:
-        dtype = jnp.dtype(jnp.result_type(float) if dtype is None else dtype)
+        found = jnp.dtype(jnp.result_type(float) if dtype is None else dtype)
+        is_number = jnp.issubdtype(found, jnp.number) or jnp.issubdtype(found, jnp.bool_)
     except TypeError:
-        raise TypeError(f"one_hot: dtype must be a dtype, got {show_value(dtype)}") from None
-    return jax.nn.one_hot(as_int32(labels), classes, dtype=dtype, axis=axis)
+        is_number = False
+    if not is_number:
+        raise TypeError(f"one_hot: dtype must be a dtype of numbers, got {show_value(dtype)}")
+    return jax.nn.one_hot(as_int32(labels), classes, dtype=found, axis=axis)

@@ -17,7 +17,7 @@ from ..algebra.selections import Selection
 from ..checks import check_per_axis, check_positive
 from ..errors import ShapeError
 from .layer import layer
-from .pool import space_rank
+from .pool_common import space_rank
 from .samples import Example
 from .windows import space_and_batch_labels
 

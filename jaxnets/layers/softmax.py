@@ -5,6 +5,7 @@ before it is multiplied, and 1 − p is computed as the sum over the other class
 p (g − ⟨p, g⟩) and p − p² lose.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from ..algebra.factors import Group, Label, Tensor, applied_to_rows, at_least_float32, pytree
+from ..algebra.factors import Group, Label, Tensor, applied_to_rows, at_least_float32, labels_of, pytree
 from ..algebra.rules import axis_names, first_largest, fresh_groups, from_groups
 from ..algebra.sharding import reshaped
 from ..checks import check_axes, check_broadcasts
@@ -54,6 +55,30 @@ class _SoftmaxKin(RowOperator):
         """x minus its entry of the most likely class."""
         return x - jnp.sum(jnp.where(most_likely_mask(self.p), x, 0), -1, keepdims=True)
 
+    def beside_diagonal(self) -> tuple:
+        """u and v [*shared, n] of the entries −u[i] v[j] with i ≠ j."""
+        raise NotImplementedError
+
+    def off_diagonal(self):
+        u, v = self.beside_diagonal()
+        return -u[..., :, None] * v[..., None, :]
+
+    def squares_summed_over(self, labels):
+        *shared, out, inp = self.axes
+        u, v = self.beside_diagonal()
+        if set(labels) == set(inp) and inp != out:
+            return labels_of([*shared, out]), functools.partial(self._sums_of_squares, u, v)
+        if set(labels) == set(out) and inp != out:
+            return labels_of([*shared, inp]), functools.partial(self._sums_of_squares, v, u)
+        return None
+
+    def _sums_of_squares(self, u, v):
+        """The sums of the squares of every row, where −u[i] v[j] are the entries beside the diagonal."""
+        squares = jnp.square(v)
+        top = most_likely_mask(squares)
+        others = jnp.where(top, sum_of_others(squares, top), jnp.sum(squares, -1, keepdims=True) - squares)
+        return jnp.square(self.on_diagonal()) + jnp.square(u) * others
+
 
 @pytree("p")
 class SoftmaxOperator(_SoftmaxKin):
@@ -72,8 +97,8 @@ class SoftmaxOperator(_SoftmaxKin):
     def on_diagonal(self):
         return self.p * self.complement()
 
-    def off_diagonal(self):
-        return -self.p[..., :, None] * self.p[..., None, :]
+    def beside_diagonal(self):
+        return self.p, self.p
 
     def formula(self, show):
         *b, i, j = self.axes
@@ -102,8 +127,8 @@ class LogSoftmaxOperator(_SoftmaxKin):
     def on_diagonal(self):
         return self.complement()
 
-    def off_diagonal(self):
-        return jnp.broadcast_to(-self.p[..., None, :], (*self.p.shape, self.p.shape[-1]))
+    def beside_diagonal(self):
+        return jnp.ones_like(self.p), self.p
 
     def formula(self, show):
         *b, i, j = self.axes
@@ -133,8 +158,8 @@ class SoftmaxRootOperator(_SoftmaxKin):
     def on_diagonal(self):
         return self.root() * self.complement()
 
-    def off_diagonal(self):
-        return -self.p[..., None] * self.root()[..., None, :]
+    def beside_diagonal(self):
+        return self.p, self.root()
 
     def formula(self, show):
         *b, i, j = self.axes

@@ -150,7 +150,7 @@ class Encoding:
         """The encoding that `to_json` gave.  Raises ValueError where `found` is something else."""
         try:
             return _from_json(found)
-        except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
+        except (LookupError, TypeError, AttributeError, ValueError, OverflowError):
             raise ValueError("from_json: found must be what to_json of an encoding gives") from None
 
     @classmethod

@@ -116,6 +116,11 @@ class Evaluation:
     calibration_error: float | None = None
     names: tuple[str, ...] | None = None
 
+    def __repr__(self):
+        scores = {"loss": self.loss, "accuracy": self.accuracy, "calibration error": self.calibration_error}
+        known = [f"{name} {value:.4g}" for name, value in scores.items() if value is not None]
+        return f"Evaluation({', '.join([f'{self.examples} examples', *known])})"
+
     def to_json(self) -> dict:
         found = dataclasses.asdict(self)
         return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in found.items() if v is not None}

@@ -76,7 +76,7 @@ def kind_of(path) -> str:
     """What the name of a file says that it holds."""
     if os.path.isdir(path) or is_image(path):
         return "images"
-    return "table" if Path(path).suffix.lower() == ".csv" else "arrays"
+    return "table" if Path(path).suffix.lower() in (".csv", ".tsv") else "arrays"
 
 
 def fingerprint(path) -> str:

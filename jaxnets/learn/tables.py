@@ -1,8 +1,14 @@
-"""Tables in files of comma-separated values, which Polars or pandas reads: columns of numbers, and of words."""
+"""Tables in text files, which Polars or pandas reads: columns of numbers, and of words.
+
+Commas, semicolons or tabs separate the columns.  Where semicolons do, as in countries that write 0,5 for ½, numbers may
+have a decimal comma.
+"""
 
 import os
+import re
 import warnings
 from collections import Counter
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,6 +18,8 @@ from .encoding import Column, Encoding
 
 MAX_WORDS = 256  # of one column: each of them becomes a column of its own
 MAX_LABELS = 20  # so many different integers, each occurring twice or more on average, are labels
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+DECIMAL_COMMA = re.compile(r"([+-]?\d*),(\d+(?:[eE][+-]?\d+)?)")
 
 
 class Table:
@@ -19,19 +27,21 @@ class Table:
 
     def __init__(self, path: str | os.PathLike):
         self.path = path
-        rows = _columns(path)
+        separator = _separator(path)
+        rows = _columns(path, separator)
         names = [str(cells[0]).strip().removeprefix("\ufeff") for cells in rows]
         self.rows = len(rows[0]) - 1 if rows else 0
         if not self.rows:
             raise ValueError(
                 f"{path}: no rows, expected a line with the names of columns, and below it one line per example"
             )
-        if len(names) == 1 and {";", "\t"} & set(names[0]):
-            raise ValueError(f"{path}: one column {names[0]!r}, expected columns that commas separate")
         for i, name in enumerate(names):
             if not name or names.index(name) != i:
                 raise ValueError(f"{path}: column {i + 1} {f'is named {name!r} like another' if name else 'has no name'}")
-        self.columns = {name: [str(cell).strip() for cell in cells[1:]] for name, cells in zip(names, rows, strict=True)}
+        self.columns = {
+            name: [_cell(str(cell).strip(), separator) for cell in cells[1:]]
+            for name, cells in zip(names, rows, strict=True)
+        }
 
     def learn(self, target: str | None, classes: int | None) -> Encoding:
         """The encoding that reads this table and others like it."""
@@ -152,33 +162,51 @@ class Table:
         return ", ".join(list(names)[:20]) + (", …" if len(names) > 20 else "")
 
 
-def _columns(path) -> list[list[str]]:
-    """The columns of a file, each with its name first; an empty cell is an empty text."""
+def _separator(path) -> str:
+    """What stands most often between the names of the columns, outside of quotes."""
     if not os.path.exists(path):
         raise FileNotFoundError(f"{path}: no such file")
+    with open(path, encoding="utf-8", errors="replace") as file:
+        names = re.sub(r'"[^"]*"', "", file.readline())
+    return max(SEPARATORS, key=names.count)
+
+
+def _cell(text: str, separator: str) -> str:
+    """The text of a cell, with a decimal point in numbers."""
+    number = DECIMAL_COMMA.fullmatch(text) if separator == ";" else None
+    return ".".join(number.groups()) if number else text
+
+
+def _columns(path, separator: str) -> list[list[str]]:
+    """The columns of a file, each with its name first; an empty cell is an empty text."""
     try:
         import polars
     except ImportError:
-        return _columns_by_pandas(path)
+        return _columns_by_pandas(path, separator)
     try:
-        table = polars.read_csv(path, has_header=False, infer_schema=False, raise_if_empty=False)
+        table = polars.read_csv(path, separator=separator, has_header=False, infer_schema=False, raise_if_empty=False)
     except (polars.exceptions.PolarsError, OSError, ValueError) as error:
-        raise ValueError(f"{path}: no table of comma-separated values: {str(error).splitlines()[0]}") from None
+        raise ValueError(
+            f"{path}: no table whose columns {SEPARATORS[separator]} separate: {str(error).splitlines()[0]}"
+        ) from None
     return [column.fill_null("").to_list() for column in table.get_columns()]
 
 
-def _columns_by_pandas(path) -> list[list[str]]:
+def _columns_by_pandas(path, separator: str) -> list[list[str]]:
     try:
         import pandas
     except ImportError:
         raise ModuleNotFoundError(f"{path}: tables need Polars: pip install 'jaxnets[tables]'") from None
-    options = {"header": None, "dtype": str, "keep_default_na": False, "skip_blank_lines": False, "encoding": "utf-8"}
+    options: dict[str, Any] = {"sep": separator, "header": None, "dtype": str, "encoding": "utf-8"}
+    options |= {"keep_default_na": False, "skip_blank_lines": False}
     try:
         table = pandas.read_csv(path, **options)
     except pandas.errors.EmptyDataError:
         return []
     except (ValueError, OSError) as error:
-        raise ValueError(f"{path}: no table of comma-separated values: {str(error).splitlines()[0]}") from None
+        raise ValueError(
+            f"{path}: no table whose columns {SEPARATORS[separator]} separate: {str(error).splitlines()[0]}"
+        ) from None
     return [table[name].fillna("").tolist() for name in table.columns]
 
 

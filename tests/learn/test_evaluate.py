@@ -208,6 +208,12 @@ def test_people_see_what_there_is():
     assert "loss" not in shown(evaluate(given((2,)), {}, data))
 
 
+def test_a_prompt_shows_one_line():
+    assert repr(Evaluation(20, 0.5)) == "Evaluation(20 examples, loss 0.5)"
+    labels = repr(Evaluation(3, None, 2 / 3, np.eye(2), np.zeros((1, 3)), 0.25))
+    assert labels == "Evaluation(3 examples, accuracy 0.6667, calibration error 0.25)"
+
+
 def test_programs_get_json():
     _, _, data = classified(20)
     found = evaluate(given((4,)), {}, data, jn.cross_entropy)

@@ -55,6 +55,24 @@ def test_a_table_has_numbers_words_and_answers(reader, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "text, name",
+    [
+        ('size;"colour, or not";price;kind\n1;red;10,5;a\n2;blue;-,25e1;b\n3;red;4.5;a\n', "some.csv"),
+        ("size\tcolour, or not\tprice\tkind\n1\tred\t10.5\ta\n2\tblue\t-2.5\tb\n3\tred\t4.5\ta\n", "some.tsv"),
+    ],
+)
+def test_semicolons_and_tabs_separate_columns_too(reader, text, name, tmp_path):
+    found = data.load(written(tmp_path, text, name), target="kind")
+    np.testing.assert_array_equal(found.x, [[1, 0, 1, 10.5], [2, 1, 0, -2.5], [3, 0, 1, 4.5]])
+    assert found.encoding.columns == (Column("size"), Column("colour, or not", ("blue", "red")), Column("price"))
+
+
+def test_a_comma_in_a_cell_is_decimal_only_where_semicolons_separate(reader, tmp_path):
+    found = data.load(written(tmp_path, 'x,y\n"1,5",a\n"2,5",b\n'), target="y")
+    assert found.encoding.columns == (Column("x", ("1,5", "2,5")),)
+
+
+@pytest.mark.parametrize(
     "answers, classes, names",
     [
         ("3 1 1 3", None, ("1", "3")),
@@ -85,10 +103,11 @@ def test_what_answers_are_labels(tmp_path, answers, classes, names):
         ("", "no rows"),
         ("x,y\n", "no rows"),
         ("x\n1\n", r"target= \(--target\); columns: x"),
-        ("x;y\n1;2\n", "columns that commas separate"),
+        ("x|y\n1|2\n", r"target= \(--target\); columns: x|y"),
+        ("x;y\n1;2\n2;3;4\n", "no table whose columns semicolons separate"),
         ("x,x,y\n1,2,3\n", "column 2 is named 'x' like another"),
         ("x,,y\n1,2,3\n", "column 2 has no name"),
-        ("x,y\n1,2\n2,3,4\n", "no table of comma-separated values"),
+        ("x,y\n1,2\n2,3,4\n", "no table whose columns commas separate"),
         ("x,y\n1,2\n,3\n", "column 'x', line 3: the value is missing"),
         ("x,y\n1,2\n3,\n", "column 'y', line 3: the value is missing"),
         ("x,w,y\n1,a,2\n2,,3\n", "column 'w', line 3: the value is missing"),

@@ -37,7 +37,7 @@ EQUIVALENT = {
     ("primitive tile", "x.ndim + i → x.ndim - i"): LABELS,
     ("primitive dynamic_slice", "jnp.clip(as_int32(i), 0, n - size) → jnp.clip(0, as_int32(i), n - size)"): CLIP,
     ("row_rule", "at_least_float32(_as_rows(p, axes)) → _as_rows(p, axes)"): "a rule gets 16-bit arguments as float32",
-    ("SoftmaxOperator.off_diagonal", "(..., :, None) → (..., None)"): "the same index",
+    ("_SoftmaxKin.off_diagonal", "(..., :, None) → (..., None)"): "the same index",
     ("SoftmaxRootOperator.root", "jnp.where(self.p > 0, self.p, 1) → jnp.where(self.p > 0, self.p, 0)"): NOT_CHOSEN,
     ("_shrink_rule", "(~_within(x, lambd)).astype(x.dtype) → ~_within(x, lambd)"): PROMOTED,
     ("_exponential_linear_rule", "jnp.where(x > 0, 0, x) → jnp.where(x > 1, 0, x)"): NOT_CHOSEN,

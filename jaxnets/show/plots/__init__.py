@@ -1,7 +1,7 @@
 """Pictures of data, networks, training and Jacobians: functions from arrays to matplotlib figures, and files of them.
 
 `figures` holds what all of them share, `planar` draws points and regions of the plane, `training` what a training gave,
-`jacobians` Jacobians, and `graphs` the graphs of functions.
+`jacobians` Jacobians, `spectra` eigenvalues, and `graphs` the graphs of functions.
 """
 
 from .figures import COLOURS as COLOURS
@@ -21,6 +21,7 @@ from .planar import plane as plane
 from .planar import points as points
 from .planar import position_colours as position_colours
 from .planar import regions as regions
+from .spectra import spectrum as spectrum
 from .training import calibration as calibration
 from .training import confusion as confusion
 from .training import ensemble as ensemble

@@ -1,82 +1,15 @@
-"""Models as pairs of pure functions."""
+"""The parts that networks are put together of, and the ways to do it: one after the other, around, and at every step."""
 
-import dataclasses
-import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from ..catalogue import LAYERS
-from ..checks import (
-    check_counts,
-    check_floating_dtype,
-    check_integer,
-    check_key,
-    check_share,
-    checked,
-    is_integer,
-    show_value,
-)
-from ..errors import ShapeError
-from .initializers import kaiming_normal
-
-
-@checked
-@dataclasses.dataclass(frozen=True)
-class Model:
-    """A parametrised function ȳ = G(x, w).  `init(key, input_shape)` makes w for inputs `[batch, *input_shape]`, and
-    `apply(params, x, *, key=None, training=False)` is G.
-
-    `output_shape(input_shape)` is the shape of one prediction.  `training=True` needs a `key` if the model has dropout.
-    Parameters are nested lists of dicts of arrays.  `name` is a description from which `parse` makes the same model.
-
-    >>> model = jn.models.mlp(30, 3)
-    >>> params = model.init(jax.random.key(0), (2,))
-    >>> model.apply(params, jnp.ones((50, 2))).shape
-    (50, 3)
-    """
-
-    name: str
-    init: Callable[..., Any]
-    apply: Callable[..., Any]
-    output_shape: Callable[[tuple[int, ...]], tuple[int, ...]]
-    parts: tuple["Model", ...] = ()
-
-    def __repr__(self):
-        return f"Model({self.name})"
-
-
-MAX_BLOCKS = 10_000  # of a residual network
-
-
-def _checked_init(init: Callable) -> Callable:
-    """An `init` whose arguments are checked."""
-
-    @functools.wraps(init)
-    def call(key, input_shape, dtype=jnp.float32):
-        check_key("init", "key", key)
-        if not isinstance(input_shape, (tuple, list)) or not all(is_integer(n) and n >= 0 for n in input_shape):
-            raise ShapeError(f"init: input_shape must be the sizes of the axes of one input, got {show_value(input_shape)}")
-        check_floating_dtype("init", "dtype", dtype)
-        return init(key, input_shape, dtype)
-
-    return call
-
-
-def _check_layers(model: str, **layers: str | None):
-    for name, layer in layers.items():
-        if layer is not None:
-            _check_layer(model, name, layer)
-
-
-def _check_layer(model: str, name: str, layer: str):
-    if layer not in LAYERS:
-        raise ValueError(f"{model}: {name} must be the name of a layer, got {show_value(layer)}")
-
-
-# Parts
+from ...catalogue import LAYERS
+from ...checks import check_counts, check_share, checked
+from ...errors import ShapeError
+from ..initializers import kaiming_normal
+from .model import Model, check_layer, checked_init
 
 
 @checked
@@ -91,7 +24,7 @@ def linear(features: int, *, bias: bool = True, weights: Callable | None = None)
     check_counts("linear", features=features)
     weights = weights or kaiming_normal()
 
-    @_checked_init
+    @checked_init
     def init(key, input_shape, dtype=jnp.float32):
         if len(input_shape) != 1:
             raise ShapeError(
@@ -115,7 +48,7 @@ def embedding(count: int, features: int) -> Model:
     """
     check_counts("embedding", count=count, features=features)
 
-    @_checked_init
+    @checked_init
     def init(key, input_shape, dtype=jnp.float32):
         return {"table": jax.random.normal(key, (count, features), dtype)}
 
@@ -160,7 +93,7 @@ def gru(features: int) -> Model:
 def _recurrent(name: str, features: int, gates: int) -> Model:
     check_counts(name, features=features)
 
-    @_checked_init
+    @checked_init
     def init(key, input_shape, dtype=jnp.float32):
         if len(input_shape) != 2:
             raise ShapeError(
@@ -191,7 +124,7 @@ def conv(channels: int, size: int = 3) -> Model:
     if size % 2 == 0:
         raise ShapeError(f"conv({channels}, {size}): the size of the kernel must be odd to keep the size of an image")
 
-    @_checked_init
+    @checked_init
     def init(key, input_shape, dtype=jnp.float32):
         if len(input_shape) != 3:
             raise ShapeError(
@@ -208,7 +141,7 @@ def conv(channels: int, size: int = 3) -> Model:
 @checked
 def plain(name: str) -> Model:
     """A layer without parameters, by name."""
-    _check_layer("plain", "name", name)
+    check_layer("plain", "name", name)
     return _without_parameters(name, lambda x: LAYERS[name](x))
 
 
@@ -227,7 +160,7 @@ def dropout(rate: float) -> Model:
     def apply(params, x, *, key=None, training=False):
         return LAYERS["dropout"](x, key, rate=rate, training=training)
 
-    @_checked_init
+    @checked_init
     def init(key, input_shape, dtype=jnp.float32):
         return {}
 
@@ -238,7 +171,7 @@ def _without_parameters(name, function) -> Model:
     def output_shape(shape):
         return jax.eval_shape(function, jax.ShapeDtypeStruct((1, *shape), jnp.float32)).shape[1:]
 
-    @_checked_init
+    @checked_init
     def init(key, input_shape, dtype=jnp.float32):
         return {}
 
@@ -256,7 +189,7 @@ def serial(*models: Model) -> Model:
     'linear(3) relu'
     """
 
-    @_checked_init
+    @checked_init
     def init(key, input_shape, dtype=jnp.float32):
         params = []
         for i, model in enumerate(models):
@@ -286,7 +219,7 @@ def residual(*models: Model) -> Model:
     """
     body = serial(*models)
 
-    @_checked_init
+    @checked_init
     def init(key, input_shape, dtype=jnp.float32):
         out = body.output_shape(input_shape)
         if tuple(out) != tuple(input_shape):
@@ -308,7 +241,7 @@ def each_step(*models: Model) -> Model:
     """
     body = serial(*models)
 
-    @_checked_init
+    @checked_init
     def init(key, input_shape, dtype=jnp.float32):
         if len(input_shape) < 2:
             raise ShapeError(
@@ -322,95 +255,3 @@ def each_step(*models: Model) -> Model:
         return y.reshape(batch, steps, *y.shape[1:])
 
     return Model(f"each_step({body.name})", init, apply, lambda shape: (shape[0], *body.output_shape(shape[1:])))
-
-
-# Whole networks
-
-
-@checked
-def mlp(
-    *features: int, activation: str = "relu", last: str | None = "log_softmax", weights: Callable | None = None
-) -> Model:
-    """The traditional network: weighted sums with a non-linearity between them, and the layer `last` after the last sum.
-
-    >>> jn.models.mlp(60, 40, 10).name
-    'linear(60) relu linear(40) relu linear(10) log_softmax'
-    """
-    _check_layers("mlp", activation=activation, last=last)
-    parts: list[Model] = []
-    for n in features:
-        check_counts("mlp", features=n)
-        parts += [linear(n, weights=weights), plain(activation)]
-    return serial(*parts[:-1], *([plain(last)] if last else []))
-
-
-@checked
-def convnet(channels: tuple[int, ...] = (16, 32), hidden: int = 128, classes: int = 10, rate: float = 0.0) -> Model:
-    """A network for images: convolutions, each followed by ReLU and max-pooling of 2×2, then a hidden layer and
-    log-probabilities.  `rate` is the rate of the dropout before the last layer.
-
-    >>> jn.models.convnet((16, 32), hidden=128).name
-    'conv(16, 3) relu max_pool(2) conv(32, 3) relu max_pool(2) flatten linear(128) relu linear(10) log_softmax'
-    """
-    check_share("convnet", "rate", rate)
-    check_counts("convnet", hidden=hidden, classes=classes)
-    parts: list[Model] = []
-    for c in channels:
-        check_counts("convnet", channels=c)
-        parts += [conv(c), plain("relu"), max_pool(2)]
-    parts += [plain("flatten"), linear(hidden), plain("relu"), *([dropout(rate)] if rate else [])]
-    return serial(*parts, linear(classes), plain("log_softmax"))
-
-
-@checked
-def autoencoder(features: int, *hidden: int, activation: str = "tanh", last: str | None = "sigmoid") -> Model:
-    """A network through narrower layers and back: `autoencoder(64, 32, 8)` has the widths 64-32-8-32-64.
-
-    >>> jn.models.autoencoder(64, 32, 8).name
-    'linear(32) tanh linear(8) tanh linear(32) tanh linear(64) sigmoid'
-    """
-    for n in hidden:
-        check_counts("autoencoder", hidden=n)
-    check_counts("autoencoder", features=features)
-    _check_layers("autoencoder", activation=activation, last=last)
-    return mlp(*hidden, *hidden[-2::-1], features, activation=activation, last=last)
-
-
-@checked
-def residual_mlp(width: int, depth: int, features: int, activation: str = "relu", last: str | None = "log_softmax") -> Model:
-    """A linear layer, `depth` blocks x + f(x) of `width`, and another linear layer; f is linear, non-linear, linear.
-
-    >>> jn.models.residual_mlp(32, depth=1, features=10).name
-    'linear(32) residual(linear(32) relu linear(32)) linear(10) log_softmax'
-    """
-    check_counts("residual_mlp", width=width, features=features)
-    check_integer("residual_mlp", "depth", depth, 0, MAX_BLOCKS)
-    _check_layers("residual_mlp", activation=activation, last=last)
-    blocks = [residual(linear(width), plain(activation), linear(width)) for _ in range(depth)]
-    return serial(linear(width), *blocks, linear(features), *([plain(last)] if last else []))
-
-
-@checked
-def nearest_neighbour(count: int) -> Model:
-    """k[b] = argmin_k ‖x[b] − w[k]‖²: the index of the nearest of `count` stored examples w, the smallest index at a tie.
-
-    This model is for prediction only: an integer has no gradient, and `parse` has no word for it.  `init` draws w from a
-    normal distribution.  To classify, use `{"w": inputs}` with the inputs of a data set, and take the label at k.
-    """
-    check_counts("nearest_neighbour", count=count)
-
-    @_checked_init
-    def init(key, input_shape, dtype=jnp.float32):
-        return {"w": jax.random.normal(key, (count, *input_shape), dtype)}
-
-    def apply(params, x, *, key=None, training=False):
-        w = params["w"]
-        if x.shape[1:] != w.shape[1:]:
-            raise ShapeError(f"nearest_neighbour: argument 'x' has shape {x.shape}, expected {('batch', *w.shape[1:])}")
-
-        def nearest(one):  # one example at a time, so that there is never an array [batch, count, …]
-            return jnp.argmin(jnp.sum(jnp.square(one - w), axis=range(1, w.ndim)))
-
-        return jax.lax.map(nearest, x)
-
-    return Model(f"nearest_neighbour({count})", init, apply, lambda shape: ())
