@@ -115,6 +115,7 @@ def questions(f) -> dict[str, Callable]:
         "kfac_factors": jn.kfac_factors(f, jn.cross_entropy),
         "ntk": lambda p, x, y: jn.ntk(f)(p, x),
         "ntk trace": lambda p, x, y: jn.ntk(f, "trace")(p, x),
+        "ntk in blocks": lambda p, x, y: jn.ntk(f, block_size=len(x) // 8)(p, x),
         "hessian_diagonal": jn.hessian_diagonal(mean),
         "hessian_vector_product": lambda p, x, y: jn.hessian_vector_product(mean)(p, p, x, y),
         "laplacian": lambda p, x, y: jn.laplacian(lambda x: f(p, x))(x),

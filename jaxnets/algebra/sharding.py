@@ -109,11 +109,13 @@ def _moved_to_the_sum(x, y, mesh, first, second, summed, kept, others):
     for a, b in zip(*summed, strict=True):
         own = first[a] or second[b]
         joint = (*_names(own), *_names(entry))
-        if own in (first[a] or own, second[b] or own) and x.shape[a] % _parts(mesh, joint) == 0:
-            first, second = list(first), list(second)
-            first[i], second[j] = None, None
-            first[a] = second[b] = joint
-            return first, second
+        moved = [
+            [joint if k == inner else None if k == outer else e for k, e in enumerate(spec)]
+            for spec, inner, outer in ((first, a, i), (second, b, j))
+        ]
+        fits = {first[a], second[b]} <= {None, own} and x.shape[a] % _parts(mesh, joint) == 0
+        if fits and all(usable(spec) == spec for spec in moved):
+            return moved
     return None
 
 
@@ -169,7 +171,7 @@ def _parts(mesh, entry) -> int:
     return math.prod(mesh.shape[name] for name in _names(entry))
 
 
-def whole(x):
+def on_every_device(x):
     """The array, of which every device holds all."""
     mesh = explicit_mesh(x)
     return x if mesh is None else reshard(x, NamedSharding(mesh, PartitionSpec()))
@@ -177,7 +179,7 @@ def whole(x):
 
 def joined(arrays, axis: int = 0):
     """`jnp.concatenate`; every device holds all of several arrays that are joined."""
-    return arrays[0] if len(arrays) == 1 else jnp.concatenate([whole(x) for x in arrays], axis)
+    return arrays[0] if len(arrays) == 1 else jnp.concatenate([on_every_device(x) for x in arrays], axis)
 
 
 def diagonal(x, axis1: int, axis2: int):

@@ -14,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 
 from ..algebra.factors import pytree
 from ..algebra.jacobian import Jacobian
-from ..algebra.sharding import compatible, joined, reshaped, whole
+from ..algebra.sharding import compatible, joined, on_every_device, reshaped
 from ..algebra.sizes import check_bytes, nbytes_of, show_bytes
 from ..checks import check_scalar, checked
 from .rows import Rows, in_cheapest_form, with_float32_results
@@ -98,7 +98,7 @@ class GaussNewton:
             solved = self._solve_outputs(_concatenated(inner)[:, None], damping)[:, 0]
             back = self.left.pull(_split_like(solved, inner))
             return jax.tree.map(lambda a, b: operator.sub(*compatible(a, b)) / damping, v, back)
-        flat, unravel = ravel_pytree(jax.tree.map(whole, v))
+        flat, unravel = ravel_pytree(jax.tree.map(on_every_device, v))
         return unravel(self._solve_parameters(flat[:, None], damping)[:, 0].astype(flat.dtype))
 
     @checked
@@ -107,10 +107,10 @@ class GaussNewton:
         check_scalar("logdet", "damping", damping)
         if self._through_outputs:
             self._check_damping(damping)
-            kernel, count = whole(self.right.gram_matrix(self.left)), self.left.parameter_count
+            kernel, count = on_every_device(self.right.gram_matrix(self.left)), self.left.parameter_count
             inner = jnp.eye(len(kernel), dtype=kernel.dtype) + kernel / damping
             return count * jnp.log(damping) + jnp.linalg.slogdet(inner)[1]
-        matrix = whole(self.matrix())
+        matrix = on_every_device(self.matrix())
         return jnp.linalg.slogdet(matrix + damping * jnp.eye(len(matrix), dtype=matrix.dtype))[1]
 
     def inner(self, u: Rows, w: Rows, damping: float | jax.Array) -> jax.Array:
@@ -152,7 +152,7 @@ def _diagonal(a: Jacobian, b: Jacobian) -> jax.Array:
 
 def _solve(matrix, columns, symmetric: bool):
     """The solution, which every device computes."""
-    matrix, columns = whole(matrix), whole(columns)
+    matrix, columns = on_every_device(matrix), on_every_device(columns)
     if symmetric:
         return jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(matrix), columns)
     return jnp.linalg.solve(matrix, columns)

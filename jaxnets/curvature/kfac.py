@@ -71,7 +71,7 @@ class Kronecker:
         """(first ⊗ last + damping·I)⁻¹ v for v of the array's shape, from the eigenvalues of both factors."""
         check_scalar("solve", "damping", damping)
         matrix = self._as_matrix("solve", v)
-        (a, p), (b, q) = (jnp.linalg.eigh(sharding.whole(factor)) for factor in (self.first, self.last))
+        (a, p), (b, q) = (jnp.linalg.eigh(sharding.on_every_device(factor)) for factor in (self.first, self.last))
         inner = sharding.matmul(sharding.matmul(p.T, matrix), q) / (a[:, None] * b + damping)
         return sharding.reshaped(sharding.matmul(sharding.matmul(p, inner), q.T), self.shape)
 
@@ -80,7 +80,7 @@ class Kronecker:
         """log det(first ⊗ last + damping·I)."""
         check_scalar("logdet", "damping", damping)
         self._check_factors("logdet")
-        a, b = (jnp.linalg.eigvalsh(sharding.whole(factor)) for factor in (self.first, self.last))
+        a, b = (jnp.linalg.eigvalsh(sharding.on_every_device(factor)) for factor in (self.first, self.last))
         return jnp.sum(jnp.log(a[:, None] * b + damping))
 
     @checked

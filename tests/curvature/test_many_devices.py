@@ -6,20 +6,13 @@ from benchmarks.on_devices import measured
 
 from ..sweeps import swept
 
-BY_EXAMPLE = {
-    "per_example",
-    "dense(jacobian)",
-    "per_example_grads",
-    "per_example_grad_norms",
-    "ntk",
-    "ntk trace",
-    "laplacian",
-}
+BY_EXAMPLE = {"per_example", "per_example_grads", "per_example_grad_norms", "ntk", "ntk trace", "laplacian"}
 LIKE_PARAMETERS = {"grad", "gradient_variance", "ggn_diagonal", "ggn @ v", "ggn_vector_product", "hessian_diagonal"}
 LIKE_PARAMETERS |= {"hessian_vector_product", "natural_gradient"}
 GATHERS = {
     "ntk": "every example meets every other one",
     "ntk trace": "every example meets every other one",
+    "ntk in blocks": "every example meets every other one",
     "natural_gradient": "every device solves the system of all outputs",
     "kfac_factors": "units on several devices meet each other",
     "hessian_diagonal": "units on several devices meet each other",
@@ -29,7 +22,7 @@ PARAMETER_BYTES = 8 * (64 * 32 + 64 + 8 * 64 + 8)
 SMALL = "grad,per_example,per_example_grads,clip_per_example,ggn_diagonal,ggn_vector_product,kfac_factors,hessian_diagonal"
 
 ROWS = [
-    ("mlp", "8", "both", "Explicit", SMALL + ",per_example_grad_norms,ntk trace,laplacian,natural_gradient"),
+    ("mlp", "8", "both", "Explicit", SMALL + ",per_example_grad_norms,ntk in blocks,laplacian,natural_gradient"),
     ("mlp", "1,8", "batch", "Explicit", "per_example_grad_norms,kfac_factors,hessian_diagonal"),
     ("mlp", "8", "model", "Explicit", "kfac_factors"),
     ("transformer", "8", "both", "Explicit", "grad"),
@@ -58,7 +51,9 @@ def check_what_is_sent(row, what):
         if sharding == "batch":  # every factor once: a weight and its bias share one
             assert sum(sent["all-reduce"]) == 8 * (64**2 + 32**2 + 8**2 + 64**2), what
         if sharding == "model" and row["axes"] == "Explicit":  # of examples, outputs and hidden units only a part is moved
-            assert max(sent["all-gather"] + sent["all-to-all"]) <= 8 * 64 * 64, what
+            assert max(sent.get("all-gather", []) + sent.get("all-to-all", [])) <= 8 * 64 * 64, what
+    if row["network"] == "mlp" and (row["question"], row["axes"]) == ("ntk in blocks", "Explicit"):  # the inputs alone
+        assert sent.get("all-gather", []) == ([] if sharding == "model" else [8 * 64 * 32]), what
     if row["network"] == "mlp" and row["question"] == "grad" and sharding == "batch":
         assert sum(sent["all-reduce"]) == PARAMETER_BYTES, what
 
@@ -66,7 +61,8 @@ def check_what_is_sent(row, what):
 def check_where_it_lies(row, what):
     """Results by example lie where the examples are, and those like parameters where the parameters are."""
     specs = row["specs"]
-    if row["sharding"] != "model" and row["question"] in BY_EXAMPLE and row["question"] != "dense(jacobian)":
+    by_example = row["question"] in BY_EXAMPLE or (row["question"], row["axes"]) == ("ntk in blocks", "Explicit")
+    if row["sharding"] != "model" and by_example:
         assert all(spec.startswith("P('batch'") for spec in specs), (what, specs)
     if (
         row["network"] == "mlp"
