@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
-from .on_devices import AXES, SHARDINGS, measured
+from .on_devices import SHARDINGS, measured
 
+ABOUT = {"dtype": "float64"}  # where it differs from other questions
 QUICK = [("mlp", "1,8", "batch", "Explicit", "grad")]
-ALL = [("mlp", "1,2,4,8", sharding, ",".join(AXES)) for sharding in SHARDINGS] + [("transformer", "1,8", "both", "Explicit")]
+ALL = [("mlp", "1,8", sharding, "Explicit") for sharding in SHARDINGS]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -33,7 +33,7 @@ def report(questions: dict):
         out = []
         for about, results in groups:
             if results := [r for r in results if r["question"] in names]:
-                out += [where_measured(about), "", *lines(about, results), ""]
+                out += [where_measured(about | getattr(questions[names[0]], "ABOUT", {})), "", *lines(about, results), ""]
         write(mark, out[:-1])
     write("headlines", headline_table(groups, {name: questions[name].__doc__ for name in marks["benchmarks"][1]}))
 

@@ -28,7 +28,8 @@ ROWS = [
     ("transformer", "8", "both", "Explicit", "grad"),
     ("sentences", "8", "both", "Explicit", "clip_per_example"),
     ("mlp", "1,8", "batch,model,both", "Auto,Explicit"),
-    ("transformer", "1,8", "batch,both", "Auto,Explicit"),
+    ("transformer", "8", "batch", "Explicit"),
+    ("transformer", "8", "both", "Explicit", "per_example_grad_norms,ggn_diagonal,kfac_factors"),
 ]
 
 
