@@ -25,6 +25,7 @@ QUESTIONS = (
     "gradient",
     "hessian",
     "per_example",
+    "clipping",
     "ntk",
     "ggn",
     "kfac",

@@ -15,7 +15,7 @@ from rich.table import Table
 
 import jaxnets as jn
 
-PEERS = ("asdex", "backpack-for-pytorch", "curvlinops-for-pytorch", "flax", "folx", "sparsejac", "torch")
+PEERS = ("asdex", "backpack-for-pytorch", "curvlinops-for-pytorch", "flax", "folx", "jax-privacy", "sparsejac", "torch")
 
 MAX_SECONDS = 30  # that all rounds together may take; there are at least two
 

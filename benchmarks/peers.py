@@ -164,3 +164,11 @@ def sparse_entries(make: Callable) -> Contender:
         return jitted(lambda *args: jacobian(*args).data).prepare(*args)
 
     return Contender(prepare)
+
+
+@needs_package("jax_privacy", "jax-privacy")
+def by_jax_privacy(loss: Callable, **options) -> Contender | Missing:
+    """JAX-Privacy's sum of clipped gradients of a loss of one example."""
+    from jax_privacy.clipping import clipped_grad
+
+    return jitted(clipped_grad(loss, **options))

@@ -56,9 +56,12 @@ def _home(value) -> str:
 
 
 def _defined(module, prefix: str) -> dict[str, object]:
-    """The public functions and classes that a module defines itself."""
+    """The functions and classes in a module's `__all__` or, where it has none, the public ones of its own files."""
+    if hasattr(module, "__all__"):
+        return {f"{prefix}.{name}": value for name in module.__all__ if callable(value := getattr(module, name))}
     own = {name: value for name, value in vars(module).items() if not name.startswith("_") and callable(value)}
-    return {f"{prefix}.{name}": v for name, v in own.items() if getattr(v, "__module__", None) == module.__name__}
+    home = f"{module.__name__}."
+    return {f"{prefix}.{name}": v for name, v in own.items() if f"{getattr(v, '__module__', None)}.".startswith(home)}
 
 
 def _entries(name: str, value):

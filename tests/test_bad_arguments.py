@@ -207,6 +207,18 @@ FIT = {
 }
 LIKE = {"argnums": 0, "has_aux": False}
 JACOBIAN = {"argnums": 0, "has_aux": False, "on_opaque": "allow", "order": "auto", "chunk_size": None, "on_nonfloat": "skip"}
+CLIPPED = {
+    "argnums": 0,
+    "has_aux": False,
+    "l2_clip_norm": 1.0,
+    "rescale_to_unit_norm": False,
+    "normalize_by": 1.0,
+    "batch_argnums": 1,
+    "keep_batch_dim": True,
+    "microbatch_size": None,
+    "nan_safe": True,
+    "dtype": None,
+}
 HISTORY = [{"epoch": 1, "loss": 1.0, "accuracy": 0.5}]
 CASES = [
     # autodiff
@@ -226,6 +238,9 @@ CASES = [
     ),
     # curvature
     quantity("clip_per_example", loss, W, X, max_norm=1.0),
+    quantity("clipped_grad", scalar, W, X, **CLIPPED, return_values=False, return_grad_norms=False),
+    quantity("value_and_clipped_grad", scalar, W, X, **CLIPPED),
+    made("gaussian_privatizer", lambda **given: jn.gaussian_privatizer(**given).init(W), stddev=1.0, key=jax.random.key(0)),
     quantity("divergence", scaled, X),
     quantity("per_example_grads", loss, W, X, limit=None),
     quantity("per_example_grad_norms", loss, W, X),
@@ -379,6 +394,9 @@ CASES = [
     made("data.order", jn.data.order, key=jax.random.key(0), epoch=0, examples=6),
     made("data.cubic", jn.data.cubic, points=3, noise=0.1, seed=0),
     made("data.spiral", jn.data.spiral, points=3, classes=2, noise=0.1, seed=0),
+    made("data.circles", jn.data.circles, points=3, noise=0.1, inner=0.5, seed=0),
+    made("data.moons", jn.data.moons, points=3, noise=0.1, seed=0),
+    made("data.xor", jn.data.xor, points=3, noise=0.1, seed=0),
     made("data.characters", jn.data.characters, text="abcdef", length=2),
     made("data.load", jn.data.load, path="nothing", classes=None, target=None, like=None, size=None),
     made("data.mnist", jn.data.mnist, seed=0),
@@ -609,7 +627,7 @@ def test_an_error_of_a_layer_names_it_and_an_argument(name):
 
 def test_every_public_function_has_a_case():
     modules = [name for name in dir(jn) if isinstance(getattr(jn, name), ModuleType)]
-    inside = {f"{m}.{n}" for m in modules for n, v in vars(getattr(jn, m)).items() if _is_own(v, getattr(jn, m).__name__)}
+    inside = {f"{m}.{n}" for m in modules for n, v in vars(getattr(jn, m)).items() if _is_public(n, v, getattr(jn, m))}
     public = {n for n in jn.__all__ if inspect.isfunction(getattr(jn, n))} | inside
     told = {case.name for case in [*CASES, *PLOTS]}
     assert public - told - WITHOUT_CASE == set()
@@ -621,8 +639,11 @@ WITHOUT_CASE = {
 }  # fmt: skip
 
 
-def _is_own(value, module: str) -> bool:
-    return inspect.isfunction(value) and value.__module__.startswith(module) and not value.__name__.startswith("_")
+def _is_public(name: str, value, module: ModuleType) -> bool:
+    if not inspect.isfunction(value):
+        return False
+    own = f"{value.__module__}.".startswith(f"{module.__name__}.") and not value.__name__.startswith("_")
+    return name in module.__all__ if hasattr(module, "__all__") else own
 
 
 CALLED = [  # what was silent

@@ -97,7 +97,7 @@ def test_the_table_of_wings_is_in_order_and_says_what_they_say():
 
 def test_a_wing_says_what_it_is():
     wings = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
-    assert wings == {*jaxnets.WINGS, "course", "report", "guide", "languages", "cli"} - {"errors"}
+    assert wings == {*jaxnets.WINGS, "checks", "course", "report", "guide", "languages", "cli"} - {"errors"}
     for name in wings:
         face = (PACKAGE / name / "__init__.py").read_text()
         assert ast.get_docstring(ast.parse(face)), name

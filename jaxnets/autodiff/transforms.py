@@ -59,7 +59,7 @@ def _prepare(name, function, argnums, args, kwargs, on_nonfloat):
         raise ValueError(f"{name}: on_nonfloat must be one of {ON_NONFLOAT}, got {on_nonfloat!r}")
     if not callable(function):
         raise TypeError(f"{name}: function must be callable, got {type(function).__name__}")
-    single, chosen = _chosen_arguments(name, argnums, len(args))
+    single, chosen = chosen_arguments(name, argnums, len(args))
     tree = args[chosen[0]] if single else tuple(args[i] for i in chosen)
     paths, treedef = tree_flatten_with_path(tree)
     label = parameter_names(function, args, chosen)
@@ -117,8 +117,8 @@ def _as_gradient(jacobian, weak: bool):
     return with_weak_type(gradient) if weak else gradient
 
 
-def _chosen_arguments(name, argnums, count) -> tuple[bool, tuple[int, ...]]:
-    """Whether `argnums` is one number, and the arguments that it chooses, counted from the first."""
+def chosen_arguments(name, argnums, count, argument="argnums") -> tuple[bool, tuple[int, ...]]:
+    """Whether `argnums` is one number, and the arguments it chooses, counted from the first; errors name `argument`."""
     numbers: tuple[int, ...]
     try:
         single, numbers = True, (operator.index(argnums),)
@@ -126,12 +126,12 @@ def _chosen_arguments(name, argnums, count) -> tuple[bool, tuple[int, ...]]:
         try:
             single, numbers = False, tuple(map(operator.index, argnums))
         except TypeError:
-            raise TypeError(f"{name}: argnums must be an integer or a tuple of integers, got {argnums!r}") from None
+            raise TypeError(f"{name}: {argument} must be an integer or a tuple of integers, got {argnums!r}") from None
     if any(not -count <= i < count for i in numbers):
-        raise ValueError(f"{name}: argnums {argnums} out of range for {count} positional arguments")
+        raise ValueError(f"{name}: {argument} {argnums} out of range for {count} positional arguments")
     chosen = tuple(i % count for i in numbers)
     if not chosen or len(set(chosen)) < len(chosen):
-        raise ValueError(f"{name}: argnums must name each argument once, and one at least, got {argnums}")
+        raise ValueError(f"{name}: {argument} must name each argument once, and one at least, got {argnums}")
     return single, chosen
 
 

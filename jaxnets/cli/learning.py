@@ -37,7 +37,7 @@ class Train:
     """
 
     task: tyro.conf.Positional[str] = ""
-    """spiral, regression, digits, digits_conv, mnist or text.  Left out with --data."""
+    """spiral, circles, moons, xor, regression, digits, digits_conv, mnist or text.  Left out with --data."""
     data: str | None = None
     """Your own data in place of a task: FILE.csv, FILE.npz with x and y, or a FOLDER of images with a folder per class."""
     target: str | None = None

@@ -27,7 +27,9 @@ from .common import (
 
 @dataclasses.dataclass
 class Report(ModelOptions):
-    """Write a self-contained page on a model: its graph, and every module's formula, code, Jacobian and comparison.
+    """Write a self-contained page on a model: its graph, every module's formula, code, Jacobian and comparison, a training.
+
+    Up to 2,000 weights are trained in the browser, without a server.
 
     Example: jaxnets report digits -o report.html
     """

@@ -3,6 +3,7 @@
 Every quantity is an expression of the rows of a Jacobian, which `rows` holds.  None depends on any particular layer.
 """
 
+from .clipping import clip_per_example as clip_per_example
 from .determinants import logdet as logdet
 from .ekfac import EigenKronecker as EigenKronecker
 from .ekfac import ekfac_factors as ekfac_factors
@@ -23,11 +24,14 @@ from .laplacian import divergence as divergence
 from .laplacian import laplacian as laplacian
 from .natural_gradient import natural_gradient as natural_gradient
 from .norms import jacobian_norm as jacobian_norm
-from .per_example import clip_per_example as clip_per_example
 from .per_example import gradient_noise_scale as gradient_noise_scale
 from .per_example import gradient_variance as gradient_variance
 from .per_example import per_example_grad_norms as per_example_grad_norms
 from .per_example import per_example_grads as per_example_grads
+from .private_gradients import ClippedGrad as ClippedGrad
+from .private_gradients import clipped_grad as clipped_grad
+from .private_gradients import value_and_clipped_grad as value_and_clipped_grad
+from .privatizer import gaussian_privatizer as gaussian_privatizer
 from .spectra import Spectrum as Spectrum
 from .spectra import spectrum as spectrum
 from .uses import influence as influence

@@ -1,4 +1,4 @@
-"""Per-example gradients, and their norms, clipped sums and variances without an array that holds one gradient per example.
+"""Per-example gradients, and their norms and variances without an array that holds one gradient per example.
 
 `loss(params, *args)` returns one loss per example, `[B, ...]`; further axes are summed.  Its Jacobian by weights that are
 used once is a product `∂ℓ[b]/∂w[o,i] = g[b,o]·x[b,i]`, so the squared norms of its rows are `Σ_o g² · Σ_i x²`.
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from ..autodiff.transforms import dense
-from .rows import Rows, in_cheapest_form, loss_rows, quantity, squared_row_norms, squares, with_float32_results
+from .rows import Rows, loss_rows, quantity, squared_row_norms, with_float32_results
 
 
 def _squared_gradient_norms(rows: Rows) -> jax.Array:
@@ -53,35 +53,6 @@ def per_example_grad_norms(loss: Callable) -> Callable:
         return jnp.sqrt(_squared_gradient_norms(loss_rows("per_example_grad_norms", loss, params, *args)))
 
     return run
-
-
-@quantity
-def clip_per_example(loss: Callable, max_norm: float) -> Callable:
-    """A function of `(params, *args)` that returns Σ_b min(1, max_norm/‖g_b‖) g_b, a tree, and the norms ‖g_b‖, `[B]`.
-
-    This is the sum of differentially private training (Abadi et al. 2016) before noise is added: no example changes it by
-    more than `max_norm`.  Gradients of single examples are stored only by weights that are used at so many places, as in
-    convolutions, that the values at these places take half as much memory or more.  Raises ValueError unless max_norm > 0.
-
-    >>> loss = lambda w, x: jn.linear(x, w)[:, 0]
-    >>> jn.clip_per_example(loss, max_norm=1.0)(jnp.ones((1, 2)), jnp.array([[3.0, 4.0], [0.0, 1.0]]))
-    (Array([[0.6, 1.8]], dtype=float32), Array([5., 1.], dtype=float32))
-    """
-    if not max_norm > 0:
-        raise ValueError(f"clip_per_example: max_norm must be positive, got {max_norm}")
-
-    def run(params, *args):
-        rows = loss_rows("clip_per_example", loss, params, *args)
-        rows = rows.map_blocks(lambda j: in_cheapest_form(_norms_and_sum, j)[0])
-        norms = jnp.sqrt(_squared_gradient_norms(rows))
-        weights = max_norm / jnp.maximum(norms, max_norm)
-        return rows.pull([weights]), norms
-
-    return run
-
-
-def _norms_and_sum(j):
-    return squares(j), jnp.ones(j.out_shape, j.dtype) @ j
 
 
 @quantity

@@ -18,7 +18,7 @@ from ..algebra.sharding import joined
 from ..algebra.sizes import stored_entries
 from ..algebra.sums import stacked_terms
 from ..autodiff.eliminate import eliminate
-from ..autodiff.nodes import Edge, Node
+from ..autodiff.nodes import Edge, Graph, Node
 from ..autodiff.transforms import trace_graph
 from ..checks import as_tree_like, checked
 from ..errors import ShapeError
@@ -102,8 +102,7 @@ def outputs_and_rows(
     None.  Without `sum_where_smaller`, sums over the places where parameters are used are not carried out.
     """
     graph, in_tree, out_tree, _, _ = trace_graph(name, function, 0, (params, *args), {})
-    if not graph.inputs:
-        raise ShapeError(f"{name}: params has no array to differentiate by")
+    _check_parameters(name, graph)
     values = list(graph.values)
     for i, j in enumerate(output_maps(values, out_tree) if output_maps else ()):
         if j is None:
@@ -112,12 +111,21 @@ def outputs_and_rows(
         edges = [] if before is None else [_edge(before, j)]
         graph.outputs[i] = Node("map", j.out_shape, values[i].dtype, edges)
         graph.values[i] = jax.ShapeDtypeStruct(j.out_shape, values[i].dtype)
+    return values, out_tree, _rows_of(graph, in_tree, sum_where_smaller)
+
+
+def _check_parameters(name: str, graph: Graph):
+    if not graph.inputs:
+        raise ShapeError(f"{name}: params has no array to differentiate by")
+
+
+def _rows_of(graph: Graph, in_tree, sum_where_smaller: bool) -> Rows:
     blocks = eliminate(
         graph, order="auto" if sum_where_smaller else "reverse", sum_where_smaller=sum_where_smaller
     )  # reverse mode ends with the parameters
     if sum_where_smaller:
         blocks = [list(map(_with_few_terms, row)) for row in blocks]
-    return values, out_tree, Rows(tuple(map(tuple, blocks)), in_tree)
+    return Rows(tuple(map(tuple, blocks)), in_tree)
 
 
 def _edge(parent: Node, j: Jacobian) -> Edge:
@@ -173,15 +181,27 @@ def single_output(name: str, what: str, values, out_tree) -> jax.Array:
 
 def loss_rows(name: str, loss: Callable, params, *args, sum_where_smaller: bool = True) -> Rows:
     """The Jacobian of the losses [B] by the parameters; further axes of `loss(params, *args)` are summed."""
+    return losses_and_rows(name, loss, params, *args, sum_where_smaller=sum_where_smaller)[-1]
+
+
+def losses_and_rows(
+    name: str, loss: Callable, params, *args, has_aux: bool = False, sum_where_smaller: bool = True
+) -> tuple[jax.Array, Any, Rows]:
+    """The losses [B], the auxiliary output of the loss if `has_aux`, and the rows of `loss_rows`."""
 
     def summed(params, *args):
-        losses = loss(params, *args)
-        many = isinstance(losses, jax.Array) and losses.ndim > 1
-        return jnp.sum(losses, tuple(range(1, losses.ndim))) if many else losses
+        found = loss(params, *args)
+        return (_summed(found[0]), *found[1:]) if has_aux and isinstance(found, tuple) and found else _summed(found)
 
-    values, tree, rows = outputs_and_rows(name, summed, params, *args, sum_where_smaller=sum_where_smaller)
-    single_output(name, "the loss", values, tree)
-    return rows
+    graph, in_tree, out_tree, _, aux = trace_graph(name, summed, 0, (params, *args), {}, has_aux)
+    _check_parameters(name, graph)
+    losses = single_output(name, "the loss", graph.values, out_tree)
+    return losses, aux, _rows_of(graph, in_tree, sum_where_smaller)
+
+
+def _summed(losses):
+    many = isinstance(losses, jax.Array) and losses.ndim > 1
+    return jnp.sum(losses, tuple(range(1, losses.ndim))) if many else losses
 
 
 def quantity(maker: Callable) -> Callable:

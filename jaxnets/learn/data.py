@@ -1,4 +1,4 @@
-"""Data sets: the course's spiral and cubic, images of digits, small tables, text; how to split, scale and shuffle them."""
+"""Data sets: made by formulae, images of digits, small tables, text, one's own; how to split, scale and shuffle them."""
 
 import contextlib
 import dataclasses
@@ -11,140 +11,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..algebra.sizes import check_fits, host_memory
 from ..checks import (
     as_numpy,
     check_counts,
     check_integer,
     check_key,
-    check_not_negative,
     check_positive,
     check_seed,
     checked,
 )
-from ..errors import DTypeError, ShapeError
+from ..errors import ShapeError
 from ..files import written_atomically
-from .encoding import Encoding
+from .dataset import Dataset, check_labels
+from .made_data import circles, cubic, moons, spiral, xor
 from .progress import stage
 from .reading import UNREADABLE, read
 
-
-@checked
-@dataclasses.dataclass(frozen=True)
-class Dataset:
-    """NumPy arrays of inputs x[example, ...] and of targets: labels y[example] of `classes` classes, or numbers
-    y[example, ...].
-
-    In sequences x[example, t, ...] every step may have a label, y[example, t].  Raises ShapeError where x and y have
-    different numbers of examples or none at all, DTypeError where x is not real or labels are not integers, one per example
-    or step, and ValueError where a label is out of range.  `encoding` tells how a file of one's own was read.
-
-    >>> data = jn.data.Dataset([[0.0, 1.0], [2.0, 3.0]], [0, 1], classes=2)
-    >>> data.size, data.shape
-    (2, (2,))
-    """
-
-    x: np.ndarray
-    y: np.ndarray
-    name: str = "data"
-    classes: int | None = None  # None: y holds numbers, not labels
-    encoding: Encoding | None = None
-
-    def __post_init__(self):
-        for field in ("x", "y"):
-            object.__setattr__(self, field, as_numpy("Dataset", field, getattr(self, field)))
-        if self.classes is not None:
-            check_counts("Dataset", classes=self.classes)
-        if self.x.ndim < 2 or self.y.ndim < 1 or len(self.x) != len(self.y) or not len(self.x):
-            raise ShapeError(
-                f"{self.name}: x has shape {self.x.shape} and y {self.y.shape}, expected (examples, ...) for both, x with "
-                "features, and as many examples"
-            )
-        if self.x.dtype.kind not in "fiub":
-            raise DTypeError(f"{self.name}: x has dtype {self.x.dtype}, expected real numbers")
-        if self.encoding is not None and self.encoding.shape != self.shape:
-            raise ShapeError(
-                f"{self.name}: one input has shape {self.shape}, and its encoding is of {self.encoding.shape}; give it "
-                "encoding=None where x was made anew"
-            )
-        if self.classes is None:
-            if self.y.dtype.kind not in "fiub":
-                raise DTypeError(f"{self.name}: y has dtype {self.y.dtype}, expected real numbers")
-        else:
-            _check_labels(self.name, self.y, self.classes, self.x.shape)
-
-    def __repr__(self):
-        targets = "numbers" if self.classes is None else f"labels of {self.classes} classes"
-        targets = targets if self.y.size else "no answers"
-        return f"Dataset({self.name}: x {list(self.x.shape)}, y {list(self.y.shape)}, {targets})"
-
-    @property
-    def size(self) -> int:
-        """The number of examples."""
-        return len(self.x)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of one input."""
-        return self.x.shape[1:]
-
-    @checked
-    def take(self, places, name: str | None = None) -> "Dataset":
-        """The examples at these indices, as a data set."""
-        return dataclasses.replace(self, x=self.x[places], y=self.y[places], name=name or self.name)
-
-
-def _check_labels(name, labels, classes, inputs=None):
-    """DTypeError or ValueError unless there is a label for every example, or for every step of inputs of this shape."""
-    of_steps = inputs is not None and labels.shape == inputs[:2]
-    if not (labels.ndim == 1 or of_steps) or labels.dtype.kind not in "iu":
-        raise DTypeError(
-            f"{name}: labels have shape {labels.shape} and dtype {labels.dtype}, expected one integer per example"
-        )
-    if labels.size and not (labels.min() >= 0 and labels.max() < classes):
-        raise ValueError(f"{name}: labels reach from {labels.min()} to {labels.max()}, expected 0 to {classes - 1}")
-
+__all__ = [
+    "Dataset", "Statistics", "batches", "characters", "circles", "cubic", "digits", "load", "mnist", "moons", "one_hot",
+    "order", "spiral", "split", "table", "xor",
+]  # fmt: skip
 
 # Data sets
-
-
-@checked
-def spiral(points: int = 1000, classes: int = 3, noise: float = 0.2, seed: int = 0) -> Dataset:
-    """Points [classes · points, 2] on the arms of a spiral and their labels (NYU Deep Learning, week 2, equation 1).
-
-    X_k(t) = t · (sin(2π/K (2t + k − 1) + ε), cos(2π/K (2t + k − 1) + ε)),  0 ≤ t ≤ 1,  k = 1 … K.  ε is normal with standard
-    deviation `noise`; without noise the spiral is clean.  The defaults, 1000 points per class and a noise of 0.2, are the
-    spiral of the course's notebook.
-
-    >>> data = jn.data.spiral(points=50)
-    >>> data.x.shape, data.y.shape, data.classes
-    ((150, 2), (150,), 3)
-    """
-    check_counts("spiral", points=points, classes=classes)
-    check_not_negative("spiral", "noise", noise)
-    check_seed("spiral", seed)
-    _check_memory(f"spiral: {points} points of {classes} classes", points * classes)
-    rng = np.random.default_rng(seed)
-    t = np.tile(np.linspace(0, 1, points), classes)
-    k = np.repeat(np.arange(1, classes + 1), points)
-    angle = 2 * np.pi / classes * (2 * t + k - 1) + noise * rng.standard_normal(t.size)
-    x = t[:, None] * np.stack([np.sin(angle), np.cos(angle)], 1)
-    return Dataset(x, k - 1, f"a spiral with {classes} arms", classes)
-
-
-@checked
-def cubic(points: int = 100, noise: float = 0.3, seed: int = 0) -> Dataset:
-    """y = x³ + ε at evenly spaced x [points, 1] from −1 to 1, with ε uniform from 0 to `noise`, as in the course's notebook.
-
-    >>> jn.data.cubic().x.shape
-    (100, 1)
-    """
-    check_counts("cubic", points=points)
-    check_not_negative("cubic", "noise", noise)
-    check_seed("cubic", seed)
-    _check_memory(f"cubic: {points} points", points)
-    x = np.linspace(-1, 1, points)[:, None]
-    return Dataset(x, x**3 + noise * np.random.default_rng(seed).random(x.shape), "x³ with noise")
 
 
 def digits() -> Dataset:
@@ -241,11 +129,6 @@ def load(
     return Dataset(found.x, found.y, str(path), found.classes, found.encoding)
 
 
-def _check_memory(what: str, points: int):
-    """MemoryError if so many points do not fit; it does not wake JAX, which may have to be told of other processes first."""
-    check_fits(what, jax.ShapeDtypeStruct((points, 4), np.float64), host_memory)
-
-
 def _table_of_digits():
     """As `load_digits` reads it, from the file in scikit-learn's wheel: to import scikit-learn takes a second or more."""
     found = importlib.util.find_spec("sklearn")
@@ -327,7 +210,7 @@ def one_hot(labels, classes: int):
     """
     labels = as_numpy("one_hot", "labels", labels)
     check_counts("one_hot", classes=classes)
-    _check_labels("one_hot", labels.reshape(-1), classes)
+    check_labels("one_hot", labels.reshape(-1), classes)
     return jax.nn.one_hot(labels, classes, dtype=jnp.result_type(float))
 
 

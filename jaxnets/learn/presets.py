@@ -75,7 +75,8 @@ def ends_in_log_softmax(model: Model) -> bool:
 class Problem:
     """A model with parameters and a batch: the `network(params, x)`, and its average `loss(params, x)` at fixed targets.
 
-    If the problem was made `abstract`, `params` holds shapes and no numbers.  `source` says in words what x is.
+    If the problem was made `abstract`, `params` holds shapes and no numbers.  `source` says in words what x is.  `targets`
+    are those of the loss, if the network is the model's `apply` and the loss the average of its preset's.
     """
 
     title: str
@@ -85,6 +86,7 @@ class Problem:
     network: Callable[[Any, Any], Any]
     loss: Callable[[Any, Any], Any]
     source: str
+    targets: Any = None
 
     def __repr__(self):
         return f"Problem({self.model} on {list(self.x.shape)}, {self.source})"
@@ -120,7 +122,7 @@ def make_problem(
     def loss(params, x):
         return LAYERS["mean"](chosen.loss(network(params, x), targets))
 
-    return Problem(text, chosen.model, params, x, network, loss, source)
+    return Problem(text, chosen.model, params, x, network, loss, source, targets)
 
 
 # Batches to show a model on; each function here returns a function of a key and a batch size.

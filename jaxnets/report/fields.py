@@ -51,13 +51,19 @@ PROBLEM_FIELDS: dict[str, Check] = {
     "dtype": _one_of("float32", "float64"),
     "seed": _integer_between(0, 2**31 - 1),
 }
-MAX_POINTS, MAX_LABEL = 5000, 5
+MAX_POINTS, MAX_LABEL, MAX_RATE = 5000, 5, 100
 DATA_FIELDS: dict[str, Check] = {
     "data": _one_of("spiral", "circles", "moons", "xor", "function", "points"),
     "function": _one_of("sin", "cos", "abs", "step", "x²", "x³"),
     "points": (
         f"at most {MAX_POINTS:,} points [x1, x2, label] of finite numbers and labels from 1 to {MAX_LABEL}",
         lambda value: isinstance(value, list) and len(value) <= MAX_POINTS and all(map(_is_point, value)),
+    ),
+    "draw": _integer_between(0, 4),
+    "optimizer": _one_of("adam", "sgd", "momentum"),
+    "rate": (
+        f"a number above 0 and up to {MAX_RATE}",
+        lambda value: type(value) in (int, float) and 0 < value <= MAX_RATE,
     ),
 }
 TRAIN_FIELDS = {**PROBLEM_FIELDS, "action": _one_of("reset", "step"), "steps": _integer_between(1, 50), **DATA_FIELDS}

@@ -17,7 +17,7 @@ from ..show.formats import replace_nonfinite
 from .content import comparisons, describe
 from .points import training_data
 from .report import report_html
-from .training import SIZE, Training
+from .training import ADAM, RATES, SIZE, Training
 
 MAX_MODULES = 64
 MAX_PARAMETERS = 200_000
@@ -80,15 +80,24 @@ def _json(data: dict) -> str:
 
 def _training_key(job: Job) -> tuple:
     """The fields that a training depends on."""
-    data = job.get("data", "spiral"), job.get("function", "sin"), tuple(map(tuple, job.get("points", ())))
-    return job["model"], job["input"], job["seed"], job["dtype"], *data
+    data = (
+        job.get("data", "spiral"),
+        job.get("function", "sin"),
+        tuple(map(tuple, job.get("points", ()))),
+        job.get("draw", 0),
+    )
+    optimizer = job.get("optimizer", ADAM)
+    descent = optimizer, float(job.get("rate", RATES[optimizer]))
+    return job["model"], job["input"], job["seed"], job["dtype"], descent, *data
 
 
 @functools.lru_cache(maxsize=1)
-def _training(model: str, shape: str, seed: int, dtype: str, *data) -> tuple[Training, Any]:
+def _training(model: str, shape: str, seed: int, dtype: str, descent: tuple, *data) -> tuple[Training, Any]:
     """A training, kept for the programs that it has compiled, and its state at the beginning."""
     points = training_data(*data)
-    training = Training(_problem({"model": model, "input": shape, "batch": 1, "seed": seed, "dtype": dtype}), points)
+    training = Training(
+        _problem({"model": model, "input": shape, "batch": 1, "seed": seed, "dtype": dtype}), points, *descent
+    )
     # Its regions are computed at all points of a grid at once, and its loss at all points of the data.
     _check_sizes(model, None if model in presets() else points.shape, max(SIZE**2, points.size))
     return training, training.state

@@ -1,13 +1,14 @@
 """What the live training learns from: data sets in the plane, a function of one number, and points of one's own."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..learn.data import Dataset, spiral
+from ..learn.data import Dataset, circles, moons, spiral, xor
 
-POINTS, ARMS = 60, 3  # points per arm of the spiral, arms
-COUNT, NOISE = 180, 0.08  # points of the other data sets, and the standard deviation of their noise
+DRAWS = 5  # seeds to choose from
+DECIMALS = 4  # of a coordinate
 VALUES = 41  # of a function
 PAD = 1.0  # the pad to draw on reaches from -1 to 1
 FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -22,31 +23,14 @@ FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 Points = Sequence[tuple[float, float, int]]  # two numbers and a label, from 1
 
 
-def circles() -> Dataset:
-    """x = r·(cos φ, sin φ) + ε at evenly spaced angles φ, with r = 0.4 for label 0 and 1 for label 1."""
-    label = np.arange(COUNT) % 2
-    angle = 2 * np.pi * np.arange(COUNT) / COUNT
-    radius = np.where(label, 1.0, 0.4)[:, None]
-    return Dataset(radius * np.stack([np.cos(angle), np.sin(angle)], 1) + _noise(), label, "a circle in a circle", 2)
+def _set(make: Callable[..., Dataset], **settings) -> Callable[[int], Dataset]:
+    """A function of the seed: the points with four decimals, as the page holds them."""
 
+    def draw(seed):
+        data = make(seed=seed, **settings)
+        return dataclasses.replace(data, x=np.round(data.x, DECIMALS))
 
-def moons() -> Dataset:
-    """Two half circles, (cos φ, sin φ) / 1.5 moved by ±(1/3, 1/6), of which label 1 is the one that is turned round."""
-    label = np.arange(COUNT) % 2
-    angle = np.pi * np.arange(COUNT) / COUNT
-    turned = np.where(label, -1.0, 1.0)[:, None]
-    arc = turned * (np.stack([np.cos(angle), np.sin(angle)], 1) / 1.5 - [1 / 3, 1 / 6])
-    return Dataset(arc + _noise(), label, "two moons", 2)
-
-
-def xor() -> Dataset:
-    """x uniform from −1 to 1 on both axes; label 1 where exactly one of the two is positive."""
-    x = np.random.default_rng(0).uniform(-1, 1, (COUNT, 2))
-    return Dataset(x, np.logical_xor(*(x.T > 0)).astype(int), "a square, labelled by XOR", 2)
-
-
-def _noise() -> np.ndarray:
-    return NOISE * np.random.default_rng(0).standard_normal((COUNT, 2))
+    return draw
 
 
 def values_of(name: str) -> Dataset:
@@ -64,17 +48,31 @@ def own_points(points: Points) -> Dataset:
     return Dataset(table[:, :2], labels - 1, "points of one's own", int(labels.max()))
 
 
-DATA: dict[str, Callable[[], Dataset]] = {
-    "spiral": lambda: spiral(POINTS, ARMS),
-    "circles": circles,
-    "moons": moons,
-    "xor": xor,
+DATA: dict[str, Callable[[int], Dataset]] = {
+    "spiral": _set(spiral, points=60),
+    "circles": _set(circles, points=90),
+    "moons": _set(moons, points=90),
+    "xor": _set(xor, points=90),
 }
 KINDS = (*DATA, "function", "points")
 
 
-def training_data(kind: str = "spiral", function: str = "sin", points: Points = ()) -> Dataset:
-    """The data set of one of KINDS."""
+def training_data(kind: str = "spiral", function: str = "sin", points: Points = (), draw: int = 0) -> Dataset:
+    """The data set of one of KINDS; `draw` is the seed of those that have noise."""
     if kind == "function":
         return values_of(function)
-    return own_points(points) if kind == "points" else DATA[kind]()
+    return own_points(points) if kind == "points" else DATA[kind](draw)
+
+
+def page_sets() -> dict[str, dict]:
+    """All draws of the sets of points, for a page without a server: [x1, x2, …] in units of the last decimal, and labels."""
+    found = {}
+    for kind, make in DATA.items():
+        draws = [make(seed) for seed in range(DRAWS)]
+        found[kind] = {
+            "name": draws[0].name,
+            "classes": draws[0].classes,
+            "labels": "".join(map(str, draws[0].y)),
+            "draws": [np.rint(data.x * 10**DECIMALS).astype(int).ravel().tolist() for data in draws],
+        }
+    return found

@@ -1,5 +1,6 @@
 """A network that learns, step by step: its decision regions or its curve, and the norms of its layers' Jacobians."""
 
+import contextlib
 import functools
 from collections import OrderedDict
 from typing import Any
@@ -19,20 +20,23 @@ from ..learn.progress import stage
 from .points import PAD, training_data
 
 SIZE, LEVELS = 40, 8  # cells along a side of the map of regions, and the shades of a colour in it
-RATE = 0.02
+ADAM = "adam"
+OPTIMIZERS = {ADAM: optax.adam, "sgd": optax.sgd, "momentum": functools.partial(optax.sgd, momentum=0.9)}
+NAMES = {ADAM: "Adam", "sgd": "gradient descent", "momentum": "gradient descent with momentum 0.9"}
+RATES = {ADAM: 0.02, "sgd": 0.2, "momentum": 0.05}  # where no other is asked for
 STEPS, FRAMES = 400, 24
 CURVE = 121  # points of the curve of a network of one number
 SPIRAL = "spiral"
 
 
 class Training:
-    """Full-batch Adam on points in the plane or values of a function, by default a spiral with 60 points per arm, with
-    hand-written gradients.
+    """Full-batch descent by one of OPTIMIZERS on points in the plane or values of a function, by default a spiral with 60
+    points per arm, with hand-written gradients.
 
     Raises SpecError where the model does not map 2 numbers to a log-probability for every class, or 1 number to 1.
     """
 
-    def __init__(self, problem: Problem, points: Dataset | None = None):
+    def __init__(self, problem: Problem, points: Dataset | None = None, optimizer: str = ADAM, rate: float | None = None):
         self.model, self.dtype = problem.model, problem.x.dtype
         self.points = points or training_data()
         self.outputs = _checked_outputs(problem, self.points)
@@ -43,7 +47,8 @@ class Training:
         ticks = np.meshgrid(np.linspace(west, east, SIZE), np.linspace(south, north, SIZE))
         grid = np.stack(ticks, -1).reshape(-1, 2) if self.points.classes else np.linspace(west, east, CURVE)[:, None]
         self.grid = jnp.asarray(grid, self.dtype)
-        self.optimizer = optax.adam(RATE)
+        rate = RATES[optimizer] if rate is None else rate
+        self.optimizer, self.descent = OPTIMIZERS[optimizer](rate), f"{NAMES[optimizer]}, learning rate {rate:g}"
         self.state: Any = (0, problem.params, jax.jit(self.optimizer.init)(problem.params))
 
     def loss(self, params):
@@ -116,7 +121,7 @@ class Training:
         norms = jax.eval_shape(self._measure, self.state[1])[-1]
         return {
             "model": self.model.name,
-            "about": f"{self.points.name}, {self.points.size} points; Adam, learning rate {RATE}, all points in every step",
+            "about": f"{self.points.name}, {self.points.size} points; {self.descent}, all points in every step",
             "x": [[float(f"{x:.5g}") for x in point] for point in self._drawn()],
             "y": self.points.y.ravel().tolist(),
             "extent": [round(side, 4) for side in self.extent],
@@ -158,9 +163,12 @@ def _extent(points: Dataset) -> tuple[float, float, float, float]:
 
 
 def replay(problem: Problem) -> dict[str, Any]:
-    """The training of the model on the spiral or, if the model does not fit it, that of the spiral's own network."""
-    try:
-        training = Training(problem)
-    except SpecError:
-        training = Training(make_problem(SPIRAL, dtype=str(problem.x.dtype)))
-    return training.replay(STEPS, FRAMES)
+    """The training of the model on the spiral or a function or, if it fits neither, that of the spiral's own network.
+
+    `data` is the kind of data that it learns.
+    """
+    for kind in (SPIRAL, "function"):
+        with contextlib.suppress(SpecError):
+            return {**Training(problem, training_data(kind)).replay(STEPS, FRAMES), "data": kind}
+    network = make_problem(SPIRAL, dtype=str(problem.x.dtype))
+    return {**Training(network).replay(STEPS, FRAMES), "data": SPIRAL}

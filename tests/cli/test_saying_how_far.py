@@ -82,7 +82,8 @@ def test_results_can_be_piped_away_while_the_terminal_shows_what_is_done():
 def test_the_report_says_how_far_it_is_and_what_it_writes(capsys, tmp_path, monkeypatch):
     from jaxnets.report import report
 
-    monkeypatch.setattr(report, "describe", lambda problem: {})
+    monkeypatch.setattr(report, "describe", lambda problem: {"diagram": {}})
+    monkeypatch.setattr(report, "engine_data", lambda problem, diagram: {})
     monkeypatch.setattr(report, "comparisons", lambda problem: [])
     monkeypatch.setattr(report, "saturation", dict)
     monkeypatch.setattr(report, "replay", lambda problem: {})

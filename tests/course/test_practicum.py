@@ -39,7 +39,7 @@ def spiral(tmp_path_factory, request):
     """The folder of a spiral and its report: trained to the end with `--all`, else for a few epochs."""
     epochs = RECIPES["spiral"].epochs if request.config.getoption("--all") else 10
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(practicum.spiral, "FRAMES", 4)
+        patch.setattr(practicum.points, "FRAMES", 4)
         folder = tmp_path_factory.mktemp("spiral")
         return folder, train("spiral", epochs=epochs, output=folder)
 
@@ -69,6 +69,14 @@ def test_a_spiral_needs_a_non_linearity(spiral):
         assert numbers["hidden"][part] > 0.95
     assert (numbers["training_examples"], numbers["held_out_examples"]) == (2400, 600)
     assert "linear(100) relu linear(3)" in str(report).replace("│", "")
+
+
+@pytest.mark.parametrize("task", ["circles", pytest.param("moons", marks=pytest.mark.sweep), "xor"])
+def test_a_ring_and_xor_need_a_non_linearity_too(task):
+    numbers = train(task, epochs=5, pictures=False).numbers
+    assert (numbers["training_examples"], numbers["held_out_examples"]) == (1600, 400)
+    assert numbers["held_out_accuracy"] > 0.95
+    assert numbers["linear"]["held_out_accuracy"] < (0.95 if task == "moons" else 0.7)
 
 
 def test_spiral_leaves_pictures_logs_and_checkpoints(spiral):
@@ -206,7 +214,12 @@ def test_space_is_stretched(tmp_path):
 @pytest.mark.parametrize(
     "name, options, error, words",
     [
-        ("spirals", {}, ValueError, "unknown task 'spirals'; known: spiral, regression, digits, digits_conv, mnist"),
+        (
+            "spirals",
+            {},
+            ValueError,
+            "unknown task 'spirals'; known: spiral, circles, moons, xor, regression, digits, digits_conv, mnist",
+        ),
         ("spiral", {"epochs": 0}, ValueError, "epochs must be 1 to 2³¹, got 0"),
         ("spiral", {"seed": -1}, ValueError, "seed must be 0 to"),
         ("spiral", {"batch_size": -5}, ValueError, "batch_size must be 0 to"),

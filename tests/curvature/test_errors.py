@@ -47,6 +47,15 @@ def gauss_newton(loss=jn.cross_entropy, target=IDS, f=layer, **options):
     return jn.ggn(f, loss, **options)(W, X, target)
 
 
+def one(w, x):
+    """A loss of one example, in a batch of one."""
+    return jnp.sum(layer(w, x if isinstance(x, jax.Array) else x[0]))
+
+
+def clipped(x=X, **options):
+    return jn.clipped_grad(one, **({"l2_clip_norm": 1.0} | options))(W, x)
+
+
 ERRORS = [
     *[(lambda q=q: q(scalar)(W, X), jn.ShapeError, f"{name}: the loss must return one array whose first axis are examples")
       for name, q in [
@@ -59,6 +68,27 @@ ERRORS = [
     (lambda: jn.per_example_grads(lambda params, x: x[:, 0])({}, X), jn.ShapeError, "per_example_grads: params has no"),
     *[(lambda n=n: jn.clip_per_example(losses, n), ValueError, f"clip_per_example: max_norm.*{n}")
       for n in (0, -1.0, math.nan)],
+    *[(lambda n=n: clipped(l2_clip_norm=n), ValueError, f"clipped_grad: l2_clip_norm.*{n}") for n in (-1.0, math.nan)],
+    (lambda: clipped(l2_clip_norm="one"), jn.DTypeError, "clipped_grad: l2_clip_norm is no array: str"),
+    (lambda: clipped(l2_clip_norm=np.ones(2)), jn.ShapeError, r"clipped_grad: l2_clip_norm must be one number.*\(2,\)"),
+    (lambda: clipped(l2_clip_norm=(1.0, 2.0)), jn.ShapeError, "clipped_grad: l2_clip_norm must be a number or a prefix"),
+    *[(lambda n=n: clipped(normalize_by=n), ValueError, f"clipped_grad: normalize_by.*{n}") for n in (0.0, -1.0)],
+    (lambda: clipped(microbatch_size=0), ValueError, "clipped_grad: microbatch_size.*0"),
+    (lambda: clipped(X[[0, 1, 0]], microbatch_size=2), ValueError, "clipped_grad: microbatch_size 2 does not.*3 examples"),
+    (lambda: clipped(argnums=1), ValueError, "clipped_grad: argument 1 cannot be both"),
+    (lambda: clipped(batch_argnums=2), ValueError, "clipped_grad: batch_argnums 2 out of range"),
+    (lambda: clipped((X, X[:1])), jn.ShapeError, r"clipped_grad: arrays of batch_argnums 1.*\(2, 3\), \(1, 3\)"),
+    (lambda: clipped(1.0), jn.ShapeError, r"clipped_grad: arrays of batch_argnums 1.*\[\(\)\]"),
+    (lambda: clipped(dtype=int), jn.DTypeError, "clipped_grad: dtype.*int"),
+    (lambda: clipped(has_aux=True), TypeError, "clipped_grad: with has_aux"),
+    (lambda: jn.clipped_grad(lambda w, x: (one(w, x),) * 2, l2_clip_norm=1.0)(W, X), jn.ShapeError,
+     "clipped_grad: the loss must return one"),
+    (lambda: jn.clipped_grad(one, l2_clip_norm=1.0)(IDS, X), jn.DTypeError, "clipped_grad: argument params.*int"),
+    (lambda: jn.clipped_grad(one, l2_clip_norm=1.0)(W, X, is_padding_example=IDS), jn.DTypeError, "is_padding_example"),
+    (lambda: jn.clipped_grad(one, l2_clip_norm=1.0)(W, X, is_padding_example=np.ones(3, bool)), jn.ShapeError,
+     r"clipped_grad: is_padding_example.*\(2,\), got \(3,\)"),
+    (lambda: jn.clipped_grad(one, l2_clip_norm=1.0).sensitivity("add"), ValueError, "sensitivity: neighb.*'add'"),
+    (lambda: jn.value_and_clipped_grad(one, l2_clip_norm=-1.0)(W, X), ValueError, "value_and_clipped_grad: l2_clip.*-1"),
     *[(lambda q=q: q(lambda w, x: jnp.sum(layer(w, x), 1))(W, X[:1]), ValueError, f"{q.__name__}: .*two examples, got 1")
       for q in (jn.gradient_variance, jn.gradient_noise_scale)],
     (lambda: jn.ntk(layer, "sum"), ValueError, r"ntk: outputs must be one of.*'sum'"),

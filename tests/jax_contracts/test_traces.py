@@ -212,7 +212,7 @@ def test_a_custom_derivative_binds_again_in_the_trace_below(kind):
 
 
 @relied_on_by(
-    "algebra/jacobian.py: _holds_numbers", "checks.py: check_range", "losses/embedding.py: _check_signs",
+    "algebra/jacobian.py: _holds_numbers", "checks/arguments.py: check_range", "losses/embedding.py: _check_signs",
     "curvature/gauss_newton_matrix.py: GaussNewton._check_damping",
 )  # fmt: skip
 def test_a_value_that_is_traced_is_a_tracer():

@@ -56,7 +56,42 @@ def test_cubic_is_a_cubic_with_uniform_noise():
     assert not np.array_equal(data.cubic().y, data.cubic(seed=1).y)
 
 
-@pytest.mark.parametrize("make", [data.spiral, data.cubic])
+def test_circles_are_points_at_two_distances():
+    found = data.circles(8, noise=0, inner=0.25)
+    np.testing.assert_allclose(found.x[:, 0] ** 2 + found.x[:, 1] ** 2, [1 / 16] * 8 + [1] * 8)
+    np.testing.assert_allclose(found.x[8:], 4 * found.x[:8])
+    np.testing.assert_allclose(found.x[8:].astype(complex) @ [1, 1j], np.exp(1j * np.pi / 4 * np.arange(8)), atol=1e-15)
+    assert found.classes == 2 and found.y.tolist() == [0] * 8 + [1] * 8
+
+
+def test_moons_are_half_circles_round_two_points():
+    found = data.moons(5, noise=0)
+    upper, lower = found.x[found.y == 0], found.x[found.y == 1]
+    right, top, left = (1 / 3, -1 / 6), (-1 / 3, 1 / 2), (-1, -1 / 6)
+    np.testing.assert_allclose(upper[[0, 2, 4]], [right, top, left], atol=1e-15)
+    np.testing.assert_allclose(np.linalg.norm(upper - [-1 / 3, -1 / 6], axis=1), 2 / 3)
+    assert (np.diff(upper[:, 0]) < 0).all() and (upper[:, 1] >= -1 / 6 - 1e-15).all()
+    np.testing.assert_array_equal(lower, -upper)
+
+
+def test_xor_has_a_label_for_two_quadrants_each():
+    found = data.xor(400)
+    np.testing.assert_array_equal(found.y == 1, found.x[:, 0] * found.x[:, 1] < 0)
+    quadrants = np.unique(np.sign(found.x), axis=0, return_counts=True)[1]
+    assert len(quadrants) == 4 and quadrants.min() > 150 and np.bincount(found.y).tolist() == [400, 400]
+    assert 0.95 < np.abs(found.x).max() < 1 and abs(np.abs(found.x).mean() - 0.5) < 0.03
+
+
+@pytest.mark.parametrize("make", [data.circles, data.moons, data.xor])
+def test_noise_is_added_to_both_numbers_and_depends_on_the_seed(make):
+    noise = make(3000, noise=0.3).x - make(3000, noise=0).x
+    np.testing.assert_allclose(noise.std(0), 0.3, rtol=0.03)
+    assert abs(noise.mean()) < 0.01 and abs(np.corrcoef(noise.T)[0, 1]) < 0.05
+    assert same(make(9), make(9)) and not np.array_equal(make(9).x, make(9, seed=1).x)
+    assert make().x.shape == (2000, 2)
+
+
+@pytest.mark.parametrize("make", [data.spiral, data.cubic, data.circles, data.moons, data.xor])
 def test_there_is_at_least_one_point(make):
     assert make(1).size >= 1
     with pytest.raises(ValueError, match="points must be at least 1, got 0"):

@@ -21,7 +21,11 @@ ROOT = Path(jaxnets.__file__).parent
 WHOLE = ("algebra", "autodiff")  # of these wings every function is a target
 BY_RULES = ("layers", "losses")  # of these the rules, and what rules use
 # No families, but what all families stand in.
-FRAME = {"jaxnets.checks", *(f"jaxnets.layers.{name}" for name in ("layer", "marker", "samples"))}
+FRAME = {
+    "jaxnets.checks.annotations",
+    "jaxnets.checks.arguments",
+    *(f"jaxnets.layers.{name}" for name in ("layer", "marker", "samples")),
+}
 # Calls that give axes their letters in formulae: no number depends on them.
 NAMING = {"axis_names", "channel_axis_names", "_replace"}
 

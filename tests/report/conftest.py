@@ -6,6 +6,7 @@ import jaxnets as jn
 from jaxnets import compare
 from jaxnets.learn.presets import make_problem
 from jaxnets.report.content import describe
+from jaxnets.report.engine import engine_data
 from jaxnets.report.page import page_html
 from jaxnets.report.saturation import saturation
 from jaxnets.report.training import Training
@@ -32,6 +33,12 @@ def compared(asked):
 def data(asked, compared):
     parts = {"saturation": saturation(), "replay": Training(asked).replay(20, 5), "benchmarks": TABLES}
     return {**describe(asked), "comparisons": [compared.to_json()], **parts}
+
+
+@pytest.fixture(scope="session")
+def computing(asked, data):
+    """What a page shows that computes by itself."""
+    return {**data, "engine": engine_data(asked, data["diagram"])}
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ import pytest
 
 from jaxnets.learn.presets import make_problem
 from jaxnets.report.explorer import HEADERS, Explorer
+from jaxnets.report.points import training_data
 
 from .asking import MODEL, STEP, answer, ask, error
 from .tabs import NARROW, WIDE
@@ -122,6 +123,17 @@ def test_a_training_that_has_not_begun_begins_by_itself(explorer):
     found = answer(explorer, "/train", {**STEP, "action": "reset", "steps": 1})
     assert [frame["step"] for frame in found["replay"]["frames"]] == [0, 1]
     assert answer(explorer, "/train", {**MODEL, "action": "reset", "model": "spiral", "input": ""})["replay"]
+
+
+def test_a_training_descends_as_it_is_told(explorer):
+    question = {**STEP, "action": "reset", "data": "xor", "draw": 1, "optimizer": "sgd", "rate": 0.5, "steps": 1}
+    replay = answer(explorer, "/train", question)["replay"]
+    np.testing.assert_allclose(replay["x"], training_data("xor", draw=1).x, atol=1e-4)
+    assert replay["about"].endswith("180 points; gradient descent, learning rate 0.5, all points in every step")
+    losses = [frame["loss"] for frame in replay["frames"]]
+    losses.append(answer(explorer, "/train", {**question, "action": "step"})["frame"]["loss"])
+    assert losses[2] < losses[1] < losses[0]
+    assert "replay" in answer(explorer, "/train", {**question, "action": "step", "rate": 0.25})
 
 
 def test_a_comparison_is_computed_once_and_beside_everything_else(explorer):
@@ -245,6 +257,7 @@ BUTTONS = {
     "Guided tour",
     "Copy link",
     "Next step",
+    "Train",
     "Train 1 step",
     "Train 10 steps",
     "Start over",
@@ -275,6 +288,9 @@ def press_every_button(browser, url, width, height):
     def press(name):
         before = tab.content()
         tab.get_by_role("button", name=name, exact=True).first.click()
+        if name == "Train":  # it goes on until it is told to stop
+            tab.get_by_role("button", name="Stop", exact=True).click()
+            tab.get_by_role("button", name="Train", exact=True).wait_for()
         tab.locator("[aria-busy]").wait_for(state="detached")
         for _ in range(10 if name not in ("Show", "First") else 0):  # a link takes a moment
             if tab.content() == before:

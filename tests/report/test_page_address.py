@@ -78,7 +78,7 @@ def test_the_explorer_shows_the_model_of_its_address_and_trains_as_far(live):
     assert server.asked[0] == ("model", settings)
     assert [asked.get("steps") for path, asked in server.asked if path == "train"] == [50, 50, 10]
     assert tab.input_value("[name='seed']") == "7"
-    assert state(tab)[0] == 1 and tab.locator("#training input").get_attribute("max") == "3"
+    assert state(tab)[0] == 1 and tab.locator("#training [type='range']").get_attribute("max") == "3"
     tab.locator("[data-live='1']").click()
     wait_for_step(tab, 111)
     found = {"model": "linear(4) tanh", "batch": "3", "seed": "7", "dtype": "float64", "module": "2", "train": "111"}

@@ -1,5 +1,7 @@
 """What the live training learns from, in the browser: chosen, typed, drawn, loaded from a file, and kept in the address."""
 
+import re
+
 import pytest
 
 from .serving import LIVE
@@ -55,6 +57,41 @@ def test_a_function_is_a_word_of_a_list(live):
     assert trained_on(server) == {"data": "function", "function": "x³", "action": "reset"}
     assert tab.locator(".map .series").get_attribute("d") == "M0 150L150 75L300 225"
     assert "curve" in tab.get_attribute(".map", "aria-label")
+
+
+def test_optimizer_rate_and_seed_are_asked_for_and_stay_in_the_address(live):
+    tab, server = live
+    tab.select_option("[name='draw']", "3")
+    tab.select_option("[name='optimizer']", "momentum")
+    assert tab.input_value("[name='rate']") == "0.05"
+    tab.fill("[name='rate']", "nothing")
+    tab.keyboard.press("Tab")
+    assert tab.get_attribute("[name='rate']", "aria-invalid") == "true" and tab.evaluate("state.learned.rate") == 0.05
+    tab.fill("[name='rate']", "0.5")
+    tab.keyboard.press("Tab")
+    tab.click("[data-live='1']")
+    wait_for_step(tab, 1)
+    asked = {"action": "reset", "draw": 3, "optimizer": "momentum", "rate": 0.5}
+    assert {name: server.asked[-1][1].get(name) for name in asked} == asked
+    tab.wait_for_url("**draw=3&optimizer=momentum&rate=0.5&train=1")
+    tab.reload()
+    wait_for_step(tab, 1)
+    assert {name: server.asked[-1][1].get(name) for name in asked} == asked
+    assert tab.input_value("[name='optimizer']") == "momentum" and tab.input_value("[name='rate']") == "0.5"
+
+
+def test_it_trains_until_it_is_told_to_stop(live):
+    tab, server = live
+    tab.click("[data-live='run']")
+    tab.locator("#training output", has_text=re.compile(r"^step ([2-9]\d|\d{3,}),")).wait_for()
+    tab.get_by_role("button", name="Stop").click()
+    tab.get_by_role("button", name="Train", exact=True).wait_for()
+    asked = len(server.asked)
+    assert [question["action"] for _, question in server.asked] == ["reset"] + ["step"] * (asked - 1)
+    server.refusal = "busy"
+    tab.click("[data-live='run']")
+    tab.get_by_role("alert").filter(has_text="busy").wait_for()
+    assert len(server.asked) == asked + 1 and tab.locator("[data-live='1']").is_enabled()
 
 
 def test_points_are_drawn_with_the_mouse(live):
@@ -135,9 +172,10 @@ def test_points_are_loaded_from_a_file(live):
     assert "points=" not in tab.evaluate("String(link())") and "data=points" in tab.evaluate("String(link())")
 
 
-@pytest.mark.parametrize(
-    "query", ["data=iris", "function=eval", "points=1_2_6", "points=1_2", f"points={'*'.join(['1_1_1'] * 61)}"]
-)
+BAD = ["data=iris", "function=eval", "draw=5", "optimizer=rprop", "rate=0", "points=1_2_6", "points=1_2"]
+
+
+@pytest.mark.parametrize("query", [*BAD, f"points={'*'.join(['1_1_1'] * 61)}"])
 def test_bad_data_in_the_address_is_ignored(live, query):
     tab, server = live
     tab.goto(f"{LIVE}?{query}")

@@ -104,7 +104,7 @@ def test_the_training_has_one_row_of_buttons_of_one_height(live, size):
     tab.set_viewport_size({"width": size[0], "height": size[1]})
     assert tab.locator("#training .row").count() == 1
     boxes = [button.bounding_box() for button in tab.locator("#training .row button").all()]
-    assert len(boxes) == 7 and len({round(box["height"]) for box in boxes}) == 1
+    assert len(boxes) == 8 and len({round(box["height"]) for box in boxes}) == 1
     assert size == NARROW or len({round(box["y"]) for box in boxes}) == 1
     fields = [field.bounding_box() for field in tab.locator("#controls input, #controls select, #controls button").all()]
     assert len({round(box["height"]) for box in fields}) == 1

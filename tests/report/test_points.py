@@ -3,28 +3,23 @@
 import numpy as np
 import pytest
 
+from jaxnets import data
 from jaxnets.errors import SpecError
 from jaxnets.learn.presets import make_problem
-from jaxnets.report import points
 from jaxnets.report.fields import DATA_FIELDS, MAX_POINTS
-from jaxnets.report.points import FUNCTIONS, KINDS, training_data
-from jaxnets.report.training import CURVE, Training
+from jaxnets.report.points import DATA, DRAWS, FUNCTIONS, KINDS, page_sets, training_data
+from jaxnets.report.training import CURVE, OPTIMIZERS, RATES, Training
 
 
-@pytest.fixture
-def clean(monkeypatch):
-    monkeypatch.setattr(points, "NOISE", 0.0)
-
-
-def test_circles_moons_and_xor_are_their_formulas(clean):
-    circles, moons, xor = (training_data(name) for name in ("circles", "moons", "xor"))
-    np.testing.assert_allclose(np.hypot(*circles.x.T), np.where(circles.y, 1, 0.4))
-    for label, side in ((0, 1), (1, -1)):
-        arc = moons.x[moons.y == label] * side + [1 / 3, 1 / 6]
-        np.testing.assert_allclose(np.hypot(*arc.T), 1 / 1.5)
-        assert (arc[:, 1] >= 0).all()
-    np.testing.assert_array_equal(xor.y, (xor.x[:, 0] > 0) != (xor.x[:, 1] > 0))
-    assert all(data.classes == 2 and set(data.y) == {0, 1} for data in (circles, moons, xor))
+def test_sets_are_those_of_the_data_module_with_four_decimals():
+    for kind, made in {"spiral": data.spiral(60, seed=3), "circles": data.circles(90, seed=3)}.items():
+        found, (known, seed) = training_data(kind, draw=3), (page_sets()[kind], 3)
+        np.testing.assert_allclose(found.x, made.x, rtol=0, atol=5e-5)
+        np.testing.assert_array_equal(found.y, made.y)
+        np.testing.assert_array_equal(np.reshape(known["draws"][seed], (-1, 2)) / 1e4, found.x)
+        assert [int(label) for label in known["labels"]] == made.y.tolist() and known["name"] == made.name
+    assert {kind: len(made["draws"]) for kind, made in page_sets().items()} == dict.fromkeys(DATA, DRAWS)
+    assert not np.array_equal(training_data("xor").x, training_data("xor", draw=1).x)
 
 
 def test_functions_are_those_of_their_names():
@@ -41,6 +36,10 @@ def test_requests_may_hold_what_there_is():
     for bad in ([0, 0], [0, 0, 6], [0, 0, 0], [0, 0, 1.0], [float("nan"), 0, 1], [1e7, 0, 1], ["0", 0, 1], [True, 0, 1]):
         assert not fits([bad]), bad
     assert not fits("points")
+    draws, rates = DATA_FIELDS["draw"], DATA_FIELDS["rate"]
+    assert draws[0] == f"a whole number from 0 to {DRAWS - 1}" and draws[1](DRAWS - 1) and not draws[1](DRAWS)
+    assert DATA_FIELDS["optimizer"][0] == " or ".join(OPTIMIZERS) and set(RATES) == set(OPTIMIZERS)
+    assert rates[1](0.5) and rates[1](100) and not any(map(rates[1], (0, -1, 101, float("nan"), "1", True)))
 
 
 def test_a_network_of_one_number_learns_a_function():

@@ -184,9 +184,15 @@ def test_a_replay_learns_and_a_model_that_does_not_fit_is_told(network):
     found = replay(network)
     frames = found["frames"]
     assert 10 < len(frames) <= FRAMES and frames[0]["step"] == 0 and frames[-1]["accuracy"] > 0.95
-    assert len(frames[0]["norms"]) == len(found["layers"])
+    assert len(frames[0]["norms"]) == len(found["layers"]) and found["data"] == "spiral"
     with pytest.raises(SpecError, match=r"maps \[8\] to \[4\].*linear\(3\) log_softmax"):
         Training(make_problem("linear(4)", (8,)))
+
+
+def test_a_network_of_one_number_has_the_replay_of_a_function(monkeypatch):
+    monkeypatch.setattr("jaxnets.report.training.STEPS", 2)
+    found = replay(make_problem("linear(3) tanh linear(1)", (1,), 2))
+    assert found["data"] == "function" and found["classes"] is None and found["frames"][-1]["step"] == 2
 
 
 def test_the_benchmark_tables_are_those_of_the_guide():

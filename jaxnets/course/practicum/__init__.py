@@ -1,11 +1,12 @@
-"""The practicum: networks that learn a spiral, a cubic, handwritten digits and a text, and what layers do to the plane.
+"""The practicum: networks that learn points, a cubic, handwritten digits and a text, and what layers do to the plane.
 
-`spiral`, `regression`, `images` and `text` each study one kind of task, and `own_data` people's own files.  `run` is one
+`points`, `regression`, `images` and `text` each study one kind of task, and `own_data` people's own files.  `run` is one
 training of a task, `scores` says how good a network is, and `space` draws what layers do to the plane.
 """
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import jax
 import optax
@@ -19,7 +20,7 @@ from ...learn.evaluate import evaluate as evaluate_model
 from ...learn.presets import DIGITS
 from ...learn.progress import stage
 from ...learn.train import restore
-from . import images, own_data, regression, spiral, text
+from . import images, own_data, points, regression, text
 from .own_data import name_of, predict_file, train_on
 from .run import MAX_SEED, Options, Recipe, StudyResult, decreasing, run_recipe
 from .scores import NumberScores
@@ -29,7 +30,7 @@ __all__ = ["RECIPES", "Recipe", "StudyResult", "evaluate", "name_of", "predict_f
 
 
 def train(name: str, **options) -> StudyResult:
-    """Train the networks of a task (spiral, regression, digits, digits_conv, mnist, text), and report what they learned.
+    """Train the networks of a task, one of RECIPES, and report what they learned.
 
     The options are those of `Options`.  Raises ValueError for an unknown task or a number out of range, SpecError or
     ShapeError for a model that does not fit, and ModuleNotFoundError where pictures are wanted and matplotlib is missing,
@@ -75,21 +76,31 @@ _OF_DIGITS = Recipe(
     optimizer=decreasing(optax.adamw),
     study=images.study,
 )
-RECIPES: dict[str, Recipe] = {
-    "spiral": Recipe(
-        data=lambda seed: data.split(data.spiral(seed=seed), 0.2, seed),
-        model="linear(100) relu linear(3) log_softmax",
+
+
+def _of_points(make: Callable[..., data.Dataset], classes: int) -> Recipe:
+    """The task of telling apart points in the plane, of some classes."""
+    return Recipe(
+        data=lambda seed: data.split(make(seed=seed), 0.2, seed),
+        model=f"linear(100) relu linear({classes}) log_softmax",
         other_models={
-            "linear": "linear(100) linear(3) log_softmax",
-            "hidden": "linear(100) relu linear(2) linear(3) log_softmax",
+            "linear": f"linear(100) linear({classes}) log_softmax",
+            "hidden": f"linear(100) relu linear(2) linear({classes}) log_softmax",
         },
         loss=LAYERS["nll"],
         epochs=100,
         batch_size=100,
         learning_rate=1e-2,
         optimizer=decreasing(optax.adam),
-        study=spiral.study,
-    ),
+        study=points.study,
+    )
+
+
+RECIPES: dict[str, Recipe] = {
+    "spiral": _of_points(data.spiral, 3),
+    "circles": _of_points(data.circles, 2),
+    "moons": _of_points(data.moons, 2),
+    "xor": _of_points(data.xor, 2),
     "regression": Recipe(
         data=lambda seed: (data.cubic(seed=seed), data.cubic(seed=seed + 1)),
         model="linear(100) relu linear(1)",

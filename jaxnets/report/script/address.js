@@ -1,8 +1,5 @@
 // The address: what is shown, so that a link shows it again
 
-const MAX_AGAIN = 2000; // steps of a training that a link asks for
-const STEPS_AT_ONCE = 50; // that the server takes for one answer
-
 const asked = new URLSearchParams(location.search); // as it was when the page was loaded
 const ignored = [];
 
@@ -50,9 +47,10 @@ function shown() {
 /** The whole address of what is shown. */
 function link() {
   const address = new URL(location);
-  for (const [name, value] of Object.entries(shown())) {
-    if (value === null || value === "") address.searchParams.delete(name);
-    else address.searchParams.set(name, value);
+  const parts = Object.entries(shown());
+  for (const [name] of parts) address.searchParams.delete(name); // so that the order is the same, whatever came first
+  for (const [name, value] of parts) {
+    if (value !== null && value !== "") address.searchParams.set(name, value);
   }
   return address;
 }
@@ -106,22 +104,25 @@ function restoreModule() {
 /** Trains as far as the address says, and shows the step that it names. */
 async function restoreTraining() {
   restoreData();
-  const total = part("train", state.data.live ? whole(1, MAX_AGAIN) : () => false);
+  const total = part("train", trains() ? whole(1, MOST_STEPS) : () => false);
+  const known = () => state.data.replay?.frames.map(({ step }) => String(step)) ?? [];
+  const step = part("step", total ? whole(0, Number(total)) : oneOf(known()));
+  if (total && Number(step) && !(await trainTo(Number(step)))) return;
   if (total && !(await trainTo(Number(total)))) return;
-  const steps = state.data.replay?.frames.map(({ step }) => String(step)) ?? [];
-  const step = part("step", oneOf(steps));
+  const steps = known();
   if (step !== null) state.frame = steps.indexOf(step);
   renderTraining();
 }
 
-/** Whether the server has trained this far, part by part. Meanwhile the page tells how far it is. */
+/** Whether it has been trained this far, part by part. Meanwhile the page tells how far it is. */
 async function trainTo(total) {
   const { generation } = state;
-  let done = 0;
+  let done = state.trained ? state.data.replay.frames.at(-1).step : 0;
   state.goal = total;
   renderTraining();
   while (done < total && generation === state.generation) {
-    await train(Math.min(STEPS_AT_ONCE, total - done));
+    await train(Math.min(state.data.live ? STEPS_AT_ONCE : STEPS_A_FRAME, total - done));
+    await new Promise((resolve) => setTimeout(resolve)); // so that the browser shows how far it is
     if (!state.trained || state.data.replay.frames.at(-1).step === done) break; // refused
     done = state.data.replay.frames.at(-1).step;
   }

@@ -1,8 +1,10 @@
-// What the live training learns from
+// What a training learns from
 
 const MOST_IN_LINK = 60; // points
 const MOST_POINTS = 5000;
 const MOST_LABELS = 5;
+const DRAWS = 5; // seeds of the points
+const FIRST_DATA = state.data.replay?.data ?? "spiral"; // what the page shows by itself
 const FUNCTIONS = ["sin", "cos", "abs", "step", "x²", "x³"];
 
 /** The names of data sets, and how the page calls them. */
@@ -15,17 +17,21 @@ const dataNames = () => ({
   points: say("own points"),
 });
 
-/** The fields of a question to the server that tell what is learned. */
+/** The fields of a question to the server that tell what is learned, and how. What it takes by itself is left out. */
 function dataSettings() {
   const { data, function: name, points } = state.learned;
-  if (data === "function") return { data, function: name };
-  return data === "points" ? { data, points } : data === "spiral" ? {} : { data };
+  const descent = descentSettings();
+  if (data === "function") return { data, function: name, ...descent };
+  if (data === "points") return { data, points, ...descent };
+  const { draw } = state.learned;
+  return { ...(data !== "spiral" && { data }), ...(draw && { draw }), ...descent };
 }
 
 /** Learns something else: the next step is the first one. */
 function learn(change) {
   Object.assign(state, { learned: { ...state.learned, ...change } });
-  Object.assign(state, { trained: false, frame: 0, data: { ...state.data, replay: null } });
+  Object.assign(state, { trained: false, running: false, frame: 0, data: { ...state.data, replay: null } });
+  showWeights();
   renderTraining();
 }
 
@@ -36,11 +42,35 @@ function dataChoice() {
     learn({ data: target.value });
     one("#training select").focus();
   };
-  const options = Object.entries(dataNames()).map(([value, name]) => h("option", { value, selected: value === data }, name));
-  const kind = h("label", say("data"), h("select", { name: "data", onchange: change }, options));
-  const more = { function: functionChoice, points: ownPoints }[data]?.() ?? [];
-  return h("div.learned.controls", kind, more);
+  const kind = choice(say("data"), "data", Object.entries(dataNames()), data, change);
+  const beside = { function: functionChoice, points: () => [] }[data]?.() ?? drawChoice();
+  return h("div.learned.controls", kind, beside, descentChoice(), data === "points" ? ownPoints() : []);
 }
+
+/** A choice among several. */
+const choice = (label, name, options, chosen, change) =>
+  h(
+    "label",
+    label,
+    h(
+      "select",
+      { name, onchange: change },
+      options.map(([value, words]) => h("option", { value, selected: value === chosen }, words)),
+    ),
+  );
+
+/** The choice of the seed with which points are drawn. */
+const drawChoice = () =>
+  choice(
+    say("seed of the points"),
+    "draw",
+    Array.from({ length: DRAWS }, (_, n) => [n, n]),
+    state.learned.draw,
+    ({ target }) => {
+      learn({ draw: Number(target.value) });
+      one('#training [name="draw"]').focus();
+    },
+  );
 
 function functionChoice() {
   const refusal = h("p.alert", { role: "alert", hidden: true });
@@ -175,10 +205,12 @@ function readPoints(text) {
 
 /** What is learned, for the address; too many points are left out. */
 function shownData() {
-  const { data, function: name, points } = state.learned;
+  const { data, draw, function: name, points } = state.learned;
   const few = data === "points" && points.length && points.length <= MOST_IN_LINK;
   return {
-    data: data === "spiral" ? null : data,
+    data: data === FIRST_DATA ? null : data,
+    draw: (!["function", "points"].includes(data) && draw) || null,
+    ...shownDescent(),
     function: data === "function" ? name : null,
     points: few ? points.map((point) => point.join("_")).join("*") : null,
   };
@@ -188,8 +220,7 @@ function shownData() {
 const leavesOutPoints = () => state.learned.data === "points" && state.learned.points.length > MOST_IN_LINK;
 
 function restoreData() {
-  const { live } = state.data;
-  const fits = (check) => (live ? check : () => false);
+  const fits = (check) => (trains() ? check : () => false);
   const data = part("data", fits(oneOf(Object.keys(dataNames()))));
   const name = part("function", fits(oneOf(FUNCTIONS)));
   const number = String.raw`-?\d{1,7}(\.\d{1,6})?`;
@@ -197,7 +228,14 @@ function restoreData() {
     (text) => new RegExp(`^${number}_${number}_[1-5](\\*${number}_${number}_[1-5]){0,${MOST_IN_LINK - 1}}$`).test(text),
   ));
   const found = points?.split("*").map((point) => point.split("_").map(Number));
-  if (data && data !== "spiral") {
-    learn({ data, ...(name && { function: name }), ...(found && { points: found }) });
-  }
+  const draw = part("draw", fits(whole(0, DRAWS - 1)));
+  const change = {
+    ...(data && { data }),
+    ...(name && { function: name }),
+    ...(found && { points: found }),
+    ...(draw && { draw: Number(draw) }),
+    ...restoredDescent(fits),
+  };
+  const differs = ([key, value]) => String(value) !== String(state.learned[key]);
+  if (Object.entries(change).some(differs)) learn(change);
 }

@@ -16,9 +16,11 @@ const state = {
   timer: null,
   busy: new Set(),
   language: "en",
-  trained: false, // whether the server goes on with the replay
+  trained: false, // whether the next step goes on with the replay
+  running: false, // whether it trains on and on
   backward: null, // the step of the backward pass
-  learned: { data: "spiral", function: "sin", points: [], label: 1 }, // by the training with JAX behind it
+  learned: { data: "spiral", draw: 0, function: "sin", points: [], label: 1, optimizer: "adam", rate: 0.02 }, // in training
+  weights: null, // the step of the training whose weights the modules show; null for those that the page was made with
   stop: null, // of the guided tour
   pad: [0, 0], // the place of the keyboard on the pad to draw on
   goal: null, // the step to which the server trains again

@@ -177,6 +177,7 @@ function renderGraph() {
   if (stepwise) markPass(gradients);
   body("graph").replaceChildren(
     stepwise ? "" : backwardButton(),
+    weightsNote() ?? "",
     h("div.columns", stepwise ? backwardStep() : side(say("Values and Jacobians"), false), gradients),
     h("p.note", computed(state.data.note)),
   );

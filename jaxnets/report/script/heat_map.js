@@ -32,7 +32,7 @@ function renderPicture() {
     state.view = view;
     renderHeat();
   });
-  one("#picture").replaceChildren(...(jacobians.length > 1 ? [byArgument] : []), byView, h("figure", { id: "heat" }));
+  one("#picture").replaceChildren(...(jacobians.length > 1 ? [byArgument] : []), byView, h("figure", { id: "heat" }), weightsNote() ?? "");
   renderHeat();
 }
 

@@ -1,7 +1,8 @@
 // With JAX behind the page
 
-/** The server's answer to a question. Throws an Error with the server's words if it refuses. */
+/** The answer of the server to a question, or without one that of the page. Throws an Error with words if it is refused. */
 async function ask(path, question) {
+  if (!state.data.live) return trainByItself(question);
   const headers = { "Content-Type": "application/json", "X-Token": state.data.live.token };
   let answer;
   try {
@@ -17,14 +18,14 @@ async function ask(path, question) {
 /** Runs a task unless it is already running. Meanwhile `element` tells the time, and its buttons are disabled. */
 async function once(name, element, task) {
   if (state.busy.has(name)) return;
-  const buttons = [...element.querySelectorAll("button")];
+  const buttons = [...element.querySelectorAll('button:not([data-live="run"])')]; // that one also ends what is running
   const were = buttons.map((other) => other.disabled);
   const began = Date.now();
   const time = h("span.note", { role: "timer" });
   const tell = () => (time.textContent = say("computing… {n} s", { n: Math.floor((Date.now() - began) / 1000) }));
   const timer = setInterval(tell, 250);
   tell();
-  element.append(time);
+  if (!state.running) element.append(time); // what goes on and on is seen
   state.busy.add(name);
   one("#language").disabled = true;
   element.setAttribute("aria-busy", "true");
@@ -53,7 +54,7 @@ function request(element, path, question, use, render) {
 }
 
 function settings() {
-  const { token, ...question } = state.data.live;
+  const { token, ...question } = state.data.live ?? {};
   return question;
 }
 
@@ -116,37 +117,7 @@ async function submit(form, alert) {
     return;
   }
   state.data = { ...state.data, comparisons: null, replay: null, ...content, live: { ...state.data.live, ...question } };
-  Object.assign(state, { trained: false, backward: null, generation: state.generation + 1 });
+  Object.assign(state, { trained: false, running: false, backward: null, generation: state.generation + 1 });
   Object.assign(state, FIRST_MODULE);
   renderModel();
-}
-
-/** Trains some steps on the server, or starts over. The first call begins. */
-function train(steps) {
-  const { learned } = state;
-  const use = ({ replay, frame }) => {
-    if (learned !== state.learned) return; // it learns something else by now
-    if (replay) Object.assign(state, { trained: true, data: { ...state.data, replay } });
-    else state.data.replay.frames.push(frame);
-    state.frame = state.data.replay.frames.length - 1;
-  };
-  const question = { ...settings(), ...dataSettings(), action: state.trained && steps ? "step" : "reset", steps };
-  return request(one("#training .row"), "/train", question, use, renderTraining);
-}
-
-/** The buttons that train on the server. */
-function liveTraining() {
-  const trains = (label, steps, attributes) => {
-    const name = steps ?? "reset";
-    const press = async () => {
-      await train(steps);
-      one(`[data-live="${name}"]`).focus();
-    };
-    return button(label, press, { "data-live": name, ...attributes });
-  };
-  return [
-    trains(say("Train 1 step"), 1, { class: "main" }),
-    trains(say("Train 10 steps"), 10),
-    trains(say("Start over")),
-  ];
 }

@@ -58,6 +58,7 @@ function renderAll() {
 }
 
 state.language = firstLanguage();
+state.learned.data = FIRST_DATA;
 listen();
 renderAll();
 restore();

@@ -1,136 +1,83 @@
-// Training
+// Training: by the server behind the page, or by the page itself
 
-const MARKS = [
-  (x, y) => `M${x - 3.6} ${y}a3.6 3.6 0 1 0 7.2 0a3.6 3.6 0 1 0 -7.2 0z`,
-  (x, y) => `M${x} ${y - 4.6}L${x + 4.4} ${y + 3.4}H${x - 4.4}z`,
-  (x, y) => `M${x - 3.3} ${y - 3.3}h6.6v6.6h-6.6z`,
-];
-const PLACES = ["c1", "c0", "c2", "c3", "c4"];
+const MOST_STEPS = 2000; // of a training that goes on by itself, or that a link asks for
+const STEPS_AT_ONCE = 50; // for one answer
+const STEPS_A_FRAME = 10; // of a training that goes on by itself
+const PAUSE = 60; // milliseconds between two of its frames
 
-/** The mark of a point of a class, at a place. */
-const mark = (label, x, y) => h("path", { class: `dot ${PLACES[label % 5]}`, d: MARKS[label % 3](x, y) });
+/** Whether the page can train a network: with a server behind it, or by itself. */
+const trains = () => Boolean(state.data.live || state.data.engine?.weights);
 
-/** The decision regions: one path of squares per class and level. */
-function regions({ size }, codes) {
-  const paths = new Map();
-  for (let n = 0; n < codes.length; n++) {
-    const code = codes.charCodeAt(n) - 48;
-    const [row, column] = [size - 1 - Math.floor(n / size), n % size];
-    paths.set(code, `${paths.get(code) ?? ""}M${column} ${row}h1v1h-1z`);
-  }
-  return [...paths].map(([code, d]) =>
-    h("path", {
-      class: `region ${PLACES[Math.floor(code / 8) % 5]}`,
-      "fill-opacity": (0.08 + 0.06 * (code % 8)).toFixed(2),
-      d,
-      transform: `scale(${300 / size})`,
-    }),
-  );
-}
-
+/** The settings of a training, its buttons, and its replay. */
 function renderTraining(refusal) {
-  clearInterval(state.timer);
-  state.timer = null;
-  const { replay, live } = state.data;
-  const row = h("div.row.controls", live ? liveTraining() : []);
+  const { replay, engine } = state.data;
   const words = { goal: state.goal, done: state.trained ? replay.frames.at(-1).step : 0 };
+  const reason = engine?.reason;
   body("training").replaceChildren(
-    live ? dataChoice() : "",
-    row,
+    trains() ? dataChoice() : "",
+    h("div.row.controls", trains() ? trainingButtons() : [], h("span.playback")),
+    reason ? note(say("This page cannot train the network by itself: {reason}.", { reason: computed(reason) })) : "",
     refusal ? h("p.alert", { role: "alert" }, refusal) : "",
     state.goal ? note(say("Training again, as the address asks: step {done} of {goal}.", words)) : "",
+    h("div", { id: "replay" }),
   );
-  remember();
-  if (!replay) return;
-  const {
-    frames,
-    layers,
-    extent: [west, east, south, north],
-  } = replay;
-  state.frame = Math.min(state.frame, frames.length - 1);
+  renderReplay();
+}
 
-  const ground = h("g", { "shape-rendering": "crispEdges" });
-  const over = h("path.series.c0", { "stroke-width": 2.5 }); // the curve of a network of one number
-  const place = (x, y) => [(300 * (x - west)) / (east - west), (300 * (north - y)) / (north - south)];
-  const points = replay.x.map((point, i) => mark(replay.classes ? replay.y[i] : 0, ...place(...point)));
-  const map = h("svg.map", { viewBox: "0 0 300 300", width: 440, role: "img" }, ground, points, over);
-  const steps = frames.map((frame) => frame.step);
-  const measures = [
-    charted(
-      replay.classes ? say("Loss and accuracy") : say("Loss"),
-      steps,
-      [
-        { name: say("loss"), values: frames.map((frame) => frame.loss) },
-        ...(replay.classes ? [{ name: say("accuracy"), values: frames.map((frame) => frame.accuracy) }] : []),
-      ],
-      say("step"),
-    ),
-    charted(
-      say("Norm of every layer's Jacobian, mean over the examples"),
-      steps,
-      layers.map((name, i) => ({ name, values: frames.map((frame) => frame.norms[i]) })),
-      say("step"),
-    ),
+/** Trains some steps, or starts over, and returns whether that was not refused. The first call begins. */
+async function train(steps) {
+  const { learned } = state;
+  let goesOn = true;
+  const use = ({ replay, frame }) => {
+    if (learned !== state.learned) return; // it learns something else by now
+    if (replay) Object.assign(state, { trained: true, data: { ...state.data, replay } });
+    else state.data.replay.frames.push(frame);
+    state.frame = state.data.replay.frames.length - 1;
+  };
+  const question = { ...settings(), ...dataSettings(), action: state.trained && steps ? "step" : "reset", steps };
+  const render = (refusal) => {
+    goesOn = !refusal;
+    if (refusal) state.running = false;
+    if (state.running) renderReplay();
+    else renderTraining(refusal);
+  };
+  await request(one("#training .row"), "/train", question, use, render);
+  return goesOn;
+}
+
+/** Trains on and on, until it is told to stop, and shows a frame now and then. The buttons stay where they are. */
+async function trainOn() {
+  if (state.running) return void (state.running = false);
+  const { generation, learned } = state;
+  const goesOn = () => state.running && generation === state.generation && learned === state.learned;
+  const steps = () => (state.trained ? state.data.replay.frames.at(-1).step : 0);
+  state.running = true;
+  renderTraining();
+  one('[data-live="run"]').focus({ preventScroll: true });
+  while (goesOn() && steps() < MOST_STEPS) {
+    if (!(await train(Math.min(STEPS_A_FRAME, MOST_STEPS - steps())))) return;
+    await new Promise((resolve) => setTimeout(resolve, PAUSE));
+  }
+  if (state.generation !== generation || state.learned !== learned) return; // something else is shown by now
+  state.running = false;
+  renderTraining();
+  one('[data-live="run"]').focus({ preventScroll: true });
+}
+
+/** The buttons that train. */
+function trainingButtons() {
+  const press = (label, steps, attributes) => {
+    const name = steps ?? "reset";
+    const pressed = async () => {
+      await train(steps);
+      one(`[data-live="${name}"]`).focus();
+    };
+    return button(label, pressed, { "data-live": name, disabled: state.running, ...attributes });
+  };
+  return [
+    button(state.running ? say("Stop") : say("Train"), trainOn, { "data-live": "run", class: "main" }),
+    press(say("Train 1 step"), 1),
+    press(say("Train 10 steps"), 10),
+    press(say("Start over")),
   ];
-  const output = h("output.number", { role: "status" });
-  const show = (i) => {
-    state.frame = i;
-    const { step, loss, accuracy } = frames[i];
-    const at = { step, loss: short(loss), accuracy: short(accuracy), points: replay.x.length, classes: replay.classes };
-    if (replay.classes) {
-      output.textContent = say("step {step}, loss {loss}, accuracy {accuracy}", at);
-      ground.replaceChildren(...regions(replay, frames[i].regions));
-      map.setAttribute(
-        "aria-label",
-        say("Decision regions and {points} points of {classes} classes at step {step}; accuracy {accuracy}", at),
-      );
-    } else {
-      output.textContent = say("step {step}, loss {loss}", at);
-      const { curve } = frames[i];
-      const line = curve.map((y, n) => place(west + (n * (east - west)) / (curve.length - 1), number(y)).join(" "));
-      over.setAttribute("d", `M${line.join("L")}`);
-      map.setAttribute("aria-label", say("The network's curve and {points} points at step {step}; loss {loss}", at));
-    }
-    slider.value = i;
-    slider.setAttribute("aria-valuetext", say("step {step}", at));
-    back.disabled = i === 0;
-    ahead.disabled = i === frames.length - 1;
-    measures.forEach((part) => part.move(i));
-    remember();
-  };
-  const pause = () => {
-    clearInterval(state.timer);
-    state.timer = null;
-    play.textContent = say("Play");
-  };
-  const playing = () => {
-    if (state.timer) return pause();
-    if (state.frame === frames.length - 1) show(0);
-    play.textContent = say("Pause");
-    state.timer = setInterval(() => (state.frame < frames.length - 1 ? show(state.frame + 1) : pause()), 350);
-  };
-  const go = (i) => {
-    pause();
-    show(i);
-  };
-  const play = button(say("Play"), playing, { "data-do": "play" });
-  const back = button(say("Back"), () => go(state.frame - 1), { "data-do": "back" });
-  const ahead = button(say("Forward"), () => go(state.frame + 1), { "data-do": "step" });
-  const slider = h("input", {
-    type: "range",
-    "aria-label": say("Frame"),
-    min: 0,
-    max: frames.length - 1,
-    oninput: () => go(Number(slider.value)),
-  });
-  row.append(play, back, ahead, button(say("First"), () => go(0), { "data-do": "reset" }), slider);
-  body("training").append(
-    h("p.model", replay.model),
-    h(
-      "div.columns",
-      h("figure", map, h("figcaption", output, h("br"), computed(replay.about)), saving(map, say("Regions"))),
-      measures.map((part) => part.element),
-    ),
-  );
-  show(state.frame);
 }

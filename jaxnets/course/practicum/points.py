@@ -1,4 +1,4 @@
-"""The spiral: what a non-linearity is for."""
+"""Points in the plane, as of a spiral: what a non-linearity is for."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ FRAMES = 30
 
 
 def study(run: Run) -> StudyResult:
-    """A network with a non-linearity, one without, and one that unwinds the spiral in a plane before its last layer."""
+    """A network with a non-linearity, one without, and one that unwinds the points in a plane before its last layer."""
     model, plots, held_out = run.model, run.plots, run.held_out
     params = run.initial_params(model)
     points, extent = plots.plane(run.training.x) if plots else (None, None)
@@ -45,7 +45,7 @@ def study(run: Run) -> StudyResult:
             found = scores[name]
             words = f"{name or nonlinearity_name(model)}: {found.accuracy:.1%} of held-out points"
             panels[f"{run.space_chain(found.model)}\n{words}"] = np.exp(predict(found.model, found.result.params, points))
-        pictures.append(run.save(plots.decision_regions(held_out.x, held_out.y, extent, panels), "spiral"))
+        pictures.append(run.save(plots.decision_regions(held_out.x, held_out.y, extent, panels), run.task))
         if len(frames) > 1:
 
             def draw(figure, frame):

@@ -1,0 +1,51 @@
+// How a training descends: its optimizer and learning rate
+
+const RATES = { adam: 0.02, sgd: 0.2, momentum: 0.05 }; // where no other is asked for
+const MOST_RATE = 100;
+
+/** How the page calls the optimizers. */
+const optimizerNames = () => ({
+  adam: "Adam",
+  sgd: say("gradient descent"),
+  momentum: say("gradient descent with momentum"),
+});
+
+const isRate = (text) => /^\d{0,3}(\.\d{1,8})?$/.test(text) && Number(text) > 0 && Number(text) <= MOST_RATE;
+
+/** The choice of the optimizer and its rate. */
+function descentChoice() {
+  const { optimizer, rate } = state.learned;
+  const change = ({ target }) => {
+    learn({ optimizer: target.value, rate: RATES[target.value] });
+    one('#training [name="optimizer"]').focus();
+  };
+  const retype = ({ target }) => {
+    const fits = isRate(target.value.trim());
+    target.setAttribute("aria-invalid", String(!fits));
+    if (fits) learn({ rate: Number(target.value) });
+  };
+  return [
+    choice(say("optimizer"), "optimizer", Object.entries(optimizerNames()), optimizer, change),
+    h(
+      "label",
+      say("learning rate"),
+      h("input", { name: "rate", value: rate, inputmode: "decimal", size: 6, autocomplete: "off", onchange: retype }),
+    ),
+  ];
+}
+
+/** What differs from Adam at its own rate, for a question and for the address. */
+function descentSettings() {
+  const { optimizer, rate } = state.learned;
+  return { ...(optimizer !== "adam" && { optimizer }), ...(rate !== RATES[optimizer] && { rate }) };
+}
+
+const shownDescent = () => ({ optimizer: null, rate: null, ...descentSettings() });
+
+/** What the address asks for. */
+function restoredDescent(fits) {
+  const optimizer = part("optimizer", fits(oneOf(Object.keys(RATES))));
+  const rate = part("rate", fits(isRate));
+  if (!optimizer && !rate) return {};
+  return { optimizer: optimizer ?? "adam", rate: rate ? Number(rate) : RATES[optimizer] };
+}
