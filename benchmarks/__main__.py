@@ -35,6 +35,7 @@ QUESTIONS = (
     "loops",
     "scaling",
     "roofline",
+    "devices",
     "accuracy",
     "train",  # the last one, because it changes how glibc treats memory
 )

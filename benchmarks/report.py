@@ -8,7 +8,12 @@ from .harness import PEERS, best_other
 
 RESULTS = Path(__file__).parent / "results"
 ROOT = Path(__file__).parent.parent
-FILES = ("README.md", "jaxnets/guide/performance.md", "jaxnets/guide/accuracy.md")  # the files with the marks of tables
+FILES = (
+    "README.md",
+    "jaxnets/guide/performance.md",
+    "jaxnets/guide/accuracy.md",
+    "jaxnets/guide/many_devices.md",
+)  # the files with the marks of tables
 
 
 def report(questions: dict):
@@ -28,7 +33,7 @@ def report(questions: dict):
         out = []
         for about, results in groups:
             if results := [r for r in results if r["question"] in names]:
-                out += [where_measured(about), "", *lines(about, results), ""]
+                out += [where_measured(about | getattr(questions[names[0]], "ABOUT", {})), "", *lines(about, results), ""]
         write(mark, out[:-1])
     write("headlines", headline_table(groups, {name: questions[name].__doc__ for name in marks["benchmarks"][1]}))
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .sharding import diagonal, reshaped
+from .sharding import diagonal, explicit_mesh, reshaped
 from .sizes import count_entries
 from .symbols import Notes, Symbol, product_text, written
 
@@ -363,11 +363,15 @@ def applied_to_rows(apply):
 
     The method gets the operator's arrays as [shared, 1, n] and what they are multiplied by as [shared, many, n].  With
     `many` in front, Σ p·x is wrong in compiled code of jaxlib 0.10.2 for CPU from 16,384 numbers on
-    (https://github.com/jax-ml/jax/issues/39103).
+    (https://github.com/jax-ml/jax/issues/39103).  On explicit meshes the shared axes stay apart: of merged axes only one
+    can be spread.
     """
 
     @functools.wraps(apply)
     def on_rows(self, x):
+        if explicit_mesh(x, *jax.tree.leaves(self)):
+            rows = jax.tree.map(lambda a: jnp.expand_dims(a, -2), self)
+            return jnp.moveaxis(apply(rows, jnp.moveaxis(x, 0, -2)), -2, 0)
         rows = jax.tree.map(lambda a: reshaped(a, [math.prod(a.shape[:-1]), 1, a.shape[-1]]), self)
         many = reshaped(x, [x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1]]).swapaxes(0, 1)
         return reshaped(apply(rows, many).swapaxes(0, 1), x.shape)

@@ -24,6 +24,7 @@ from .notation import formula, legend, structure
 from .picture import Markup, code, figure, heat_map
 from .places import by_box, dense_sum
 from .promotion import numbers_of, usual_promotion
+from .sharding import reshaped
 from .sizes import check_bytes, count_entries, nbytes_of, show_bytes
 from .sums import merged_terms
 from .terms import Term, compose, diagonal_part, make_term, traced_out, with_distinct_symbols
@@ -195,7 +196,7 @@ class Jacobian:
     @checked
     def matrix(self, limit: float | None = None) -> jax.Array:
         """`dense()` with the output and the input flattened to one axis each."""
-        return self.dense(limit).reshape(math.prod(self.out_shape), math.prod(self.in_shape))
+        return reshaped(self.dense(limit), (math.prod(self.out_shape), math.prod(self.in_shape)))
 
     @property
     def batched(self) -> bool:

@@ -5,11 +5,13 @@ devices is the same on all of them afterwards.
 """
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, reshard
+from opt_einsum.parser import parse_einsum_input
 
 
 def explicit_mesh(*arrays):
@@ -30,9 +32,8 @@ def usable(spec) -> list:
     used: set = set()
     found = []
     for entry in spec:
-        names = entry if isinstance(entry, tuple) else (entry,)
-        found.append(None if used.intersection(names) else entry)
-        used.update(name for name in names if name is not None)
+        found.append(None if used.intersection(_names(entry)) else entry)
+        used.update(_names(entry))
     return found
 
 
@@ -82,7 +83,68 @@ def compatible_in_product(x, y, summed, batch):
     kept = [i for i in range(x.ndim) if i not in (*summed[0], *batch[0])]
     others = [j for j in range(y.ndim) if j not in (*summed[1], *batch[1])]
     spec = usable([first[i] for i in (*batch[0], *kept)] + [second[j] for j in others])
-    return resharded(x, mesh, first), resharded(y, mesh, second), NamedSharding(mesh, PartitionSpec(*spec))
+    sharding = NamedSharding(mesh, PartitionSpec(*spec))
+    if moved := _moved_to_the_sum(x, y, mesh, first, second, summed, kept, others):
+        first, second = moved
+        return *(reshard(a, NamedSharding(mesh, PartitionSpec(*own))) for a, own in ((x, first), (y, second))), sharding
+    return resharded(x, mesh, first), resharded(y, mesh, second), sharding
+
+
+def _moved_to_the_sum(x, y, mesh, first, second, summed, kept, others):
+    """How two factors are spread instead whose kept axes are spread over the same mesh axis: along an axis that is summed.
+
+    As they are, every device would need the whole second factor.  Moved, each sums over a part of both, and the parts of the
+    result are added.  None where that takes no fewer numbers to send.
+    """
+    pairs = [(i, j) for i in kept for j in others if first[i] is not None and first[i] == second[j]]
+    if len(pairs) != 1:
+        return None
+    ((i, j),) = pairs
+    entry = first[i]
+    result = math.prod(x.shape[a] for a in range(x.ndim) if a not in summed[0]) * math.prod(y.shape[b] for b in others)
+    held = sum(array.size / math.prod(_parts(mesh, e) for e in own) for array, own in ((x, first), (y, second)))
+    gathered = y.size / math.prod(_parts(mesh, e) for b, e in enumerate(second) if b != j)
+    if held / (1 + (x is y)) + 2 * result >= gathered:  # by numbers on one device; a sum of the devices' parts passes twice
+        return None
+    for a, b in zip(*summed, strict=True):
+        own = first[a] or second[b]
+        joint = (*_names(own), *_names(entry))
+        moved = [
+            [joint if k == inner else None if k == outer else e for k, e in enumerate(spec)]
+            for spec, inner, outer in ((first, a, i), (second, b, j))
+        ]
+        fits = {first[a], second[b]} <= {None, own} and x.shape[a] % _parts(mesh, joint) == 0
+        if fits and all(usable(spec) == spec for spec in moved):
+            return moved
+    return None
+
+
+def einsum(subscripts: str, *xs):
+    """`jnp.einsum`, where an index of the result is spread as the first array that has it is."""
+    mesh = explicit_mesh(*xs)
+    if mesh is None or len(xs) < 2:
+        return jnp.einsum(subscripts, *xs)
+    inputs, output, _ = parse_einsum_input((subscripts, *(x.shape for x in xs)), shapes=True)
+    letters = inputs.split(",")
+    known = dict[str, Any]()
+    for own, x in zip(letters, xs, strict=True):
+        for letter, entry in zip(own, spread(x), strict=True):
+            known[letter] = known.get(letter) or entry
+    spec = usable([known[letter] for letter in output])
+    kept = {letter: entry for letter, entry in zip(output, spec, strict=True) if sum(letter in own for own in letters) > 1}
+    xs = tuple(
+        resharded(x, mesh, [kept.get(letter, entry) for letter, entry in zip(own, spread(x), strict=True)])
+        for own, x in zip(letters, xs, strict=True)
+    )
+    return jnp.einsum(f"{inputs}->{output}", *xs, out_sharding=NamedSharding(mesh, PartitionSpec(*spec)))
+
+
+def matmul(x1, x2):
+    """`jnp.matmul`, spread as `einsum` spreads it."""
+    if explicit_mesh(x1, x2) is None or 0 in (x1.ndim, x2.ndim):
+        return jnp.matmul(x1, x2)
+    left, right = ("...nk" if x1.ndim > 1 else "k"), ("...km" if x2.ndim > 1 else "k")
+    return einsum(f"{left},{right}->...{'n' * (x1.ndim > 1)}{'m' * (x2.ndim > 1)}", x1, x2)
 
 
 def reshaped(x, shape):
@@ -99,26 +161,57 @@ def reshaped(x, shape):
     return lax.reshape(x, shape, out_sharding=NamedSharding(mesh, PartitionSpec(*spec)))
 
 
+def _names(entry) -> tuple:
+    """The mesh axes that an axis is spread over."""
+    return entry if isinstance(entry, tuple) else () if entry is None else (entry,)
+
+
 def _parts(mesh, entry) -> int:
     """Into how many parts an axis is split that is spread so."""
-    names = entry if isinstance(entry, tuple) else (entry,)
-    return math.prod(mesh.shape[name] for name in names if name is not None)
+    return math.prod(mesh.shape[name] for name in _names(entry))
+
+
+def on_every_device(x):
+    """The array, of which every device holds all."""
+    mesh = explicit_mesh(x)
+    return x if mesh is None else reshard(x, NamedSharding(mesh, PartitionSpec()))
+
+
+def joined(arrays, axis: int = 0):
+    """`jnp.concatenate`; every device holds all of several arrays that are joined."""
+    return arrays[0] if len(arrays) == 1 else jnp.concatenate([on_every_device(x) for x in arrays], axis)
 
 
 def diagonal(x, axis1: int, axis2: int):
-    """`jnp.diagonal`, of axes that lie whole on every device."""
-    if mesh := explicit_mesh(x):
-        x = resharded(x, mesh, [None if i in (axis1, axis2) else entry for i, entry in enumerate(spread(x))])
-    return jnp.diagonal(x, axis1=axis1, axis2=axis2)
+    """`jnp.diagonal`; where one of the axes is spread every device takes the entries that it has."""
+    mesh = explicit_mesh(x)
+    if mesh is None:
+        return jnp.diagonal(x, axis1=axis1, axis2=axis2)
+    here, gone = (axis1, axis2) if spread(x)[axis1] is not None else (axis2, axis1)
+    x = resharded(x, mesh, [None if i == gone else entry for i, entry in enumerate(spread(x))])
+    if spread(x)[here] is None:
+        return jnp.diagonal(x, axis1=axis1, axis2=axis2)
+    first, second = (lax.broadcasted_iota(jnp.int32, x.shape, axis) for axis in (here, gone))
+    entries = jnp.sum(jnp.where(first == second, x, 0), gone, dtype=x.dtype)
+    return jnp.moveaxis(entries, here - (gone < here), -1)
+
+
+def rows_of(table, indices):
+    """`table[indices]`, spread as the indices are; NaN where there is no such row.  The rows lie whole on every device."""
+    mesh, sharding = explicit_mesh(table, indices), None
+    if mesh is not None:
+        table = resharded(table, mesh, [None, *spread(table)[1:]])
+        sharding = NamedSharding(mesh, PartitionSpec(*usable([*spread(indices), *spread(table)[1:]])))
+    return table.at[indices].get(mode="fill", fill_value=jnp.nan, out_sharding=sharding)
 
 
 def rows_added_up(x, index, n: int):
-    """`zeros((n, …)).at[index].add(x)` without the rows out of range; the rows of x lie whole on every device."""
-    zeros = jnp.zeros((n, *x.shape[1:]), x.dtype)
-    if mesh := explicit_mesh(x):
-        x = resharded(x, mesh, [None, *spread(x)[1:]])
-        zeros = reshard(zeros, NamedSharding(mesh, PartitionSpec(*spread(x))))
-    return zeros.at[index].add(x, mode="drop")
+    """`zeros((n, …)).at[index].add(x)` without the rows out of range: the sum of what every device adds up."""
+    zeros, sharding = jnp.zeros((n, *x.shape[1:]), x.dtype), None
+    if mesh := explicit_mesh(x, index):
+        sharding = NamedSharding(mesh, PartitionSpec(None, *usable([*spread(index), *spread(x)[1:]])[index.ndim :]))
+        zeros = reshard(zeros, sharding)
+    return zeros.at[index].add(x, mode="drop", out_sharding=sharding)
 
 
 def replicated(x):

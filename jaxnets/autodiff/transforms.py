@@ -198,6 +198,7 @@ def _differentiate(
     order="auto",
     chunk_size: int | None = None,
     on_nonfloat="skip",
+    sum_where_smaller=True,
 ):
     """A function of the arguments that returns `(value, aux, jacobians)`, with gradients for Jacobians of a scalar."""
     if on_opaque not in ON_OPAQUE:
@@ -217,9 +218,10 @@ def _differentiate(
             raise ShapeError(
                 f"{name}: the function must return one scalar, got {got or 'no array'}; use jacobian, or take a mean"
             )
+        found = eliminate(graph, on_opaque, order, chunk_size, sum_where_smaller)
         rows = [
             tree_unflatten(in_tree, [replace(j, names=(y, x.name)) for j, x in zip(row, graph.inputs, strict=True)])
-            for row, y in zip(eliminate(graph, on_opaque, order, chunk_size), out_names, strict=True)
+            for row, y in zip(found, out_names, strict=True)
         ]
         if scalar:
             rows = [
@@ -313,9 +315,12 @@ def jacobian(
     return _returning(function, run, lambda _, aux, jacobians: (jacobians, aux) if has_aux else jacobians)
 
 
-def jacobian_for(name: str, function: Callable) -> Callable:
-    """`jacobian(function, on_opaque="allow")`, whose errors begin with the name of the function that needs it."""
-    run = _differentiate(name, function, 0)
+def jacobian_for(name: str, function: Callable, sum_where_smaller: bool = True) -> Callable:
+    """`jacobian(function, on_opaque="allow")`, whose errors begin with the name of the function that needs it.
+
+    `sum_where_smaller` is that of `eliminate`.
+    """
+    run = _differentiate(name, function, 0, sum_where_smaller=sum_where_smaller)
     return _returning(function, run, lambda _, aux, jacobians: jacobians)
 
 

@@ -68,6 +68,8 @@ class Train:
     """Go on from the newest checkpoint in the folder."""
     allow_changes: bool = False
     """With --resume: go on also with another learning rate, optimizer, loss or penalty than before."""
+    devices: int | None = None
+    """Number of devices that share each batch.  Where JAX has only a CPU they are virtual: to try it out, not for speed."""
     pictures: bool = True
     """Make the pictures, which needs the extra plot."""
     format: PictureFormat = "png"
@@ -98,7 +100,18 @@ class Train:
             raise UsageError(f"train: --resume goes on in a folder; name it: --output runs/{title}")
         if self.allow_changes and not self.resume:
             raise UsageError("train: --allow-changes is for --resume; say both")
-        names = ("model", "epochs", "batch_size", "learning_rate", "gradient", "seed", "resume", "pictures", "format")
+        names = (
+            "model",
+            "epochs",
+            "batch_size",
+            "learning_rate",
+            "gradient",
+            "seed",
+            "resume",
+            "pictures",
+            "format",
+            "devices",
+        )
         options = {name: getattr(self, name) for name in names}
         if self.allow_changes:
             options["resume"] = WITH_CHANGES

@@ -6,6 +6,7 @@ If H has a root, H = S Sᵀ, then `G = Aᵀ A` with `A = Sᵀ J`.  For weights t
 
 import itertools
 import math
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from jax.flatten_util import ravel_pytree
 
 from ..algebra.factors import pytree
 from ..algebra.jacobian import Jacobian
+from ..algebra.sharding import compatible, joined, on_every_device, reshaped
 from ..algebra.sizes import check_bytes, nbytes_of, show_bytes
 from ..checks import check_scalar, checked
 from .rows import Rows, in_cheapest_form, with_float32_results
@@ -79,7 +81,7 @@ class GaussNewton:
                 else:
                     pairs = zip(self.left.blocks, self.right.blocks, strict=True)
                     table[i][j] = sum((a[i].T @ b[j] for a, b in pairs)).matrix(math.inf)
-        return jnp.block(table)
+        return joined([joined(row, 1) for row in table])
 
     @checked
     def solve(self, v, damping: float | jax.Array = 0.0):
@@ -95,8 +97,8 @@ class GaussNewton:
             inner = self.right @ v
             solved = self._solve_outputs(_concatenated(inner)[:, None], damping)[:, 0]
             back = self.left.pull(_split_like(solved, inner))
-            return jax.tree.map(lambda a, b: (a - b) / damping, v, back)
-        flat, unravel = ravel_pytree(v)
+            return jax.tree.map(lambda a, b: operator.sub(*compatible(a, b)) / damping, v, back)
+        flat, unravel = ravel_pytree(jax.tree.map(on_every_device, v))
         return unravel(self._solve_parameters(flat[:, None], damping)[:, 0].astype(flat.dtype))
 
     @checked
@@ -105,10 +107,10 @@ class GaussNewton:
         check_scalar("logdet", "damping", damping)
         if self._through_outputs:
             self._check_damping(damping)
-            kernel, count = self.right.gram_matrix(self.left), self.left.parameter_count
+            kernel, count = on_every_device(self.right.gram_matrix(self.left)), self.left.parameter_count
             inner = jnp.eye(len(kernel), dtype=kernel.dtype) + kernel / damping
             return count * jnp.log(damping) + jnp.linalg.slogdet(inner)[1]
-        matrix = self.matrix()
+        matrix = on_every_device(self.matrix())
         return jnp.linalg.slogdet(matrix + damping * jnp.eye(len(matrix), dtype=matrix.dtype))[1]
 
     def inner(self, u: Rows, w: Rows, damping: float | jax.Array) -> jax.Array:
@@ -149,13 +151,15 @@ def _diagonal(a: Jacobian, b: Jacobian) -> jax.Array:
 
 
 def _solve(matrix, columns, symmetric: bool):
+    """The solution, which every device computes."""
+    matrix, columns = on_every_device(matrix), on_every_device(columns)
     if symmetric:
         return jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(matrix), columns)
     return jnp.linalg.solve(matrix, columns)
 
 
 def _concatenated(arrays) -> jax.Array:
-    return jnp.concatenate([jnp.ravel(a) for a in arrays])
+    return joined([reshaped(a, (a.size,)) for a in arrays])
 
 
 def _split_like(flat, like) -> list[jax.Array]:

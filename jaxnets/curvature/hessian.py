@@ -27,7 +27,8 @@ def hessian_diagonal(loss: Callable) -> Callable:
     def run(params, *args):
         of_floats, params = by_floating_leaves("hessian_diagonal", lambda p: loss(p, *args), params)
         tree: Any = jax.tree.structure(params)
-        rows = tree.flatten_up_to(jacobian_for("hessian_diagonal", gradient_for("hessian_diagonal", of_floats))(params))
+        gradient = gradient_for("hessian_diagonal", of_floats)
+        rows = tree.flatten_up_to(jacobian_for("hessian_diagonal", gradient, sum_where_smaller=False)(params))
         blocks = [jax.tree.leaves(row, is_leaf=lambda j: isinstance(j, Jacobian))[i] for i, row in enumerate(rows)]
         return jax.tree.unflatten(tree, [block.diagonal() for block in blocks])
 

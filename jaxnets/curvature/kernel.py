@@ -12,9 +12,10 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 
-from ..algebra.contraction import contract
+from ..algebra.contraction import contract, sharing_products
 from ..algebra.factors import Factor, Label, Tensor, labels_of
 from ..algebra.jacobian import Jacobian
+from ..algebra.sharding import explicit_mesh, on_every_device, reshaped
 from ..algebra.sizes import check_bytes
 from ..algebra.terms import Term
 from ..autodiff.transforms import by_floating_leaves
@@ -37,7 +38,8 @@ def ntk(
     by its index.  Without x2 it is the kernel of x1 with itself, from one Jacobian.
 
     `block_size` bounds memory: the kernel is computed in blocks of that many examples, for which f is called separately.  A
-    symmetric kernel needs only the blocks on one side of the diagonal.  Raises JacobianTooLarge if the kernel exceeds
+    symmetric kernel needs only the blocks on one side of the diagonal.  Where x1 is spread over a mesh with explicit axes
+    every device computes its own rows, in such blocks of x2.  Raises JacobianTooLarge if the kernel exceeds
     `limit` bytes (default: half of the free memory), ShapeError if f's output or the index does not fit, ValueError for an
     unknown word.
 
@@ -71,12 +73,18 @@ def ntk(
             return block.trace(axes)
         return block.diagonal(axes) if outputs == "diagonal" else block.dense(limit)
 
-    def run(params, x1, x2=None):
-        if block_size is None:
+    def between(params, x1, x2):
+        with sharing_products():  # a weight and its bias share the kernel of the gradients by what they add up to
             ours = rows(params, x1)
             return kernel(ours, ours if x2 is None else rows(params, x2))
+
+    def run(params, x1, x2=None):
+        if block_size is None:
+            return between(params, x1, x2)
         second = len(jax.eval_shape(f, params, x1).shape) if outputs == "full" else 1
-        return _in_blocks(lambda a, b: kernel(rows(params, a), rows(params, b)), x1, x2, block_size, second, limit)
+        if explicit_mesh(*jax.tree.leaves(x1)):
+            return _in_blocks_of_columns(functools.partial(between, params, x1), x1, x2, block_size, second, limit)
+        return _in_blocks(functools.partial(between, params), x1, x2, block_size, second, limit)
 
     return run
 
@@ -148,6 +156,19 @@ def _in_blocks(kernel: Callable, x1, x2, size: int, second: int, limit):
 
     whole = jax.lax.fori_loop(0, len(pairs), step, jnp.zeros(shape, one.dtype))
     return jax.lax.slice_in_dim(whole[:count1], 0, count2, axis=second)
+
+
+def _in_blocks_of_columns(columns: Callable, x1, x2, size: int, second: int, limit):
+    """The kernel whose rows lie on devices as x1 does: every device makes its own rows, by a block of x2 after the other."""
+    others = jax.tree.map(on_every_device, x1 if x2 is None else x2)
+    size = min(size, jax.tree.leaves(others)[0].shape[0])
+    count, blocks = _blocks(others, size)
+    one = jax.eval_shape(lambda: columns(_block_at(blocks, 0)))
+    shape = [*one.shape[:second], count, *one.shape[second + 1 :]]
+    check_bytes("the kernel", shape, one.dtype, limit, "trace, diagonal or one output need less; or pass limit=")
+    found = jnp.moveaxis(jax.lax.map(columns, blocks), 0, second)
+    found = reshaped(found, [*shape[:second], found.shape[second] * size, *shape[second + 1 :]])
+    return jax.lax.slice_in_dim(found, 0, count, axis=second)
 
 
 def _blocks(x, size: int):

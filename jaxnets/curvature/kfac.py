@@ -13,6 +13,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ..algebra import sharding
+from ..algebra.contraction import sharing_products
 from ..algebra.factors import distinct_labels, labels_of, pytree, shape_of, size_of
 from ..algebra.jacobian import Jacobian
 from ..algebra.rules import from_groups
@@ -62,23 +64,23 @@ class Kronecker:
 
     def __matmul__(self, v):
         matrix = self._as_matrix("K @ v", v)
-        return (self.first @ matrix @ self.last.T).reshape(self.shape)
+        return sharding.reshaped(sharding.matmul(sharding.matmul(self.first, matrix), self.last.T), self.shape)
 
     @checked
     def solve(self, v, damping: float | jax.Array = 0.0):
         """(first ⊗ last + damping·I)⁻¹ v for v of the array's shape, from the eigenvalues of both factors."""
         check_scalar("solve", "damping", damping)
         matrix = self._as_matrix("solve", v)
-        (a, p), (b, q) = jnp.linalg.eigh(self.first), jnp.linalg.eigh(self.last)
-        inner = p.T @ matrix @ q / (a[:, None] * b + damping)
-        return (p @ inner @ q.T).reshape(self.shape)
+        (a, p), (b, q) = (jnp.linalg.eigh(sharding.on_every_device(factor)) for factor in (self.first, self.last))
+        inner = sharding.matmul(sharding.matmul(p.T, matrix), q) / (a[:, None] * b + damping)
+        return sharding.reshaped(sharding.matmul(sharding.matmul(p, inner), q.T), self.shape)
 
     @checked
     def logdet(self, damping: float | jax.Array = 0.0) -> jax.Array:
         """log det(first ⊗ last + damping·I)."""
         check_scalar("logdet", "damping", damping)
         self._check_factors("logdet")
-        a, b = jnp.linalg.eigvalsh(self.first), jnp.linalg.eigvalsh(self.last)
+        a, b = (jnp.linalg.eigvalsh(sharding.on_every_device(factor)) for factor in (self.first, self.last))
         return jnp.sum(jnp.log(a[:, None] * b + damping))
 
     @checked
@@ -101,7 +103,7 @@ class Kronecker:
         v = as_array(f"{name}: v", v)
         if v.shape != self.shape:
             raise ShapeError(f"{name}: v has shape {v.shape}, expected {self.shape}")
-        return v.reshape(len(self.first), len(self.last))
+        return sharding.reshaped(v, (len(self.first), len(self.last)))
 
     def _check_factors(self, name: str):
         """ShapeError unless the factors are square matrices for an array of this shape, which `jax.vmap` may change."""
@@ -144,7 +146,8 @@ def kfac_factors(
 
     def run(params, x, *targets):
         rows = kfac_rows("kfac_factors", f, loss, curvature, scale, samples, key, params, x, targets)
-        return rows.map_leaves(lambda *column: kronecker_factors(column, sharing == "reduce"))
+        with sharing_products():  # a weight and its bias have the same first factor
+            return rows.map_leaves(lambda *column: kronecker_factors(column, sharing == "reduce"))
 
     return run
 

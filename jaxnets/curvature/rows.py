@@ -14,6 +14,7 @@ from jax.tree_util import tree_unflatten
 from ..algebra.contraction import planning
 from ..algebra.factors import pytree
 from ..algebra.jacobian import Jacobian
+from ..algebra.sharding import joined
 from ..algebra.sizes import stored_entries
 from ..algebra.sums import stacked_terms
 from ..autodiff.eliminate import eliminate
@@ -54,18 +55,11 @@ class Rows:
 
     def gram_matrix(self, other: "Rows", limit: float | None = None) -> jax.Array:
         """J J'ᵀ as a matrix, with all outputs flattened into one axis."""
-        return jnp.concatenate(
-            [
-                jnp.concatenate([with_float32_results(block).matrix(limit) for block in row], axis=1)
-                for row in self.gram(other)
-            ],
-            axis=0,
-        )
+        return joined([joined([with_float32_results(block).matrix(limit) for block in row], 1) for row in self.gram(other)])
 
     def matrix(self, limit: float | None = None) -> jax.Array:
         """J as a matrix, with all outputs and all parameters flattened into one axis each."""
-        rows = [jnp.concatenate([with_float32_results(j).matrix(limit) for j in row], axis=1) for row in self.blocks]
-        return jnp.concatenate(rows, axis=0)
+        return joined([joined([with_float32_results(j).matrix(limit) for j in row], 1) for row in self.blocks])
 
     def map_leaves(self, function: Callable):
         """A tree like the parameters; `function` makes each leaf from the Jacobians of all outputs by that leaf."""

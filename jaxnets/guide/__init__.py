@@ -3,8 +3,8 @@
 from importlib.resources import files
 
 PAGES = (
-    "course", "start", "first_minutes", "concepts", "your_own_layer", "recipes", "performance", "accuracy", "conventions",
-    "from_torch", "contributing", "changes",
+    "course", "start", "first_minutes", "concepts", "your_own_layer", "recipes", "many_devices", "performance", "accuracy",
+    "conventions", "from_torch", "contributing", "changes",
 )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
+from ..algebra import sharding
 from ..algebra.factors import Group, Tensor
 from ..algebra.rules import fresh_groups, from_groups, named_tensor, zero
 from ..checks import check_broadcasts, check_integer, check_number, check_positive
@@ -71,7 +72,7 @@ def attention(
     p = _weights("attention", q, k, bias, mask, causal, offset, window, scale, softcap)
     m = kept("attention", p, key, dropout, training, name="dropout")
     p = p if m is None else jnp.where(m, p / kept_share(dropout), 0)
-    return _per_query(jnp.einsum("...rts,...se->...rte", _with_shared_heads(p, k), v), q)
+    return _per_query(sharding.einsum("...rts,...se->...rte", _with_shared_heads(p, k), v), q)
 
 
 @attention.jacobian
@@ -182,12 +183,13 @@ def _heads_and_sharers(q, k) -> tuple[int, int]:
 
 def _with_shared_heads(x, k):
     """[..., h, t, d] as [..., g, h / g, t, d]."""
-    return x.reshape(*x.shape[:-3], *k.shape[-3:-2], _heads_and_sharers(x, k)[1], *x.shape[-2:])
+    shape = *x.shape[:-3], *k.shape[-3:-2], _heads_and_sharers(x, k)[1], *x.shape[-2:]
+    return sharding.reshaped(x, shape)
 
 
 def _per_query(x, q):
     """[..., g, h / g, t, d] as [..., h, t, d], or [1, t, d] as [t, d] where there are no heads."""
-    return x.reshape(*x.shape[:-4], *q.shape[-3:-1], x.shape[-1])
+    return sharding.reshaped(x, (*x.shape[:-4], *q.shape[-3:-1], x.shape[-1]))
 
 
 def _scale(name, q, scale):
@@ -196,7 +198,7 @@ def _scale(name, q, scale):
 
 def _scores(name, q, k, scale):
     """The scaled products z[..., t, s]."""
-    return _per_query(jnp.einsum("...rtd,...sd->...rts", _with_shared_heads(q, k), k), q) * _scale(name, q, scale)
+    return _per_query(sharding.einsum("...rtd,...sd->...rts", _with_shared_heads(q, k), k), q) * _scale(name, q, scale)
 
 
 def _weights(name, q, k, bias, mask, causal, offset, window, scale, softcap):
@@ -323,7 +325,7 @@ def multi_head_attention(
         mask = _with_places("multi_head_attention", mask, q.shape[-2], known, causal, offset, window)
         mask, bias = (_with_columns(x, known, k.shape[-2], seen) for x, seen in ((mask, True), (bias, 0.0)))
     y = jnp.swapaxes(attention(q, k, v, bias, mask, key=key, dropout=dropout, training=training, **config), -2, -3)
-    y = linear(y.reshape(*y.shape[:-2], y.shape[-2] * y.shape[-1]), wo, bo)
+    y = linear(sharding.reshaped(y, (*y.shape[:-2], y.shape[-2] * y.shape[-1])), wo, bo)
     return (y, mean(attention_weights(q, k, bias, mask, **config), axis=-3)) if return_weights else y
 
 
@@ -348,4 +350,4 @@ def _in_heads(x, name, heads):
         raise ShapeError(
             f"multi_head_attention: argument '{name}' has {x.shape[-1]} rows, expected a multiple of {heads} heads"
         )
-    return jnp.swapaxes(x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads), -2, -3)
+    return jnp.swapaxes(sharding.reshaped(x, (*x.shape[:-1], heads, x.shape[-1] // heads)), -2, -3)

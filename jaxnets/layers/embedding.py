@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from ..algebra import sharding
 from ..algebra.factors import Label, Tensor, at_least_float32
 from ..algebra.rules import axis_names, fresh_groups, from_groups, named_tensor, total
 from ..algebra.selections import Selection, as_int32
@@ -70,7 +71,7 @@ def _is_padding(indices, table, padding_index):
 def _take_rows(table, indices):
     """The rows of a table; NaN where there is no row of that index."""
     indices = jnp.where(indices < 0, len(table), as_int32(indices))
-    return jnp.take(table, indices, axis=0, mode="fill", fill_value=jnp.nan)
+    return sharding.rows_of(table, indices)
 
 
 def _shortened(rows, max_norm, norm_type):

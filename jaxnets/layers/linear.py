@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING, cast, overload
 
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 from opt_einsum.parser import parse_einsum_input
 
+from ..algebra import sharding
 from ..algebra.factors import Label, Tensor
 from ..algebra.rules import einsum as einsum_rule
 from ..algebra.rules import from_groups
@@ -24,7 +24,7 @@ def linear(x: Float[Array, "... i"], w: Float[Array, "o i"], b: Float[Array, "o"
 
     Raises ShapeError where the `i` of x and w, or the `o` of w and b, differ.
     """
-    y = x @ w.T
+    y = sharding.matmul(x, w.T)
     return y if b is None else y + b
 
 
@@ -49,7 +49,7 @@ def bilinear(
     """
     if x1.shape[:-1] != x2.shape[:-1]:
         raise ShapeError(f"bilinear: argument 'x2' has shape {x2.shape}, expected leading axes {x1.shape[:-1]} as 'x1'")
-    y = jnp.einsum("...i,oij,...j->...o", x1, w, x2)
+    y = sharding.einsum("...i,oij,...j->...o", x1, w, x2)
     return y if b is None else y + b
 
 
@@ -73,7 +73,7 @@ def matmul(x1: Float[Array, "..."], x2: Float[Array, "..."]) -> Float[Array, "..
         name, x = ("x2", x2) if x1.ndim else ("x1", x1)
         raise ShapeError(f"matmul: argument '{name}' has shape {x.shape}, expected a vector, a matrix or a stack of them")
     try:
-        return jnp.matmul(x1, x2)
+        return sharding.matmul(x1, x2)
     except (TypeError, ValueError) as error:
         raise ShapeError(f"matmul: argument 'x2' of shape {x2.shape} does not fit 'x1' of shape {x1.shape}") from error
 
@@ -113,7 +113,7 @@ def einsum(*xs: Float[Array, "..."], subscripts: str) -> Float[Array, "..."]:
     Raises ValueError for subscripts that cannot be read, ShapeError where an index has two sizes.
     """
     _axis_letters(subscripts, xs)
-    return jnp.einsum(subscripts, *xs)
+    return sharding.einsum(subscripts, *xs)
 
 
 def _axis_letters(subscripts, xs) -> tuple[list[str], str]:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from ..algebra import sharding
 from ..algebra.factors import Label, Tensor
 from ..algebra.jacobian import Jacobian
 from ..algebra.rules import Rule, diagonal, einsum, fresh_groups, from_groups, identity, named_tensor
@@ -25,7 +26,7 @@ BEFORE = "the states before the steps"
 
 def _affine(x, w, b):
     """w x + b along the last axis."""
-    y = x @ w.T
+    y = sharding.matmul(x, w.T)
     return y if b is None else y + b
 
 

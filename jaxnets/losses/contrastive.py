@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ..algebra import sharding
 from ..algebra.rules import einsum
 from ..checks import check_positive
 from ..layers.layer import layer
@@ -33,7 +34,7 @@ def info_nce(
 
 def _similarities(queries, keys, temperature):
     check_same_shape("info_nce", queries=queries, keys=keys)
-    return jnp.einsum("...nd,...jd->...nj", queries, keys) / check_positive("info_nce", "temperature", temperature)
+    return sharding.einsum("...nd,...jd->...nj", queries, keys) / check_positive("info_nce", "temperature", temperature)
 
 
 @info_nce.jacobian
@@ -41,6 +42,6 @@ def _(y, queries, keys, *, temperature):
     p = jnp.exp(log_softmax.forward(_similarities(queries, keys, temperature)))
     own = jnp.eye(p.shape[-1], dtype=bool)
     slope = jnp.where(own, -sum_of_others(p, own), p) / temperature
-    gradient = jnp.einsum("...nj,...jd->...nd", slope, keys)
+    gradient = sharding.einsum("...nj,...jd->...nd", slope, keys)
     by_keys = einsum("...n", "...jd", (slope, "...nj", "s"), (queries, "...nd", "q"))
     return gradient_rule(gradient, "g", "d"), by_keys

@@ -141,3 +141,36 @@ def test_two_processes_are_one(tmp_path, environment, eight):
     assert (tmp_path / "0" / "log").read_text().count("\n") == 3
     assert len(list((tmp_path / "0").glob("step-*"))) == 3
     assert not (tmp_path / "1").exists()
+
+
+DEVICES_OF_A_TASK = """
+import numpy as np
+from jaxnets.course import practicum
+from jaxnets.course.practicum import run
+
+meshes, fit = [], run.fit
+
+def spy(*arguments, mesh, **options):
+    meshes.append(None if mesh is None else mesh.devices.shape)
+    return fit(*arguments, mesh=mesh, **options)
+
+run.fit = spy
+found = [practicum.train("spiral", epochs=2, devices=devices).to_json() for devices in (4, None)]
+assert meshes[0] == (4,) and meshes[-1] is None, meshes
+told = [{k: v for k, v in each.items() if isinstance(v, float) and k != "seconds"} for each in found]
+assert len(told[0]) > 4, told
+for name, value in told[0].items():
+    np.testing.assert_allclose(value, told[1][name], rtol=1e-5, err_msg=name)
+try:
+    practicum.train("spiral", devices=9)
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_a_task_is_shared_by_as_many_devices_as_one_asks_for(environment):
+    done = subprocess.run(
+        [sys.executable, "-c", DEVICES_OF_A_TASK], capture_output=True, text=True, env=environment, timeout=300
+    )
+    assert not done.returncode, done.stderr
+    assert done.stdout.strip() == "train: devices 9, but JAX has 4 of the kind cpu"

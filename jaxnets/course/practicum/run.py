@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 from rich.table import Table
 from rich.text import Text
 
@@ -20,6 +21,7 @@ from ...errors import ShapeError
 from ...learn import spec
 from ...learn.data import Dataset
 from ...learn.evaluate import predict
+from ...learn.mesh import mesh_of
 from ...learn.models import Model
 from ...learn.train import Result, fit
 from ...show.formats import as_text, import_plots, superscript
@@ -78,7 +80,8 @@ class Options:
 
     `model`, a model or its description, replaces the network of the recipe; the networks that it is compared with stay.
     `output` is the folder for the log metrics.jsonl, the checkpoints and the pictures, with a folder inside for each other
-    network.  Without it nothing is written.  `format` is that of the pictures: png, svg or pdf.
+    network.  Without it nothing is written.  `format` is that of the pictures: png, svg or pdf.  `devices` is how
+    many devices share the examples of each batch.
     """
 
     seed: int = 0
@@ -92,6 +95,7 @@ class Options:
     resume: bool | Literal["with changes"] = False
     progress: bool = False
     format: str = "png"
+    devices: int | None = None
 
     def __post_init__(self):
         for name, least in (("epochs", 1), ("seed", 0), ("batch_size", 0)):
@@ -111,6 +115,7 @@ def decreasing(optimizer):
 
 def run_recipe(name: str, recipe: Recipe, options: Options, config: Mapping[str, Any] | None = None) -> StudyResult:
     """Train the networks of a recipe, and report what they learned.  `config` is kept in the checkpoints."""
+    mesh = None if options.devices is None else mesh_of(options.devices)
     plots = import_plots() if options.pictures and options.output is not None else None
     chosen = recipe.model if options.model is None else options.model
     network = spec.parse(chosen) if isinstance(chosen, str) else chosen
@@ -132,6 +137,7 @@ def run_recipe(name: str, recipe: Recipe, options: Options, config: Mapping[str,
         options.progress,
         options.format,
         config or {},
+        mesh,
     )
     return recipe.study(run)
 
@@ -156,6 +162,7 @@ class Run:
     progress: bool
     format: str = "png"  # of pictures
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # more that checkpoints remember
+    mesh: Mesh | None = None
 
     def other_model(self, name) -> Model:
         return spec.parse(self.recipe.other_models[name])
@@ -201,6 +208,7 @@ class Run:
             progress=self.progress,
             config={**self.config, "task": self.task, "seed": self.seed, "network": name},
             after_epoch=after_epoch,
+            mesh=self.mesh,
         )
 
     def description(self) -> dict:
