@@ -97,6 +97,10 @@ def questions(f) -> dict[str, Callable]:
         optimizer = jn.natural_gradient(f, jn.cross_entropy, damping=0.1)
         return optimizer.update(jn.grad(mean)(p, x, y), optimizer.init(p), p, x=x, targets=y)[0]
 
+    def ekfac(p, x, y):
+        blocks = jn.ekfac_factors(f, jn.cross_entropy)(p, x, y)  # eigenvectors have no sign of their own, products have
+        return {name: blocks[name] @ p[name] for name in p}
+
     def by_input(p, x, y):
         return jn.jacobian(lambda x: f(p, x))(x)
 
@@ -112,6 +116,9 @@ def questions(f) -> dict[str, Callable]:
         "ggn_diagonal": jn.ggn_diagonal(f, jn.cross_entropy),
         "ggn @ v": lambda p, x, y: jn.ggn(f, jn.cross_entropy)(p, x, y) @ p,
         "ggn_vector_product": lambda p, x, y: jn.ggn_vector_product(f, jn.cross_entropy)(p, p, x, y),
+        "sampled ggn_diagonal": jn.ggn_diagonal(f, jn.cross_entropy, samples=1, key=jax.random.key(0)),
+        "ekfac_factors @ v": ekfac,
+        "clipped_grad": jn.clipped_grad(mean, l2_clip_norm=0.1, batch_argnums=(1, 2)),
         "kfac_factors": jn.kfac_factors(f, jn.cross_entropy),
         "ntk": lambda p, x, y: jn.ntk(f)(p, x),
         "ntk trace": lambda p, x, y: jn.ntk(f, "trace")(p, x),

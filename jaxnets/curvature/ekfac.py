@@ -13,6 +13,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from ..algebra import sharding
+from ..algebra.contraction import sharing_products
 from ..algebra.factors import labels_of, pytree
 from ..algebra.jacobian import Jacobian
 from ..algebra.rules import fresh_groups, from_groups, named_tensor
@@ -66,8 +68,10 @@ class EigenKronecker:
         v = as_array(f"{name}: v", v)
         if v.shape != self.shape:
             raise ShapeError(f"{name}: v has shape {v.shape}, expected {self.shape}")
-        inner = self.first.T @ v.reshape(self.eigenvalues.shape) @ self.last
-        return (self.first @ (inner * scales) @ self.last.T).reshape(self.shape)
+        first, last = self.first, self.last
+        inner = sharding.matmul(sharding.matmul(first.T, sharding.reshaped(v, scales.shape)), last)
+        inner = operator.mul(*sharding.compatible(inner, scales))
+        return sharding.reshaped(sharding.matmul(sharding.matmul(first, inner), last.T), self.shape)
 
 
 @quantity
@@ -96,7 +100,8 @@ def ekfac_factors(
 
     def run(params, x, *targets):
         rows = kfac_rows("ekfac_factors", f, loss, curvature, scale, samples, key, params, x, targets)
-        return rows.map_leaves(lambda *column: _corrected(column, sharing == "reduce"))
+        with sharing_products():  # a weight and its bias have the same first factor
+            return rows.map_leaves(lambda *column: _corrected(column, sharing == "reduce"))
 
     return run
 
@@ -104,7 +109,7 @@ def ekfac_factors(
 def _corrected(column: tuple[Jacobian, ...], reduce: bool) -> EigenKronecker:
     """The eigenvectors of the Kronecker factors of one array, and the diagonal in their basis."""
     factors = kronecker_factors(column, reduce)
-    first, last = jnp.linalg.eigh(factors.first)[1], jnp.linalg.eigh(factors.last)[1]
+    first, last = (jnp.linalg.eigh(sharding.on_every_device(side))[1] for side in (factors.first, factors.last))
     turn = _turn(first, last, factors.shape)
     turned = [in_cheapest_form(squares, (j @ turn).T)[0] for j in column]
     eigenvalues = functools.reduce(operator.add, map(squares, turned))

@@ -8,21 +8,25 @@ from ..sweeps import swept
 
 BY_EXAMPLE = {"per_example", "per_example_grads", "per_example_grad_norms", "ntk", "ntk trace", "laplacian"}
 LIKE_PARAMETERS = {"grad", "gradient_variance", "ggn_diagonal", "ggn @ v", "ggn_vector_product", "hessian_diagonal"}
-LIKE_PARAMETERS |= {"hessian_vector_product", "natural_gradient"}
+LIKE_PARAMETERS |= {"hessian_vector_product", "natural_gradient", "sampled ggn_diagonal", "clipped_grad"}
 GATHERS = {
     "ntk": "every example meets every other one",
     "ntk trace": "every example meets every other one",
     "ntk in blocks": "every example meets every other one",
     "natural_gradient": "every device solves the system of all outputs",
     "kfac_factors": "units on several devices meet each other",
+    "ekfac_factors @ v": "units on several devices meet each other",
     "hessian_diagonal": "units on several devices meet each other",
     "gradient_variance": "XLA gathers a few rows where it multiplies them by a constant",
 }
 PARAMETER_BYTES = 8 * (64 * 32 + 64 + 8 * 64 + 8)
-SMALL = "grad,per_example,per_example_grads,clip_per_example,ggn_diagonal,ggn_vector_product,kfac_factors,hessian_diagonal"
+SMALL = (
+    "grad,per_example,per_example_grads,per_example_grad_norms,clip_per_example,clipped_grad,ggn_diagonal,ggn_vector_product,"
+    "sampled ggn_diagonal,kfac_factors,ekfac_factors @ v,hessian_diagonal,ntk in blocks,laplacian,natural_gradient"
+)
 
 ROWS = [
-    ("mlp", "8", "both", "Explicit", SMALL + ",per_example_grad_norms,ntk in blocks,laplacian,natural_gradient"),
+    ("mlp", "8", "both", "Explicit", SMALL),
     ("mlp", "1,8", "batch", "Explicit", "per_example_grad_norms,kfac_factors,hessian_diagonal"),
     ("mlp", "8", "model", "Explicit", "kfac_factors"),
     ("transformer", "8", "both", "Explicit", "grad"),
@@ -76,6 +80,7 @@ def check_where_it_lies(row, what):
 
 FALLS = {"per_example_grad_norms", "per_example_grads", "clip_per_example", "ggn_diagonal", "ggn @ v", "ggn_vector_product"}
 FALLS |= {"grad", "kfac_factors", "laplacian", "hessian_diagonal", "hessian_vector_product", "dense(jacobian)"}
+FALLS |= {"sampled ggn_diagonal", "clipped_grad"}
 
 
 def check_what_is_stored(row, what):
