@@ -1,14 +1,12 @@
 """Products of factors: the order in which they are multiplied, and the products themselves.
 
-Inside `planning()` the same functions do not make arrays: they compute labels and count multiplications.  So the count of a
-plan is that of the products which are carried out later.
+Inside `planning()` the same functions do not make arrays: they compute labels and count multiplications.
 """
 
 import dataclasses
 import functools
 import itertools
 import operator
-from collections.abc import Callable
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
@@ -19,85 +17,10 @@ import opt_einsum
 from jax import lax
 
 from .factors import Factor, Label, Tensor, at_least_float32, distinct_labels, entries_over, tensor
+from .planning import MOVE, Meter, Product, current_meter, planned_array, recorded_products
 from .promotion import narrowest_number, usual_promotion
 from .sharding import compatible, compatible_in_product, reshaped
 from .symbols import product_notes, sum_notes
-
-MOVE = 8  # the cost of reading and writing one entry, in multiplications of a matrix product
-
-
-@dataclasses.dataclass(eq=False)
-class Meter:
-    """Counts the multiplications of planned contractions, the entries that they would read and write besides, to transpose
-    an array or to multiply entry by entry, and those of the largest array."""
-
-    multiplies: int = 0
-    moves: int = 0
-    largest: int = 0  # the entries of the largest array that is made
-
-    @property
-    def cost(self) -> int:
-        return self.multiplies + MOVE * self.moves
-
-
-_meter: ContextVar[Meter | None] = ContextVar("meter", default=None)
-
-
-@contextmanager
-def planning():
-    """A context in which contractions compute shapes and counts instead of arrays; it gives the counter."""
-    meter = Meter()
-    token = _meter.set(meter)
-    try:
-        yield meter
-    finally:
-        _meter.reset(token)
-
-
-def is_planning() -> bool:
-    """Whether contractions compute shapes and counts alone."""
-    return _meter.get() is not None
-
-
-def cheapest(*ways: Callable[[], Any]) -> int:
-    """Which way of computing something costs least, by what its contractions count: its place, from 0."""
-    if len(ways) == 1:
-        return 0
-    costs = []
-    for way in ways:
-        with planning() as meter:
-            way()
-        costs.append(meter.cost)
-    return costs.index(min(costs))
-
-
-def planned_array(shape) -> Any:
-    """The shape that stands for an array while contractions are planned."""
-    return jax.ShapeDtypeStruct(tuple(shape), jnp.float32)
-
-
-class Product(NamedTuple):
-    """A product that was carried out: the shapes of its factors, the sizes of summed axes, its shape and its cost."""
-
-    left: tuple[int, ...]
-    right: tuple[int, ...]
-    summed: tuple[int, ...]
-    result: tuple[int, ...]
-    multiplies: int
-
-
-_recorded_products: ContextVar[list[Product] | None] = ContextVar("record", default=None)
-
-
-@contextmanager
-def recording():
-    """A context that gives a list, in which the products that are carried out inside are recorded."""
-    products: list[Product] = []
-    token = _recorded_products.set(products)
-    try:
-        yield products
-    finally:
-        _recorded_products.reset(token)
 
 
 def _record_product(products: list[Product], a: Factor, b: Factor, keep):
@@ -115,13 +38,13 @@ def contract(factors, keep, scale: float = 1.0) -> Tensor:
     factors, keep = list(factors), set(keep)
     sources = list(factors)
     if not factors:
-        return _planned_tensor((), (), Meter()) if _meter.get() else tensor(jnp.full((), scale), ())
+        return _planned_tensor((), (), Meter()) if current_meter() else tensor(jnp.full((), scale), ())
     factors = with_free_labels_summed(factors, keep)
     if len(factors) == 1 and not isinstance(factors[0], Tensor) and not factors[0].labels <= keep:
         factors.append(tensor(jnp.ones((), jnp.float32), ()))  # its sum is its product with ones: the map needs no array
     if len(factors) == 1:
         factor = factors[0]
-        if _meter.get() and not (isinstance(factor, Tensor) and factor.labels <= keep):
+        if current_meter() and not (isinstance(factor, Tensor) and factor.labels <= keep):
             factors = [_planned_tensor(distinct_labels(factor.axes), keep)]
         else:
             factors = [factor.as_tensor().summed_except(keep)]
@@ -129,7 +52,7 @@ def contract(factors, keep, scale: float = 1.0) -> Tensor:
         a, b = factors[first], factors[second]
         factors = [f for i, f in enumerate(factors) if i not in (first, second)]
         needed = keep.union(*(f.labels for f in factors))
-        if (products := _recorded_products.get()) is not None and not _meter.get():
+        if (products := recorded_products()) is not None and not current_meter():
             _record_product(products, a, b, needed)
         factors.append(_product_of_factors(a, b, needed))
     return scaled_tensor(_named_as_product(factors[0], sources), scale)
@@ -137,7 +60,7 @@ def contract(factors, keep, scale: float = 1.0) -> Tensor:
 
 def _named_as_product(a: Tensor, factors) -> Tensor:
     """The product of these factors, with its name."""
-    if _meter.get() or (len(factors) == 1 and isinstance(factors[0], Tensor)):
+    if current_meter() or (len(factors) == 1 and isinstance(factors[0], Tensor)):
         return a
     notes = product_notes((f.chain() for f in factors), (entry for f in factors for entry in f.legend_in_product()))
     return dataclasses.replace(a, notes=notes)
@@ -152,13 +75,13 @@ def with_free_labels_summed(factors, keep):
             free = free.difference(*(f.labels for f in factors if f is not factor))
             if free and (summed := factor.summed_over(free)):
                 labels, array = summed
-                found[i] = _planned_tensor(labels, labels) if _meter.get() else tensor(array(), labels, "k")
+                found[i] = _planned_tensor(labels, labels) if current_meter() else tensor(array(), labels, "k")
     return found
 
 
 def scaled_tensor(a: Tensor, scale: float) -> Tensor:
     """A stored array times a number, in float32 or wider."""
-    if scale == 1 or _meter.get():
+    if scale == 1 or current_meter():
         return a
     notes = product_notes([a.chain()], a.legend(), scale)
     wide_enough = a.value.astype(jnp.promote_types(a.value.dtype, narrowest_number()))
@@ -170,7 +93,7 @@ def sum_of_tensors(a: Tensor, b: Tensor) -> Tensor:
     """The sum of two stored arrays, each repeated along the labels that only the other has."""
     first, second = (b, a) if len(b.labels) >= len(a.labels) else (a, b)
     labels = distinct_labels(first.axes + second.axes)  # in the order of the latest product
-    if meter := _meter.get():
+    if meter := current_meter():
         if ENTRYWISE not in (a.name, b.name):  # else XLA adds in the pass that multiplies
             meter.moves += entries_over(labels)
         return _planned_tensor(labels, labels, Meter())  # a sum multiplies nothing
@@ -182,7 +105,7 @@ def sum_of_tensors(a: Tensor, b: Tensor) -> Tensor:
 def with_fused_labels(a: Tensor, labels, whole: Label) -> Tensor:
     """A stored array whose last `labels`, which no other factor has, are merged into one."""
     rest = [label for label in distinct_labels(a.axes) if label not in labels]
-    if _meter.get():
+    if current_meter():
         return _planned_tensor([*rest, whole], [*rest, whole])
     value = reshaped(a.broadcast_to([*rest, *labels]), [label.size for label in rest] + [whole.size])
     return tensor(value, [*rest, whole]).named_as(a)
@@ -193,7 +116,7 @@ def with_deltas(a: Tensor, labels, repeats) -> Tensor:
     """a times δ(first, second) for every pair of `repeats`.  `labels` are the labels of a and the new ones, in order."""
     if not repeats:
         return a
-    if _meter.get():
+    if current_meter():
         return _planned_tensor(labels, labels)
 
     def index(label):
@@ -309,7 +232,7 @@ ENTRYWISE = "·"  # the name of a planned product without a sum
 
 def _planned_tensor(labels, keep, spent: Meter | None = None, name="A") -> Tensor:
     """The result of a contraction over these labels, as a shape; its cost is added to the counter."""
-    meter, kept = _meter.get() or Meter(), [label for label in labels if label in keep]
+    meter, kept = current_meter() or Meter(), [label for label in labels if label in keep]
     meter.multiplies += spent.multiplies if spent else entries_over(labels)
     meter.moves += spent.moves if spent else 0
     meter.largest = max(meter.largest, entries_over(kept))
@@ -339,7 +262,7 @@ def shared_products() -> dict | None:
 
 def _product_of_factors(a: Factor, b: Factor, keep) -> Tensor:
     known = shared_products()
-    if known is None or _meter.get():
+    if known is None or current_meter():
         return _computed_product(a, b, keep)
     labels = distinct_labels([*a.axes, *b.axes])
     places = {label: i for i, label in enumerate(labels)}
@@ -359,7 +282,7 @@ def _key(factor: Factor, places):
 
 
 def _computed_product(a: Factor, b: Factor, keep) -> Tensor:
-    if _meter.get():
+    if current_meter():
         labels, spent = _planned_product(_outline_of(a), _outline_of(b), keep)
         return _planned_tensor(labels, keep, spent, ENTRYWISE if a.labels & b.labels <= keep else "A")
     if known := _known_squares(a, b, keep):

@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .contraction import is_planning, planned_array
 from .factors import Group, labels_of, shape_of
+from .planning import is_planning, planned_array
 from .promotion import numbers_of, usual_promotion
 from .selections import Slice
 from .sharding import spread_alike

@@ -7,8 +7,9 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from .contraction import cheapest, contract, is_planning, scaled_tensor, sum_of_tensors
+from .contraction import contract, scaled_tensor, sum_of_tensors
 from .factors import Factor, Label, Tensor, distinct_labels, entries_over, labels_of
+from .planning import cheapest, is_planning
 from .sharding import compatible
 from .terms import Term, Unifier, highest_id, pattern, with_shifted_ids
 

@@ -6,15 +6,7 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 
-from .contraction import (
-    contract,
-    is_planning,
-    planned_array,
-    scaled_tensor,
-    with_deltas,
-    with_free_labels_summed,
-    with_fused_labels,
-)
+from .contraction import contract, scaled_tensor, with_deltas, with_free_labels_summed, with_fused_labels
 from .factors import (
     Factor,
     Group,
@@ -27,6 +19,7 @@ from .factors import (
     shape_of,
     tensor,
 )
+from .planning import is_planning, planned_array
 from .selections import Selection, Slice
 from .sharding import reshaped
 from .symbols import scale_text

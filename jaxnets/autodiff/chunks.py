@@ -6,9 +6,9 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 
-from ..algebra.contraction import planning
 from ..algebra.factors import Label, Tensor, labels_of, tensor
 from ..algebra.jacobian import Jacobian, jacobian_of
+from ..algebra.planning import planning
 from ..algebra.rules import fresh_groups, from_groups
 from ..algebra.selections import Selection
 from ..algebra.terms import Term

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import tree_unflatten
 
-from ..algebra.contraction import planning
 from ..algebra.factors import pytree
 from ..algebra.jacobian import Jacobian
+from ..algebra.planning import planning
 from ..algebra.sharding import joined
 from ..algebra.sizes import stored_entries
 from ..algebra.sums import stacked_terms

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from rich.table import Table
 from rich.text import Text
 
-from ..algebra.contraction import Product, recording
+from ..algebra.planning import Product, recording
 from ..algebra.sizes import show_bytes
 from ..autodiff.eliminate import local_jacobians
 from ..autodiff.nodes import Edges, Node, Repetition

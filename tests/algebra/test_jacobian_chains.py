@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from jax import lax
 
 import jaxnets
-from jaxnets.algebra.contraction import recording
 from jaxnets.algebra.factors import Tensor
 from jaxnets.algebra.jacobian import jacobian_of
+from jaxnets.algebra.planning import recording
 from jaxnets.algebra.rules import fresh_groups
 from jaxnets.algebra.sums import merged_terms, stacked_terms, with_common_factors
 from jaxnets.algebra.terms import make_term

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import jaxnets
-from jaxnets.algebra.contraction import planning
 from jaxnets.algebra.places import by_box
+from jaxnets.algebra.planning import planning
 from tests.autodiff.comparing import assert_same, d
 
 A = np.arange(1.0, 7.0).reshape(2, 3)

@@ -66,7 +66,9 @@ EQUIVALENT = {
     ("rule of triplet", "gradient_rule(by_negative, 'n', 'i') → gradient_rule(by_negative, 'i', 'n')"): LETTERS,
     ("rule of huber", "jnp.clip(predictions - targets, -delta, delta) → jnp.clip(-delta, predictions - targets, delta)"):
      CLIP,
-    ("rows_added_up", "zeros.at[index].add(x, mode='drop') → zeros.at[index].add(x)"): "dropping is the default",
+    ("rows_added_up",
+     "zeros.at[index].add(x, mode='drop', out_sharding=sharding) → zeros.at[index].add(x, out_sharding=sharding)"):
+     "dropping is the default",
     ("Slice.as_tensor", "hit.astype(jnp.float32) → hit"): PROMOTED,
     ("rule of lp_pool", "start + a → start - a"): LABELS,
     ("rule of weight_norm",
