@@ -155,6 +155,7 @@ def test_points_are_loaded_from_a_file(live):
     wait_for_step(tab, 1)
     assert trained_on(server)["points"] == [[0.5, -0.1, 2], [1, 2, 1], [3, 4, 2]]
     for text, words in {
+        "x1,x2,label\n\n": "no points below the first line",
         "x,y\n1,2": "the first line must be `x1,x2,label`",
         "x1,x2,label\n1,2,a\n1,two,b": "line 3: expected two numbers and a label, got 1,two,b",
         "x1,x2,label\n1,,a": "line 2: expected",

@@ -1,8 +1,6 @@
 // What a training learns from
 
 const MOST_IN_LINK = 60; // points
-const MOST_POINTS = 5000;
-const MOST_LABELS = 5;
 const DRAWS = 5; // seeds of the points
 const FIRST_DATA = state.data.replay?.data ?? "spiral"; // what the page shows by itself
 const FUNCTIONS = ["sin", "cos", "abs", "step", "x²", "x³"];
@@ -176,31 +174,6 @@ function ownPoints() {
       refusal,
     ),
   );
-}
-
-/** The points in the text of a CSV file, or what is wrong with it in one line. Labels may be any words. */
-function readPoints(text) {
-  const [head, ...rest] = text.replace(/^\uFEFF/, "").split(/\r?\n/);
-  const cells = (line) => line.split(",").map((cell) => cell.trim().replace(/^"(.*)"$/, "$1"));
-  if (cells(head).join() !== "x1,x2,label") return { problem: say("CSV: the first line must be `x1,x2,label`") };
-  const lines = rest.map((line, i) => [line, i + 2]).filter(([line]) => line.trim());
-  if (lines.length > MOST_POINTS) {
-    return { problem: say("CSV: {count} points, at most {most}", { count: lines.length, most: MOST_POINTS }) };
-  }
-  const rows = lines.map(([line]) => cells(line));
-  const fits = ([x, y, label, ...more]) =>
-    label && !more.length && [x, y].every((cell) => cell !== "" && Math.abs(Number(cell)) <= 1e6);
-  const wrong = rows.findIndex((row) => !fits(row));
-  if (wrong >= 0) {
-    const [line, n] = lines[wrong];
-    return { problem: say("CSV, line {n}: expected two numbers and a label, got {line}", { n, line: line.slice(0, 40) }) };
-  }
-  const labels = [...new Set(rows.map(([, , label]) => label))].sort(new Intl.Collator("en", { numeric: true }).compare);
-  if (labels.length > MOST_LABELS) {
-    return { problem: say("CSV: {count} different labels, at most {most}", { count: labels.length, most: MOST_LABELS }) };
-  }
-  const digits = (cell) => Number(Number(cell).toPrecision(6));
-  return { points: rows.map(([x, y, label]) => [digits(x), digits(y), labels.indexOf(label) + 1]) };
 }
 
 /** What is learned, for the address; too many points are left out. */
