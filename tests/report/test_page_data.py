@@ -47,6 +47,8 @@ def test_a_function_is_a_word_of_a_list(live):
     tab.keyboard.press("Enter")
     tab.get_by_role("alert").filter(has_text="Unknown function alert(1); known: sin, cos").wait_for()
     assert tab.get_attribute("[name='function']", "aria-invalid") == "true"
+    tab.click("[data-live='1']")
+    assert server.asked == []
     tab.fill("[name='function']", " X^3 ")
     tab.keyboard.press("Enter")
     assert tab.input_value("[name='function']") == "x³"
@@ -64,9 +66,18 @@ def test_optimizer_rate_and_seed_are_asked_for_and_stay_in_the_address(live):
     tab.select_option("[name='draw']", "3")
     tab.select_option("[name='optimizer']", "momentum")
     assert tab.input_value("[name='rate']") == "0.05"
-    tab.fill("[name='rate']", "nothing")
+    for text in ("0", "-1", "1e9", "abc", ""):
+        tab.fill("[name='rate']", text)
+        tab.keyboard.press("Enter")
+        tab.get_by_role("alert").filter(has_text="The learning rate must be a number above 0 and up to 100.").wait_for()
+        assert tab.get_attribute("[name='rate']", "aria-invalid") == "true" and tab.input_value("[name='rate']") == text
+        for button in ("1", "run", "reset"):
+            tab.click(f"[data-live='{button}']")
+            assert tab.evaluate("document.activeElement.name") == "rate" and not tab.evaluate("state.busy.size")
+    assert server.asked == [] and tab.evaluate("state.learned.rate") == 0.05
+    tab.fill("[name='rate']", "1e-3")
     tab.keyboard.press("Tab")
-    assert tab.get_attribute("[name='rate']", "aria-invalid") == "true" and tab.evaluate("state.learned.rate") == 0.05
+    assert tab.evaluate("state.learned.rate") == 0.001 and tab.get_by_role("alert").count() == 0
     tab.fill("[name='rate']", "0.5")
     tab.keyboard.press("Tab")
     tab.click("[data-live='1']")

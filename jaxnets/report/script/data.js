@@ -27,7 +27,7 @@ function dataSettings() {
 
 /** Learns something else: the next step is the first one. */
 function learn(change) {
-  Object.assign(state, { learned: { ...state.learned, ...change } });
+  Object.assign(state, { learned: { ...state.learned, ...change }, refused: {} });
   Object.assign(state, { trained: false, running: false, frame: 0, data: { ...state.data, replay: null } });
   showWeights();
   renderTraining();
@@ -70,34 +70,39 @@ const drawChoice = () =>
     },
   );
 
-function functionChoice() {
-  const refusal = h("p.alert", { role: "alert", hidden: true });
+/** A field to type in, with an alert. `read` gives what a text stands for, or null; then `refusal(text)` says what is expected. */
+function typedChoice(label, name, attributes, read, refusal) {
+  const text = state.refused[name];
+  const wrong = text !== undefined;
+  const id = `refused-${name}`;
   const change = ({ target }) => {
-    const name = target.value.trim().toLowerCase().replace("^2", "²").replace("^3", "³");
-    const known = FUNCTIONS.includes(name);
-    target.setAttribute("aria-invalid", String(!known));
-    refusal.hidden = known;
-    if (known) learn({ function: name });
-    else refusal.textContent = say("Unknown function {name}; known: {names}", { name, names: FUNCTIONS.join(", ") });
+    const found = read(target.value);
+    if (found !== null) return learn({ [name]: found });
+    Object.assign(state, { refused: { ...state.refused, [name]: target.value }, running: false });
+    renderTraining();
+    one(`#training [name="${name}"]`).focus();
   };
+  const told = wrong && { "aria-invalid": "true", "aria-describedby": id };
+  const value = text ?? state.learned[name];
   return [
-    h(
-      "label",
-      say("function"),
-      h("input", {
-        name: "function",
-        value: state.learned.function,
-        list: "functions",
-        autocomplete: "off",
-        onchange: change,
-      }),
-    ),
+    h("label", label, h("input", { name, value, autocomplete: "off", onchange: change, ...attributes, ...told })),
+    wrong ? h("p.alert", { id, role: "alert" }, refusal(text)) : [],
+  ];
+}
+
+function functionChoice() {
+  const read = (text) => {
+    const name = text.trim().toLowerCase().replace("^2", "²").replace("^3", "³");
+    return FUNCTIONS.includes(name) ? name : null;
+  };
+  const refusal = (name) => say("Unknown function {name}; known: {names}", { name, names: FUNCTIONS.join(", ") });
+  return [
+    typedChoice(say("function"), "function", { list: "functions" }, read, refusal),
     h(
       "datalist",
       { id: "functions" },
       FUNCTIONS.map((value) => h("option", { value })),
     ),
-    refusal,
   ];
 }
 

@@ -48,6 +48,7 @@ async function train(steps) {
 /** Trains on and on, until it is told to stop, and shows a frame now and then. The buttons stay where they are. */
 async function trainOn() {
   if (state.running) return void (state.running = false);
+  if (goesToRefused()) return;
   const { generation, learned } = state;
   const goesOn = () => state.running && generation === state.generation && learned === state.learned;
   const steps = () => (state.trained ? state.data.replay.frames.at(-1).step : 0);
@@ -64,11 +65,19 @@ async function trainOn() {
   one('[data-live="run"]').focus({ preventScroll: true });
 }
 
+/** Whether a field holds a text that is refused: then it gets the focus, and nothing is trained. */
+function goesToRefused() {
+  const field = one('#training [aria-invalid="true"]');
+  field?.focus();
+  return Boolean(field);
+}
+
 /** The buttons that train. */
 function trainingButtons() {
   const press = (label, steps, attributes) => {
     const name = steps ?? "reset";
     const pressed = async () => {
+      if (goesToRefused()) return;
       await train(steps);
       one(`[data-live="${name}"]`).focus();
     };
