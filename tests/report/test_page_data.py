@@ -78,7 +78,7 @@ def test_optimizer_rate_and_seed_are_asked_for_and_stay_in_the_address(live):
     tab.fill("[name='rate']", "1e-3")
     tab.keyboard.press("Tab")
     assert tab.evaluate("state.learned.rate") == 0.001 and tab.get_by_role("alert").count() == 0
-    tab.fill("[name='rate']", "0.5")
+    tab.fill("[name='rate']", "0,5")
     tab.keyboard.press("Tab")
     tab.click("[data-live='1']")
     wait_for_step(tab, 1)
@@ -177,6 +177,14 @@ def test_points_are_loaded_from_a_file(live):
         load(tab, text)
         tab.get_by_role("alert").filter(has_text=words).wait_for()
         assert tab.locator(".pad .dot").count() == 3
+    for separator in ";\t":
+        rows = ["x1;x2;label", "1,5;-,25;0,9", "2;1e-1;1,0", "-0.5;3,5e1;0,9"]
+        load(tab, "\r\n".join(rows).replace(";", separator))
+        tab.wait_for_function("state.learned.points[0][0] === 1.5")
+        assert tab.evaluate("state.learned.points") == [[1.5, -0.25, 1], [2, 0.1, 2], [-0.5, 35, 1]]
+        load(tab, f"x1{separator}x2{separator}label\n1,5,2{separator}2{separator}a")
+        tab.get_by_role("alert").filter(has_text="line 2: expected two numbers").wait_for()
+        tab.get_by_role("button", name="Clear").click()
     load(tab, "x1,x2,label\n" + "1,2,a\n" * 61)
     tab.locator(".pad .dot").nth(60).wait_for(state="attached")
     tab.get_by_role("button", name="Copy link").click()

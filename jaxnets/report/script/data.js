@@ -156,7 +156,7 @@ function ownPoints() {
   const undo = button(say("Undo"), () => change(points.slice(0, -1)), { disabled: !points.length });
   const clear = button(say("Clear"), () => change([]), { disabled: !points.length });
   const refusal = h("p.alert", { role: "alert", hidden: true });
-  const file = h("input", { type: "file", name: "csv", accept: ".csv,text/csv" });
+  const file = h("input", { type: "file", name: "csv", accept: ".csv,.tsv,.txt,text/csv" });
   file.addEventListener("change", async () => {
     const [chosen] = file.files;
     if (!chosen) return;

@@ -19,7 +19,10 @@ function descentChoice() {
     learn({ optimizer: target.value, rate: RATES[target.value] });
     one('#training [name="optimizer"]').focus();
   };
-  const read = (text) => (isRate(text.trim()) ? Number(text) : null);
+  const read = (typed) => {
+    const text = typed.trim().replace(",", "."); // a decimal comma
+    return isRate(text) ? Number(text) : null;
+  };
   const refusal = () => say("The learning rate must be a number above 0 and up to {most}.", { most: MOST_RATE });
   return [
     choice(say("optimizer"), "optimizer", Object.entries(optimizerNames()), optimizer, change),
