@@ -114,7 +114,7 @@ def test_points_are_drawn_with_the_mouse(live):
     pad.click(position={"x": 225, "y": 75})
     tab.get_by_label("3", exact=True).check()
     pad.click(position={"x": 75, "y": 75})
-    assert tab.locator(".pad .dot").count() == 3 and "3 points" in pad.get_attribute("aria-label")
+    assert tab.locator(".pad .dot").count() == 3 and pad.get_attribute("aria-label").startswith("Points: 3. A click")
     assert tab.evaluate("document.activeElement.matches('.pad')")
     tab.get_by_role("button", name="Undo").click()
     tab.click("[data-live='1']")
@@ -167,7 +167,7 @@ def test_points_are_loaded_from_a_file(live):
     assert trained_on(server)["points"] == [[0.5, -0.1, 2], [1, 2, 1], [3, 4, 2]]
     for text, words in {
         "x1,x2,label\n\n": "no points below the first line",
-        "x,y\n1,2": "the first line must be `x1,x2,label`",
+        "x,y\n1,2": "the first line must be x1,x2,label",
         "x1,x2,label\n1,2,a\n1,two,b": "line 3: expected two numbers and a label, got 1,two,b",
         "x1,x2,label\n1,,a": "line 2: expected",
         "x1,x2,label\n1,Infinity,a": "line 2: expected",
@@ -210,4 +210,4 @@ def test_the_pad_fits_the_window_and_speaks_french(live, size):
     learn(tab, "points")
     tab.click("#language")
     assert tab.evaluate("document.documentElement.scrollWidth") <= size[0]
-    assert "un clic en dessine un" in tab.inner_text(".own") and tab.input_value("#training select") == "points"
+    assert "Points : 0. Un clic en dessine un" in tab.inner_text(".own") and tab.input_value("#training select") == "points"

@@ -1,6 +1,7 @@
 // Points from a CSV file
 
 const SEPARATORS = [",", ";", "\t"]; // of columns; where it is no comma, a number may have a decimal comma
+const HEAD = "x1,x2,label";
 const MOST_POINTS = 5000;
 const MOST_LABELS = 5;
 
@@ -10,7 +11,7 @@ function readPoints(text) {
   const count = (separator) => head.split(separator).length;
   const separator = SEPARATORS.reduce((best, other) => (count(other) > count(best) ? other : best));
   const cells = (line) => line.split(separator).map((cell) => cell.trim().replace(/^"(.*)"$/, "$1"));
-  if (cells(head).join() !== "x1,x2,label") return { problem: say("CSV: the first line must be `x1,x2,label`") };
+  if (cells(head).join() !== HEAD) return { problem: say("CSV: the first line must be {head}", { head: HEAD }) };
   const lines = rest.map((line, i) => [line, i + 2]).filter(([line]) => line.trim());
   if (!lines.length) return { problem: say("CSV: there are no points below the first line") };
   if (lines.length > MOST_POINTS) {

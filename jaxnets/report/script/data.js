@@ -111,7 +111,7 @@ function ownPoints() {
   const { points, label } = state.learned;
   const pixel = (share) => 150 + (150 * share) / 1.1;
   const drawn = points.map(([x, y, label]) => mark(label - 1, pixel(x), pixel(-y)));
-  const words = say("{count} points; a click draws one, or arrow keys and Enter; the keys 1 to 5 choose its class", {
+  const words = say("Points: {count}. A click draws one, or arrow keys and Enter; the keys 1 to 5 choose its class", {
     count: points.length,
   });
   const here = h("path.here", { visibility: "hidden" });
@@ -175,7 +175,7 @@ function ownPoints() {
       note(words),
       readout,
       h("div.buttons", undo, clear),
-      h("label.file", say("CSV with `x1,x2,label`"), file),
+      h("label.file", say("CSV with the first line {head}", { head: HEAD }), file),
       refusal,
     ),
   );
