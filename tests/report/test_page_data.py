@@ -28,11 +28,12 @@ def test_another_data_set_begins_a_new_training(live):
     wait_for_step(tab, 1)
     assert trained_on(server) == {"action": "reset"}
     learn(tab, "moons")
-    assert tab.locator("#training output").count() == 0
+    wait_for_step(tab, 0)
+    assert trained_on(server) == {"data": "moons", "action": "reset"} and tab.locator("#training .region").count() > 0
     assert tab.evaluate("document.activeElement.name") == "data"
     tab.click("[data-live='1']")
     wait_for_step(tab, 1)
-    assert trained_on(server) == {"data": "moons", "action": "reset"}
+    assert trained_on(server) == {"data": "moons", "action": "step"}
     tab.wait_for_url("**&data=moons&train=1*")
     tab.reload()
     wait_for_step(tab, 1)
@@ -42,13 +43,14 @@ def test_another_data_set_begins_a_new_training(live):
 def test_a_function_is_a_word_of_a_list(live):
     tab, server = live
     learn(tab, "function")
+    wait_for_step(tab, 0)
     assert tab.locator("#functions option").count() == 6
     tab.fill("[name='function']", "alert(1)")
     tab.keyboard.press("Enter")
     tab.get_by_role("alert").filter(has_text="Unknown function alert(1); known: sin, cos").wait_for()
     assert tab.get_attribute("[name='function']", "aria-invalid") == "true"
     tab.click("[data-live='1']")
-    assert server.asked == []
+    assert len(server.asked) == 1
     tab.fill("[name='function']", " X^3 ")
     tab.keyboard.press("Enter")
     assert tab.input_value("[name='function']") == "x³"
@@ -66,6 +68,9 @@ def test_optimizer_rate_and_seed_are_asked_for_and_stay_in_the_address(live):
     tab.select_option("[name='draw']", "3")
     tab.select_option("[name='optimizer']", "momentum")
     assert tab.input_value("[name='rate']") == "0.05"
+    wait_for_step(tab, 0)
+    tab.locator("#language:enabled").wait_for()
+    before = len(server.asked)
     for text in ("0", "-1", "1e9", "abc", ""):
         tab.fill("[name='rate']", text)
         tab.keyboard.press("Enter")
@@ -74,16 +79,19 @@ def test_optimizer_rate_and_seed_are_asked_for_and_stay_in_the_address(live):
         for button in ("1", "run", "reset"):
             tab.click(f"[data-live='{button}']")
             assert tab.evaluate("document.activeElement.name") == "rate" and not tab.evaluate("state.busy.size")
-    assert server.asked == [] and tab.evaluate("state.learned.rate") == 0.05
+    assert len(server.asked) == before and tab.evaluate("state.learned.rate") == 0.05
     tab.fill("[name='rate']", "1e-3")
     tab.keyboard.press("Tab")
     assert tab.evaluate("state.learned.rate") == 0.001 and tab.get_by_role("alert").count() == 0
     tab.fill("[name='rate']", "0,5")
     tab.keyboard.press("Tab")
+    wait_for_step(tab, 0)
+    asked = {"action": "reset", "draw": 3, "optimizer": "momentum", "rate": 0.5}
+    tab.wait_for_function("state.trained")
+    assert {name: server.asked[-1][1].get(name) for name in asked} == asked
+    tab.locator("#language:enabled").wait_for()
     tab.click("[data-live='1']")
     wait_for_step(tab, 1)
-    asked = {"action": "reset", "draw": 3, "optimizer": "momentum", "rate": 0.5}
-    assert {name: server.asked[-1][1].get(name) for name in asked} == asked
     tab.wait_for_url("**draw=3&optimizer=momentum&rate=0.5&train=1")
     tab.reload()
     wait_for_step(tab, 1)
@@ -149,12 +157,14 @@ def test_an_answer_for_other_data_is_dropped(live):
     tab.locator("#training [role='timer']").wait_for()
     learn(tab, "moons")
     (held,), server.waiting = server.waiting, None
-    server(held)
-    tab.locator("#language:enabled").wait_for()
     assert tab.locator("#training output").count() == 0
+    server(held)
+    wait_for_step(tab, 0)
+    assert trained_on(server) == {"data": "moons", "action": "reset"}
+    tab.locator("#language:enabled").wait_for()
     tab.click("[data-live='1']")
     wait_for_step(tab, 1)
-    assert trained_on(server) == {"data": "moons", "action": "reset"}
+    assert trained_on(server) == {"data": "moons", "action": "step"}
 
 
 def test_points_are_loaded_from_a_file(live):

@@ -25,8 +25,14 @@ function dataSettings() {
   return { ...(data !== "spiral" && { data }), ...(draw && { draw }), ...descent };
 }
 
-/** Learns something else: the next step is the first one. */
+/** Learns something else, and shows how that begins; but points, which are drawn one after another, wait for the training. */
 function learn(change) {
+  begin(change);
+  if (!change.points) showBeginning();
+}
+
+/** Learns something else from now on: the next step is the first one. */
+function begin(change) {
   Object.assign(state, { learned: { ...state.learned, ...change }, refused: {} });
   Object.assign(state, { trained: false, running: false, frame: 0, data: { ...state.data, replay: null } });
   showWeights();
@@ -197,6 +203,7 @@ function shownData() {
 /** Whether the link leaves out the points that the training learns from. */
 const leavesOutPoints = () => state.learned.data === "points" && state.learned.points.length > MOST_IN_LINK;
 
+/** Learns what the address asks for, and returns whether that is something else. */
 function restoreData() {
   const fits = (check) => (trains() ? check : () => false);
   const data = part("data", fits(oneOf(Object.keys(dataNames()))));
@@ -215,5 +222,7 @@ function restoreData() {
     ...restoredDescent(fits),
   };
   const differs = ([key, value]) => String(value) !== String(state.learned[key]);
-  if (Object.entries(change).some(differs)) learn(change);
+  const anew = Object.entries(change).some(differs);
+  if (anew) begin(change);
+  return anew;
 }
