@@ -7,6 +7,8 @@ import pytest
 from .serving import LIVE
 from .tabs import NARROW, WIDE, wait_for_step
 
+BOXES = "[...document.querySelectorAll('.pad, .pad .dot')].map((element) => element.getBoundingClientRect().toJSON())"
+
 
 def learn(tab, name):
     tab.select_option("#training select", name)
@@ -54,10 +56,13 @@ def test_a_function_is_a_word_of_a_list(live):
     tab.fill("[name='function']", " X^3 ")
     tab.keyboard.press("Enter")
     assert tab.input_value("[name='function']") == "x³"
+    tab.locator("#language:enabled").wait_for()
+    wait_for_step(tab, 0)
     curve = {"step": 0, "loss": 1.0, "norms": server.replay["frames"][0]["norms"], "curve": [0, 0.5, -0.5]}
     server.replay = {**server.replay, "classes": None, "extent": [-1, 1, -1, 1], "frames": [curve]}
     tab.click("[data-live='reset']")
-    tab.locator("#training output", has_text="step 0, loss 1").wait_for()
+    tab.locator(".map .series[d]").wait_for()
+    assert tab.inner_text("#training output") == "step 0, loss 1"
     assert trained_on(server) == {"data": "function", "function": "x³", "action": "reset"}
     assert tab.locator(".map .series").get_attribute("d") == "M0 150L150 75L300 225"
     assert "curve" in tab.get_attribute(".map", "aria-label")
@@ -172,6 +177,18 @@ def test_points_are_loaded_from_a_file(live):
     learn(tab, "points")
     load(tab, "\ufeffx1,x2,label\r\n0.5,-1e-1,cat\n1,2,ant\n\n3,4,cat\n")
     tab.locator(".pad .dot").nth(2).wait_for(state="attached")
+    pad, *dots = tab.evaluate(BOXES)
+    assert all(pad["left"] < dot["left"] < dot["right"] < pad["right"] for dot in dots)
+    assert all(pad["top"] < dot["top"] < dot["bottom"] < pad["bottom"] for dot in dots)
+    assert "The pad reaches from −4 to 4." in tab.inner_text(".own")
+    tab.focus(".pad")
+    for key in ("ArrowRight", "ArrowUp", "Enter"):
+        tab.keyboard.press(key)
+    assert tab.evaluate("state.learned.points.at(-1)") == [0.4, 0.4, 1]
+    tab.locator(".pad").click(position={"x": dots[2]["x"] - pad["x"] + 4, "y": dots[2]["y"] - pad["y"] + 4})
+    assert tab.evaluate("state.learned.points.at(-1)") == [pytest.approx(3, abs=0.1), pytest.approx(4, abs=0.1), 1]
+    for _ in range(2):
+        tab.get_by_role("button", name="Undo").click()
     tab.click("[data-live='1']")
     wait_for_step(tab, 1)
     assert trained_on(server)["points"] == [[0.5, -0.1, 2], [1, 2, 1], [3, 4, 2]]

@@ -112,10 +112,11 @@ function functionChoice() {
   ];
 }
 
-/** A pad to draw on, from −1 to 1, with undo, clear and a file to load. */
+/** A pad to draw on, from −1 to 1 or as far as the points reach, with undo, clear and a file to load. */
 function ownPoints() {
   const { points, label } = state.learned;
-  const pixel = (share) => 150 + (150 * share) / 1.1;
+  const reach = points.reduce((most, [x, y]) => Math.max(most, Math.ceil(Math.abs(x)), Math.ceil(Math.abs(y))), 1);
+  const pixel = (share) => 150 + (150 * share) / (1.1 * reach);
   const drawn = points.map(([x, y, label]) => mark(label - 1, pixel(x), pixel(-y)));
   const words = say("Points: {count}. A click draws one, or arrow keys and Enter; the keys 1 to 5 choose its class", {
     count: points.length,
@@ -136,7 +137,7 @@ function ownPoints() {
   };
   const draw = (x, y) => points.length < MOST_POINTS && change([...points, [x, y, state.learned.label]]);
   const move = (x, y) => {
-    const [to, up] = [x, y].map((place) => Math.max(-1, Math.min(1, Number(place.toFixed(2)))));
+    const [to, up] = [x, y].map((place) => Math.max(-reach, Math.min(reach, Number(place.toFixed(2)))));
     state.pad = [to, up];
     here.setAttribute("d", `M${pixel(to) - 7} ${pixel(-up)}h14m-7 -7v14`);
     here.setAttribute("visibility", "visible");
@@ -144,12 +145,13 @@ function ownPoints() {
   };
   pad.addEventListener("click", (event) => {
     const box = pad.getBoundingClientRect();
-    const place = (share) => Number((1.1 * (2 * share - 1)).toFixed(2));
+    const place = (share) => Number((1.1 * reach * (2 * share - 1)).toFixed(2));
     draw(place((event.clientX - box.left) / box.width), -place((event.clientY - box.top) / box.height));
   });
   pad.addEventListener("keydown", (event) => {
     const [x, y] = state.pad;
-    const near = { ArrowLeft: [x - 0.1, y], ArrowRight: [x + 0.1, y], ArrowUp: [x, y + 0.1], ArrowDown: [x, y - 0.1] };
+    const far = reach / 10;
+    const near = { ArrowLeft: [x - far, y], ArrowRight: [x + far, y], ArrowUp: [x, y + far], ArrowDown: [x, y - far] };
     if (near[event.key]) move(...near[event.key]);
     else if (event.key === "Enter") draw(x, y);
     else if (/^[1-5]$/.test(event.key)) {
@@ -179,6 +181,7 @@ function ownPoints() {
       "div",
       radios(say("class"), "label", classes, label, (n) => (state.learned.label = n)),
       note(words),
+      note(say("The pad reaches from −{reach} to {reach}.", { reach })),
       readout,
       h("div.buttons", undo, clear),
       h("label.file", say("CSV with the first line {head}", { head: HEAD }), file),
