@@ -95,6 +95,14 @@ def test_while_it_trains_again_the_page_says_how_far_it_is(live):
     server(held)
     tab.locator("#training output", has_text="pas 60").wait_for()
     assert "sur 60" not in tab.inner_text("#training")
+    server.waiting = []
+    tab.goto(f"{LIVE}?train=60")
+    tab.locator("#training", has_text="step 0 of 60").wait_for()
+    tab.select_option("[name='data']", "moons")
+    (held,), server.waiting = server.waiting, None
+    server(held)
+    wait_for_step(tab, 0)
+    assert "of 60" not in tab.inner_text("#training") and server.asked[-1][1]["data"] == "moons"
 
 
 def test_a_refused_part_of_the_address_leaves_the_rest(live):

@@ -117,14 +117,14 @@ async function restoreTraining() {
 
 /** Whether it has been trained this far, part by part. Meanwhile the page tells how far it is. */
 async function trainTo(total) {
-  const { generation } = state;
+  const { generation, learned } = state;
   let done = state.trained ? state.data.replay.frames.at(-1).step : 0;
   state.goal = total;
   renderTraining();
   while (done < total && generation === state.generation) {
     await train(Math.min(state.data.live ? STEPS_AT_ONCE : STEPS_A_FRAME, total - done));
     await new Promise((resolve) => setTimeout(resolve)); // so that the browser shows how far it is
-    if (!state.trained || state.data.replay.frames.at(-1).step === done) break; // refused
+    if (learned !== state.learned || !state.trained || state.data.replay.frames.at(-1).step === done) break; // refused
     done = state.data.replay.frames.at(-1).step;
   }
   state.goal = null;

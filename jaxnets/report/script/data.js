@@ -33,7 +33,7 @@ function learn(change) {
 
 /** Learns something else from now on: the next step is the first one. */
 function begin(change) {
-  Object.assign(state, { learned: { ...state.learned, ...change }, refused: {} });
+  Object.assign(state, { learned: { ...state.learned, ...change }, refused: {}, goal: null });
   Object.assign(state, { trained: false, running: false, frame: 0, data: { ...state.data, replay: null } });
   showWeights();
   renderTraining();
