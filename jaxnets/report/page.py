@@ -22,6 +22,7 @@ SCRIPTS = (  # the first ones help the panels, and the last one begins
     "charts",
     "saturation",
     "data",
+    "csv",
     "descent",
     "replay",
     "training",

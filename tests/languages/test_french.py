@@ -155,3 +155,8 @@ def test_every_term_of_the_glossary_is_used():
 def singular(text: str) -> str:
     """A text in small letters whose words have no s at their end."""
     return re.sub(r"s\b", "", text.lower())
+
+
+def test_the_page_shows_no_marks_of_code():
+    """It shows every text as it stands, so that a backtick would be seen."""
+    assert [text for pair in FRENCH["page"].items() for text in pair if "`" in text] == []

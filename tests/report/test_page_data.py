@@ -28,11 +28,12 @@ def test_another_data_set_begins_a_new_training(live):
     wait_for_step(tab, 1)
     assert trained_on(server) == {"action": "reset"}
     learn(tab, "moons")
-    assert tab.locator("#training output").count() == 0
+    wait_for_step(tab, 0)
+    assert trained_on(server) == {"data": "moons", "action": "reset"} and tab.locator("#training .region").count() > 0
     assert tab.evaluate("document.activeElement.name") == "data"
     tab.click("[data-live='1']")
     wait_for_step(tab, 1)
-    assert trained_on(server) == {"data": "moons", "action": "reset"}
+    assert trained_on(server) == {"data": "moons", "action": "step"}
     tab.wait_for_url("**&data=moons&train=1*")
     tab.reload()
     wait_for_step(tab, 1)
@@ -42,11 +43,14 @@ def test_another_data_set_begins_a_new_training(live):
 def test_a_function_is_a_word_of_a_list(live):
     tab, server = live
     learn(tab, "function")
+    wait_for_step(tab, 0)
     assert tab.locator("#functions option").count() == 6
     tab.fill("[name='function']", "alert(1)")
     tab.keyboard.press("Enter")
     tab.get_by_role("alert").filter(has_text="Unknown function alert(1); known: sin, cos").wait_for()
     assert tab.get_attribute("[name='function']", "aria-invalid") == "true"
+    tab.click("[data-live='1']")
+    assert len(server.asked) == 1
     tab.fill("[name='function']", " X^3 ")
     tab.keyboard.press("Enter")
     assert tab.input_value("[name='function']") == "x³"
@@ -64,15 +68,30 @@ def test_optimizer_rate_and_seed_are_asked_for_and_stay_in_the_address(live):
     tab.select_option("[name='draw']", "3")
     tab.select_option("[name='optimizer']", "momentum")
     assert tab.input_value("[name='rate']") == "0.05"
-    tab.fill("[name='rate']", "nothing")
+    wait_for_step(tab, 0)
+    tab.locator("#language:enabled").wait_for()
+    before = len(server.asked)
+    for text in ("0", "-1", "1e9", "abc", ""):
+        tab.fill("[name='rate']", text)
+        tab.keyboard.press("Enter")
+        tab.get_by_role("alert").filter(has_text="The learning rate must be a number above 0 and up to 100.").wait_for()
+        assert tab.get_attribute("[name='rate']", "aria-invalid") == "true" and tab.input_value("[name='rate']") == text
+        for button in ("1", "run", "reset"):
+            tab.click(f"[data-live='{button}']")
+            assert tab.evaluate("document.activeElement.name") == "rate" and not tab.evaluate("state.busy.size")
+    assert len(server.asked) == before and tab.evaluate("state.learned.rate") == 0.05
+    tab.fill("[name='rate']", "1e-3")
     tab.keyboard.press("Tab")
-    assert tab.get_attribute("[name='rate']", "aria-invalid") == "true" and tab.evaluate("state.learned.rate") == 0.05
-    tab.fill("[name='rate']", "0.5")
+    assert tab.evaluate("state.learned.rate") == 0.001 and tab.get_by_role("alert").count() == 0
+    tab.fill("[name='rate']", "0,5")
     tab.keyboard.press("Tab")
+    wait_for_step(tab, 0)
+    asked = {"action": "reset", "draw": 3, "optimizer": "momentum", "rate": 0.5}
+    tab.wait_for_function("state.trained")
+    assert {name: server.asked[-1][1].get(name) for name in asked} == asked
+    tab.locator("#language:enabled").wait_for()
     tab.click("[data-live='1']")
     wait_for_step(tab, 1)
-    asked = {"action": "reset", "draw": 3, "optimizer": "momentum", "rate": 0.5}
-    assert {name: server.asked[-1][1].get(name) for name in asked} == asked
     tab.wait_for_url("**draw=3&optimizer=momentum&rate=0.5&train=1")
     tab.reload()
     wait_for_step(tab, 1)
@@ -103,7 +122,7 @@ def test_points_are_drawn_with_the_mouse(live):
     pad.click(position={"x": 225, "y": 75})
     tab.get_by_label("3", exact=True).check()
     pad.click(position={"x": 75, "y": 75})
-    assert tab.locator(".pad .dot").count() == 3 and "3 points" in pad.get_attribute("aria-label")
+    assert tab.locator(".pad .dot").count() == 3 and pad.get_attribute("aria-label").startswith("Points: 3. A click")
     assert tab.evaluate("document.activeElement.matches('.pad')")
     tab.get_by_role("button", name="Undo").click()
     tab.click("[data-live='1']")
@@ -138,12 +157,14 @@ def test_an_answer_for_other_data_is_dropped(live):
     tab.locator("#training [role='timer']").wait_for()
     learn(tab, "moons")
     (held,), server.waiting = server.waiting, None
-    server(held)
-    tab.locator("#language:enabled").wait_for()
     assert tab.locator("#training output").count() == 0
+    server(held)
+    wait_for_step(tab, 0)
+    assert trained_on(server) == {"data": "moons", "action": "reset"}
+    tab.locator("#language:enabled").wait_for()
     tab.click("[data-live='1']")
     wait_for_step(tab, 1)
-    assert trained_on(server) == {"data": "moons", "action": "reset"}
+    assert trained_on(server) == {"data": "moons", "action": "step"}
 
 
 def test_points_are_loaded_from_a_file(live):
@@ -155,7 +176,8 @@ def test_points_are_loaded_from_a_file(live):
     wait_for_step(tab, 1)
     assert trained_on(server)["points"] == [[0.5, -0.1, 2], [1, 2, 1], [3, 4, 2]]
     for text, words in {
-        "x,y\n1,2": "the first line must be `x1,x2,label`",
+        "x1,x2,label\n\n": "no points below the first line",
+        "x,y\n1,2": "the first line must be x1,x2,label",
         "x1,x2,label\n1,2,a\n1,two,b": "line 3: expected two numbers and a label, got 1,two,b",
         "x1,x2,label\n1,,a": "line 2: expected",
         "x1,x2,label\n1,Infinity,a": "line 2: expected",
@@ -165,6 +187,14 @@ def test_points_are_loaded_from_a_file(live):
         load(tab, text)
         tab.get_by_role("alert").filter(has_text=words).wait_for()
         assert tab.locator(".pad .dot").count() == 3
+    for separator in ";\t":
+        rows = ["x1;x2;label", "1,5;-,25;0,9", "2;1e-1;1,0", "-0.5;3,5e1;0,9"]
+        load(tab, "\r\n".join(rows).replace(";", separator))
+        tab.wait_for_function("state.learned.points[0][0] === 1.5")
+        assert tab.evaluate("state.learned.points") == [[1.5, -0.25, 1], [2, 0.1, 2], [-0.5, 35, 1]]
+        load(tab, f"x1{separator}x2{separator}label\n1,5,2{separator}2{separator}a")
+        tab.get_by_role("alert").filter(has_text="line 2: expected two numbers").wait_for()
+        tab.get_by_role("button", name="Clear").click()
     load(tab, "x1,x2,label\n" + "1,2,a\n" * 61)
     tab.locator(".pad .dot").nth(60).wait_for(state="attached")
     tab.get_by_role("button", name="Copy link").click()
@@ -190,4 +220,4 @@ def test_the_pad_fits_the_window_and_speaks_french(live, size):
     learn(tab, "points")
     tab.click("#language")
     assert tab.evaluate("document.documentElement.scrollWidth") <= size[0]
-    assert "un clic en dessine un" in tab.inner_text(".own") and tab.input_value("#training select") == "points"
+    assert "Points : 0. Un clic en dessine un" in tab.inner_text(".own") and tab.input_value("#training select") == "points"

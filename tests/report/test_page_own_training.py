@@ -127,6 +127,9 @@ def test_a_whole_lesson_on_one_file(show, computing):
     wait_for_step(tab, 7)
     assert [frame["step"] for frame in tab.evaluate("state.data.replay.frames")] == [0, 7, 17, 27, 30]
     assert tab.input_value("[name='optimizer']") == "sgd" and tab.input_value("[name='draw']") == "2"
+    tab.select_option("[name='data']", "circles")
+    wait_for_step(tab, 0)
+    assert tab.locator("#training .region").count() > 0 and tab.locator(".map .dot").count() == 180
 
     tab.select_option("[name='data']", "points")
     tab.click("[data-live='1']")

@@ -51,7 +51,7 @@ def test_the_address_holds_the_stop_and_the_language_changes_it(show):
     tab.goto(f"{address}?tour=6")
     assert title(tab) == "Stop 6 of 13, lecture B" and tab.evaluate("state.jacobian") == 1
     tab.click("#language")
-    assert title(tab) == "Arrêt 6 sur 13, cours B" and "presque vide" in tab.inner_text("#tour")
+    assert title(tab) == "Étape 6 sur 13, cours B" and "presque vide" in tab.inner_text("#tour")
     tab.wait_for_url("**lang=fr**tour=6*")
     tab.get_by_role("button", name="Quitter la visite").click()
     tab.wait_for_url(lambda url: "tour" not in url)

@@ -103,7 +103,7 @@ function restoreModule() {
 
 /** Trains as far as the address says, and shows the step that it names. */
 async function restoreTraining() {
-  restoreData();
+  const anew = restoreData();
   const total = part("train", trains() ? whole(1, MOST_STEPS) : () => false);
   const known = () => state.data.replay?.frames.map(({ step }) => String(step)) ?? [];
   const step = part("step", total ? whole(0, Number(total)) : oneOf(known()));
@@ -112,6 +112,7 @@ async function restoreTraining() {
   const steps = known();
   if (step !== null) state.frame = steps.indexOf(step);
   renderTraining();
+  if (anew) await showBeginning();
 }
 
 /** Whether it has been trained this far, part by part. Meanwhile the page tells how far it is. */

@@ -1,8 +1,6 @@
 // What a training learns from
 
 const MOST_IN_LINK = 60; // points
-const MOST_POINTS = 5000;
-const MOST_LABELS = 5;
 const DRAWS = 5; // seeds of the points
 const FIRST_DATA = state.data.replay?.data ?? "spiral"; // what the page shows by itself
 const FUNCTIONS = ["sin", "cos", "abs", "step", "x²", "x³"];
@@ -27,9 +25,15 @@ function dataSettings() {
   return { ...(data !== "spiral" && { data }), ...(draw && { draw }), ...descent };
 }
 
-/** Learns something else: the next step is the first one. */
+/** Learns something else, and shows how that begins; but points, which are drawn one after another, wait for the training. */
 function learn(change) {
-  Object.assign(state, { learned: { ...state.learned, ...change } });
+  begin(change);
+  if (!change.points) showBeginning();
+}
+
+/** Learns something else from now on: the next step is the first one. */
+function begin(change) {
+  Object.assign(state, { learned: { ...state.learned, ...change }, refused: {} });
   Object.assign(state, { trained: false, running: false, frame: 0, data: { ...state.data, replay: null } });
   showWeights();
   renderTraining();
@@ -72,34 +76,39 @@ const drawChoice = () =>
     },
   );
 
-function functionChoice() {
-  const refusal = h("p.alert", { role: "alert", hidden: true });
+/** A field to type in, with an alert. `read` gives what a text stands for, or null; then `refusal(text)` says what is expected. */
+function typedChoice(label, name, attributes, read, refusal) {
+  const text = state.refused[name];
+  const wrong = text !== undefined;
+  const id = `refused-${name}`;
   const change = ({ target }) => {
-    const name = target.value.trim().toLowerCase().replace("^2", "²").replace("^3", "³");
-    const known = FUNCTIONS.includes(name);
-    target.setAttribute("aria-invalid", String(!known));
-    refusal.hidden = known;
-    if (known) learn({ function: name });
-    else refusal.textContent = say("Unknown function {name}; known: {names}", { name, names: FUNCTIONS.join(", ") });
+    const found = read(target.value);
+    if (found !== null) return learn({ [name]: found });
+    Object.assign(state, { refused: { ...state.refused, [name]: target.value }, running: false });
+    renderTraining();
+    one(`#training [name="${name}"]`).focus();
   };
+  const told = wrong && { "aria-invalid": "true", "aria-describedby": id };
+  const value = text ?? state.learned[name];
   return [
-    h(
-      "label",
-      say("function"),
-      h("input", {
-        name: "function",
-        value: state.learned.function,
-        list: "functions",
-        autocomplete: "off",
-        onchange: change,
-      }),
-    ),
+    h("label", label, h("input", { name, value, autocomplete: "off", onchange: change, ...attributes, ...told })),
+    wrong ? h("p.alert", { id, role: "alert" }, refusal(text)) : [],
+  ];
+}
+
+function functionChoice() {
+  const read = (text) => {
+    const name = text.trim().toLowerCase().replace("^2", "²").replace("^3", "³");
+    return FUNCTIONS.includes(name) ? name : null;
+  };
+  const refusal = (name) => say("Unknown function {name}; known: {names}", { name, names: FUNCTIONS.join(", ") });
+  return [
+    typedChoice(say("function"), "function", { list: "functions" }, read, refusal),
     h(
       "datalist",
       { id: "functions" },
       FUNCTIONS.map((value) => h("option", { value })),
     ),
-    refusal,
   ];
 }
 
@@ -108,7 +117,7 @@ function ownPoints() {
   const { points, label } = state.learned;
   const pixel = (share) => 150 + (150 * share) / 1.1;
   const drawn = points.map(([x, y, label]) => mark(label - 1, pixel(x), pixel(-y)));
-  const words = say("{count} points; a click draws one, or arrow keys and Enter; the keys 1 to 5 choose its class", {
+  const words = say("Points: {count}. A click draws one, or arrow keys and Enter; the keys 1 to 5 choose its class", {
     count: points.length,
   });
   const here = h("path.here", { visibility: "hidden" });
@@ -153,7 +162,7 @@ function ownPoints() {
   const undo = button(say("Undo"), () => change(points.slice(0, -1)), { disabled: !points.length });
   const clear = button(say("Clear"), () => change([]), { disabled: !points.length });
   const refusal = h("p.alert", { role: "alert", hidden: true });
-  const file = h("input", { type: "file", name: "csv", accept: ".csv,text/csv" });
+  const file = h("input", { type: "file", name: "csv", accept: ".csv,.tsv,.txt,text/csv" });
   file.addEventListener("change", async () => {
     const [chosen] = file.files;
     if (!chosen) return;
@@ -172,35 +181,10 @@ function ownPoints() {
       note(words),
       readout,
       h("div.buttons", undo, clear),
-      h("label.file", say("CSV with `x1,x2,label`"), file),
+      h("label.file", say("CSV with the first line {head}", { head: HEAD }), file),
       refusal,
     ),
   );
-}
-
-/** The points in the text of a CSV file, or what is wrong with it in one line. Labels may be any words. */
-function readPoints(text) {
-  const [head, ...rest] = text.replace(/^\uFEFF/, "").split(/\r?\n/);
-  const cells = (line) => line.split(",").map((cell) => cell.trim().replace(/^"(.*)"$/, "$1"));
-  if (cells(head).join() !== "x1,x2,label") return { problem: say("CSV: the first line must be `x1,x2,label`") };
-  const lines = rest.map((line, i) => [line, i + 2]).filter(([line]) => line.trim());
-  if (lines.length > MOST_POINTS) {
-    return { problem: say("CSV: {count} points, at most {most}", { count: lines.length, most: MOST_POINTS }) };
-  }
-  const rows = lines.map(([line]) => cells(line));
-  const fits = ([x, y, label, ...more]) =>
-    label && !more.length && [x, y].every((cell) => cell !== "" && Math.abs(Number(cell)) <= 1e6);
-  const wrong = rows.findIndex((row) => !fits(row));
-  if (wrong >= 0) {
-    const [line, n] = lines[wrong];
-    return { problem: say("CSV, line {n}: expected two numbers and a label, got {line}", { n, line: line.slice(0, 40) }) };
-  }
-  const labels = [...new Set(rows.map(([, , label]) => label))].sort(new Intl.Collator("en", { numeric: true }).compare);
-  if (labels.length > MOST_LABELS) {
-    return { problem: say("CSV: {count} different labels, at most {most}", { count: labels.length, most: MOST_LABELS }) };
-  }
-  const digits = (cell) => Number(Number(cell).toPrecision(6));
-  return { points: rows.map(([x, y, label]) => [digits(x), digits(y), labels.indexOf(label) + 1]) };
 }
 
 /** What is learned, for the address; too many points are left out. */
@@ -219,6 +203,7 @@ function shownData() {
 /** Whether the link leaves out the points that the training learns from. */
 const leavesOutPoints = () => state.learned.data === "points" && state.learned.points.length > MOST_IN_LINK;
 
+/** Learns what the address asks for, and returns whether that is something else. */
 function restoreData() {
   const fits = (check) => (trains() ? check : () => false);
   const data = part("data", fits(oneOf(Object.keys(dataNames()))));
@@ -237,5 +222,7 @@ function restoreData() {
     ...restoredDescent(fits),
   };
   const differs = ([key, value]) => String(value) !== String(state.learned[key]);
-  if (Object.entries(change).some(differs)) learn(change);
+  const anew = Object.entries(change).some(differs);
+  if (anew) begin(change);
+  return anew;
 }

@@ -10,27 +10,23 @@ const optimizerNames = () => ({
   momentum: say("gradient descent with momentum"),
 });
 
-const isRate = (text) => /^\d{0,3}(\.\d{1,8})?$/.test(text) && Number(text) > 0 && Number(text) <= MOST_RATE;
+const isRate = (text) => /^\d*\.?\d*(e[-+]?\d+)?$/i.test(text) && Number(text) > 0 && Number(text) <= MOST_RATE;
 
 /** The choice of the optimizer and its rate. */
 function descentChoice() {
-  const { optimizer, rate } = state.learned;
+  const { optimizer } = state.learned;
   const change = ({ target }) => {
     learn({ optimizer: target.value, rate: RATES[target.value] });
     one('#training [name="optimizer"]').focus();
   };
-  const retype = ({ target }) => {
-    const fits = isRate(target.value.trim());
-    target.setAttribute("aria-invalid", String(!fits));
-    if (fits) learn({ rate: Number(target.value) });
+  const read = (typed) => {
+    const text = typed.trim().replace(",", "."); // a decimal comma
+    return isRate(text) ? Number(text) : null;
   };
+  const refusal = () => say("The learning rate must be a number above 0 and up to {most}.", { most: MOST_RATE });
   return [
     choice(say("optimizer"), "optimizer", Object.entries(optimizerNames()), optimizer, change),
-    h(
-      "label",
-      say("learning rate"),
-      h("input", { name: "rate", value: rate, inputmode: "decimal", size: 6, autocomplete: "off", onchange: retype }),
-    ),
+    typedChoice(say("learning rate"), "rate", { inputmode: "decimal", size: 6 }, read, refusal),
   ];
 }
 

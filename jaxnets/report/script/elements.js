@@ -20,6 +20,7 @@ const state = {
   running: false, // whether it trains on and on
   backward: null, // the step of the backward pass
   learned: { data: "spiral", draw: 0, function: "sin", points: [], label: 1, optimizer: "adam", rate: 0.02 }, // in training
+  refused: {}, // texts in fields of the training that stand for nothing, by name; until they are mended nothing is trained
   weights: null, // the step of the training whose weights the modules show; null for those that the page was made with
   stop: null, // of the guided tour
   pad: [0, 0], // the place of the keyboard on the pad to draw on

@@ -10,7 +10,7 @@ async function ask(path, question) {
     answer = await response.json();
     if (!response.ok) throw new Error(answer.error);
   } catch (error) {
-    throw answer ? error : new Error(say("The server does not answer; is `jaxnets explore` still running?"));
+    throw answer ? error : new Error(say("The server does not answer; is “jaxnets explore” still running?"));
   }
   return answer;
 }

@@ -24,30 +24,50 @@ function renderTraining(refusal) {
   renderReplay();
 }
 
-/** Trains some steps, or starts over, and returns whether that was not refused. The first call begins. */
-async function train(steps) {
+/**
+ * Asks for some steps of the training, or for its beginning, and shows the answer with `render(refusal)`. An answer about
+ * what is no longer learned is dropped.
+ */
+async function askTraining(steps, render) {
   const { learned } = state;
-  let goesOn = true;
   const use = ({ replay, frame }) => {
-    if (learned !== state.learned) return; // it learns something else by now
+    if (learned !== state.learned) return;
     if (replay) Object.assign(state, { trained: true, data: { ...state.data, replay } });
     else state.data.replay.frames.push(frame);
     state.frame = state.data.replay.frames.length - 1;
   };
   const question = { ...settings(), ...dataSettings(), action: state.trained && steps ? "step" : "reset", steps };
-  const render = (refusal) => {
+  const show = (refusal) => learned === state.learned && render(refusal);
+  await request(one("#training .row"), "/train", question, use, show);
+  if (learned !== state.learned) await showBeginning();
+}
+
+/** Trains some steps, or starts over, and returns whether that was not refused. The first call begins. */
+async function train(steps) {
+  let goesOn = true;
+  await askTraining(steps, (refusal) => {
     goesOn = !refusal;
     if (refusal) state.running = false;
     if (state.running) renderReplay();
     else renderTraining(refusal);
-  };
-  await request(one("#training .row"), "/train", question, use, render);
+  });
   return goesOn;
+}
+
+/** Shows what is to be learned, and what the network makes of it before the first step, where nothing is shown yet. */
+async function showBeginning() {
+  const { data, points } = state.learned;
+  if (!trains() || state.data.replay || (data === "points" && points.length < 2)) return;
+  await askTraining(undefined, (refusal) => {
+    if (refusal) one("#replay").before(h("p.alert", { role: "alert" }, refusal));
+    else renderReplay(); // what is chosen and typed above it stays as it is
+  });
 }
 
 /** Trains on and on, until it is told to stop, and shows a frame now and then. The buttons stay where they are. */
 async function trainOn() {
   if (state.running) return void (state.running = false);
+  if (goesToRefused()) return;
   const { generation, learned } = state;
   const goesOn = () => state.running && generation === state.generation && learned === state.learned;
   const steps = () => (state.trained ? state.data.replay.frames.at(-1).step : 0);
@@ -64,11 +84,19 @@ async function trainOn() {
   one('[data-live="run"]').focus({ preventScroll: true });
 }
 
+/** Whether a field holds a text that is refused: then it gets the focus, and nothing is trained. */
+function goesToRefused() {
+  const field = one('#training [aria-invalid="true"]');
+  field?.focus();
+  return Boolean(field);
+}
+
 /** The buttons that train. */
 function trainingButtons() {
   const press = (label, steps, attributes) => {
     const name = steps ?? "reset";
     const pressed = async () => {
+      if (goesToRefused()) return;
       await train(steps);
       one(`[data-live="${name}"]`).focus();
     };
