@@ -112,13 +112,14 @@ def test_an_altered_function_is_seen_through_whatever_keeps_values(tmp_path):
 class Pretended:
     """In place of a process: a test fails where one of some mutants is in place."""
 
-    def __init__(self, noticing: dict[str, list[Mutant]], chosen: list[Mutant]):
-        self.noticing, self.runs = noticing, 0
+    def __init__(self, noticing: dict[str, list[Mutant]], chosen: list[Mutant], disturbing: set[Mutant] = frozenset()):
+        self.noticing, self.disturbing, self.runs = noticing, disturbing, 0
         self.lines = frozenset((m.target.file, line) for m in chosen for line in m.lines)
 
     def run(self, item, following, mutants, plain, record, limit):
         self.runs += 1
-        return Outcome(not set(mutants) & set(self.noticing[item]), 0.1, self.lines)
+        disturbed = self.disturbing and self.disturbing <= set(mutants)
+        return Outcome(not disturbed and not set(mutants) & set(self.noticing[item]), 0.1, self.lines)
 
 
 def test_halving_finds_all_that_a_test_notices():
@@ -132,6 +133,20 @@ def test_halving_finds_all_that_a_test_notices():
     assert found == {chosen[3]: "second", chosen[7]: "third", chosen[20]: "third"}
     assert crew.workers[0].runs < 40 < len(chosen) * len(tests)
     assert table(measured.verdicts.values(), False).splitlines()[-1].split() == ["all", str(len(chosen)), "3"]
+
+
+def test_mutants_that_only_together_make_tests_fail_are_parted():
+    """Or every test would be repeated with half of them, and no half would make it fail."""
+    chosen = sample(0, wanted=["algebra/factors"])
+    noticing = {f"test {i}": [] for i in range(30)} | {"last": [chosen[7]]}
+    crew, tests = Crew("short", None, processes=1), [Item(name) for name in noticing]
+    crew.workers = [Pretended(noticing, chosen, {chosen[3], chosen[4]})]
+    told = []
+    measured = Measurement(chosen, None, say=told.append)
+    measured._together(crew, tests, "short")
+    assert {m: v.test for m, v in measured.verdicts.items() if v.suite} == {chosen[7]: "last"}
+    assert sum("only several together" in line for line in told) <= 4
+    assert crew.workers[0].runs < 4 * len(tests)
 
 
 def is_noticed(chosen: Mutant) -> bool:

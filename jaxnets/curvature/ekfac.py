@@ -19,9 +19,9 @@ from ..algebra.factors import labels_of, pytree
 from ..algebra.jacobian import Jacobian
 from ..algebra.rules import fresh_groups, from_groups, named_tensor
 from ..algebra.sizes import nbytes_of, show_bytes
-from ..checks import as_array, check_scalar, checked
+from ..checks import as_array, checked
 from ..errors import ShapeError
-from .kfac import check_choices, kfac_rows, kronecker_factors
+from .kfac import check_choices, check_damping, kfac_rows, kronecker_factors
 from .rows import in_cheapest_form, quantity, squares
 from .sampling import check_samples
 
@@ -54,14 +54,14 @@ class EigenKronecker:
 
     @checked
     def solve(self, v, damping: float | jax.Array = 0.0):
-        """(K + damping·I)⁻¹ v for v of the array's shape."""
-        check_scalar("solve", "damping", damping)
+        """(K + damping·I)⁻¹ v for v of the array's shape.  Raises ValueError if the damping is known to be negative."""
+        check_damping("solve", damping)
         return self._scaled("solve", v, 1 / (self.eigenvalues + damping))
 
     @checked
     def logdet(self, damping: float | jax.Array = 0.0) -> jax.Array:
-        """log det(K + damping·I)."""
-        check_scalar("logdet", "damping", damping)
+        """log det(K + damping·I); raises what `solve` raises."""
+        check_damping("logdet", damping)
         return jnp.sum(jnp.log(self.eigenvalues + damping))
 
     def _scaled(self, name: str, v, scales):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import jax
 
 from ..algebra.jacobian import Jacobian
-from ..autodiff.transforms import by_floating_leaves, hessian_of_loss
+from ..autodiff.transforms import by_floating_leaves, hessian_of_loss, without_partial
 from ..checks import as_tangent, check_number, checked, show_value
 from ..errors import RuleError
 from ..layers.marker import with_rules
@@ -158,7 +158,7 @@ def gauss_newton(
             except RuleError:
                 if samples is not None:
                     raise TypeError(
-                        f"{name}: no root of the Hessian of {show_value(own)} is known; samples need one"
+                        f"{name}: no root of the Hessian of '{_name_of(own)}' is known; samples need one"
                     ) from None
                 others[i] = hessian(own, y, *target) * scale
                 found.append(None)
@@ -182,6 +182,12 @@ def _losses_with_targets(name, loss, tree, targets) -> list[tuple[Callable, tupl
         raise TypeError(f"{name}: f returns {tree}; loss must be such a tree of functions, and targets one, too")
     own = tree.flatten_up_to(targets[0]) if targets else [()] * len(losses)
     return [(one, target if isinstance(target, tuple) else (target,)) for one, target in zip(losses, own, strict=True)]
+
+
+def _name_of(loss) -> str:
+    """The name of a loss, without what `functools.partial` adds."""
+    own, _ = without_partial(loss)
+    return getattr(own, "__name__", str(own))
 
 
 FEW_OUTPUTS = 32  # up to so many outputs it is faster to multiply by a root as an array than by its operator

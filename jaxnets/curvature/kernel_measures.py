@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from ..algebra.factors import at_least_float32
 from ..checks import as_array, check_floating_dtype, checked
 from ..errors import ShapeError
 
@@ -27,8 +28,9 @@ def kernel_alignment(kernel, targets, *, centred: bool = True) -> jax.Array:
     """⟨K, Y Yᵀ⟩ / (‖K‖ ‖Y Yᵀ‖) for a kernel [n, n] and targets [n] or [n, outputs], such as one-hot labels: at most 1.
 
     It is large where the targets lie along the large eigenvectors of the kernel, which gradient descent learns first
-    (Cristianini et al. 2001).  `centred` first takes the means off rows and columns of both (Cortes et al. 2012).  Raises
-    ShapeError if the shapes do not fit.
+    (Cristianini et al. 2001).  `centred` first takes the means off rows and columns of both (Cortes et al. 2012).  Numbers
+    are taken as they are: give labels of more than two classes one-hot.  The sums are in float32 at least.  Where a kernel
+    is 0, as that of constant targets is once it is centred, the result is NaN.  Raises ShapeError if the shapes do not fit.
 
     >>> y = jnp.array([1.0, -1.0, 1.0])
     >>> jn.kernel_alignment(jnp.outer(y, y), y).round(3)
@@ -36,7 +38,7 @@ def kernel_alignment(kernel, targets, *, centred: bool = True) -> jax.Array:
     """
     kernel = _square("kernel_alignment", kernel)
     y = as_array("kernel_alignment: argument 'targets'", targets)
-    if kernel.ndim != 2 or y.ndim not in (1, 2) or len(y) != len(kernel):
+    if kernel.ndim != 2 or y.ndim not in (1, 2) or len(y) != len(kernel) or not kernel.size:
         raise ShapeError(
             f"kernel_alignment: kernel has shape {kernel.shape} and targets {y.shape}, expected (n, n) and (n, …)"
         )
@@ -49,9 +51,9 @@ def kernel_alignment(kernel, targets, *, centred: bool = True) -> jax.Array:
 
 
 def _square(name: str, kernel) -> jax.Array:
-    """The kernel as an array; ShapeError unless its last two axes are alike, DTypeError unless it is floating."""
+    """The kernel in float32 at least; ShapeError unless its last two axes are alike, DTypeError unless it is floating."""
     kernel = as_array(f"{name}: argument 'kernel'", kernel)
     if kernel.ndim < 2 or kernel.shape[-1] != kernel.shape[-2]:
         raise ShapeError(f"{name}: kernel has shape {kernel.shape}, expected (…, n, n)")
     check_floating_dtype(name, "kernel", kernel.dtype)
-    return kernel
+    return at_least_float32(kernel)

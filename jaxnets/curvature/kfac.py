@@ -68,8 +68,11 @@ class Kronecker:
 
     @checked
     def solve(self, v, damping: float | jax.Array = 0.0):
-        """(first ⊗ last + damping·I)⁻¹ v for v of the array's shape, from the eigenvalues of both factors."""
-        check_scalar("solve", "damping", damping)
+        """(first ⊗ last + damping·I)⁻¹ v for v of the array's shape, from the eigenvalues of both factors.
+
+        Raises ValueError if the damping is known to be negative.
+        """
+        check_damping("solve", damping)
         matrix = self._as_matrix("solve", v)
         (a, p), (b, q) = (jnp.linalg.eigh(sharding.on_every_device(factor)) for factor in (self.first, self.last))
         inner = sharding.matmul(sharding.matmul(p.T, matrix), q) / (a[:, None] * b + damping)
@@ -77,8 +80,8 @@ class Kronecker:
 
     @checked
     def logdet(self, damping: float | jax.Array = 0.0) -> jax.Array:
-        """log det(first ⊗ last + damping·I)."""
-        check_scalar("logdet", "damping", damping)
+        """log det(first ⊗ last + damping·I); raises what `solve` raises."""
+        check_damping("logdet", damping)
         self._check_factors("logdet")
         a, b = (jnp.linalg.eigvalsh(sharding.on_every_device(factor)) for factor in (self.first, self.last))
         return jnp.sum(jnp.log(a[:, None] * b + damping))
@@ -90,7 +93,7 @@ class Kronecker:
         π² is the mean eigenvalue of `first` over that of `last` (Martens & Grosse 2015, section 6.3): `solve` of the result
         needs no further damping, and its factors can be inverted one by one.
         """
-        check_scalar("damped", "damping", damping)
+        check_damping("damped", damping)
         self._check_factors("damped")
         n, m = len(self.first), len(self.last)
         balance = jnp.sqrt(jnp.trace(self.first) / n / (jnp.trace(self.last) / m))
@@ -150,6 +153,13 @@ def kfac_factors(
             return rows.map_leaves(lambda *column: kronecker_factors(column, sharing == "reduce"))
 
     return run
+
+
+def check_damping(name: str, damping):
+    """ShapeError if it is an array with axes, ValueError if it is known to be negative."""
+    check_scalar(name, "damping", damping)
+    if not isinstance(damping, jax.core.Tracer) and damping < 0:
+        raise ValueError(f"{name}: damping must be at least 0, got {damping}")
 
 
 def check_choices(name: str, curvature: str, sharing: str):

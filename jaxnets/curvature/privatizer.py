@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ..checks import check_key, check_not_negative, checked, show_value
+from ..checks import as_array, check_key, check_not_negative, checked, show_value
+from ..errors import DTypeError
 
 
 class PrivatizerState(NamedTuple):
@@ -24,7 +25,8 @@ def gaussian_privatizer(*, stddev: float, key: Any) -> optax.GradientTransformat
     gradient.sensitivity()`, where `gradient` is what `clipped_grad` returns.  Unlike
     `optax.contrib.differentially_private_aggregate` it takes the sum, not gradients of single examples.  Every step and leaf
     has noise of its own, drawn in float32 at least; the same `key` gives the same noise, so use a key once and keep it
-    secret.  Raises ValueError if `stddev` is negative or infinite, TypeError if `key` is none.
+    secret.  Raises ValueError if `stddev` is negative or infinite, TypeError if `key` is none, DTypeError where a gradient
+    is not floating.
 
     >>> private = jn.gaussian_privatizer(stddev=2.0, key=jax.random.key(0))
     >>> noisy, state = private.update(jnp.zeros(10_000), private.init(jnp.zeros(10_000)))
@@ -49,6 +51,8 @@ def gaussian_privatizer(*, stddev: float, key: Any) -> optax.GradientTransformat
 
 
 def _with_noise(leaf, stddev: float, key) -> jax.Array:
-    leaf = jnp.asarray(leaf)
+    leaf = as_array("gaussian_privatizer: gradient", leaf)
+    if not jnp.issubdtype(leaf.dtype, jnp.floating):  # rounded noise would hide less than was promised
+        raise DTypeError(f"gaussian_privatizer: gradient has dtype {leaf.dtype}, expected floating")
     wide = jnp.promote_types(leaf.dtype, jnp.float32)
     return (leaf + stddev * jax.random.normal(key, leaf.shape, wide)).astype(leaf.dtype)

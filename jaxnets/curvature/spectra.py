@@ -9,7 +9,7 @@ from jax.flatten_util import ravel_pytree
 
 from ..algebra.factors import pytree
 from ..checks import as_array, check_counts, check_key, check_positive, checked
-from ..errors import ShapeError
+from ..errors import DTypeError, ShapeError
 
 
 @pytree("nodes", "weights")
@@ -50,7 +50,8 @@ def spectrum(product: Callable, like, *, key, steps: int = 40, samples: int = 4)
     `hessian_vector_product(loss)` at some parameters.  Every sample takes `steps` steps of Lanczos from a random direction,
     all of them kept orthogonal, so `steps + 1` vectors are stored; the eigenvalues of the tridiagonal matrix are nodes, the
     squares of the first entries of its eigenvectors weights (Golub & Welsch 1969; Ghorbani et al. 2019).  Eigenvalues at the
-    ends are found well after few steps.  Needs the extra `estimators`.  Raises ShapeError if `product` returns another tree,
+    ends are found well after few steps.  A product with NaN makes all nodes of its sample NaN.  Needs the extra
+    `estimators`.  Raises ShapeError if `product` returns another tree, DTypeError unless `like` is in 32 or 64 bits,
     ValueError for fewer than one step or sample, or for more steps than the matrix has rows.
 
     >>> d = jnp.array([1.0, 2.0, 4.0])
@@ -62,6 +63,8 @@ def spectrum(product: Callable, like, *, key, steps: int = 40, samples: int = 4)
     check_counts("spectrum", steps=steps, samples=samples)
     like = jax.tree.map(functools.partial(as_array, "spectrum: argument 'like'"), like)
     flat, unravel = ravel_pytree(like)
+    if flat.dtype not in (jnp.float32, jnp.float64):
+        raise DTypeError(f"spectrum: like has dtype {flat.dtype}, expected float32 or float64")
     if steps > flat.size:
         raise ValueError(f"spectrum: steps must be at most {flat.size}, the number of entries of like, got {steps}")
     expected, found = (jax.tree.map(jnp.shape, tree) for tree in (like, jax.eval_shape(product, like)))

@@ -105,5 +105,10 @@ def test_what_does_not_fit_is_refused():
     assert repr(found) == "EigenKronecker([4] ⊗ [2] for [4, 2], 224 B of 512 B)"
     with pytest.raises(jn.ShapeError, match=r"solve: v has shape \(2, 4\), expected \(4, 2\)"):
         found.solve(jnp.ones((2, 4)))
+    for block in (found, jn.kfac_factors(f, loss)(jax.device_put(params), x, targets)["a"]):
+        with pytest.raises(ValueError, match="solve: damping must be at least 0, got -1.0"):
+            block.solve(jnp.ones((4, 2)), -1.0)
+        with pytest.raises(ValueError, match="logdet: damping must be at least 0, got -1.0"):
+            block.logdet(-1.0)
     with pytest.raises(TypeError, match="ekfac_factors: no root of the loss's Hessian"):
         jn.ekfac_factors(mlp, lambda z, y: jnp.sum(z**4, -1))(jax.device_put(params), x, targets)

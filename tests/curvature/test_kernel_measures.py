@@ -1,5 +1,6 @@
 """Effective rank and alignment of kernels, against their definitions in NumPy."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -49,3 +50,16 @@ def test_what_does_not_fit_is_refused():
         jn.effective_rank(np.ones((2, 2), int))
     with pytest.raises(jn.ShapeError, match=r"kernel_alignment: kernel has shape \(3, 3\) and targets \(2,\)"):
         jn.kernel_alignment(np.ones((3, 3)), np.ones(2))
+    with pytest.raises(jn.ShapeError, match=r"kernel_alignment: kernel has shape \(0, 0\)"):
+        jn.kernel_alignment(np.zeros((0, 0)), np.zeros(0))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_sums_of_16_bit_kernels_do_not_overflow(dtype):
+    """Entries near the largest number of float16, whose squares it does not hold."""
+    a = r(6, 3)
+    kernel = (a @ a.T) * 1e4 / np.abs(a @ a.T).max()
+    narrow = jnp.asarray(kernel, dtype)
+    wide, y = narrow.astype("float64"), r(6)
+    np.testing.assert_allclose(jn.kernel_alignment(narrow, y), jn.kernel_alignment(wide, y), rtol=1e-4)
+    np.testing.assert_allclose(jn.effective_rank(narrow), jn.effective_rank(wide), rtol=1e-3)

@@ -62,6 +62,7 @@ def test_noise_is_added_to_the_gradient_before_the_optimizer():
         (lambda: jn.gaussian_privatizer(stddev=math.inf, key=KEY), ValueError, "gaussian_privatizer: stddev.*inf"),
         (lambda: jn.gaussian_privatizer(stddev=1.0, key=3), TypeError, "gaussian_privatizer: key must be a key.*3"),
         (lambda: jn.gaussian_privatizer(stddev=1.0, key=KEY).update(jnp.ones(1), ()), TypeError, "state must be what init"),
+        (lambda: noise_of(jn.gaussian_privatizer(stddev=1.0, key=KEY), jnp.ones(3, int)), jn.DTypeError, "has dtype int"),
     ],
 )
 def test_errors_name_the_argument(call, error, message):

@@ -97,6 +97,9 @@ def test_what_does_not_fit_is_refused(monkeypatch):
     like = {"a": jnp.zeros(3)}
     with pytest.raises(jn.ShapeError, match=r"spectrum: product returns a tree of shapes .*2.* expected .*3.*'like'"):
         jn.spectrum(lambda v: {"a": v["a"][:2]}, like, key=KEY, steps=2)
+    for dtype in ("float16", "int32"):
+        with pytest.raises(jn.DTypeError, match=f"spectrum: like has dtype {dtype}, expected float32 or float64"):
+            jn.spectrum(lambda v: v, jnp.zeros(3, dtype), key=KEY, steps=2)
     with pytest.raises(ValueError, match="spectrum: steps must be at most 3, .* like, got 4"):
         jn.spectrum(lambda v: v, like, key=KEY, steps=4)
     with pytest.raises(ValueError, match="spectrum: samples must be at least 1"):

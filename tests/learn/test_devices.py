@@ -6,8 +6,11 @@ import socket
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
+
+from jaxnets.learn.mesh import mesh_of
 
 COMMON = """
 import json, sys
@@ -174,3 +177,13 @@ def test_a_task_is_shared_by_as_many_devices_as_one_asks_for(environment):
     )
     assert not done.returncode, done.stderr
     assert done.stdout.strip() == "train: devices 9, but JAX has 4 of the kind cpu"
+
+
+def test_virtual_devices_are_few(monkeypatch):
+    """Each has threads of its own: a hundred thousand would be made for a minute, and then refused."""
+    asked = []
+    monkeypatch.setattr(jax.config, "update", lambda *setting: asked.append(setting))
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    with pytest.raises(ValueError, match="train: devices 100000, but JAX has"):
+        mesh_of(100_000)
+    assert not asked

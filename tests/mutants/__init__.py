@@ -11,7 +11,8 @@ one that crashes or takes many times as long.  Two processes do this in five ste
    it takes.  This record is kept for as long as no file of jaxnets or tests changes.
 2. Every mutant is tried alone on the tests that execute its line, those first that are cheap and have noticed others.
 3. Those that are left after `--seconds` of that go through the rest of the short suite together: a test that passes
-   clears all of them at once; one that fails is repeated with half of them, until it is known which one it noticed.
+   clears all of them at once; one that fails is repeated with half of them, until it is known which one it noticed.  Where
+   only several of them together make it fail, they are parted from then on.
 4. Those that are still left go through what only `--all` runs, in the same way.
 5. The table tells for every file how many mutants there are, and how many the short and the whole suite notice; then come
    the mutants that only the whole suite notices, and those that neither does.

@@ -208,24 +208,39 @@ class Measurement:
         for group in compatible(self.left):
             wanted = [t for t in tests if t.sound is not False and any(self._needs(t, m) for m in group)]
             self.say(f"{len(group)} mutants at a time on {len(wanted)} tests")
-            crew.each(chunks(wanted), lambda worker, chunk, group=group: self._sweep(worker, chunk, group, suite))
+            parts = [group]  # which are in place one after the other
+            crew.each(chunks(wanted), lambda worker, chunk, parts=parts: self._sweep(worker, chunk, parts, suite))
 
     def _needs(self, test: Item, mutant: Mutant) -> bool:
         return test.name not in self.verdicts[mutant].tried and test.runs(mutant)
 
-    def _sweep(self, worker: Worker, chunk: list[Item], group: list[Mutant], suite: str):
+    def _sweep(self, worker: Worker, chunk: list[Item], parts: list[list[Mutant]], suite: str):
         for test, following in zip(chunk, [*chunk[1:], None], strict=True):
-            while True:
-                alive = [m for m in group if not self.verdicts[m].suite]
+            waiting = list(parts)
+            while waiting:
+                part = waiting.pop()
+                alive = [m for m in part if not self.verdicts[m].suite]
                 if not any(self._needs(test, m) for m in alive):
-                    break
+                    continue
                 if attempt(worker, test, alive, following).passed or not self._confirmed(worker, test):
-                    break
-                guilty = self._guilty(worker, test, [m for m in alive if test.runs(m)])
-                if guilty is None:
-                    self.say(f"  only several together make {test.name} fail")
-                    break
-                self._note(guilty, test, suite)
+                    continue
+                if guilty := self._guilty(worker, test, [m for m in alive if test.runs(m)]):
+                    self._note(guilty, test, suite)
+                    waiting.append(part)
+                elif len(alive) > 1:
+                    waiting += self._parted(part, alive, parts, test)
+
+    def _parted(self, part: list[Mutant], alive: list[Mutant], parts: list[list[Mutant]], test: Item) -> list[list[Mutant]]:
+        """Two parts of mutants that only together make a test fail, in place of their part, for this test and all others."""
+        suspects = [m for m in alive if test.runs(m)]
+        moved = set((suspects if len(suspects) > 1 else alive)[1::2])
+        halves = [[m for m in alive if (m in moved) == side] for side in (False, True)]
+        with self.lock:
+            if part in parts:
+                parts.remove(part)
+                parts.extend(halves)
+        self.say(f"  only several together make {test.name} fail: {len(parts)} parts from now on")
+        return halves
 
     def _guilty(self, worker: Worker, test: Item, suspects: list[Mutant]) -> Mutant | None:
         """One mutant with which alone the test fails: half of the suspects at a time."""
