@@ -177,6 +177,19 @@ def test_a_whole_lesson_on_one_file(show, computing):
     assert "jax.grad" in tab.inner_text("#pass table")
 
 
+def test_a_press_that_leaves_a_field_is_a_press(show, computing):
+    """What is typed is taken when the field is left: the button that is pressed meanwhile stays."""
+    tab = show(computing)
+    tab.click("#language")
+    assert tab.inner_text("[data-live='run']") == "Entraîner"
+    tab.fill("[name='rate']", "0,05")
+    tab.locator("[data-live='1']").hover()
+    tab.mouse.down()
+    tab.locator("#training", has_text="taux d’apprentissage 0.05").wait_for()
+    tab.mouse.up()
+    tab.locator("#training output", has_text="pas 1,").wait_for()
+
+
 @pytest.mark.parametrize("size", [WIDE, NARROW])
 def test_the_training_fits_the_window_in_french(show, computing, size):
     tab = show(computing, size=size)

@@ -13,14 +13,21 @@ function renderTraining(refusal) {
   const { replay, engine } = state.data;
   const words = { goal: state.goal, done: state.trained ? replay.frames.at(-1).step : 0 };
   const reason = engine?.reason;
-  body("training").replaceChildren(
-    trains() ? dataChoice() : "",
-    h("div.row.controls", trains() ? trainingButtons() : [], h("span.playback")),
+  const shown = `${state.running ? "running" : "still"} ${state.language}`;
+  const kept = one(`#training .row[data-shown="${shown}"]`);
+  const row = kept ?? h("div.row.controls", { "data-shown": shown }, trainingButtons(), h("span.playback"));
+  const below = [
     reason ? note(say("This page cannot train the network by itself: {reason}.", { reason: computed(reason) })) : "",
     refusal ? h("p.alert", { role: "alert" }, refusal) : "",
     state.goal ? note(say("Training again, as the address asks: step {done} of {goal}.", words)) : "",
     h("div", { id: "replay" }),
-  );
+  ];
+  if (kept) {
+    // A press of a button also leaves the field above it: the button must stay, or the press would be lost.
+    for (const other of [...kept.parentElement.childNodes]) if (other !== kept) other.remove();
+    kept.before(trains() ? dataChoice() : "");
+    kept.after(...below);
+  } else body("training").replaceChildren(trains() ? dataChoice() : "", row, ...below);
   renderReplay();
 }
 
@@ -91,8 +98,9 @@ function goesToRefused() {
   return Boolean(field);
 }
 
-/** The buttons that train. */
+/** The buttons that train, if the page can. */
 function trainingButtons() {
+  if (!trains()) return [];
   const press = (label, steps, attributes) => {
     const name = steps ?? "reset";
     const pressed = async () => {
