@@ -14,16 +14,14 @@ import jax
 import jax.numpy as jnp
 
 from ..algebra import sharding
-from ..algebra.contraction import sharing_products
 from ..algebra.factors import labels_of, pytree
 from ..algebra.jacobian import Jacobian
 from ..algebra.rules import fresh_groups, from_groups, named_tensor
 from ..algebra.sizes import nbytes_of, show_bytes
 from ..checks import as_array, checked
 from ..errors import ShapeError
-from .kfac import check_choices, check_damping, kfac_rows, kronecker_factors
+from .kfac import check_damping, kronecker_factors, of_every_array
 from .rows import in_cheapest_form, quantity, squares
-from .sampling import check_samples
 
 
 @pytree("first", "last", "eigenvalues")
@@ -95,15 +93,7 @@ def ekfac_factors(
     >>> block.eigenvalues.shape, block.matrix().shape
     ((3, 2), (6, 6))
     """
-    check_choices("ekfac_factors", curvature, sharing)
-    check_samples("ekfac_factors", samples, key)
-
-    def run(params, x, *targets):
-        rows = kfac_rows("ekfac_factors", f, loss, curvature, scale, samples, key, params, x, targets)
-        with sharing_products():  # a weight and its bias have the same first factor
-            return rows.map_leaves(lambda *column: _corrected(column, sharing == "reduce"))
-
-    return run
+    return of_every_array("ekfac_factors", _corrected, f, loss, curvature, sharing, scale, samples, key)
 
 
 def _corrected(column: tuple[Jacobian, ...], reduce: bool) -> EigenKronecker:

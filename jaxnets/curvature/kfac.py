@@ -23,7 +23,7 @@ from ..algebra.terms import Term
 from ..checks import as_array, check_scalar, check_shaped, checked, is_integer, show_value
 from ..errors import ShapeError
 from .gauss_newton import CURVATURES, gauss_newton
-from .rows import Rows, quantity, with_float32_results
+from .rows import quantity, with_float32_results
 from .sampling import check_samples
 
 SHARING = ("expand", "reduce")
@@ -144,15 +144,7 @@ def kfac_factors(
     >>> block.first.shape, block.last.shape, block.matrix().shape
     ((3, 3), (2, 2), (6, 6))
     """
-    check_choices("kfac_factors", curvature, sharing)
-    check_samples("kfac_factors", samples, key)
-
-    def run(params, x, *targets):
-        rows = kfac_rows("kfac_factors", f, loss, curvature, scale, samples, key, params, x, targets)
-        with sharing_products():  # a weight and its bias have the same first factor
-            return rows.map_leaves(lambda *column: kronecker_factors(column, sharing == "reduce"))
-
-    return run
+    return of_every_array("kfac_factors", kronecker_factors, f, loss, curvature, sharing, scale, samples, key)
 
 
 def check_damping(name: str, damping):
@@ -162,20 +154,27 @@ def check_damping(name: str, damping):
         raise ValueError(f"{name}: damping must be at least 0, got {damping}")
 
 
-def check_choices(name: str, curvature: str, sharing: str):
-    """ValueError for an unknown word."""
+def of_every_array(
+    name: str, make: Callable, f, loss, curvature: str, sharing: str, scale: float, samples: int | None, key
+) -> Callable:
+    """The function of `(params, x, *targets)` that makes an approximate block of every array of parameters.
+
+    `make(column, reduce)` gets the rows A of G = Aᵀ A by one array, in which the places where it is used stand apart.
+    """
     if sharing not in SHARING:
         raise ValueError(f"{name}: sharing must be one of {SHARING}, got {sharing!r}")
     if curvature not in CURVATURES:
         raise ValueError(f"{name}: curvature must be one of {CURVATURES}, got {curvature!r}")
+    check_samples(name, samples, key)
 
+    def run(params, x, *targets):
+        matrix = gauss_newton(name, curvature, f, loss, scale, params, x, targets, False, samples, key)
+        if not matrix.symmetric:
+            raise TypeError(f"{name}: no root of the loss's Hessian is known; use curvature='empirical'")
+        with sharing_products():  # a weight and its bias have the same first factor
+            return matrix.left.map_leaves(lambda *column: make(column, sharing == "reduce"))
 
-def kfac_rows(name: str, f, loss, curvature: str, scale, samples, key, params, x, targets) -> Rows:
-    """The rows A of G = Aᵀ A, in which the places where a weight is used stand apart."""
-    matrix = gauss_newton(name, curvature, f, loss, scale, params, x, targets, False, samples, key)
-    if not matrix.symmetric:
-        raise TypeError(f"{name}: no root of the loss's Hessian is known; use curvature='empirical'")
-    return matrix.left
+    return run
 
 
 def kronecker_factors(column: tuple[Jacobian, ...], reduce: bool) -> Kronecker:
