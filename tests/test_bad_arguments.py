@@ -684,6 +684,15 @@ CALLED = [  # what was silent
     (lambda: jn.per_example_grads(lambda w: jnp.ones(3))({}), jn.ShapeError, "per_example_grads: params"),
     (lambda: jn.tanh(X, 3), TypeError, "tanh"),
     (lambda: jn.softmax(X, axis=True), TypeError, "softmax: axis"),
+    (lambda: jn.clipped_grad(scalar, clip=1.0), TypeError, "clipped_grad: .* 'clip'; did you mean 'l2_clip_norm'"),
+    (lambda: jn.value_and_clipped_grad(scalar, l2_norm_clip=1.0), TypeError, "'l2_norm_clip'; did you mean 'l2_clip_norm'"),
+    (
+        lambda: jn.laplace(network, squared_error, prior=1.0),
+        TypeError,
+        "laplace: .* 'prior'; did you mean 'prior_precision'",
+    ),
+    (lambda: jn.linear(X, bias=W), TypeError, "linear: .* 'bias'; known: x, w, b"),
+    (lambda: jn.clipped_grad(scalar), TypeError, "clipped_grad: missing a required argument: 'l2_clip_norm'"),
 ]
 
 

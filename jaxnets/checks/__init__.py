@@ -5,6 +5,7 @@ annotation cannot say.
 """
 
 from .annotations import annotation_check as annotation_check
+from .annotations import bound_arguments as bound_arguments
 from .annotations import checked as checked
 from .annotations import fits_annotation as fits_annotation
 from .annotations import is_integer as is_integer

@@ -1,6 +1,7 @@
 """Arguments of public functions, checked by their annotations."""
 
 import collections.abc
+import difflib
 import functools
 import inspect
 import numbers
@@ -38,14 +39,31 @@ def _checked(function: Callable, name: str) -> Callable:
 
     @functools.wraps(function)
     def call(*args, **kwargs):
-        try:
-            given = signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise TypeError(f"{name}: {error}") from None
+        given = bound_arguments(name, signature, args, kwargs)
         check(given.arguments)
         return function(*given.args, **given.kwargs)
 
     return call
+
+
+def bound_arguments(name: str, signature: inspect.Signature, args, kwargs) -> inspect.BoundArguments:
+    """What is given for each parameter; TypeError if it does not fit.
+
+    A name that is written wrong makes one argument unknown and another one missing; the error names the unknown one, which
+    is what stands in the call.
+    """
+    parameters = signature.parameters.values()
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        known = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        unknown = next((argument for argument in kwargs if argument not in known), None)
+        if unknown is not None:
+            like = [k for k in known if unknown in k] or difflib.get_close_matches(unknown, known, 1, 0.5)
+            hint = f"; did you mean {like[0]!r}?" if like else f"; known: {', '.join(known)}" if known else ""
+            raise TypeError(f"{name}: got an unexpected keyword argument {unknown!r}{hint}")
+    try:
+        return signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{name}: {error}") from None
 
 
 def annotation_check(name: str, parameters: Iterable[inspect.Parameter]) -> Callable[[dict[str, Any]], None]:

@@ -5,7 +5,6 @@ Every quantity is an expression of the rows of a Jacobian, which `rows` holds.  
 
 from .clipping import clip_per_example as clip_per_example
 from .determinants import logdet as logdet
-from .ekfac import EigenKronecker as EigenKronecker
 from .ekfac import ekfac_factors as ekfac_factors
 from .gauss_newton import fisher as fisher
 from .gauss_newton import ggn as ggn
@@ -18,8 +17,9 @@ from .kernel import ntk as ntk
 from .kernel import ntk_vector_product as ntk_vector_product
 from .kernel_measures import effective_rank as effective_rank
 from .kernel_measures import kernel_alignment as kernel_alignment
-from .kfac import Kronecker as Kronecker
 from .kfac import kfac_factors as kfac_factors
+from .kronecker import EigenKronecker as EigenKronecker
+from .kronecker import Kronecker as Kronecker
 from .laplacian import divergence as divergence
 from .laplacian import laplacian as laplacian
 from .natural_gradient import natural_gradient as natural_gradient

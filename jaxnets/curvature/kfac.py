@@ -5,7 +5,6 @@ The block of G that belongs to w, `Σ_n (V Vᵀ) ⊗ (x xᵀ)`, is approximated 
 """
 
 import functools
-import math
 import operator
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,109 +12,17 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..algebra import sharding
 from ..algebra.contraction import sharing_products
-from ..algebra.factors import distinct_labels, labels_of, pytree, shape_of, size_of
+from ..algebra.factors import distinct_labels, labels_of, shape_of, size_of
 from ..algebra.jacobian import Jacobian
 from ..algebra.rules import from_groups
-from ..algebra.sizes import nbytes_of, show_bytes
 from ..algebra.terms import Term
-from ..checks import as_array, check_scalar, check_shaped, checked, is_integer, show_value
-from ..errors import ShapeError
 from .gauss_newton import CURVATURES, gauss_newton
+from .kronecker import Kronecker
 from .rows import quantity, with_float32_results
 from .sampling import check_samples
 
 SHARING = ("expand", "reduce")
-
-
-@pytree("first", "last")
-class Kronecker:
-    """`first ⊗ last`, the approximate block of a parameter array; `first` is of its first axes, `last` of its last ones.
-
-    For w[o,i] in `x @ w.T + b`, `first` [o, o] is made of gradients by the outputs, `last` [i, i] of inputs.  If the rows
-    of an array are no such product, as for a bias, `first` is the whole block, exact, and `last` is [[1]].  Raises TypeError
-    if a factor is no array, ShapeError if the factors are no square matrices for an array of this shape.
-    """
-
-    first: jax.Array
-    last: jax.Array
-    shape: tuple[int, ...]
-
-    def __post_init__(self):
-        if not isinstance(self.shape, tuple) or not all(map(is_integer, self.shape)):
-            raise TypeError(f"Kronecker: shape must be a tuple of integers, got {show_value(self.shape)}")
-        check_shaped("Kronecker", "first", self.first)
-        check_shaped("Kronecker", "last", self.last)
-        self._check_factors("Kronecker")
-
-    def __repr__(self):
-        first, last = (list(jnp.shape(factor)) for factor in (self.first, self.last))
-        whole = show_bytes(math.prod(self.shape) ** 2 * self.first.dtype.itemsize)
-        return f"Kronecker({first} ⊗ {last} for {list(self.shape)}, {show_bytes(nbytes_of(self))} of {whole})"
-
-    @checked
-    def matrix(self, order: str = "row") -> jax.Array:
-        """The block for w flattened by "row", as in JAX: `first ⊗ last`; or by "column", as in papers: `last ⊗ first`."""
-        if order not in ("row", "column"):
-            raise ValueError(f"matrix: order must be 'row' or 'column', got {order!r}")
-        self._check_factors("matrix")
-        return jnp.kron(self.first, self.last) if order == "row" else jnp.kron(self.last, self.first)
-
-    def __matmul__(self, v):
-        matrix = self._as_matrix("K @ v", v)
-        return sharding.reshaped(sharding.matmul(sharding.matmul(self.first, matrix), self.last.T), self.shape)
-
-    @checked
-    def solve(self, v, damping: float | jax.Array = 0.0):
-        """(first ⊗ last + damping·I)⁻¹ v for v of the array's shape, from the eigenvalues of both factors.
-
-        Raises ValueError if the damping is known to be negative.
-        """
-        check_damping("solve", damping)
-        matrix = self._as_matrix("solve", v)
-        (a, p), (b, q) = (jnp.linalg.eigh(sharding.on_every_device(factor)) for factor in (self.first, self.last))
-        inner = sharding.matmul(sharding.matmul(p.T, matrix), q) / (a[:, None] * b + damping)
-        return sharding.reshaped(sharding.matmul(sharding.matmul(p, inner), q.T), self.shape)
-
-    @checked
-    def logdet(self, damping: float | jax.Array = 0.0) -> jax.Array:
-        """log det(first ⊗ last + damping·I); raises what `solve` raises."""
-        check_damping("logdet", damping)
-        self._check_factors("logdet")
-        a, b = (jnp.linalg.eigvalsh(sharding.on_every_device(factor)) for factor in (self.first, self.last))
-        return jnp.sum(jnp.log(a[:, None] * b + damping))
-
-    @checked
-    def damped(self, damping: float | jax.Array) -> "Kronecker":
-        """(first + π √damping I) ⊗ (last + √damping/π I), an approximation of first ⊗ last + damping·I that is a product.
-
-        π² is the mean eigenvalue of `first` over that of `last` (Martens & Grosse 2015, section 6.3): `solve` of the result
-        needs no further damping, and its factors can be inverted one by one.
-        """
-        check_damping("damped", damping)
-        self._check_factors("damped")
-        n, m = len(self.first), len(self.last)
-        balance = jnp.sqrt(jnp.trace(self.first) / n / (jnp.trace(self.last) / m))
-        first = self.first + balance * jnp.sqrt(damping) * jnp.eye(n, dtype=self.first.dtype)
-        last = self.last + jnp.sqrt(damping) / balance * jnp.eye(m, dtype=self.last.dtype)
-        return Kronecker(first, last, self.shape)
-
-    def _as_matrix(self, name: str, v):
-        self._check_factors(name)
-        v = as_array(f"{name}: v", v)
-        if v.shape != self.shape:
-            raise ShapeError(f"{name}: v has shape {v.shape}, expected {self.shape}")
-        return sharding.reshaped(v, (len(self.first), len(self.last)))
-
-    def _check_factors(self, name: str):
-        """ShapeError unless the factors are square matrices for an array of this shape, which `jax.vmap` may change."""
-        first, last = tuple(getattr(self.first, "shape", ())), tuple(getattr(self.last, "shape", ()))
-        sizes = [first[0] if len(first) == 2 else 0, last[0] if len(last) == 2 else 0]
-        if (first, last) != tuple((n, n) for n in sizes) or math.prod(sizes) != math.prod(self.shape):
-            raise ShapeError(
-                f"{name}: first {first} and last {last} are no square factors for an array of shape {self.shape}"
-            )
 
 
 @quantity
@@ -144,22 +51,16 @@ def kfac_factors(
     >>> block.first.shape, block.last.shape, block.matrix().shape
     ((3, 3), (2, 2), (6, 6))
     """
-    return of_every_array("kfac_factors", kronecker_factors, f, loss, curvature, sharing, scale, samples, key)
-
-
-def check_damping(name: str, damping):
-    """ShapeError if it is an array with axes, ValueError if it is known to be negative."""
-    check_scalar(name, "damping", damping)
-    if not isinstance(damping, jax.core.Tracer) and damping < 0:
-        raise ValueError(f"{name}: damping must be at least 0, got {damping}")
+    return of_every_array("kfac_factors", lambda factors, column: factors, f, loss, curvature, sharing, scale, samples, key)
 
 
 def of_every_array(
-    name: str, make: Callable, f, loss, curvature: str, sharing: str, scale: float, samples: int | None, key
+    name: str, correct: Callable, f, loss, curvature: str, sharing: str, scale: float, samples: int | None, key
 ) -> Callable:
     """The function of `(params, x, *targets)` that makes an approximate block of every array of parameters.
 
-    `make(column, reduce)` gets the rows A of G = Aᵀ A by one array, in which the places where it is used stand apart.
+    `correct(factors, column)` makes it of the Kronecker factors and the rows A of G = Aᵀ A by one array, in which the places
+    where it is used stand apart.
     """
     if sharing not in SHARING:
         raise ValueError(f"{name}: sharing must be one of {SHARING}, got {sharing!r}")
@@ -167,14 +68,29 @@ def of_every_array(
         raise ValueError(f"{name}: curvature must be one of {CURVATURES}, got {curvature!r}")
     check_samples(name, samples, key)
 
-    def run(params, x, *targets):
+    def blocks(correct, params, x, *targets):
         matrix = gauss_newton(name, curvature, f, loss, scale, params, x, targets, False, samples, key)
         if not matrix.symmetric:
             raise TypeError(f"{name}: no root of the loss's Hessian is known; use curvature='empirical'")
         with sharing_products():  # a weight and its bias have the same first factor
-            return matrix.left.map_leaves(lambda *column: make(column, sharing == "reduce"))
+            return matrix.left.map_leaves(lambda *column: correct(kronecker_factors(column, sharing == "reduce"), column))
+
+    def run(params, *batch):
+        if any(0 in jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(batch)):
+            return of_nothing(params, jax.tree.map(_with_one_example, batch))
+        return blocks(correct, params, *batch)
+
+    def of_nothing(params, one):
+        """The blocks of an empty batch, of the sizes that those of one example have, since no rows tell them."""
+        sizes = jax.eval_shape(functools.partial(blocks, lambda factors, column: factors), params, *one)
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), sizes)
+        return jax.tree.map(lambda own: correct(own, ()), zeros, is_leaf=lambda own: isinstance(own, Kronecker))
 
     return run
+
+
+def _with_one_example(leaf):
+    return jnp.zeros((1, *leaf.shape[1:]), leaf.dtype) if 0 in jnp.shape(leaf)[:1] else leaf
 
 
 def kronecker_factors(column: tuple[Jacobian, ...], reduce: bool) -> Kronecker:

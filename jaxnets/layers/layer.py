@@ -17,7 +17,7 @@ import numpy as np
 from ..algebra.factors import at_least_float32
 from ..algebra.jacobian import Jacobian
 from ..algebra.promotion import usual_promotion
-from ..checks import annotation_check, as_array, checked, fits_annotation, is_floating, show_value
+from ..checks import annotation_check, as_array, bound_arguments, checked, fits_annotation, is_floating, show_value
 from ..errors import DTypeError, RuleError, ShapeError
 from ..names import hint
 from .marker import bind
@@ -117,10 +117,7 @@ class Layer(Generic[P, R]):
             args, kwargs = args[1:], {self.leading_string: args[0], **kwargs}
         if len(args) > self.by_position:
             raise TypeError(f"{self.name}: too many positional arguments{self._by_name(args[self.by_position :])}")
-        try:
-            bound = self.signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise TypeError(f"{self.name}: {error}") from None
+        bound = bound_arguments(self.name, self.signature, args, kwargs)
         self._check_config(bound.arguments)
         bound.apply_defaults()
         names = self.argument_names(len(bound.args))

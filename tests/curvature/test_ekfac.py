@@ -95,6 +95,19 @@ def test_sampled_and_empirical_curvature():
     np.testing.assert_allclose(estimate.eigenvalues.sum(), diagonal.sum(), rtol=1e-10)
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_an_empty_batch_has_blocks_of_the_same_structure(name):
+    f, params, x, loss, targets = CASES[name]
+    params = jax.device_put(params)
+    for make in (jn.kfac_factors, jn.ekfac_factors):
+        full, empty = (jax.eval_shape(make(f, loss), params, x[:n], targets[:n]) for n in (len(x), 0))
+        assert str(empty) == str(full) and jax.tree.structure(empty) == jax.tree.structure(full)
+    if name == "mlp":
+        for block in (make(f, loss)(params, x[:0], targets[:0])["a"] for make in (jn.kfac_factors, jn.ekfac_factors)):
+            assert not np.any(block.matrix())
+            np.testing.assert_allclose(block.solve(jnp.ones((4, 2)), 0.5), np.full((4, 2), 2.0), rtol=1e-12)
+
+
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="ekfac_factors: sharing must be one of"):
         jn.ekfac_factors(mlp, jn.cross_entropy, sharing="both")
