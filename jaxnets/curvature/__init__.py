@@ -13,6 +13,8 @@ from .gauss_newton import ggn_vector_product as ggn_vector_product
 from .gauss_newton_matrix import GaussNewton as GaussNewton
 from .hessian import hessian_diagonal as hessian_diagonal
 from .hessian import hessian_vector_product as hessian_vector_product
+from .influence import influence as influence
+from .influence import self_influence as self_influence
 from .kernel import ntk as ntk
 from .kernel import ntk_vector_product as ntk_vector_product
 from .kernel_measures import effective_rank as effective_rank
@@ -20,6 +22,8 @@ from .kernel_measures import kernel_alignment as kernel_alignment
 from .kfac import kfac_factors as kfac_factors
 from .kronecker import EigenKronecker as EigenKronecker
 from .kronecker import Kronecker as Kronecker
+from .laplace import Posterior as Posterior
+from .laplace import laplace as laplace
 from .laplacian import divergence as divergence
 from .laplacian import laplacian as laplacian
 from .natural_gradient import natural_gradient as natural_gradient
@@ -32,8 +36,9 @@ from .private_gradients import ClippedGrad as ClippedGrad
 from .private_gradients import clipped_grad as clipped_grad
 from .private_gradients import value_and_clipped_grad as value_and_clipped_grad
 from .privatizer import gaussian_privatizer as gaussian_privatizer
+from .saliency import gradient_times_input as gradient_times_input
+from .saliency import integrated_gradients as integrated_gradients
+from .saliency import saliency as saliency
+from .saliency import smooth_gradient as smooth_gradient
 from .spectra import Spectrum as Spectrum
 from .spectra import spectrum as spectrum
-from .uses import influence as influence
-from .uses import laplace as laplace
-from .uses import saliency as saliency

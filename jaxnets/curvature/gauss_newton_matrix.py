@@ -17,7 +17,7 @@ from ..algebra.jacobian import Jacobian
 from ..algebra.sharding import compatible, joined, on_every_device, reshaped
 from ..algebra.sizes import check_bytes, nbytes_of, show_bytes
 from ..checks import check_scalar, checked
-from .rows import Rows, in_cheapest_form, with_float32_results
+from .rows import Rows, in_cheapest_form, of_each_example, with_float32_results
 
 
 @pytree("left", "curved")
@@ -113,6 +113,12 @@ class GaussNewton:
         matrix = on_every_device(self.matrix())
         return jnp.linalg.slogdet(matrix + damping * jnp.eye(len(matrix), dtype=matrix.dtype))[1]
 
+    def eigenvalues(self) -> jax.Array:
+        """The eigenvalues, without those that are zero because there are fewer outputs than parameters."""
+        if self._through_outputs and self.symmetric:
+            return jnp.linalg.eigvalsh(on_every_device(self.left.gram_matrix(self.left)))
+        return jnp.linalg.eigvalsh(on_every_device(self.matrix()))
+
     def inner(self, u: Rows, w: Rows, damping: float | jax.Array) -> jax.Array:
         """The matrix U (G + damping·I)⁻¹ Wᵀ for the rows of other Jacobians by the same parameters.
 
@@ -123,6 +129,22 @@ class GaussNewton:
         self._check_damping(damping)
         between = self._solve_outputs(self.right.gram_matrix(w), damping)
         return (u.gram_matrix(w) - u.gram_matrix(self.left) @ between) / damping
+
+    def inner_of_each_example(self, u: Rows, damping: float | jax.Array) -> jax.Array:
+        """The part of `inner(u, u, damping)` within each example, `[B, *outputs, *outputs]`; u has one output."""
+        shape = u.blocks[0][0].out_shape
+        each = (shape[0], math.prod(shape[1:]))
+        if not self._through_outputs:
+            rows = u.matrix()
+            solved = self._solve_parameters(rows.T, damping)
+            found = jnp.einsum("bcp,pbd->bcd", rows.reshape(*each, -1), solved.reshape(-1, *each))
+        else:
+            self._check_damping(damping)
+            between = self._solve_outputs(self.right.gram_matrix(u), damping).reshape(-1, *each)
+            ours = u.gram_matrix(self.left).reshape(*each, -1)
+            whole = of_each_example(u).reshape(*each, each[1])
+            found = (whole - jnp.einsum("bcn,nbd->bcd", ours, between)) / damping
+        return found.reshape(*shape, *shape[1:])
 
     def _solve_outputs(self, columns, damping):
         """(λ + R Lᵀ)⁻¹ times columns in output space."""

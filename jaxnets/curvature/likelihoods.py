@@ -25,12 +25,23 @@ LIKELIHOODS: dict[str, Callable | None] = {
 LOOKS_AT_TARGETS = {"log_input": False}  # with this configuration the Hessian depends on the targets
 
 
+def is_likelihood(loss, targets) -> bool:
+    """Whether it is one of `LIKELIHOODS`, without weights."""
+    own, config = without_partial(loss)
+    name = _name_of(loss)
+    weighted = len(targets) > (2 if name == "gaussian_nll" else 1)
+    return name in LIKELIHOODS and own is LAYERS.get(name) and not weighted and not config.items() & LOOKS_AT_TARGETS.items()
+
+
+def _name_of(loss) -> str:
+    own, _ = without_partial(loss)
+    return getattr(own, "__name__", str(own))
+
+
 def fisher_information(loss, y, *targets, root=False) -> Jacobian:
     """The Fisher information of predictions, or its root, in the form in which `loss_hessian` gives the Hessian."""
-    own, config = without_partial(loss)
-    name = getattr(own, "__name__", str(own))
-    weighted = len(targets) > (2 if name == "gaussian_nll" else 1)
-    if name not in LIKELIHOODS or own is not LAYERS.get(name) or weighted or config.items() & LOOKS_AT_TARGETS.items():
+    name = _name_of(loss)
+    if not is_likelihood(loss, targets):
         raise TypeError(f"fisher: '{name}' is no negative log-likelihood of {sorted(LIKELIHOODS)} without weights; "
                         "use kind='empirical', or ggn")  # fmt: skip
     known = LIKELIHOODS[name]

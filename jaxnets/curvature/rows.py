@@ -69,6 +69,10 @@ class Rows:
         """The rows with `function` applied to every block."""
         return replace(self, blocks=tuple(tuple(map(function, row)) for row in self.blocks))
 
+    def map_by_leaf(self, functions: Sequence[Callable]) -> "Rows":
+        """The rows with a function for every leaf of the parameters applied to the blocks of that leaf."""
+        return replace(self, blocks=tuple(tuple(f(j) for f, j in zip(functions, row, strict=True)) for row in self.blocks))
+
     def checked_leaves(self, name: str, vector) -> list[jax.Array]:
         """The leaves of a tree v like the parameters.  Raises ShapeError if its structure or its shapes differ."""
         like = self.map_leaves(lambda *column: jax.ShapeDtypeStruct(column[0].in_shape, column[0].dtype))
@@ -151,6 +155,16 @@ def squared_row_norms(j: Jacobian) -> jax.Array:
 
 def squares(j: Jacobian):
     return with_float32_results(j @ j.T).diagonal()
+
+
+def of_each_example(rows: Rows) -> jax.Array:
+    """J Jᵀ within each example, `[B, *outputs, *outputs]`, for the rows of a single output `[B, *outputs]`."""
+    found = [_within_examples(*in_cheapest_form(_within_examples, j)) for j in rows.blocks[0]]
+    return jnp.moveaxis(functools.reduce(operator.add, found), -1, 0)
+
+
+def _within_examples(j: Jacobian):
+    return with_float32_results(j @ j.T).diagonal((0,))
 
 
 def in_cheapest_form(use: Callable, *rows: Jacobian) -> tuple[Jacobian, ...]:

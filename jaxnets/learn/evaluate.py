@@ -18,6 +18,7 @@ from ..checks import as_numpy, check_integer, checked, show_value
 from ..errors import ShapeError
 from .data import Dataset
 from .models import Model
+from .scores import MAX_BINS, calibration, confidence_of
 
 
 @checked
@@ -94,7 +95,6 @@ def _padded_parts(x, batch_size):
         yield np.concatenate([part, np.repeat(part[:1], size - len(part), 0)]), len(part)
 
 
-MAX_BINS = 1_000_000
 MAX_SHOWN_CLASSES = 30  # of a confusion matrix; a larger one is in `confusion` alone
 
 
@@ -138,8 +138,8 @@ class Evaluation:
             counts.add_row(escape(name), *(str(n) if n else "·" for n in row))
         shown = [summary, counts] if len(self.confusion) <= MAX_SHOWN_CLASSES else [summary]
         bins = Table("confidence", "accuracy", "examples", title="calibration")
-        for confidence, accuracy, count in self.calibration[self.calibration[:, 2] > 0]:
-            bins.add_row(f"{confidence:.3f}", f"{accuracy:.3f}", str(int(count)))
+        for mean, accuracy, count in self.calibration[self.calibration[:, 2] > 0]:
+            bins.add_row(f"{mean:.3f}", f"{accuracy:.3f}", str(int(count)))
         return Group(*shown, bins)
 
     def _has(self, name) -> bool:
@@ -171,19 +171,9 @@ def evaluate(model: Model, params, data: Dataset, loss: Callable | None = None, 
     right = best == labels
     confusion = np.zeros((data.classes, data.classes), np.int64)
     np.add.at(confusion, (labels, best), 1)
-    calibration, error = _calibration(predictions, right, bins)
+    reliability, error = calibration(confidence_of(predictions), right, bins)
     names = None if data.encoding is None else data.encoding.classes
-    return Evaluation(data.size, average, float(right.mean()), confusion, calibration, error, names)
-
-
-def _calibration(predictions, right, bins):
-    p = np.exp(predictions - predictions.max(1, keepdims=True), dtype=np.float64)
-    confidence = np.nan_to_num(1 / p.sum(1))  # the largest entry of a row is exp(0); a NaN has no confidence
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    count = np.bincount(place, minlength=bins)
-    sums = [np.bincount(place, values, bins) for values in (confidence, right)]
-    error = float(np.abs(sums[0] - sums[1]).sum() / len(right))
-    return np.stack([*(s / np.maximum(count, 1) for s in sums), count], 1), error
+    return Evaluation(data.size, average, float(right.mean()), confusion, reliability, error, names)
 
 
 def validation_metrics(model: Model, params, data: Dataset, loss) -> dict:

@@ -1,4 +1,4 @@
-"""What curvature is asked for: uncertainty, influence, saliency, an optimizer."""
+"""What curvature is asked for: uncertainty, influence, an optimizer."""
 
 import dataclasses
 
@@ -88,21 +88,6 @@ def test_influence_is_what_training_without_an_example_does(count):
         assert np.corrcoef(np.ravel(found[..., n]), np.ravel(moved))[0, 1] > 0.99
 
 
-def test_saliency_is_the_gradient_of_the_largest_output():
-    w = numbers((3, 4), 6)
-
-    def f(x):
-        return jnp.tanh(x) @ w
-
-    largest = np.argmax(np.tanh(X) @ w, 1)
-    expected = np.stack([np.abs((1 - np.tanh(x) ** 2) * w[:, k]) for x, k in zip(X, largest, strict=True)])
-    by_largest, by_last = jax.jit(lambda x: (jn.saliency(f)(x), jn.saliency(f, output=-1)(x)))(X)
-    close(by_largest, expected)
-    close(by_last, np.abs((1 - np.tanh(X) ** 2) * w[:, -1]))
-    images = numbers((2, 1, 3, 4), 7)
-    assert jax.eval_shape(jn.saliency(lambda x: jn.flatten(x) ** 2), images).shape == images.shape
-
-
 def spiral_losses(make, steps):
     """The average loss on the spiral, step by step."""
     data = jn.data.spiral(points=60)
@@ -172,8 +157,6 @@ def test_natural_gradient_tries_more_damping_and_stands_still_where_nothing_help
 BAD = [
     (lambda: jn.laplace(features, jn.squared_error, prior_precision=0.0), ValueError, "prior_precision must be positive"),
     (lambda: jn.influence(features, jn.squared_error, damping=-1.0), ValueError, "damping must be positive"),
-    (lambda: jn.saliency(lambda x: x.sum())(X), jn.ShapeError, r"f must give \[B, outputs\] with an output None"),
-    (lambda: jn.saliency(lambda x: x, output=3)(X), jn.ShapeError, "with an output 3"),
     (lambda: jn.natural_gradient(features, jn.nll, curvature="exact"), ValueError, "curvature must be one of"),
     (lambda: jn.natural_gradient(features, jn.nll, damping=0), ValueError, "damping must be positive"),
     (lambda: jn.natural_gradient(features, jn.nll).update(X, None, X), TypeError, "update needs params, x= and targets="),

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ...curvature.uses import laplace
+from ...curvature.laplace import laplace
 from ...learn.data import Dataset
 from ...learn.evaluate import predict
 from ...learn.models import Model
