@@ -1,11 +1,12 @@
-"""Commands about learning: `train`, `evaluate`, `predict`, `export`, `space`, `tricks`."""
+"""Commands about learning: `train`, `evaluate`, `predict`, `export`, `space`, `tricks`, `uses`."""
 
 import contextlib
 import dataclasses
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -23,6 +24,9 @@ from .common import (
     working,
     write,
 )
+
+if TYPE_CHECKING:
+    from ..course.experiments.collection import Collection
 
 PictureFormat = Literal["png", "svg", "pdf"]
 
@@ -254,16 +258,13 @@ class Space:
 
 
 @dataclasses.dataclass
-class Tricks:
-    """Measure practical tricks, or list them: each gives a table, a picture and a finding.
-
-    Example: jaxnets tricks l2 --quick
-    """
+class Measured:
+    """The options of commands that measure experiments over several seeds, and how they are carried out."""
 
     name: tyro.conf.Positional[str] = ""
-    """The name of a trick, or "all", which takes some minutes.  Without it the tricks are listed."""
+    """The name of one, or "all", which takes some minutes.  Without it they are listed."""
     output: str | None = None
-    """Folder for the pictures.  Default: runs/tricks, or the first of runs/tricks-2, … that is free."""
+    """Folder for the pictures.  Default: runs/COMMAND, or the first of runs/COMMAND-2, … that is free."""
     seeds: int = 5
     """Number of repetitions of each experiment."""
     quick: bool = False
@@ -275,33 +276,63 @@ class Tricks:
     json: bool = False
     """Print JSON instead of tables."""
 
-    def run(self) -> int:
+    def measure(self, load: Callable[[], "Collection"]) -> int:
+        """Measure what was asked for of the collection that `load` imports."""
         if self.seeds < 2:
             raise UsageError(f"--seeds must be at least 2, for a spread between them, got {self.seeds}")
         if not self.name:
-            from ..course.tricks import TrickList
-
-            return print_result(TrickList(), self.json)
-        collected = []
-        title = "tricks" if self.name == "all" else f"trick {self.name}"
-        made = output_folder(self.output, "tricks") if self.pictures else contextlib.nullcontext()
-        with usage_errors(), working(title) as told, made as folder:
-            from ..course.tricks import TRICKS, measure_trick
+            return print_result(load(), self.json)
+        command, collected = type(self).__name__.lower(), []
+        made = output_folder(self.output, command) if self.pictures else contextlib.nullcontext()
+        with usage_errors(), working(f"{command} {self.name}") as told, made as folder:
+            experiments = load()
             from ..learn.progress import paused
 
             if self.name == "all":
-                told.total, told.unit = len(TRICKS), "trick"
-            for name in TRICKS if self.name == "all" else [self.name]:
+                told.total, told.unit = len(experiments), experiments.kind
+            for name in experiments if self.name == "all" else [self.name]:
                 if self.name == "all":
                     told.next_part(name)
-                result = measure_trick(name, seeds=self.seeds, quick=self.quick, output=folder, format=self.format)
+                found = experiments.measure(name, seeds=self.seeds, quick=self.quick, output=folder, format=self.format)
                 if self.json:
-                    collected.append(result.to_json())
+                    collected.append(found.to_json())
                 else:
                     with paused():
-                        print_tables(result, "")
+                        print_tables(found, "")
         if self.json:
             print_json(collected)
         elif folder is not None:
             print(f"pictures and numbers: {folder}")
         return 0
+
+
+@dataclasses.dataclass
+class Tricks(Measured):
+    """Measure practical tricks, or list them: each gives a table, a picture and a finding.
+
+    Example: jaxnets tricks l2 --quick
+    """
+
+    def run(self) -> int:
+        def load():
+            from ..course.tricks import TRICKS
+
+            return TRICKS
+
+        return self.measure(load)
+
+
+@dataclasses.dataclass
+class Uses(Measured):
+    """Measure on digits what Jacobians are used for, or list it: each gives a table, a picture and a finding.
+
+    Example: jaxnets uses calibration
+    """
+
+    def run(self) -> int:
+        def load():
+            from ..course.uses import USES
+
+            return USES
+
+        return self.measure(load)

@@ -11,7 +11,7 @@ import tyro
 
 from .common import UsageError
 from .jacobians import Compare, Layers, Shapes
-from .learning import Evaluate, Export, Predict, Space, Train, Tricks
+from .learning import Evaluate, Export, Predict, Space, Train, Tricks, Uses
 from .pages import Examples, Explore, Guide, Reference, Report
 
 LEAST_COLUMNS = 20
@@ -27,6 +27,7 @@ Command = (
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Space, tyro.conf.subcommand("space")]
     | Annotated[Tricks, tyro.conf.subcommand("tricks")]
+    | Annotated[Uses, tyro.conf.subcommand("uses")]
     | Annotated[Examples, tyro.conf.subcommand("examples")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Explore, tyro.conf.subcommand("explore")]

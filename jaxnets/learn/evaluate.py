@@ -18,7 +18,7 @@ from ..checks import as_numpy, check_integer, checked, show_value
 from ..errors import ShapeError
 from .data import Dataset
 from .models import Model
-from .scores import MAX_BINS, calibration, confidence_of
+from .scores import MAX_BINS, calibration_error, confidence_of, reliability
 
 
 @checked
@@ -171,9 +171,10 @@ def evaluate(model: Model, params, data: Dataset, loss: Callable | None = None, 
     right = best == labels
     confusion = np.zeros((data.classes, data.classes), np.int64)
     np.add.at(confusion, (labels, best), 1)
-    reliability, error = calibration(confidence_of(predictions), right, bins)
+    calibration = reliability(confidence_of(predictions), right, bins)
+    error = calibration_error(calibration)
     names = None if data.encoding is None else data.encoding.classes
-    return Evaluation(data.size, average, float(right.mean()), confusion, reliability, error, names)
+    return Evaluation(data.size, average, float(right.mean()), confusion, calibration, error, names)
 
 
 def validation_metrics(model: Model, params, data: Dataset, loss) -> dict:

@@ -27,7 +27,7 @@ def expected_calibration_error(predictions, labels, *, bins: int = 15) -> float:
     if labels.dtype.kind not in "iu":
         raise DTypeError(f"expected_calibration_error: labels must be integers, got {labels.dtype}")
     check_range("expected_calibration_error", "labels", labels, scores.shape[1])
-    return calibration(confidence_of(scores), scores.argmax(1) == labels, bins)[1]
+    return calibration_error(reliability(confidence_of(scores), scores.argmax(1) == labels, bins))
 
 
 def confidence_of(predictions) -> np.ndarray:
@@ -36,13 +36,18 @@ def confidence_of(predictions) -> np.ndarray:
     return np.nan_to_num(1 / p.sum(1))  # the largest entry of a row is exp(0); a NaN has no confidence
 
 
-def calibration(confidence, right, bins: int) -> tuple[np.ndarray, float]:
-    """(mean confidence, accuracy, number) of every bin, and the expected calibration error."""
+def reliability(confidence, right, bins: int) -> np.ndarray:
+    """(mean confidence, accuracy, number of examples) of every bin."""
     place = np.minimum((confidence * bins).astype(int), bins - 1)
     count = np.bincount(place, minlength=bins)
     sums = [np.bincount(place, values, bins) for values in (confidence, right)]
-    error = float(np.abs(sums[0] - sums[1]).sum() / len(right))
-    return np.stack([*(s / np.maximum(count, 1) for s in sums), count], 1), error
+    return np.stack([*(s / np.maximum(count, 1) for s in sums), count], 1)
+
+
+def calibration_error(bins: np.ndarray) -> float:
+    """The expected calibration error of the bins that `reliability` returns."""
+    confidence, accuracy, count = bins.T
+    return float(np.sum(count * np.abs(confidence - accuracy)) / np.sum(count))
 
 
 @checked

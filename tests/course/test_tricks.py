@@ -13,10 +13,11 @@ import optax
 import pytest
 
 from jaxnets import LAYERS, data, models
-from jaxnets.course.tricks import TRICKS, measure_trick, memory, restraint, signals, training
-from jaxnets.course.tricks.panels import LinesPanel, PointsPanel
-from jaxnets.course.tricks.result import Claim, TrickResult, beats, verdict
-from jaxnets.course.tricks.words import median_and_range, number_text
+from jaxnets.course.experiments import training
+from jaxnets.course.experiments.panels import LinesPanel, PointsPanel
+from jaxnets.course.experiments.result import Claim, Finding, beats, verdict
+from jaxnets.course.experiments.words import median_and_range, number_text
+from jaxnets.course.tricks import TRICKS, memory, restraint, signals
 from jaxnets.learn.initializers import kaiming_normal
 
 from ..sweeps import swept
@@ -28,7 +29,7 @@ FASTER = Claim("time (ms)", "the goal comes soonest with")
 
 @functools.cache
 def found(name):
-    return measure_trick(name, quick=True)
+    return TRICKS.measure(name, quick=True)
 
 
 def made(one, other, **more):
@@ -37,7 +38,7 @@ def made(one, other, **more):
         LinesPanel("curves", "x", "y", [1, 2], {"one": [[1, 2]] * 3, "other": [[math.nan, 1], [3, math.inf], [0, 2]]}, "xy"),
         PointsPanel("times", "time (ms)"),
     )
-    return TrickResult("a network, 2-3", ("time (ms)", "width"), rows, (FASTER,), panels, "made", "Which one?", **more)
+    return Finding("a network, 2-3", ("time (ms)", "width"), rows, (FASTER,), panels, "made", "Which one?", **more)
 
 
 # --- every trick --------------------------------------------------------------------------------------------------
@@ -82,17 +83,17 @@ def test_its_picture_has_all_panels(name):
 
 def test_an_unknown_trick_names_the_known_ones():
     with pytest.raises(ValueError, match="unknown trick 'nonsense'; known: activations, depth, cross_entropy"):
-        measure_trick("nonsense")
+        TRICKS.measure("nonsense")
 
 
 @pytest.mark.parametrize("seeds", [1, 0, -3, 2.5])
 def test_a_spread_needs_two_seeds(seeds):
     with pytest.raises(ValueError, match="at least 2"):
-        measure_trick("l2", seeds=seeds)
+        TRICKS.measure("l2", seeds=seeds)
 
 
 def test_a_folder_gets_picture_and_numbers(tmp_path):
-    finding = measure_trick("log_softmax", quick=True, output=tmp_path / "new")
+    finding = TRICKS.measure("log_softmax", quick=True, output=tmp_path / "new")
     assert (tmp_path / "new" / "log_softmax.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((tmp_path / "new" / "log_softmax.json").read_text()) == finding.to_json()
 
@@ -102,7 +103,7 @@ def test_without_matplotlib_it_says_what_to_install(monkeypatch, tmp_path):
 
     monkeypatch.delattr(jaxnets.show, "plots")
     monkeypatch.setitem(sys.modules, "jaxnets.show.plots", None)
-    for action in (made([1, 2, 3], [4, 5, 6]).figure, lambda: measure_trick("batch_size", output=tmp_path)):
+    for action in (made([1, 2, 3], [4, 5, 6]).figure, lambda: TRICKS.measure("batch_size", output=tmp_path)):
         with pytest.raises(ModuleNotFoundError, match=r"jaxnets\[plot\]"):
             action()
 

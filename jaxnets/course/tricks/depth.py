@@ -10,17 +10,17 @@ from ...autodiff.transforms import jacobian
 from ...catalogue import LAYERS
 from ...learn.initializers import gain, kaiming_normal, orthogonal, xavier_normal
 from ...learn.models import Model, linear, plain, residual, serial
-from .panels import LinesPanel, PointsPanel
-from .result import Claim, TrickResult, trick
-from .training import ACCURACY, LOSS, curves_panel, make_starts, standardized_digits, train_at_best_rate
-from .words import numbers_text
+from ..experiments.panels import LinesPanel, PointsPanel
+from ..experiments.result import Claim, Finding, experiment
+from ..experiments.training import ACCURACY, LOSS, curves_panel, make_starts, standardized_digits, train_at_best_rate
+from ..experiments.words import numbers_text
 
 WIDTH = 32
 NLL = LAYERS["nll"]
 
 
-@trick("What does a deep network of ReLUs lack, and what mends it?")
-def depth(seeds: int, quick: bool) -> TrickResult:
+@experiment("What does a deep network of ReLUs lack, and what mends it?")
+def depth(seeds: int, quick: bool) -> Finding:
     """At the start: how alike two examples become from layer to layer, and how large the Jacobian by the input is."""
     hidden, epochs, rates = (4, 2, (0.03,)) if quick else (16, 15, (0.003, 0.01, 0.03, 0.1, 0.3))
     contenders = {
@@ -41,7 +41,7 @@ def depth(seeds: int, quick: bool) -> TrickResult:
         runs[name] = trained[name]
         rows[name] = [alike[name][:, -1], norms, *runs[name].final(ACCURACY)]
     columns = ("cosine of two examples", "norm of the Jacobian", ACCURACY)
-    return TrickResult(
+    return Finding(
         setting=f"digits, 64-{WIDTH}-…-{WIDTH}-10 with {hidden} hidden layers; the last hidden state of new networks; "
         f"training: {epochs} epochs of SGD, the best rate of {numbers_text(rates)}",
         columns=columns,

@@ -10,9 +10,9 @@ import optax
 from ...catalogue import LAYERS
 from ...learn.data import Statistics, digits, spiral, split, table
 from ...learn.models import mlp
-from .panels import LinesPanel, PointsPanel
-from .result import Claim, TrickResult, trick
-from .training import (
+from ..experiments.panels import LinesPanel, PointsPanel
+from ..experiments.result import Claim, Finding, experiment
+from ..experiments.training import (
     ACCURACY,
     HELD_OUT,
     LOSS,
@@ -26,13 +26,13 @@ from .training import (
     standardized_digits,
     train_at_best_rate,
 )
-from .words import numbers_text
+from ..experiments.words import numbers_text
 
 NLL = LAYERS["nll"]
 
 
-@trick("How many examples should a step of gradient descent look at?")
-def batch_size(seeds: int, quick: bool) -> TrickResult:
+@experiment("How many examples should a step of gradient descent look at?")
+def batch_size(seeds: int, quick: bool) -> Finding:
     """How long `fit` takes until the training loss reaches a goal, without compilation.
 
     Each batch size trains at the learning rate with which it needs the fewest epochs.
@@ -61,7 +61,7 @@ def batch_size(seeds: int, quick: bool) -> TrickResult:
         rows[name] = [taken, reached * examples, *runs.final(RATE)]
         times[name], work[name] = ((x, runs.curves[LOSS]) for x in (milliseconds, seen))
     columns = (f"time to a training loss of {goal} (ms)", "examples seen by then", RATE)
-    return TrickResult(
+    return Finding(
         setting=f"digits, 64-{width}-10, {examples:,} examples, SGD by fit on one {jax.devices()[0].device_kind}, "
         "each at its best rate",
         columns=columns,
@@ -88,8 +88,8 @@ def _loss_panel(title, xlabel, curves) -> LinesPanel:
     return LinesPanel(title, xlabel, LOSS, grid, values, "xy")
 
 
-@trick("Should the examples be shuffled, and how often?")
-def shuffling(seeds: int, quick: bool) -> TrickResult:
+@experiment("Should the examples be shuffled, and how often?")
+def shuffling(seeds: int, quick: bool) -> Finding:
     """Digits one at a time: in an order that is new in every epoch, in one that is drawn once, and sorted by label."""
     width, epochs, rates = (8, 1, (0.03,)) if quick else (32, 5, (0.001, 0.003, 0.01, 0.03, 0.1))
     model = mlp(width, 10)
@@ -102,7 +102,7 @@ def shuffling(seeds: int, quick: bool) -> TrickResult:
     }
     runs = train_at_best_rate(model, NLL, contenders, optax.sgd, rates, epochs=epochs, batch_size=1)
     columns = (LOSS, ACCURACY, HELD_OUT, RATE)
-    return TrickResult(
+    return Finding(
         setting=f"digits with pixels from 0 to 1, 64-{width}-10, {epochs} epochs of SGD with one example per step, "
         f"the best rate of {numbers_text(rates)}",
         columns=columns,
@@ -115,8 +115,8 @@ def shuffling(seeds: int, quick: bool) -> TrickResult:
     )
 
 
-@trick("Should inputs be normalised?")
-def normalisation(seeds: int, quick: bool) -> TrickResult:
+@experiment("Should inputs be normalised?")
+def normalisation(seeds: int, quick: bool) -> Finding:
     """The wine data, whose features range from 0.1 to 1,700, with one more feature that is constant and so has σ = 0."""
     width, epochs = (8, 50) if quick else (16, 300)
     rates = (1e-3, 1e-1) if quick else (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
@@ -132,7 +132,7 @@ def normalisation(seeds: int, quick: bool) -> TrickResult:
     contenders = {name: make_starts(model, [(way(t, by), way(h, by)) for t, h, by in splits]) for name, way in ways.items()}
     runs = train_at_best_rate(model, NLL, contenders, optax.sgd, rates, epochs=epochs, score=average_loss)
     steps = f"steps to {goal} % training accuracy"
-    return TrickResult(
+    return Finding(
         setting=f"wine and a constant feature, 14-{width}-3, {epochs} steps of full-batch descent, the best rate of "
         f"{numbers_text(rates)}",
         columns=(steps, LOSS, HELD_OUT, RATE),
@@ -150,8 +150,8 @@ def _standardize_without_floor(data, by):
         return dataclasses.replace(data, x=(data.x - by.mean) / by.std)
 
 
-@trick("Should the learning rate decrease?")
-def learning_rate(seeds: int, quick: bool) -> TrickResult:
+@experiment("Should the learning rate decrease?")
+def learning_rate(seeds: int, quick: bool) -> Finding:
     """SGD and Adam at a constant rate, and at one that falls to 0 along a cosine; each starts from its own best rate."""
     width, epochs, points = (16, 4, 100) if quick else (64, 40, 300)
     size, model = 8, mlp(width, 3)
@@ -173,7 +173,7 @@ def learning_rate(seeds: int, quick: bool) -> TrickResult:
         for name, (optimizer, rates) in ways.items()
     }
     columns, names = (LOSS, HELD_OUT, RATE), tuple(ways)
-    return TrickResult(
+    return Finding(
         setting=f"spiral of {3 * points} points and noise of 0.4, 2-{width}-3, {epochs} epochs of mini-batches of {size}; "
         f"the best rate of {numbers_text(sgd)} for SGD, {numbers_text(adam)} for Adam",
         columns=columns,

@@ -8,9 +8,9 @@ import optax
 from ...autodiff.transforms import grad
 from ...catalogue import LAYERS
 from ...learn.models import mlp
-from .panels import LinesPanel
-from .result import Claim, TrickResult, trick
-from .training import (
+from ..experiments.panels import LinesPanel
+from ..experiments.result import Claim, Finding, experiment
+from ..experiments.training import (
     ACCURACY,
     HELD_OUT,
     average_loss,
@@ -20,14 +20,14 @@ from .training import (
     standardized_digits,
     train_at_best_rate,
 )
-from .words import numbers_text
+from ..experiments.words import numbers_text
 
 CLASSES = 10
 NLL = LAYERS["nll"]
 
 
-@trick("Why is cross-entropy the loss of a classifier, and not the squared error?")
-def cross_entropy(seeds: int, quick: bool) -> TrickResult:
+@experiment("Why is cross-entropy the loss of a classifier, and not the squared error?")
+def cross_entropy(seeds: int, quick: bool) -> Finding:
     """Both losses on softmax outputs, from usual weights, and from weights with which the network is sure and mostly wrong.
 
     Also the gradients of both losses by the logits, where a wrong class leads by a margin.
@@ -70,7 +70,7 @@ def cross_entropy(seeds: int, quick: bool) -> TrickResult:
         gradients,
         "y",
     )
-    return TrickResult(
+    return Finding(
         setting=f"digits, 64-{width}-{CLASSES}, {epochs} epochs of SGD, the best rate of {numbers_text(rates)}; "
         "saturated outputs: last weights × 20",
         columns=columns,
@@ -106,8 +106,8 @@ def _gradient_norm(loss, last, logits):
     return jnp.linalg.norm(grad(lambda z: LAYERS["sum"](loss(last(z), jnp.zeros(1, jnp.int32))))(logits))
 
 
-@trick("Why log_softmax(z), and not log(softmax(z))?")
-def log_softmax(seeds: int, quick: bool) -> TrickResult:
+@experiment("Why log_softmax(z), and not log(softmax(z))?")
+def log_softmax(seeds: int, quick: bool) -> Finding:
     """Both forms in float32, on normal logits times a scale, compared with float64.
 
     The numbers count the log-probabilities of a random class, and their gradients by the logits, that are wrong by more
@@ -128,7 +128,7 @@ def log_softmax(seeds: int, quick: bool) -> TrickResult:
         "wrong gradients at 10⁴ (%)",
         "gradients of NaN at 10⁴ (%)",
     )
-    return TrickResult(
+    return Finding(
         setting=f"{examples:,} examples of {CLASSES} normal logits times a scale, in float32; wrong: off by more than 0.1 %",
         columns=columns,
         rows=rows,

@@ -16,10 +16,10 @@ from ...learn.initializers import orthogonal
 from ...learn.models import Model, linear, lstm, plain, rnn, serial
 from ...learn.progress import stage
 from ...show.formats import subscript
-from .panels import LinesPanel, PointsPanel
-from .result import Claim, TrickResult, trick
-from .training import HELD_OUT, LOSS, Runs, Start, curves_panel, make_starts, train_at_best_rate
-from .words import numbers_text
+from ..experiments.panels import LinesPanel, PointsPanel
+from ..experiments.result import Claim, Finding, experiment
+from ..experiments.training import HELD_OUT, LOSS, Runs, Start, curves_panel, make_starts, train_at_best_rate
+from ..experiments.words import numbers_text
 
 NLL = LAYERS["nll"]
 SYMBOLS = 4  # two that come first, and two that come later
@@ -123,8 +123,8 @@ def with_forget_bias(bias: float) -> Callable:
     return change
 
 
-@trick("Does a recurrent network learn what came first in a long sequence?")
-def recurrence(seeds: int, quick: bool) -> TrickResult:
+@experiment("Does a recurrent network learn what came first in a long sequence?")
+def recurrence(seeds: int, quick: bool) -> Finding:
     """The norms of the Jacobian of the last state by the state after every step, and how well training goes from there.
 
     The first symbol of a sequence is its class, and all others are random, as in Bengio, Simard and Frasconi 1994.  An RNN
@@ -163,7 +163,7 @@ def recurrence(seeds: int, quick: bool) -> TrickResult:
         LinesPanel(title, "step t", ylabel, range(1, length + 1), values, "y")
         for title, values in (("At the start", before), ("After training", after))
     ]
-    return TrickResult(
+    return Finding(
         setting=f"{count} sequences of T = {length} symbols, the first one is the class; {width} units, states s_t of n "
         f"numbers: h of an RNN, h and c of an LSTM; weights of h: uniform in ±1/√{width}, of deviation {gain}/√{width}, "
         f"or orthogonal; {epochs} epochs of Adam, gradients clipped at 1, the best rate of {numbers_text(rates)}",

@@ -10,9 +10,9 @@ import optax
 from ...catalogue import LAYERS
 from ...learn import models, regularizers
 from ...learn.models import linear, mlp, plain, serial
-from .panels import LinesPanel, PointsPanel
-from .result import Claim, TrickResult, trick
-from .training import (
+from ..experiments.panels import LinesPanel, PointsPanel
+from ..experiments.result import Claim, Finding, experiment
+from ..experiments.training import (
     ACCURACY,
     HELD_OUT,
     LOSS,
@@ -28,8 +28,8 @@ SMALL_WEIGHT = 1e-3
 DIGITS = 1797
 
 
-@trick("Does an L1 penalty make weights zero?")
-def l1(seeds: int, quick: bool) -> TrickResult:
+@experiment("Does an L1 penalty make weights zero?")
+def l1(seeds: int, quick: bool) -> Finding:
     """loss + α Σ |w|, by steps that subtract ηα sign(w), which jump back and forth across 0, and by steps that stop at 0."""
     width, epochs, alpha, rate = (16, 8, 3e-3, 0.1) if quick else (32, 60, 1e-3, 0.1)
     model, splits = mlp(width, 10), standardized_digits(seeds)
@@ -47,7 +47,7 @@ def l1(seeds: int, quick: bool) -> TrickResult:
     thresholds = np.logspace(-6, 0, 49)
     below = {name: 100 * np.mean(own[..., None] < thresholds, 1) for name, own in sizes.items()}
     small, zero = f"weights of |w| < {SMALL_WEIGHT} (%)", "weights of w = 0 (%)"
-    return TrickResult(
+    return Finding(
         setting=f"digits, 64-{width}-10, {epochs} epochs of SGD in mini-batches of 64 at η = {rate}, α = {alpha}",
         columns=(small, zero, LOSS, HELD_OUT),
         rows={
@@ -83,8 +83,8 @@ def flat_params(params, seed) -> np.ndarray:
     return np.concatenate([np.ravel(leaf[seed]) for leaf in jax.tree.leaves(params)])
 
 
-@trick("What does weight decay do?")
-def l2(seeds: int, quick: bool) -> TrickResult:
+@experiment("What does weight decay do?")
+def l2(seeds: int, quick: bool) -> Finding:
     """loss + α ‖w‖² on few examples, and whether a step of descent on it is w (1 − 2ηα) − η ∇loss."""
     width, epochs, rate, examples = (16, 20, 0.1, 200) if quick else (64, 300, 0.1, 200)
     alphas = (0, 1e-2) if quick else (0, 1e-3, 1e-2, 1e-1)
@@ -96,7 +96,7 @@ def l2(seeds: int, quick: bool) -> TrickResult:
         norms = [np.linalg.norm(flat_params(own.params, seed)) for seed in range(seeds)]
         differences = [decay_difference(model, start, rate, alpha) for start in contenders[name]]
         rows[name] = [norms, *own.final(LOSS, ACCURACY, HELD_OUT), differences]
-    return TrickResult(
+    return Finding(
         setting=f"digits, {examples} examples, 64-{width}-10, {epochs} steps of full-batch descent at η = {rate}",
         columns=("‖w‖", LOSS, ACCURACY, HELD_OUT, "difference to w (1 − 2ηα) − η ∇loss (ULP)"),
         rows=rows,
@@ -133,8 +133,8 @@ def _loss_gradients(model, params, x, y, alpha):
     return jax.grad(loss)(params), jax.grad(lambda params: loss(params) + 2 * alpha * regularizers.l2(params))(params)
 
 
-@trick("Does dropout help where examples are few?")
-def dropout(seeds: int, quick: bool) -> TrickResult:
+@experiment("Does dropout help where examples are few?")
+def dropout(seeds: int, quick: bool) -> Finding:
     """Two wide hidden layers and few examples, trained by `fit` with Adam, with dropout of half the units and without."""
     width, epochs, rate, examples = (32, 5, 0.003, 100) if quick else (256, 100, 0.001, 100)
     splits = standardized_digits(seeds, DIGITS - examples)
@@ -148,7 +148,7 @@ def dropout(seeds: int, quick: bool) -> TrickResult:
         for name, model in contenders.items()
     }
     gap = "training above held-out accuracy (points)"
-    return TrickResult(
+    return Finding(
         setting=f"digits, {examples} examples, 64-{width}-{width}-10, {epochs} epochs of Adam at {rate} by fit "
         "in mini-batches of 32",
         columns=(LOSS, ACCURACY, HELD_OUT, gap),

@@ -12,17 +12,17 @@ from ...catalogue import LAYERS
 from ...learn.initializers import kaiming_normal
 from ...learn.models import Model, mlp
 from ...show.formats import subscript
-from .panels import LinesPanel, PointsPanel
-from .result import Claim, TrickResult, trick
-from .training import ACCURACY, LOSS, curves_panel, make_starts, standardized_digits, train_at_best_rate
-from .words import numbers_text
+from ..experiments.panels import LinesPanel, PointsPanel
+from ..experiments.result import Claim, Finding, experiment
+from ..experiments.training import ACCURACY, LOSS, curves_panel, make_starts, standardized_digits, train_at_best_rate
+from ..experiments.words import numbers_text
 
 WIDTH = 32
 NLL = LAYERS["nll"]
 
 
-@trick("Which non-linearity lets a gradient through many layers?")
-def activations(seeds: int, quick: bool) -> TrickResult:
+@experiment("Which non-linearity lets a gradient through many layers?")
+def activations(seeds: int, quick: bool) -> Finding:
     """The norms of the gradients and of every layer's Jacobian at the start, and how well the deepest network then trains.
 
     Weights are normal, with the gain that `initializers` has for the non-linearity.
@@ -65,7 +65,7 @@ def activations(seeds: int, quick: bool) -> TrickResult:
         range(1, deepest + 1),
         factors,
     )
-    return TrickResult(
+    return Finding(
         setting=f"digits, 64-{WIDTH}-…-{WIDTH}-10 with {', '.join(map(str, depths))} hidden layers, states z_k of size n; "
         f"training: {epochs} epochs of SGD, the best rate of {numbers_text(rates)}",
         columns=(
@@ -128,8 +128,8 @@ def _apply_block(block, z):
     return z
 
 
-@trick("How large should the first weights of a deep network be?")
-def initialisation(seeds: int, quick: bool) -> TrickResult:
+@experiment("How large should the first weights of a deep network be?")
+def initialisation(seeds: int, quick: bool) -> Finding:
     """The size of the signal in every layer of a ReLU network at the start, and how training goes on from there."""
     shallow, deep = (2, 8) if quick else (4, 16)
     epochs, rates = (8, (0.01, 0.1)) if quick else (20, (1e-6, 1e-4, 0.01, 0.03, 0.1, 0.3))
@@ -160,7 +160,7 @@ def initialisation(seeds: int, quick: bool) -> TrickResult:
     signal = LinesPanel(
         f"The signal through {deep} layers", "layer k", "root mean square of $z_k$", range(1, deep + 1), sizes, "y"
     )
-    return TrickResult(
+    return Finding(
         setting=f"digits, 64-{WIDTH}-…-{WIDTH}-10 with {shallow} or {deep} hidden layers of ReLU, states z_k; "
         f"{epochs} epochs of SGD, the best rate of {numbers_text(rates)}",
         columns=tuple(columns),

@@ -23,6 +23,14 @@ class LinesPanel(NamedTuple):
     x: Any
     values: Mapping[str, Any]
     log: str = ""  # the logarithmic axes: "", "x", "y" or "xy"
+    diagonal: bool = False  # a line y = x to compare with
+
+
+class ImagesPanel(NamedTuple):
+    """A panel of images `images[column][row, height, width]`, each scaled by its largest entry: red above 0, blue below."""
+
+    title: str
+    images: Mapping[str, Any]
 
 
 class PointsPanel(NamedTuple):
@@ -32,8 +40,11 @@ class PointsPanel(NamedTuple):
     column: str
 
 
+Panel = LinesPanel | PointsPanel | ImagesPanel
+
+
 def draw_panels(
-    panels: Sequence[LinesPanel | PointsPanel],
+    panels: Sequence[Panel],
     columns: Mapping[str, Mapping[str, np.ndarray]],
     title: str,
     setting: str,
@@ -57,6 +68,9 @@ def draw_panels(
         for place, panel in enumerate(panels, 1):
             if isinstance(panel, PointsPanel):
                 _draw_points(figure.add_subplot(down, across, place), panel, columns[panel.column])
+                continue
+            if isinstance(panel, ImagesPanel):
+                _draw_images(figure.add_subplot(down, across, place), panel)
                 continue
             axes = figure.add_subplot(down, across, place, sharey=axes_of.get(panel.ylabel))
             axes_of.setdefault(panel.ylabel, axes)
@@ -86,7 +100,10 @@ def _draw_lines(axes: "Axes", panel: LinesPanel, contenders: list[str]) -> dict:
         )
     axes.set(title=panel.title, xlabel=panel.xlabel, ylabel=panel.ylabel)
     axes.set(xscale="log" if "x" in panel.log else "linear", yscale="log" if "y" in panel.log else "linear")
-    if "x" not in panel.log:
+    if panel.diagonal:
+        axes.plot([0, 1], [0, 1], ":", color="#666666", transform=axes.transData, zorder=0)
+        axes.set(xlim=(0, 1), ylim=(0, 1.02))
+    elif "x" not in panel.log:
         axes.locator_params(axis="x", integer=True)
     axes.grid(alpha=0.3)
     return handles
@@ -107,3 +124,24 @@ def _draw_points(axes: "Axes", panel: PointsPanel, values: Mapping[str, np.ndarr
     axes.set_xticks(range(len(values)), labels)
     axes.set(title=panel.title, ylabel=panel.column, xlim=(-0.6, len(values) - 0.4))
     axes.grid(alpha=0.3, axis="y")
+
+
+def _draw_images(axes: "Axes", panel: ImagesPanel) -> None:
+    from matplotlib import colormaps
+
+    columns = []
+    for images in panel.images.values():
+        images = np.asarray(images, np.float64)
+        largest = np.maximum(np.abs(images).max((1, 2), keepdims=True), 1e-30)
+        signed = bool((images < 0).any())
+        shades = colormaps["RdBu_r"](0.5 + images / largest / 2) if signed else colormaps["gray_r"](images / largest)
+        framed = np.pad(shades[..., :3], [(0, 0), (1, 1), (1, 1), (0, 0)], constant_values=1)
+        columns.append(framed.reshape(-1, *framed.shape[2:]))
+    axes.imshow(np.concatenate(columns, 1), interpolation="nearest")
+    width = columns[0].shape[1]
+    labels = ["\n".join(textwrap.wrap(name, 10, break_long_words=False)) for name in panel.images]
+    axes.set_xticks((np.arange(len(columns)) + 0.5) * width - 0.5, labels)
+    axes.set_yticks([])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_title(panel.title)

@@ -11,11 +11,14 @@ from rich.table import Table
 from rich.text import Text
 
 from ...show.formats import as_text, replace_nonfinite
-from .panels import LinesPanel, PointsPanel, draw_panels
+from .panels import Panel, draw_panels
 from .words import enumeration, median_and_range, number_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+MAX_WORD = 14  # letters of the words in the first column that stay together on narrow terminals
 
 
 class Claim(NamedTuple):
@@ -32,7 +35,7 @@ class Claim(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class TrickResult:
+class Finding:
     """Several contenders, measured over several seeds.
 
     `rows[contender]` holds, for each of `columns`, one number per seed.  The unit of a column stands in parentheses at the
@@ -44,7 +47,7 @@ class TrickResult:
     columns: tuple[str, ...]
     rows: Mapping[str, Sequence[Any]]
     claims: tuple[Claim, ...]
-    panels: tuple[LinesPanel | PointsPanel, ...]
+    panels: tuple[Panel, ...]
     name: str = ""
     question: str = ""
 
@@ -64,7 +67,8 @@ class TrickResult:
         seeds = len(next(iter(self.rows.values()))[0])
         caption = f"median of {seeds} seeds (least – largest)"
         table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
-        table.add_column("", overflow="fold")
+        longest = max(len(word) for name in self.rows for word in name.split())
+        table.add_column("", overflow="fold", min_width=min(longest, MAX_WORD))
         for name in self.columns:
             table.add_column(Text(name), justify="right", overflow="fold")
         for contender, row in self.rows.items():
@@ -97,23 +101,23 @@ class TrickResult:
         }
 
 
-class Trick(NamedTuple):
+class Experiment(NamedTuple):
     """An experiment: its name, the question that it asks, and `measure(seeds, quick)`, which returns what it found."""
 
     name: str
     question: str
-    measure: Callable[[int, bool], TrickResult]
+    measure: Callable[[int, bool], Finding]
 
 
-def trick(question: str) -> Callable[[Callable[[int, bool], TrickResult]], Trick]:
-    """A decorator that makes a trick of a function and gives it the function's name."""
+def experiment(question: str) -> Callable[[Callable[[int, bool], Finding]], Experiment]:
+    """A decorator that makes an experiment of a function and gives it the function's name."""
 
     def make(function):
         @functools.wraps(function)
         def measure(seeds, quick):
             return dataclasses.replace(function(seeds, quick), name=function.__name__, question=question)
 
-        return Trick(function.__name__, question, measure)
+        return Experiment(function.__name__, question, measure)
 
     return make
 
