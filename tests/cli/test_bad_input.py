@@ -66,6 +66,9 @@ BAD = [
     ["tricks", "l2", "--output", ""],
     ["tricks", "l2", "--output", "/dev/null"],
     ["tricks", "--seeds", "-1"],
+    ["uses", "influence", "--output", ""],
+    ["uses", "influence", "--output", "/dev/null"],
+    ["uses", "--seeds", "-1"],
     ["shapes", "linear(3)", "--input", "٣"],
     ["explore", "--port", "-1"],
     ["explore", "--link", "module=2"],
@@ -89,6 +92,7 @@ BAD = [
 ]
 
 
+MEASURED = {"--output": None, "--seeds": int, "--quick": bool, "--pictures": bool, "--format": str, "--json": bool}
 COMMANDS = {  # a command that would work, the kinds of its options
     "layers": ([], {"--json": bool}),
     "shapes": (["digits"], {"--json": bool, "--seed": int, "--dtype": str, "--batch": int, "--input": str, "--loss": bool}),
@@ -123,10 +127,8 @@ COMMANDS = {  # a command that would work, the kinds of its options
     "guide": (["start"], {"--lang": str}),
     "examples": ([], {"--copy": None, "--json": bool, "--lang": str}),
     "reference": ([], {"--output": None}),
-    "tricks": (
-        ["l2"],
-        {"--output": None, "--seeds": int, "--quick": bool, "--pictures": bool, "--format": str, "--json": bool},
-    ),
+    "tricks": (["l2"], MEASURED),
+    "uses": (["influence"], MEASURED),
 }
 WRONG = {  # values that are none of the kind
     bool: ["--=", "maybe"],
@@ -152,7 +154,7 @@ def malformed():
                 yield [command, *rest, option, value]
                 if value not in ("--", "--="):
                     yield [command, *rest, f"{option}={value}"]
-    for command in ("train", "evaluate", "tricks"):
+    for command in ("train", "evaluate", "tricks", "uses"):
         for name in ("nosuch", "spiral,digits", "../x", "\x00", "-1", "a" * 200):
             yield [command, name]
     for option, values in {
@@ -171,6 +173,7 @@ def malformed():
     yield ["train", "spiral", "--resume"]
     for seeds in ("0", "1", "-3"):
         yield ["tricks", "l2", "--seeds", seeds]
+        yield ["uses", "influence", "--seeds", seeds]
 
 
 def test_folders_of_commands_that_run_at_once_are_others(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ import pytest
 
 import jaxnets
 from jaxnets.course.tricks import TRICKS
+from jaxnets.course.uses import USES
 
 from .running import run, shell
 
@@ -157,6 +158,17 @@ def test_space_and_tricks_tell_numbers(capsys, tmp_path, monkeypatch):
     assert status == 0 and all(name in out for name in TRICKS) and "tricks all" in out
     assert [row["name"] for row in json.loads(run(capsys, "tricks", "--json")[1])] == list(TRICKS)
     assert sorted(path.name for path in (tmp_path / "runs" / "tricks").iterdir()) == ["l2.json", "l2.png"]
+
+
+def test_uses_tell_numbers(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run(capsys, "uses", "saliency", "--quick")
+    assert status == 0 and "maps: network 2 of 2" in err
+    assert "The accuracy falls most without the pixels of" in out and out.endswith("pictures and numbers: runs/uses\n")
+    assert sorted(path.name for path in (tmp_path / "runs" / "uses").iterdir()) == ["saliency.json", "saliency.png"]
+    status, out, _ = run(capsys, "uses")
+    assert status == 0 and all(name in out for name in USES) and "uses all" in out
+    assert [row["name"] for row in json.loads(run(capsys, "uses", "--json")[1])] == list(USES)
 
 
 def test_report_guide_and_reference(capsys, tmp_path, monkeypatch):

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+FEW = 6  # of so many places on a logarithmic axis each has its number
+
+
 class LinesPanel(NamedTuple):
     """A panel with `values[contender][seed, i]` over `x[i]`: the median of the seeds, in a band from least to largest."""
 
@@ -59,7 +62,8 @@ def draw_panels(
 
     across = 2 if len(panels) == 4 else len(panels)
     down = len(panels) // across
-    contenders = list(next(iter(columns.values())))
+    named = [name for panel in panels if isinstance(panel, LinesPanel) for name in panel.values]
+    contenders = list(dict.fromkeys([*next(iter(columns.values())), *named]))
     with rc_context(style):
         figure = Figure(figsize=(5.2 * across, 3.9 * down + 1.3), layout="constrained")
         figure.suptitle(title, fontweight="bold")
@@ -103,6 +107,9 @@ def _draw_lines(axes: "Axes", panel: LinesPanel, contenders: list[str]) -> dict:
     if panel.diagonal:
         axes.plot([0, 1], [0, 1], ":", color="#666666", transform=axes.transData, zorder=0)
         axes.set(xlim=(0, 1), ylim=(0, 1.02))
+    elif "x" in panel.log and len(panel.x) <= FEW:
+        axes.set_xticks(panel.x, [f"{value:g}" for value in panel.x])
+        axes.minorticks_off()
     elif "x" not in panel.log:
         axes.locator_params(axis="x", integer=True)
     axes.grid(alpha=0.3)
@@ -140,7 +147,7 @@ def _draw_images(axes: "Axes", panel: ImagesPanel) -> None:
     axes.imshow(np.concatenate(columns, 1), interpolation="nearest")
     width = columns[0].shape[1]
     labels = ["\n".join(textwrap.wrap(name, 10, break_long_words=False)) for name in panel.images]
-    axes.set_xticks((np.arange(len(columns)) + 0.5) * width - 0.5, labels)
+    axes.set_xticks((np.arange(len(columns)) + 0.5) * width - 0.5, labels, fontsize=9)
     axes.set_yticks([])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)

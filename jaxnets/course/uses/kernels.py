@@ -13,9 +13,9 @@ from ...learn.models import Model, mlp
 from ...learn.progress import stage
 from ..experiments.panels import LinesPanel
 from ..experiments.result import Claim, Finding, experiment
-from ..experiments.words import median_and_range
 
 NETWORK, AT_START, AFTER = "network", "kernel at the start", "kernel after training"
+COLUMNS = ("network (%)", "kernel (%)", "distance of their outputs", "change of the kernel")
 CLASSES, MOMENTUM, HELD_OUT = 10, 0.9, 500
 
 
@@ -46,31 +46,21 @@ def ntk(seeds: int, quick: bool) -> Finding:
             found[size, own] = np.array(scores)  # [seed, score]
     by_size = np.stack([found[size, width] for size in sizes], 2)  # [seed, score, size]
     by_width = np.stack([found[count, own] for own in widths], 2)
-    names = (NETWORK, AT_START, AFTER)
-    accuracy = {name: by_size[:, i] for i, name in enumerate(names)}
+    accuracy = {name: by_size[:, i] for i, name in enumerate((NETWORK, AT_START, AFTER))}
     distance = {name: by_width[:, 3 + i] for i, name in enumerate((AT_START, AFTER))}
-    moved = by_width[:, 5]
-    ends = [f"{median_and_range(moved[:, i])} with {widths[i]} hidden units" for i in (0, -1)]
-    columns = [f"accuracy, {size} digits (%)" for size in (sizes[0], sizes[-1])]
-    far = [f"distance from the network, width {own}" for own in (widths[0], widths[-1])]
-    nothing = np.zeros((seeds, len(widths)))
     return Finding(
-        setting=f"digits, 64-{width}-10, {steps} steps of full-batch descent with momentum on squared errors; other widths "
-        f"with {count} digits, where training moves the kernel by {ends[0]} and by {ends[1]}, as a share of it",
-        columns=(*columns, *far),
-        rows={
-            name: [own[:, 0], own[:, -1], *(distance.get(name, nothing)[:, i] for i in (0, -1))]
-            for name, own in accuracy.items()
-        },
+        setting=f"digits, 64-n-10, {steps} steps of full-batch descent with momentum on squared errors; {count} digits, or "
+        f"n = {width} hidden units; the kernel is at the start, and of outputs and kernels the distance is relative",
+        columns=COLUMNS,
+        rows={f"n = {own}": list(by_width[:, [0, 1, 3, 5], i].T) for i, own in enumerate(widths)},
         claims=(
-            Claim(columns[1], f"{sizes[-1]} digits are enough for the highest accuracy with", least=False),
-            Claim(far[0], f"the outputs of a network with {widths[0]} hidden units are nearest to", among=(AT_START, AFTER)),
-            Claim(far[1], f"those with {widths[-1]} to", among=(AT_START, AFTER)),
+            Claim(COLUMNS[2], "regression with the kernel is nearest to the network for"),
+            Claim(COLUMNS[3], "training moves the kernel least for"),
         ),
         panels=(
             LinesPanel("More digits", "training digits", "held-out accuracy (%)", sizes, accuracy, "x"),
             LinesPanel("Wider networks", "hidden units", "distance from the network", widths, distance, "x"),
-            LinesPanel("How far the kernel moves", "hidden units", "‖change‖ / ‖kernel‖", widths, {NETWORK: moved}, "xy"),
+            LinesPanel("The kernel", "hidden units", "‖change‖ / ‖kernel‖", widths, {NETWORK: by_width[:, 5]}, "xy"),
         ),
     )
 

@@ -18,7 +18,7 @@ from ..experiments.training import make_starts, train_at_best_rate
 CROSS_ENTROPY = LAYERS["cross_entropy"]
 CHANCE = "random pixels"
 MAPS = ("gradient", "smooth gradient", "gradient × input", "integrated gradients", CHANCE)
-NOISE, SHOWN = 0.2, 6
+NOISE, SHOWN = 0.2, 4
 
 
 @experiment("Which map finds the pixels that decide what a digit is?")
