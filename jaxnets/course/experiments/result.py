@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-MAX_WORD = 14  # letters of the words in the first column that stay together on narrow terminals
+SHORT = 14  # letters of names that stay on one line, also on narrow terminals
 
 
 class Claim(NamedTuple):
@@ -67,8 +67,7 @@ class Finding:
         seeds = len(next(iter(self.rows.values()))[0])
         caption = f"median of {seeds} seeds (least – largest)"
         table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
-        longest = max(len(word) for name in self.rows for word in name.split())
-        table.add_column("", overflow="fold", min_width=min(longest, MAX_WORD))
+        table.add_column("", overflow="fold", no_wrap=max(map(len, self.rows)) <= SHORT)
         for name in self.columns:
             table.add_column(Text(name), justify="right", overflow="fold")
         for contender, row in self.rows.items():

@@ -24,9 +24,9 @@ from ..experiments.words import median_and_range
 NLL = LAYERS["nll"]
 BINS = 15
 ENOUGH = 20  # examples in a bin of the reliability diagram
-NETWORK, TEMPERATURE, VALIDATED = "network", "temperature", "K-FAC, validated"
+NETWORK, TEMPERATURE, VALIDATED = "network", "temperature", "validated"
 STRUCTURES = {"last layer": ("full", "last_layer"), "K-FAC": ("kfac", None), "whole GGN": ("full", None)}
-COLUMNS = ("NLL", "ECE (%)", "turned: NLL", "turned: ECE (%)", "turned: AUROC of errors", "AUROC of 90°")
+COLUMNS = ("NLL", "ECE (%)", "turned: NLL", "turned: ECE (%)", "turned: AUROC of errors (%)", "AUROC of 90° (%)")
 TEMPERATURES = np.logspace(-1, 1, 81)
 PRIORS = np.logspace(-1, 4, 16, dtype=np.float32)  # precisions to choose from by validation
 
@@ -84,13 +84,13 @@ def calibration(seeds: int, quick: bool) -> Finding:
     return Finding(
         setting=f"digits, 64-{width}-10, {epochs} epochs of Adam at η = 0.003 with weight decay 1/N; turned by {step}° to "
         f"90°; accuracy of all contenders {upright_accuracy} upright and {turned_accuracy} turned; priors by the evidence, "
-        "the temperature and the prior of the validated K-FAC by 15 % of the training digits",
+        "the temperature and, for K-FAC, the validated prior by 15 % of the training digits",
         columns=COLUMNS,
         rows={name: list(np.transpose(own)) for name, own in scores.items()},
         claims=(
             Claim("ECE (%)", "of upright digits the calibration error is least with"),
             Claim("turned: ECE (%)", "of turned ones it is least with"),
-            Claim("turned: AUROC of errors", "errors on these are told best by", least=False),
+            Claim("turned: AUROC of errors (%)", "errors on these are told best by", least=False),
         ),
         panels=(
             LinesPanel("Upright digits", sure, share, centres, upright, diagonal=True),
@@ -141,8 +141,8 @@ def _scores(log_p, labels) -> list[float]:
         100 * expected_calibration_error(log_p[0], labels, bins=BINS),
         _nll(sideways, repeated),
         100 * expected_calibration_error(sideways, repeated, bins=BINS),
-        auroc(-confidence_of(sideways), sideways.argmax(1) != repeated),
-        auroc(-confidence_of(ends), np.arange(len(ends)) >= len(labels)),
+        100 * auroc(-confidence_of(sideways), sideways.argmax(1) != repeated),
+        100 * auroc(-confidence_of(ends), np.arange(len(ends)) >= len(labels)),
     ]
 
 
