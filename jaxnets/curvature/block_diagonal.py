@@ -2,6 +2,7 @@
 
 import functools
 import operator
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -32,11 +33,6 @@ class BlockDiagonal:
 
     def __repr__(self):
         return f"BlockDiagonal([{', '.join(map(repr, self.blocks))}])"
-
-    @property
-    def parameter_count(self) -> int:
-        """How many numbers all parameters together hold."""
-        return sum(block.eigenvalues.size for block in self.blocks)
 
     def eigenvalues(self) -> jax.Array:
         """The eigenvalues of all blocks."""
@@ -76,8 +72,9 @@ def curvature_of(name: str, structure: str, f, loss, scale, params, x, targets) 
         return gauss_newton(name, curvature, f, loss, scale, params, x, targets)
     with errors_named(name, instead_of=f"{structure}_factors"):
         make = kfac_factors if structure == "kfac" else ekfac_factors
-        blocks = jax.tree.leaves(make(f, loss, curvature=curvature, scale=scale)(params, x, *targets), is_leaf=_is_block)
-    return BlockDiagonal(tuple(block.in_eigenvectors() if structure == "kfac" else block for block in blocks))
+        found = jax.tree.leaves(make(f, loss, curvature=curvature, scale=scale)(params, x, *targets), is_leaf=_is_block)
+    blocks = [block.in_eigenvectors() if structure == "kfac" else block for block in found]
+    return BlockDiagonal(tuple(replace(block, eigenvalues=jnp.maximum(block.eigenvalues, 0)) for block in blocks))
 
 
 def check_structure(name: str, structure: str):

@@ -66,7 +66,7 @@ class Posterior:
         >>> x, labels = jnp.array([[1.0], [-1.0]]), jnp.array([1, 0])
         >>> posterior = jn.laplace(f, jn.cross_entropy, prior_precision=1.0)(jnp.array([[-1.0], [1.0]]), x, labels)
         >>> jnp.exp(posterior.log_probabilities(jnp.array([[1.0], [9.0]])))[:, 1].round(2)  # the softmax: 0.88 and 1.00
-        Array([0.81, 0.93], dtype=float32)
+        Array([0.83, 0.93], dtype=float32)
         """
         y, _ = self._rows(x)
         if y.ndim != 2:
@@ -87,7 +87,7 @@ class Posterior:
         return -self.loss - t * self._squares / 2 + count / 2 * jnp.log(t) - self.matrix.logdet(t) / 2
 
     def with_prior(self, prior_precision: float | jax.Array) -> "Posterior":
-        """The posterior with the same mean and another prior precision; ValueError unless it is known to be positive."""
+        """The posterior with the same mean and another prior precision; ValueError if that is known not to be positive."""
         if not isinstance(prior_precision, jax.core.Tracer) and not prior_precision > 0:
             raise ValueError(f"with_prior: prior_precision must be positive, got {prior_precision}")
         return dataclasses.replace(self, prior_precision=prior_precision)

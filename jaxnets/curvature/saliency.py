@@ -33,7 +33,7 @@ def gradient_times_input(f: Callable, output: int | None = None) -> Callable:
     It has a sign, and of a network of ReLUs without biases it sums to the output (Shrikumar et al. 2016).
 
     >>> w = jnp.array([[1.0, -2.0, 0.0]])
-    >>> jn.gradient_times_input(lambda x: jn.linear(x, w))(jnp.full((1, 3), 2.0))
+    >>> jn.gradient_times_input(lambda x: jn.linear(x, w))(jnp.array([[2.0, 2.0, 2.0]]))
     Array([[ 2., -4.,  0.]], dtype=float32)
     """
     return lambda x, *args: x * _Chosen("gradient_times_input", f, output, x, args).gradient(x)

@@ -16,7 +16,7 @@ def expected_calibration_error(predictions, labels, *, bins: int = 15) -> float:
     integers `[example]`.  The confidence is the largest probability, and the bins are equally wide.  Raises ShapeError or
     DTypeError for arrays that do not fit, and ValueError if there is no example.
 
-    >>> jn.expected_calibration_error(jnp.log(jnp.array([[0.8, 0.2], [0.7, 0.3]])), jnp.array([0, 1]), bins=1)
+    >>> round(jn.expected_calibration_error(jnp.log(jnp.array([[0.8, 0.2], [0.7, 0.3]])), jnp.array([0, 1]), bins=1), 3)
     0.25
     """
     check_integer("expected_calibration_error", "bins", bins, 1, MAX_BINS)
