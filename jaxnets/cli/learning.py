@@ -326,7 +326,7 @@ class Tricks(Measured):
 class Uses(Measured):
     """Measure on digits what Jacobians are used for, or list it: each gives a table, a picture and a finding.
 
-    Example: jaxnets uses calibration
+    Example: jaxnets uses calibration --quick
     """
 
     def run(self) -> int:

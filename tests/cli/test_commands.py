@@ -163,7 +163,7 @@ def test_space_and_tricks_tell_numbers(capsys, tmp_path, monkeypatch):
 def test_uses_tell_numbers(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     status, out, err = run(capsys, "uses", "saliency", "--quick")
-    assert status == 0 and "maps: network 2 of 2" in err
+    assert status == 0 and "maps, network 2 of 2" in err
     assert "The accuracy falls most without the pixels of" in out and out.endswith("pictures and numbers: runs/uses\n")
     assert sorted(path.name for path in (tmp_path / "runs" / "uses").iterdir()) == ["saliency.json", "saliency.png"]
     status, out, _ = run(capsys, "uses")
