@@ -1,1 +1,1 @@
-"""The course's practicum, its practical tricks, each measured, and its notebooks."""
+"""The course's practicum, its practical tricks and the uses of Jacobians, each measured, and its notebooks."""
