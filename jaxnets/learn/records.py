@@ -54,7 +54,7 @@ class Records:
         with self._locked():
             yield self._begin(state, resume, shardings)
 
-    def _begin(self, state: State, resume: bool | str, shardings) -> tuple[State, list[dict]]:
+    def _begin(self, state: State, resume: bool | str, shardings=None) -> tuple[State, list[dict]]:
         if jax.process_count() > 1:  # the first may still be saving the end of a run before this one
             sync_global_devices("fit")
         history: list[dict] = []
