@@ -44,7 +44,7 @@ def check_fits(what: str, tree, memory: Callable[[], float] | None = None):
 
 def available_memory() -> float:
     """Free bytes on the default device if it reports them, else on this machine or in its control group."""
-    stats = jax.devices()[0].memory_stats()
+    stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats["bytes_in_use"]
     return host_memory()

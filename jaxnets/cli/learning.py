@@ -24,6 +24,7 @@ from .common import (
     working,
     write,
 )
+from .processes import Group
 
 if TYPE_CHECKING:
     from ..course.experiments.collection import Collection
@@ -35,7 +36,8 @@ PictureFormat = Literal["png", "svg", "pdf"]
 class Train:
     """Train a network of the practicum, or one on your own data; metrics, checkpoints and pictures go to a folder.
 
-    The exit status is 1 if training meets NaN or infinity, and 130 after Ctrl-C, which first saves the state.
+    The exit status is 1 if training meets NaN or infinity, and 130 after Ctrl-C, which first saves the state.  It is 3 if
+    another process of a training on several hosts is lost; to go on, start all of them again with --resume.
 
     Example: jaxnets train digits
     """
@@ -74,6 +76,14 @@ class Train:
     """With --resume: go on also with another learning rate, optimizer, loss or penalty than before."""
     devices: int | None = None
     """Number of devices that share each batch.  Where JAX has only a CPU they are virtual: to try it out, not for speed."""
+    fsdp: bool = False
+    """The devices also share the parameters: each holds its part of them, and of the optimizer's state."""
+    processes: int | None = None
+    """Number of processes that train together, on as many hosts.  Start all of them, with an --output that all can see."""
+    process: int | None = None
+    """With --processes: the number of this one, from 0."""
+    coordinator: str | None = None
+    """With --processes: HOST:PORT where process 0 waits for the others."""
     pictures: bool = True
     """Make the pictures, which needs the extra plot."""
     format: PictureFormat = "png"
@@ -82,6 +92,22 @@ class Train:
     """Print JSON instead of tables."""
 
     def run(self) -> int:
+        if self.processes is None and self.process is None and self.coordinator is None:
+            return self._run()
+        if self.processes is None or self.process is None or self.coordinator is None or self.output is None:
+            raise UsageError("train: in several processes each needs --processes, --process, --coordinator and --output")
+        return Group(self.coordinator, self.processes, self.process).run(self)
+
+    def run_joined(self, group: Group) -> int:
+        """As one process of several: they all train, and the first one tells about it."""
+        import jax
+
+        group.join(self.devices)
+        self.devices = len(jax.devices())
+        self.pictures = self.pictures and group.number == 0
+        return self._run()
+
+    def _run(self) -> int:
         from ..course import practicum
         from ..errors import NonFiniteError
         from ..learn.records import WITH_CHANGES
@@ -115,6 +141,7 @@ class Train:
             "pictures",
             "format",
             "devices",
+            "fsdp",
         )
         options = {name: getattr(self, name) for name in names}
         if self.allow_changes:

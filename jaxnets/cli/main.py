@@ -5,6 +5,7 @@ import io
 import os
 import re
 import sys
+from collections.abc import Callable
 from typing import Annotated, get_args
 
 import tyro
@@ -40,16 +41,21 @@ COMMANDS = {command.__name__.lower(): command for command, _ in map(get_args, ge
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit status.
 
-    It is 0 for success, 1 for a failed comparison or training, 2 for bad input, and 130 after Ctrl-C.
+    It is 0 for success, 1 for a failed comparison or training, 2 for bad input, 3 where another process of a training was
+    lost, and 130 after Ctrl-C.
     """
+    return status_of(lambda: _parse(sys.argv[1:] if arguments is None else arguments).run())
+
+
+def status_of(run: Callable[[], int]) -> int:
+    """The exit status that a command returns, or that belongs to its error, which is printed in one line."""
     if sys.stdout is None:
         print("jaxnets: the standard output is closed", file=sys.stderr)
         return 2
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # where the output cannot show a letter
     try:
-        command = _parse(sys.argv[1:] if arguments is None else arguments)
-        status = command.run()
+        status = run()
         sys.stdout.flush()
         return status
     except (UsageError, MemoryError) as error:  # of memory: what was asked for is too large

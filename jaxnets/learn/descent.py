@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jax.tree_util import keystr, tree_leaves_with_path
 
 from ..algebra.sizes import show_tree
@@ -56,29 +55,6 @@ def objective(model: Model, loss: Callable, penalty: Callable | None = None) -> 
     return average
 
 
-class Devices:
-    """Where the arrays are: on one device, or on a mesh.
-
-    Every device of a mesh holds all parameters and the whole data set, and works on its share of each batch.
-    """
-
-    def __init__(self, mesh: Mesh | None):
-        if mesh is not None:
-            mesh = Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
-            self.replicated = NamedSharding(mesh, PartitionSpec())
-            self.sharded = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
-        self.mesh = mesh
-
-    def replicate(self, tree):
-        return tree if self.mesh is None else jax.device_put(tree, self.replicated)
-
-    def shard(self, batch):
-        return batch if self.mesh is None else lax.with_sharding_constraint(batch, self.sharded)
-
-    def local_copy(self, tree):
-        return tree if self.mesh is None else jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
-
-
 class Descent:
     """A compiled loop over steps that reuses the buffers of the state.
 
@@ -104,7 +80,7 @@ class Descent:
         if self.batch_size < len(x):
             at = lax.dynamic_slice_in_dim(epoch.indices, (state.step - epoch.first_step) * self.batch_size, self.batch_size)
             x, y = x[at], y[at]
-        return self.devices.shard(x), self.devices.shard(y), jax.random.fold_in(self.key, state.step)
+        return self.devices.shared(x), self.devices.shared(y), jax.random.fold_in(self.key, state.step)
 
     def _step(self, state, epoch):
         batch = self._batch(state, epoch)
@@ -112,7 +88,7 @@ class Descent:
         params, optimizer = self._update(state, value, gradient, batch)
         right = 0 if self.classes is None else jnp.sum(jnp.argmax(predictions, -1) == batch[1], dtype=jnp.int32)
         loss = state.loss + value.astype(state.loss.dtype)
-        return State(params, optimizer, state.step + 1, loss, state.correct + right, state.best)
+        return self.devices.kept(State(params, optimizer, state.step + 1, loss, state.correct + right, state.best))
 
     def _update(self, state, value, gradient, batch):
         """The new parameters and the new state of the optimizer.

@@ -18,6 +18,7 @@ from ..checks import as_numpy, check_integer, checked, show_value
 from ..errors import ShapeError
 from .data import Dataset
 from .models import Model
+from .pieces import whole
 from .scores import MAX_BINS, calibration_error, confidence_of, reliability
 
 
@@ -45,7 +46,7 @@ def _predict(name, model, params, x, batch_size=1024):
 
 
 def _batched_predictions(model, params, x, batch_size):
-    parts = [np.asarray(_predictions(model, params, part))[:count] for part, count in _padded_parts(x, batch_size)]
+    parts = [whole(_predictions(model, params, part))[:count] for part, count in _padded_parts(x, batch_size)]
     if not parts:
         one = jax.ShapeDtypeStruct((1, *x.shape[1:]), floating_dtype(params))
         found = jax.eval_shape(model.apply, params, one)

@@ -18,6 +18,7 @@ from ..files import locked, written_atomically
 from . import checkpoint
 from .descent import State
 from .description import checked_description
+from .pieces import is_spread
 from .progress import Stage, display, stage
 
 WITH_CHANGES = "with changes"  # the word of `resume` that allows other settings
@@ -44,16 +45,16 @@ class Records:
     _went_on_from: Path | None = None
 
     @contextmanager
-    def begun(self, state: State, resume: bool | str) -> Iterator[tuple[State, list[dict]]]:
+    def begun(self, state: State, resume: bool | str, shardings=None) -> Iterator[tuple[State, list[dict]]]:
         """The state and history to go on from; the log holds just that history then.
 
         Until the end no other training can write to the folder or to the log.
         """
         self._check()
         with self._locked():
-            yield self._begin(state, resume)
+            yield self._begin(state, resume, shardings)
 
-    def _begin(self, state: State, resume: bool | str) -> tuple[State, list[dict]]:
+    def _begin(self, state: State, resume: bool | str, shardings=None) -> tuple[State, list[dict]]:
         if jax.process_count() > 1:  # the first may still be saving the end of a run before this one
             sync_global_devices("fit")
         history: list[dict] = []
@@ -63,7 +64,7 @@ class Records:
         if found:
             self._went_on_from = found[-1]
             history = self._checked_history(found[-1], changes=resume == WITH_CHANGES)
-            state = checkpoint.load(found[-1], state).tree
+            state = checkpoint.load(found[-1], state, shardings=shardings).tree
             if found[-1].name != checkpoint.FOLDER_NAME.format(int(state.step)):
                 raise CheckpointError(f"{found[-1]}: corrupt: its arrays are of step {int(state.step)}")
         if self.log is not None and _writes():
@@ -116,7 +117,7 @@ class Records:
                 file.write(_line(metrics))
 
     def save(self, state: State, history: list[dict]) -> Path | None:
-        if self.folder is None or not _writes():
+        if self.folder is None or not (_writes() or any(map(is_spread, jax.tree.leaves(state)))):
             return None
         step = int(state.step)
         if self._went_on_from and self._went_on_from.name == checkpoint.FOLDER_NAME.format(step):

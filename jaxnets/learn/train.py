@@ -20,10 +20,11 @@ from ..checks import check_key, checked, show_value
 from ..errors import CheckpointError, NonFiniteError, ShapeError, SpecError, TrainingInterrupted
 from . import checkpoint as checkpoints
 from .data import Dataset, order
-from .descent import GRADIENTS, Descent, Devices, Epoch, State, copy_tree
+from .descent import GRADIENTS, Descent, Epoch, State, copy_tree
 from .description import checked_description, run_description
 from .encoding import DATA_ENCODING, Encoding
 from .evaluate import floating_dtype, parameters_explained, validation_metrics
+from .mesh import Devices
 from .models import Model
 from .records import WITH_CHANGES, Records, exhausted, interrupts, since_best, training_progress
 from .settings import settings_texts
@@ -74,6 +75,7 @@ def fit(
     keep: int = 3,
     resume: bool | Literal["with changes"] = False,
     mesh: Mesh | None = None,
+    fsdp: bool = False,
     config: dict | None = None,
     after_epoch: Callable | None = None,
 ) -> Result:
@@ -97,8 +99,11 @@ def fit(
     then raises TrainingInterrupted.
 
     `mesh` holds the devices that share the examples of each batch, for example `jax.make_mesh((8,), ("batch",))`; they may
-    belong to several processes (`jax.distributed`).  Each device holds all parameters.  Process 0 writes the log and the
-    checkpoints.
+    belong to several processes (`jax.distributed`).  Each device holds all parameters; with `fsdp=True` (fully sharded data
+    parallelism) its part of the parameters and of the optimizer's state, which it shares when they are needed.  Then the
+    parameters of the result and of `after_epoch` are spread over the devices, too.  Process 0 writes the log and the
+    checkpoints; what is spread over processes each of them writes its part of, to a folder that all must see, and any number
+    of devices can go on from there.
 
     Raises NonFiniteError as soon as a step gives NaN or ∞; the message names the first bad tensor, and the newest
     checkpoint is that of the last good step.  Raises CheckpointError where the folder holds another run or another training
@@ -113,11 +118,13 @@ def fit(
     batch = data.size if batch_size is None else batch_size
     if key is not None:
         check_key("fit", "key", key)
-    _check_arguments(data, validation, epochs, batch, gradient, patience, save_every, keep, mesh, resume, checkpoint)
-    devices = Devices(mesh)
+    _check_arguments(data, validation, epochs, batch, gradient, patience, save_every, keep, mesh, fsdp, resume, checkpoint)
+    devices = Devices(mesh, fsdp)
     key = jax.random.key(0) if key is None else key
     make, shuffling, dropping = jax.random.split(key, 3)
-    params = model.init(make, data.shape, jnp.result_type(float)) if params is None else params
+    if params is None:
+        dtype = jnp.result_type(float)
+        params = devices.made(lambda: model.init(make, data.shape, dtype)) if fsdp else model.init(make, data.shape, dtype)
     with parameters_explained("fit", model, params, data.shape):
         x, y = _training_arrays(data, floating_dtype(params))
         _check_model(model, loss, params, x, y, data)
@@ -134,17 +141,17 @@ def fit(
     )
     best = None if patience is None else params
     total = np.zeros((), jnp.promote_types(floating_dtype(params), jnp.float32))
-    zero = State(params, jax.jit(optimizer.init)(params), np.int32(0), total, np.int32(0), best)
+    zero = State(params, devices.made(optimizer.init, params), np.int32(0), total, np.int32(0), best)
     compiled_loss = jax.jit(lambda *args: loss(*args))  # for the validation set; a loss need not be hashable
     descent = Descent(model, loss, optimizer, gradient, penalty, batch, dropping, devices, data.classes)
     per_epoch, started = data.size // batch, time.perf_counter()
     steps, labels = epochs * per_epoch, 0 if data.classes is None else math.prod(data.y.shape[1:])
     with (
-        records.begun(zero, resume) as (state, history),
+        records.begun(zero, resume, devices.shardings(zero) if fsdp else None) as (state, history),
         interrupts() as interrupted,
         training_progress(progress, model.name, steps, batch, labels) as told,
     ):
-        state, x, y = devices.replicate(copy_tree(state)), devices.replicate(x), devices.replicate(y)
+        state, x, y = devices.placed(copy_tree(state)), devices.replicate(x), devices.replicate(y)
 
         def saved_if_interrupted(state):
             if interrupted():
@@ -236,7 +243,7 @@ def _checked_encoding(path, config: dict):
             raise CheckpointError(f"{path}: its description was not written by fit: {DATA_ENCODING} is not one") from None
 
 
-def _check_arguments(data, validation, epochs, batch, gradient, patience, save_every, keep, mesh, resume, folder):
+def _check_arguments(data, validation, epochs, batch, gradient, patience, save_every, keep, mesh, fsdp, resume, folder):
     counts = {"epochs": epochs, "patience": patience, "save_every": save_every, "keep": keep}
     for name, count in counts.items():
         if count is None and name in ("patience", "save_every"):
@@ -251,6 +258,8 @@ def _check_arguments(data, validation, epochs, batch, gradient, patience, save_e
         raise ValueError(f"fit: gradient must be one of {', '.join(GRADIENTS)}, got {gradient!r}")
     if mesh is not None and batch % mesh.size:
         raise ValueError(f"fit: batch_size {batch} must be a multiple of the {mesh.size} devices of the mesh")
+    if fsdp and mesh is None:
+        raise ValueError("fit: fsdp needs mesh, the devices that share the parameters")
     if resume not in (False, True, WITH_CHANGES):
         raise ValueError(f"fit: resume must be False, True or '{WITH_CHANGES}', got {resume!r}")
     if resume and folder is None:

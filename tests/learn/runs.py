@@ -1,5 +1,6 @@
 """Runs of training for tests: small models and data, and what is compared of two runs or data sets."""
 
+import hashlib
 import json
 
 import jax
@@ -56,3 +57,8 @@ def run(**changes):
     usual = {"epochs": EPOCHS, "batch_size": 5, "validation": VALIDATION, "patience": 4, "key": jax.random.key(3)}
     optimizer = optax.adam(optax.cosine_decay_schedule(0.1, 40))
     return fit(MODEL, jn.nll, changes.pop("data", DATA), optimizer, **usual | changes)
+
+
+def checksums(contents):
+    """The file of checksums for these contents by name, as `sha256sum` writes it."""
+    return "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in contents.items()).encode()

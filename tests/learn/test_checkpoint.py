@@ -16,7 +16,9 @@ import pytest
 import safetensors.numpy
 
 from jaxnets import CheckpointError
-from jaxnets.learn.checkpoint import ARRAYS, CONFIG, SUMS, _checksums, checkpoints, load, read_config, save
+from jaxnets.learn.checkpoint import ARRAYS, CONFIG, SUMS, checkpoints, load, read_config, save
+
+from .runs import checksums
 
 FILES = (ARRAYS, CONFIG, SUMS)
 Pair = namedtuple("Pair", "left right")
@@ -220,7 +222,7 @@ def forged(path, **contents):
     """Other contents with the right checksums."""
     for name, content in contents.items():
         (path / {"arrays": ARRAYS, "config": CONFIG}[name]).write_bytes(content)
-    (path / SUMS).write_bytes(_checksums({name: (path / name).read_bytes() for name in (ARRAYS, CONFIG)}))
+    (path / SUMS).write_bytes(checksums({name: (path / name).read_bytes() for name in (ARRAYS, CONFIG)}))
     return path
 
 
@@ -348,7 +350,7 @@ FOREIGN_ARRAYS = {
 
 
 @pytest.mark.parametrize("name", FOREIGN_ARRAYS)
-def test_arrays_of_others_with_right_checksums(saved, name):
+def test_arrays_of_others_with_rightchecksums(saved, name):
     content, words = FOREIGN_ARRAYS[name]
     refused(forged(saved, arrays=content), words)
 
@@ -375,7 +377,7 @@ DESCRIPTIONS = [None, 3, "x", [], {}, [None], [3], ["O", []], ["nosuch", []], ["
 PRNGS = [None, [], {}, "threefry2x32", {"['key']": "rbg"}, {"['key']": 3}, {"['key']": None}]
 
 
-def test_descriptions_of_others_with_right_checksums(saved):
+def test_descriptions_of_others_with_rightchecksums(saved):
     good = json.loads((saved / CONFIG).read_text())
     named = [{**good, "arrays": {**good["arrays"], "['w']": described}} for described in DESCRIPTIONS]
     keys = [{**good, "prng": prng} for prng in PRNGS]

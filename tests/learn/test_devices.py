@@ -1,8 +1,6 @@
 """Training on many devices: eight virtual ones in one process, and two processes with two each, give what one gives."""
 
 import json
-import os
-import socket
 import subprocess
 import sys
 
@@ -12,38 +10,8 @@ import pytest
 
 from jaxnets.learn.mesh import mesh_of
 
-COMMON = """
-import json, sys
-from pathlib import Path
-import jax
-jax.config.update("jax_enable_x64", True)
-jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
-import numpy as np, optax
-import jaxnets as jn
-from jaxnets.learn import descent
-from jaxnets.learn.checkpoint import checkpoints
-from jaxnets.learn.data import spiral
-from jaxnets.learn.models import dropout, linear, plain, serial
-from jaxnets.learn.train import fit
-
-model = serial(linear(5), plain("tanh"), dropout(0.2), linear(3), plain("log_softmax"))
-data = spiral(22)  # 66 examples: 4 steps of 16 an epoch, and 2 left over
-folder = Path(sys.argv[2])
-
-def run(**changes):
-    usual = {"epochs": 3, "batch_size": 16, "validation": spiral(3, seed=1), "patience": 9}
-    return fit(model, jn.nll, data, optax.adam(0.05), **usual | changes)
-
-def values(history):
-    return [[v for k, v in metrics.items() if k not in ("seconds", "examples_per_second")] for metrics in history]
-
-def said(found):
-    return [values(found.history), [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(found.params)]]
-
-def same(found, expected):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-14), found.params, expected.params)
-    np.testing.assert_allclose(values(found.history), values(expected.history), rtol=1e-6)  # sums of losses are float32
-"""
+from . import processes
+from .processes import finish, free_port, start
 
 EIGHT = """
 programs, step = [], descent.Descent._run_until
@@ -86,11 +54,11 @@ print(json.dumps(said(alone["autodiff"])))
 """
 
 PROCESS = """
-number, port = int(sys.argv[3]), sys.argv[4]
-jax.distributed.initialize(f"localhost:{port}", 2, number)
+number = sys.argv[3]
+meet(2)
 assert (jax.process_count(), len(jax.devices()), len(jax.local_devices())) == (2, 4, 2)
 mesh = jax.make_mesh((4,), ("batch",))
-mine = folder / str(number)  # of each process, to see who writes
+mine = folder / number  # of each process, to see who writes
 found = run(mesh=mesh, log=mine / "log", checkpoint=mine, save_every=3)
 run(mesh=mesh, epochs=4, checkpoint=folder / "0", resume=True)
 print(json.dumps(said(found)))
@@ -99,26 +67,7 @@ print(json.dumps(said(found)))
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    return {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # compiles a fifth faster
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.05",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
-
-
-def start(code, *arguments, environment):
-    command = [sys.executable, "-c", COMMON + code, *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-
-
-def finish(process):
-    """The lines of its output."""
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    return out.splitlines()
+    return processes.environment(tmp_path_factory.mktemp("compiled"))
 
 
 @pytest.fixture(scope="module")
@@ -131,11 +80,9 @@ def test_eight_devices_are_one(eight):
 
 
 def test_two_processes_are_one(tmp_path, environment, eight):
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    processes = [start(PROCESS, 2, tmp_path, number, port, environment=environment) for number in range(2)]
-    first, second = [json.loads(finish(process)[-1]) for process in processes]
+    port = free_port()
+    running = [start(PROCESS, 2, tmp_path, number, port, environment=environment) for number in range(2)]
+    first, second = [json.loads(finish(process)[-1]) for process in running]
     history, params = json.loads(eight[-1])  # of one device
     assert first == second
     np.testing.assert_allclose(first[0], history, rtol=1e-6)

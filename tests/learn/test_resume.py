@@ -21,13 +21,12 @@ from safetensors.numpy import save as bytes_of
 
 import jaxnets as jn
 from jaxnets.learn.checkpoint import ARRAYS, CONFIG, SUMS, Checkpoint, checkpoints, load, read_config
-from jaxnets.learn.checkpoint import _checksums as sums
 from jaxnets.learn.data import Dataset
 from jaxnets.learn.descent import State
 from jaxnets.learn.records import Records
 from jaxnets.learn.train import fit, restore
 
-from .runs import DATA, EPOCHS, MODEL, STEPS, bits, lines, newest, run, timeless
+from .runs import DATA, EPOCHS, MODEL, STEPS, bits, checksums, lines, newest, run, timeless
 
 pytestmark = pytest.mark.usefixtures("kept_programs")
 
@@ -146,7 +145,7 @@ def test_what_is_no_run_of_training_is_refused(whole, tmp_path):
     config = json.loads((path / CONFIG).read_text())
     del config["run"]
     (path / CONFIG).write_text(json.dumps(config))
-    (path / SUMS).write_bytes(sums({name: (path / name).read_bytes() for name in (ARRAYS, CONFIG)}))
+    (path / SUMS).write_bytes(checksums({name: (path / name).read_bytes() for name in (ARRAYS, CONFIG)}))
     with pytest.raises(jn.CheckpointError, match="not written by fit: run is not a description"):
         run(checkpoint=tmp_path / "of", resume=True)
     (tmp_path / "file").touch()
@@ -157,7 +156,7 @@ def test_what_is_no_run_of_training_is_refused(whole, tmp_path):
 def forged(path, config):
     """Another description with the right checksums."""
     (path / CONFIG).write_text(json.dumps(config))
-    (path / SUMS).write_bytes(sums({name: (path / name).read_bytes() for name in (ARRAYS, CONFIG)}))
+    (path / SUMS).write_bytes(checksums({name: (path / name).read_bytes() for name in (ARRAYS, CONFIG)}))
 
 
 def short(**changes):
@@ -227,7 +226,7 @@ def test_arrays_of_another_step_than_their_folder_says_are_refused(begun, tmp_pa
     path = checkpoints(folder)[-1]
     arrays = numpy_arrays((path / ARRAYS).read_bytes()) | {".step": np.array(-1, np.int32)}
     contents = {ARRAYS: bytes_of(arrays), CONFIG: (path / CONFIG).read_bytes()}
-    for name, content in (contents | {SUMS: sums(contents)}).items():
+    for name, content in (contents | {SUMS: checksums(contents)}).items():
         (path / name).write_bytes(content)
     with pytest.raises(jn.CheckpointError, match="its arrays are of step -1"):
         short(checkpoint=folder, resume="with changes")
@@ -296,7 +295,7 @@ def test_800_forged_descriptions_load_or_are_refused_in_one_line(tmp_path, monke
     kept = []
     monkeypatch.setattr(Records, "_begin", lambda *args, begin=Records._begin: kept.append(args) or begin(*args))
     run(checkpoint=tmp_path, epochs=1)
-    path, (records, state, _) = checkpoints(tmp_path)[-1], kept[0]
+    path, (records, state, *_) = checkpoints(tmp_path)[-1], kept[0]
     good = read_config(path)
     chance, outcomes = random.Random(0), collections.Counter()
     ways = {

@@ -23,6 +23,7 @@ from ...learn.data import Dataset
 from ...learn.evaluate import predict
 from ...learn.mesh import mesh_of
 from ...learn.models import Model
+from ...learn.pieces import whole
 from ...learn.train import Result, fit
 from ...show.formats import as_text, import_plots, superscript
 
@@ -81,7 +82,7 @@ class Options:
     `model`, a model or its description, replaces the network of the recipe; the networks that it is compared with stay.
     `output` is the folder for the log metrics.jsonl, the checkpoints and the pictures, with a folder inside for each other
     network.  Without it nothing is written.  `format` is that of the pictures: png, svg or pdf.  `devices` is how
-    many devices share the examples of each batch.
+    many devices share the examples of each batch, and with `fsdp` also the parameters.
     """
 
     seed: int = 0
@@ -96,6 +97,7 @@ class Options:
     progress: bool = False
     format: str = "png"
     devices: int | None = None
+    fsdp: bool = False
 
     def __post_init__(self):
         for name, least in (("epochs", 1), ("seed", 0), ("batch_size", 0)):
@@ -106,6 +108,8 @@ class Options:
             raise ValueError(f"train: learning_rate must be positive and finite, got {self.learning_rate}")
         if self.resume and self.output is None:
             raise ValueError("train: resume needs output, the folder to go on from")
+        if self.fsdp and self.devices is None:
+            raise ValueError("train: fsdp needs devices, the number of those that share the parameters")
 
 
 def decreasing(optimizer):
@@ -138,6 +142,7 @@ def run_recipe(name: str, recipe: Recipe, options: Options, config: Mapping[str,
         options.format,
         config or {},
         mesh,
+        options.fsdp,
     )
     return recipe.study(run)
 
@@ -163,6 +168,7 @@ class Run:
     format: str = "png"  # of pictures
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # more that checkpoints remember
     mesh: Mesh | None = None
+    fsdp: bool = False
 
     def other_model(self, name) -> Model:
         return spec.parse(self.recipe.other_models[name])
@@ -190,7 +196,11 @@ class Run:
         folder = self.folder / name if self.folder else None
         size = self.batch_size or self.training.size
         steps = max(1, self.training.size // max(1, size))
-        return fit(
+
+        def seen(number, params, metrics):
+            after_epoch(number, jax.tree.map(whole, params), metrics)
+
+        result = fit(
             model,
             self.recipe.loss,
             self.training,
@@ -207,9 +217,11 @@ class Run:
             resume=self.resume,
             progress=self.progress,
             config={**self.config, "task": self.task, "seed": self.seed, "network": name},
-            after_epoch=after_epoch,
+            after_epoch=after_epoch and (seen if self.fsdp else after_epoch),
             mesh=self.mesh,
+            fsdp=self.fsdp,
         )
+        return dataclasses.replace(result, params=jax.tree.map(whole, result.params)) if self.fsdp else result
 
     def description(self) -> dict:
         return {
