@@ -91,15 +91,30 @@ class Kronecker:
         """(first + π √damping I) ⊗ (last + √damping/π I), an approximation of first ⊗ last + damping·I that is a product.
 
         π² is the mean eigenvalue of `first` over that of `last` (Martens & Grosse 2015, section 6.3): `solve` of the result
-        needs no further damping, and its factors can be inverted one by one.
+        needs no further damping, and its factors can be inverted one by one.  Where `first` is the whole block, and `last`
+        is [[1]], the result is `first + damping·I` itself; where a factor is 0, π is 1.
         """
         check_damping("damped", damping)
         self._check_factors("damped")
         n, m = len(self.first), len(self.last)
-        balance = jnp.sqrt(jnp.trace(self.first) / n / (jnp.trace(self.last) / m))
+        if m == 1:
+            whole = self.first * self.last + damping * jnp.eye(n, dtype=self.first.dtype)
+            return Kronecker(whole, jnp.ones_like(self.last), self.shape)
+        means = jnp.trace(self.first) / n, jnp.trace(self.last) / m
+        known = (means[0] > 0) & (means[1] > 0)
+        balance = jnp.sqrt(jnp.where(known, means[0], 1) / jnp.where(known, means[1], 1))
         first = self.first + balance * jnp.sqrt(damping) * jnp.eye(n, dtype=self.first.dtype)
         last = self.last + jnp.sqrt(damping) / balance * jnp.eye(m, dtype=self.last.dtype)
         return Kronecker(first, last, self.shape)
+
+    @checked
+    def inverse(self) -> "Kronecker":
+        """(first ⊗ last)⁻¹ as the product of the inverses of both factors, which must be positive definite.
+
+        Where they may not be, take `damped(…).inverse()`; what is not definite gives NaN.
+        """
+        self._check_factors("inverse")
+        return Kronecker(_inverse_of_definite(self.first), _inverse_of_definite(self.last), self.shape)
 
     def _as_matrix(self, name: str, v):
         self._check_factors(name)
@@ -147,6 +162,11 @@ def kfac_factors(
     return of_every_array("kfac_factors", kronecker_factors, f, loss, curvature, sharing, scale, samples, key)
 
 
+def _inverse_of_definite(matrix: jax.Array) -> jax.Array:
+    matrix = sharding.on_every_device(matrix)
+    return jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(matrix), jnp.eye(len(matrix), dtype=matrix.dtype))
+
+
 def check_damping(name: str, damping):
     """ShapeError if it is an array with axes, ValueError if it is known to be negative."""
     check_scalar(name, "damping", damping)
@@ -179,13 +199,35 @@ def of_every_array(
 
 def kronecker_factors(column: tuple[Jacobian, ...], reduce: bool) -> Kronecker:
     """The Kronecker factors of one parameter array, from the rows of all outputs."""
+    uses = _uses_of(column, reduce)
+    return whole_block(column) if uses is None else _product_of(uses, column)
+
+
+def whole_block(column: tuple[Jacobian, ...]) -> Kronecker:
+    """The exact block of one parameter array, as the first factor."""
+    block = _sum_of_squares(column)
+    return Kronecker(block, jnp.ones((1, 1), block.dtype), column[0].in_shape)
+
+
+def factors_within(column: tuple[Jacobian, ...], reduce: bool, largest: int) -> Kronecker | None:
+    """The Kronecker factors, or None where one of them would have more than `largest` rows."""
+    uses = _uses_of(column, reduce)
+    shapes = [column[0].in_shape] if uses is None else [uses[0].first.in_shape, uses[0].last.in_shape]
+    if max(map(math.prod, shapes)) > largest:
+        return None
+    return whole_block(column) if uses is None else _product_of(uses, column)
+
+
+def _uses_of(column: tuple[Jacobian, ...], reduce: bool) -> "list[_Use] | None":
+    """Every use of an array, or None where one of them is no product, or cuts the axes elsewhere than another."""
     dtype = with_float32_results(column[0]).dtype
     found = [[use for term in j.terms if (use := _as_use(term, reduce, dtype))] for j in column]
     complete = all(len(uses) == len(j.terms) for uses, j in zip(found, column, strict=True))
     uses = [use for of_output in found for use in _with_sums(of_output)]
-    if not uses or not complete or len({use.cut for use in uses}) > 1:
-        block = _sum_of_squares(column)
-        return Kronecker(block, jnp.ones((1, 1), block.dtype), column[0].in_shape)
+    return uses if uses and complete and len({use.cut for use in uses}) == 1 else None
+
+
+def _product_of(uses: "list[_Use]", column: tuple[Jacobian, ...]) -> Kronecker:
     first, last = (_sum_of_squares(side) for side in zip(*[(use.first, use.last) for use in uses], strict=True))
     return Kronecker(first, last / sum(use.rows for use in uses), column[0].in_shape)
 
