@@ -14,7 +14,7 @@ from . import nanogpt
 
 
 class Task(NamedTuple):
-    """`loss(f(params, x), y)`, averaged, is what falls.  `factors` multiply the learning rates of an optimizer's grid."""
+    """`loss(f(params, x), y)`, averaged, is what falls.  `factors` multiply the grids of learning rates and of dampings."""
 
     name: str
     make_params: Callable[[Any], Any]  # of a key
@@ -92,7 +92,7 @@ def autoencoder(images, widths: tuple[int, ...], batch: int, steps: int) -> Task
 
     x = jnp.asarray(images.x.reshape(images.size, -1), jnp.float32)
     name = f"MNIST-5k: autoencoder {'-'.join(map(str, widths))}-…-784, B={batch}"
-    factors = {"SGD, momentum": 10.0}  # as the loss is a mean over pixels, its gradient is small
+    factors = {"damping": 1e-3, "rate of SGD": 10.0}  # as the loss is a mean over pixels, gradient and curvature are small
     return Task(name, layers, f, jn.binary_cross_entropy_with_logits, x, x, batch, steps, factors=factors)
 
 
@@ -123,9 +123,8 @@ def tasks(quick: bool, scale: int) -> Iterator[Task]:
     if quick:
         yield digits(10)
         return
-    large = scale > 1
-    yield digits(400 * scale)
-    images = jn.data.mnist()
-    yield mnist_convnet(images, (16, 32) if large else (8, 16), 128, 120 * scale)
-    yield autoencoder(images, (784, 1000, 500, 250, 30) if large else (784, 250, 100, 30), 256 * scale, 200 * scale)
-    yield gpt(128 if large else 64, 4 if large else 2, 64 if large else 32, 32, 200 * scale)
+    images, large = jn.data.mnist(), scale > 1
+    yield digits(300 * scale)
+    yield mnist_convnet(images, (16, 32) if large else (4, 8), 64 * scale, 50 * scale)
+    yield autoencoder(images, (784, 1000, 500, 250, 30) if large else (784, 250, 100, 30), 128 * scale, 80 * scale)
+    yield gpt(128 if large else 32, 4 if large else 2, 64 if large else 32, 16 * scale, 80 * scale)

@@ -22,35 +22,35 @@ POINTS = 25  # of a curve
 EVALUATED = 1000  # examples of the training set
 PICTURE = Path(__file__).parent / "results" / "optimizers.png"
 MARK = "Adam"  # the loss to reach is the one that this optimizer ends with
-NOT_RUNNING = {
-    "kfac-jax": "kfac-jax 0.0.8 does not run with jax 0.10: its eval_jaxpr_eqn unpacks two values of get_bind_params, which "
-    "returns more"
-}
+NOT_RUNNING = {"kfac-jax": "kfac-jax 0.0.8 does not run with jax 0.10: ValueError in eval_jaxpr_eqn"}
 
 
 class Optimizer(NamedTuple):
-    """`make(task, rate)` is an optax optimizer, where the rate is a schedule; `rates` is the grid on which it is tuned."""
+    """`make(task, number)` is an optimizer of optax; `tuned` is what the number is, and `grid` what is tried."""
 
-    make: Callable[[Task, Callable], optax.GradientTransformation]
-    rates: tuple[float, ...]
+    make: Callable[[Task, Any], optax.GradientTransformation]
+    tuned: str
+    grid: tuple[float, ...]
     style: tuple[str, str]  # colour, by Okabe and Ito, and line
 
 
-def by_kfac(task: Task, rate: Callable):
-    like = (task.x[:2], task.y[:2])
-    return jn.kfac(task.f, task.loss, like, learning_rate=rate, momentum=0.9, damping=0.1, adapt_every=10, every=10)
+def by_kfac(task: Task, damping):
+    """Learning rate and momentum come from the quadratic model."""
+    return jn.kfac(task.f, task.loss, (task.x[:2], task.y[:2]), damping=damping, adapt_every=None)
 
 
-def by_gauss_newton_cg(task: Task, rate: Callable):
-    return jn.gauss_newton_cg(task.f, task.loss, learning_rate=rate, iterations=10, min_damping=1e-2)
+def by_gauss_newton_cg(task: Task, damping):
+    return jn.gauss_newton_cg(task.f, task.loss, damping=damping, min_damping=damping / 10, iterations=10)
 
 
 OPTIMIZERS = {
-    "jaxnets, K-FAC": Optimizer(by_kfac, (0.01, 0.03, 0.1, 0.3), ("#0072B2", "-")),
-    "jaxnets, Gauss-Newton-CG": Optimizer(by_gauss_newton_cg, (0.1, 0.3, 0.6, 1.0), ("#009E73", "-")),
-    "Adam": Optimizer(lambda task, rate: optax.adam(rate), (1e-3, 3e-3, 1e-2, 3e-2), ("#D55E00", "--")),
-    "SGD, momentum": Optimizer(lambda task, rate: optax.sgd(rate, 0.9), (0.01, 0.03, 0.1, 0.3), ("#666666", ":")),
-    "Muon": Optimizer(lambda task, rate: optax.contrib.muon(rate), (3e-3, 1e-2, 3e-2, 0.1), ("#CC79A7", "-.")),
+    "jaxnets, K-FAC": Optimizer(by_kfac, "damping", (0.003, 0.01, 0.03, 0.1), ("#0072B2", "-")),
+    "jaxnets, Gauss-Newton-CG": Optimizer(by_gauss_newton_cg, "damping", (0.1, 0.3, 1.0, 3.0), ("#009E73", "-")),
+    "Adam": Optimizer(lambda task, rate: optax.adam(rate), "rate", (1e-3, 3e-3, 1e-2, 3e-2), ("#D55E00", "--")),
+    "SGD, momentum": Optimizer(
+        lambda task, rate: optax.sgd(rate, 0.9), "rate of SGD", (0.01, 0.03, 0.1, 0.3), ("#666666", ":")
+    ),
+    "Muon": Optimizer(lambda task, rate: optax.contrib.muon(rate), "rate", (3e-3, 1e-2, 3e-2, 0.1), ("#CC79A7", "-.")),
 }
 
 
@@ -65,13 +65,11 @@ class Race:
     losses: dict[str, list[float]]
     seconds: dict[str, list[float]]
     finals: dict[str, list[float]]  # of every seed
-    rates: dict[str, float]  # the best of the grid
-    at_edge: dict[str, bool]
+    tuned: dict[str, str]  # the best of the grid
     compile_seconds: dict[str, float]
     missing: dict[str, str]
 
     COLUMNS: ClassVar[dict[str, Callable[[Any, str], float]]] = {
-        "rate": lambda r, name: r.rates[name],
         "steps to loss": lambda r, name: r.reached(name, r.at),
         "seconds to loss": lambda r, name: r.reached(name, r.seconds[name]),
         "final loss": lambda r, name: r.losses[name][-1],
@@ -91,7 +89,7 @@ def first_below(losses: list[float], target: float) -> int | None:
 
 
 class Runner:
-    """Compiled steps of an optimizer on a task.  The rate and the seed are arguments, so that all runs share a program."""
+    """Compiled steps of an optimizer on a task.  What is tuned and the seed are arguments, so all runs share a program."""
 
     def __init__(self, task: Task, optimizer: Optimizer):
         self.task, self.optimizer = task, optimizer
@@ -104,39 +102,39 @@ class Runner:
         x, y = task.x[shown], task.y[shown]
         self.evaluate = jax.jit(lambda params: task.value(params, x, y))
         begun = time.perf_counter()
-        self.run(optimizer.rates[0], TUNING_SEED, self.at[:1])
+        self.run(optimizer.grid[0], TUNING_SEED, self.at[:1])
         self.compile_seconds = time.perf_counter() - begun
 
-    def _made(self, rate):
-        return optax.with_extra_args_support(self.optimizer.make(self.task, lambda count: rate))
+    def _made(self, number):
+        return optax.with_extra_args_support(self.optimizer.make(self.task, number))
 
-    def _start(self, seed, rate):
+    def _start(self, seed, number):
         params = self.task.make_params(jax.random.key(seed))
-        return params, self._made(rate).init(params)
+        return params, self._made(number).init(params)
 
-    def _step(self, state, x, y, key, rate):
+    def _step(self, state, x, y, key, number):
         (params, memory), task = state, self.task
         drawn, own = jax.random.split(key)
         batch = jax.random.randint(drawn, (task.batch,), 0, len(x))
         x, y = x[batch], y[batch]
         gradient = jax.grad(task.value)(params, x, y)
-        updates, memory = self._made(rate).update(gradient, memory, params, x=x, targets=y, key=own)
+        updates, memory = self._made(number).update(gradient, memory, params, x=x, targets=y, key=own)
         return optax.apply_updates(params, updates), memory
 
-    def _steps(self, state, x, y, keys, rate):
-        return jax.lax.scan(lambda state, key: (self._step(state, x, y, key, rate), None), state, keys)[0]
+    def _steps(self, state, x, y, keys, number):
+        return jax.lax.scan(lambda state, key: (self._step(state, x, y, key, number), None), state, keys)[0]
 
-    def run(self, rate: float, seed: int, at: list[int] | None = None) -> tuple[list[float], list[float]]:
+    def run(self, number: float, seed: int, at: list[int] | None = None) -> tuple[list[float], list[float]]:
         """The loss and the seconds of training, at the steps in `at`; a loss that is not finite counts as ∞."""
         task, at, losses, seconds, total = self.task, at or self.at, [], [], 0.0
-        state, before = self.start(seed, rate), 0
+        state, before = self.start(seed, number), 0
         for stop in at:
             every = jax.random.split(jax.random.key(seed + 100), task.steps)[before:stop]
             keys = [every] if task.loops else list(every)
             jax.block_until_ready((state, keys))
             begun = time.perf_counter()
             for key in keys:
-                state = (self.steps if task.loops else self.step)(state, task.x, task.y, key, rate)
+                state = (self.steps if task.loops else self.step)(state, task.x, task.y, key, number)
             jax.block_until_ready(state)
             total += time.perf_counter() - begun
             before, loss = stop, float(self.evaluate(state[0]))
@@ -147,18 +145,19 @@ class Runner:
 
 def race(task: Task, seeds: tuple[int, ...]) -> Race:
     """Tune every optimizer on its grid with a seed of its own, then run all of them in turns with the other seeds."""
-    runners, rates, edges = {}, {}, {}
+    runners, best, tuned = {}, {}, {}
     for name, optimizer in OPTIMIZERS.items():
         runners[name] = runner = Runner(task, optimizer)
-        grid = [rate * task.factors.get(name, 1.0) for rate in optimizer.rates]
-        finals = [runner.run(rate, TUNING_SEED)[0][-1] for rate in grid]
-        rates[name] = grid[int(np.argmin(finals))]
-        edges[name] = rates[name] in (grid[0], grid[-1])
+        grid = [number * task.factors.get(optimizer.tuned, 1.0) for number in optimizer.grid]
+        finals = [runner.run(number, TUNING_SEED)[0][-1] for number in grid]
+        best[name] = grid[int(np.argmin(finals))]
+        edge = ", at the edge" if best[name] in (grid[0], grid[-1]) else ""
+        tuned[name] = f"{optimizer.tuned} {best[name]:.3g}{edge}"
         print(f"{task.name}, {name}: {dict(zip(grid, np.round(finals, 4).tolist(), strict=True))}", file=sys.stderr)
     curves: dict[str, list] = {name: [] for name in runners}
     for seed in seeds:
         for name, runner in runners.items():
-            curves[name].append(runner.run(rates[name], seed))
+            curves[name].append(runner.run(best[name], seed))
     medians = {name: np.median(np.array(found), 0).tolist() for name, found in curves.items()}
     losses, seconds = ({name: found[i] for name, found in medians.items()} for i in (0, 1))
     return Race(
@@ -169,8 +168,7 @@ def race(task: Task, seeds: tuple[int, ...]) -> Race:
         losses,
         seconds,
         {name: [run[0][-1] for run in found] for name, found in curves.items()},
-        rates,
-        edges,
+        tuned,
         {name: runner.compile_seconds for name, runner in runners.items()},
         dict(NOT_RUNNING),
     )
@@ -197,7 +195,7 @@ def plot(races: list[Race], target):
     for column, race in zip(grid.T, races, strict=True):
         column[0].set_title(race.case.replace(": ", "\n", 1), fontsize=9)
         for axes, label in zip(column, ("steps", "seconds"), strict=True):
-            for name, (_, _, (colour, line)) in OPTIMIZERS.items():
+            for name, (*_, (colour, line)) in OPTIMIZERS.items():
                 across = race.at if label == "steps" else race.seconds[name]
                 axes.plot(across, race.losses[name], color=colour, linestyle=line, linewidth=1.8, label=name)
             axes.axhline(race.target, color="black", linewidth=0.7, alpha=0.6)
@@ -218,10 +216,10 @@ def guide_table(about: dict, results: list[dict]) -> list[str]:
     """The lines of the guide's table, and the picture."""
     columns = list(Race.COLUMNS)
     out = [
-        f"Median of {len(SEEDS)} seeds; the loss to reach is the one that {MARK} ends with.  Rates are the best of four.",
+        f"Median of {len(SEEDS)} seeds; the loss to reach is that {MARK} ends with; what is tuned is the best of four.",
         "",
-        f"| task, loss to reach | optimizer | {' | '.join(columns)} | final loss, seeds |",
-        f"|---|---|{'--:|' * len(columns)}---|",
+        f"| task, loss to reach | optimizer | tuned | {' | '.join(columns)} | final loss, seeds |",
+        f"|---|---|---|{'--:|' * len(columns)}---|",
     ]
     for result in results:
         race = Race(**result)
@@ -229,8 +227,7 @@ def guide_table(about: dict, results: list[dict]) -> list[str]:
             first = f"{race.case}, {race.target:.3g}" if i == 0 else ""
             cells = [figure_cell(race, column, name) for column in columns]
             spread = f"{min(race.finals[name]):.3g} to {max(race.finals[name]):.3g}"
-            edge = " (edge of the grid)" if race.at_edge[name] else ""
-            out.append(f"| {first} | {name} | {cells[0]}{edge} | {' | '.join(cells[1:])} | {spread} |")
+            out.append(f"| {first} | {name} | {race.tuned[name]} | {' | '.join(cells)} | {spread} |")
     reasons = {reason for result in results for reason in result["missing"].values()}
     out += ["", *(f"Not measured: {reason}." for reason in sorted(reasons))]
     if PICTURE.exists():

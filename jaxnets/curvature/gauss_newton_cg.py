@@ -10,7 +10,7 @@ import optax
 
 from ..algebra.factors import at_least_float32
 from ..algebra.sizes import show_tree
-from ..checks import check_counts, check_key, check_not_negative, check_positive, check_share, checked
+from ..checks import check_counts, check_key, check_not_negative, check_share, checked
 from .kfac import of_every_array
 from .kfac_optimizer import LARGEST, block, diagonal, inverted_blocks, preconditioned
 from .local_model import MIN_DAMPING, PRODUCTS, Batch, adapted, check_optimizer, check_state, dot
@@ -37,9 +37,9 @@ def gauss_newton_cg(
     f: Callable,
     loss: Callable,
     *,
-    learning_rate: float | Callable = 1.0,
-    damping: float = 1.0,
-    min_damping: float = MIN_DAMPING,
+    learning_rate: float | jax.Array | Callable = 1.0,
+    damping: float | jax.Array = 1.0,
+    min_damping: float | jax.Array = MIN_DAMPING,
     adapt: bool = True,
     iterations: int = 50,
     tolerance: float = 5e-4,
@@ -75,9 +75,8 @@ def gauss_newton_cg(
     >>> bool(abs(w + updates - 1.0).max() < 1e-2)
     True
     """
-    check_optimizer("gauss_newton_cg", curvature, PRODUCTS, damping=damping, min_damping=min_damping)
-    if not callable(learning_rate):
-        check_positive("gauss_newton_cg", "learning_rate", learning_rate)
+    rates = {} if callable(learning_rate) else {"learning_rate": learning_rate}
+    check_optimizer("gauss_newton_cg", curvature, PRODUCTS, damping=damping, min_damping=min_damping, **rates)
     check_counts("gauss_newton_cg", iterations=iterations)
     check_not_negative("gauss_newton_cg", "tolerance", tolerance)
     check_share("gauss_newton_cg", "warm_start", warm_start)
@@ -156,7 +155,7 @@ def minimized(product: Callable, gradient, first, precondition: Callable, iterat
     residual = jax.tree.map(lambda g, a: -g - a, gradient, product(first))
     straight = precondition(residual)
     size = dot(residual, straight)
-    enough = size * jnp.finfo(size.dtype).eps ** 2
+    enough = dot(gradient, precondition(gradient)) * jnp.finfo(size.dtype).eps ** 2  # what is left is rounding
     values = jnp.zeros(iterations + 1, size.dtype).at[0].set(value(first, residual))
     zero = jnp.zeros((), jnp.int32)
     count, found, *_ = jax.lax.while_loop(goes_on, improve, (zero, first, residual, straight, size, values))

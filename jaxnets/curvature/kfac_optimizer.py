@@ -41,6 +41,9 @@ class Diagonal:
 
     entries: jax.Array
 
+    def __repr__(self):
+        return f"Diagonal({list(jnp.shape(self.entries))})"
+
     def damped(self, damping) -> "Diagonal":
         return Diagonal(self.entries + damping)
 
@@ -57,10 +60,10 @@ def kfac(
     loss: Callable,
     like: Any,
     *,
-    learning_rate: float | Callable | None = None,
+    learning_rate: float | jax.Array | Callable | None = None,
     momentum: float | None = None,
-    damping: float = 1.0,
-    min_damping: float = MIN_DAMPING,
+    damping: float | jax.Array = 1.0,
+    min_damping: float | jax.Array = MIN_DAMPING,
     adapt_every: int | None = 5,
     decay: float = 0.95,
     every: int = 10,
@@ -100,9 +103,8 @@ def kfac(
     >>> bool(abs(w + updates - 1.0).max() < 1e-2)
     True
     """
-    check_optimizer("kfac", curvature, PRODUCTS, damping=damping, min_damping=min_damping)
-    if not callable(learning_rate) and learning_rate is not None:
-        check_positive("kfac", "learning_rate", learning_rate)
+    rates = {} if learning_rate is None or callable(learning_rate) else {"learning_rate": learning_rate}
+    check_optimizer("kfac", curvature, PRODUCTS, damping=damping, min_damping=min_damping, **rates)
     if momentum is not None:
         check_share("kfac", "momentum", momentum)
     if kl_clip is not None:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from ..algebra.factors import at_least_float32
-from ..checks import as_tree_like, check_positive, show_value
+from ..checks import as_tree_like, check_positive, check_scalar, show_value
 from ..errors import ShapeError
 from .gauss_newton import Linearized, gauss_newton, linearized
 from .gauss_newton_matrix import GaussNewton
@@ -77,7 +77,7 @@ class Batch:
         return self.value_after(self.like_params(updates)) - before, foreseen
 
 
-def adapted(damping: jax.Array, change: jax.Array, foreseen: jax.Array, factor: float, least: float) -> jax.Array:
+def adapted(damping: jax.Array, change: jax.Array, foreseen: jax.Array, factor: float, least) -> jax.Array:
     """The damping divided by `factor` where the loss falls as foreseen, times it where it does not, or is not finite.
 
     A step after which the model itself foresees a higher loss, as momentum can take it, is no good one.
@@ -87,12 +87,18 @@ def adapted(damping: jax.Array, change: jax.Array, foreseen: jax.Array, factor: 
     return jnp.clip(changed, least, MOST_DAMPING).astype(damping.dtype)
 
 
-def check_optimizer(name: str, curvature: str, curvatures: tuple[str, ...], **dampings: float):
-    """ValueError unless the curvature is one of these and every damping positive."""
+def check_optimizer(name: str, curvature: str, curvatures: tuple[str, ...], **positive: float | jax.Array):
+    """ValueError unless the curvature is one of these, and every other number positive.
+
+    A number may be an array without axes, as `optax.inject_hyperparams` hands it over, whose value is then not known.
+    """
     if curvature not in curvatures:
         raise ValueError(f"{name}: curvature must be one of {curvatures}, got {curvature!r}")
-    for argument, damping in dampings.items():
-        check_positive(name, argument, damping)
+    for argument, number in positive.items():
+        if isinstance(number, jax.Array):
+            check_scalar(name, argument, number)
+        else:
+            check_positive(name, argument, number)
 
 
 def check_state(name: str, state: Any, kind: type):
