@@ -130,9 +130,10 @@ def kfac(
             return blocks_of(params, Batch("kfac", f, loss, curvature, params, x, targets), key)
 
         key = None if samples is None else jax.eval_shape(lambda: jax.random.key(0))
-        blocks = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(shapes, *like, key))
+        found = jax.eval_shape(shapes, *like, key)
+        blocks, inverses = (jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), found) for _ in range(2))
         nothing = jax.tree.map(lambda p: jnp.zeros_like(at_least_float32(p)), params)
-        return KFACState(jnp.zeros((), jnp.int32), jnp.asarray(damping, jnp.result_type(float)), blocks, blocks, nothing)
+        return KFACState(jnp.zeros((), jnp.int32), jnp.asarray(damping, jnp.result_type(float)), blocks, inverses, nothing)
 
     def update(gradient, state, params=None, *, x=None, targets=None, key=None, **_):
         batch = Batch("kfac", f, loss, curvature, params, x, targets)
@@ -154,7 +155,7 @@ def kfac(
         due = (step % every == 0) | (step < INVERTED_AT_FIRST)
         inverses = _where(every > 1, due, lambda blocks: inverted_blocks(blocks, damping), lambda _: state.inverses, blocks)
         direction = preconditioned(inverses, jax.tree.map(operator.neg, gradient))
-        near = batch.linearized() if None in (learning_rate, momentum) else None
+        near = batch.linearized() if learning_rate is None or momentum is None else None
         rate, kept = _coefficients(batch, near, gradient, direction, state, learning_rate, momentum)
         if kl_clip is not None:
             size = jnp.maximum(-dot(gradient, direction), 0) * rate**2
