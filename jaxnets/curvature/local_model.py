@@ -36,7 +36,11 @@ class Batch:
         self.name, self.f, self.loss, self.curvature = name, f, loss, curvature
         self.params, self.x = params, x
         self.targets = targets if isinstance(targets, tuple) else (targets,)
-        self.scale = 1 / max(jax.eval_shape(self._losses, params).size, 1)
+
+    @property
+    def scale(self) -> float:
+        """What makes an average of the sum of all losses."""
+        return 1 / max(jax.eval_shape(self._losses, self.params).size, 1)
 
     def _losses(self, params):
         return jnp.asarray(self.loss(self.f(params, self.x), *self.targets))

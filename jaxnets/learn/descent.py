@@ -121,7 +121,11 @@ class Descent:
         Some optimizers also read the loss, or evaluate it or its gradient again: along a line, or at parameters nearby.
         Those by curvature read the batch, and a key of their own.
         """
-        usual = {"value": value, "grad": gradient, "value_fn": lambda params: self.objective(params, *batch)[0]}
+
+        def value_fn(params, x=None, targets=None, key=None):  # a line search refuses what this does not take
+            return self.objective(params, *batch)[0]
+
+        usual = {"value": value, "grad": gradient, "value_fn": value_fn}
         usual |= {"x": batch[0], "targets": batch[1], "key": jax.random.fold_in(batch[2], OPTIMIZER_KEY)}
         known = usual | {"grad_fn": lambda params, step: self.differentiate(params, *batch)[1]}
         read = inspect.signature(self.optimizer.update).parameters
