@@ -44,8 +44,8 @@ def by_gauss_newton_cg(task: Task, damping):
 
 
 OPTIMIZERS = {
-    "jaxnets, K-FAC": Optimizer(by_kfac, "damping", (0.003, 0.01, 0.03, 0.1), ("#0072B2", "-")),
-    "jaxnets, Gauss-Newton-CG": Optimizer(by_gauss_newton_cg, "damping", (0.1, 0.3, 1.0, 3.0), ("#009E73", "-")),
+    "jaxnets, K-FAC": Optimizer(by_kfac, "damping", (0.01, 0.03, 0.1, 0.3), ("#0072B2", "-")),
+    "jaxnets, Gauss-Newton-CG": Optimizer(by_gauss_newton_cg, "damping", (0.3, 1.0, 3.0, 10.0), ("#009E73", "-")),
     "Adam": Optimizer(lambda task, rate: optax.adam(rate), "rate", (1e-3, 3e-3, 1e-2, 3e-2), ("#D55E00", "--")),
     "SGD, momentum": Optimizer(
         lambda task, rate: optax.sgd(rate, 0.9), "rate of SGD", (0.01, 0.03, 0.1, 0.3), ("#666666", ":")
