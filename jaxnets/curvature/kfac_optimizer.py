@@ -153,7 +153,8 @@ def kfac(
 
         blocks = _where(factors_every > 1, step % factors_every == 0, averaged, lambda blocks: blocks, state.blocks)
         due = (step % every == 0) | (step < INVERTED_AT_FIRST)
-        inverses = _where(every > 1, due, lambda blocks: inverted_blocks(blocks, damping), lambda _: state.inverses, blocks)
+        both = blocks, damping
+        inverses = _where(every > 1, due, lambda both: inverted_blocks(*both), lambda _: state.inverses, both)
         direction = preconditioned(inverses, jax.tree.map(operator.neg, gradient))
         near = batch.linearized() if learning_rate is None or momentum is None else None
         rate, kept = _coefficients(batch, near, gradient, direction, state, learning_rate, momentum)
