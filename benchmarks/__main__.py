@@ -37,6 +37,7 @@ QUESTIONS = (
     "roofline",
     "devices",
     "accuracy",
+    "optimizers",
     "train",  # the last one, because it changes how glibc treats memory
 )
 

@@ -10,6 +10,7 @@ from .gauss_newton import fisher as fisher
 from .gauss_newton import ggn as ggn
 from .gauss_newton import ggn_diagonal as ggn_diagonal
 from .gauss_newton import ggn_vector_product as ggn_vector_product
+from .gauss_newton_cg import gauss_newton_cg as gauss_newton_cg
 from .gauss_newton_matrix import GaussNewton as GaussNewton
 from .hessian import hessian_diagonal as hessian_diagonal
 from .hessian import hessian_vector_product as hessian_vector_product
@@ -20,6 +21,7 @@ from .kernel import ntk_vector_product as ntk_vector_product
 from .kernel_measures import effective_rank as effective_rank
 from .kernel_measures import kernel_alignment as kernel_alignment
 from .kfac import kfac_factors as kfac_factors
+from .kfac_optimizer import kfac as kfac
 from .kronecker import EigenKronecker as EigenKronecker
 from .kronecker import Kronecker as Kronecker
 from .laplace import Posterior as Posterior

@@ -13,8 +13,8 @@ from collections.abc import Callable
 import jax.numpy as jnp
 
 from ..algebra.jacobian import Jacobian
-from .kfac import of_every_array
-from .kronecker import EigenKronecker, Kronecker
+from .kfac import kronecker_factors, of_every_array
+from .kronecker import EigenKronecker
 from .rows import in_cheapest_form, quantity, squares
 
 
@@ -42,9 +42,9 @@ def ekfac_factors(
     return of_every_array("ekfac_factors", _corrected, f, loss, curvature, sharing, scale, samples, key)
 
 
-def _corrected(factors: Kronecker, column: tuple[Jacobian, ...]) -> EigenKronecker:
+def _corrected(column: tuple[Jacobian, ...], reduce: bool) -> EigenKronecker:
     """The eigenvectors of the Kronecker factors of one array, and the diagonal of the block in their basis."""
-    found = factors.in_eigenvectors()
+    found = kronecker_factors(column, reduce).in_eigenvectors()
     turned = [in_cheapest_form(squares, (j @ found.basis).T)[0] for j in column]
     eigenvalues = functools.reduce(operator.add, map(squares, turned), jnp.zeros_like(found.eigenvalues))
     return dataclasses.replace(found, eigenvalues=jnp.maximum(eigenvalues, 0))

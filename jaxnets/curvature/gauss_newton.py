@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 
@@ -81,19 +82,38 @@ def ggn_vector_product(f: Callable, loss, *, scale: float = 1.0) -> Callable:
     """
 
     def run(params, v, x, *targets):
-        _check_scale("ggn_vector_product", scale)
-        of_floats, params = by_floating_leaves("ggn_vector_product", lambda p: f(p, x), params)
-        outputs, push = jax.linearize(with_rules(of_floats), params)
-        values, tree = jax.tree.flatten(outputs)
-        pushed = jax.tree.leaves(push(as_tangent("ggn_vector_product", "v", v, params)))
-        pairs = _losses_with_targets("ggn_vector_product", loss, tree, targets)
-        curved = [
-            (hessian_of_loss("ggn_vector_product", own, y, *target) @ t * scale).astype(y.dtype)
-            for y, t, (own, target) in zip(values, pushed, pairs, strict=True)
-        ]
-        return jax.linear_transpose(push, params)(jax.tree.unflatten(tree, curved))[0]
+        near = linearized("ggn_vector_product", "ggn", f, loss, scale, params, x, targets)
+        return near.pull(near.curve(near.push(v)))
 
     return run
+
+
+class Linearized(NamedTuple):
+    """A model near its parameters: J maps a tree like them to a list of outputs, H such lists, Jᵀ back: G = Jᵀ H J."""
+
+    push: Callable
+    curve: Callable
+    pull: Callable
+
+
+def linearized(name: str, kind: str, f, loss, scale: float, params, x, targets) -> Linearized:
+    """The factors of the matrix of this kind, "ggn" or "fisher", as products; f is evaluated once."""
+    _check_scale(name, scale)
+    of_floats, params = by_floating_leaves(name, lambda p: f(p, x), params)
+    outputs, push = jax.linearize(with_rules(of_floats), params)
+    values, tree = jax.tree.flatten(outputs)
+    hessian = functools.partial(hessian_of_loss, name) if kind == "ggn" else fisher_information
+    pairs = _losses_with_targets(name, loss, tree, targets)
+    hessians = [hessian(own, y, *target) for y, (own, target) in zip(values, pairs, strict=True)]
+
+    def curve(tangents):
+        return [(h @ t * scale).astype(y.dtype) for h, t, y in zip(hessians, tangents, values, strict=True)]
+
+    return Linearized(
+        lambda v: jax.tree.leaves(push(as_tangent(name, "v", v, params))),
+        curve,
+        lambda cotangents: jax.linear_transpose(push, params)(jax.tree.unflatten(tree, cotangents))[0],
+    )
 
 
 @quantity

@@ -5,6 +5,7 @@ The block of G that belongs to w, `Σ_n (V Vᵀ) ⊗ (x xᵀ)`, is approximated 
 """
 
 import functools
+import math
 import operator
 from collections.abc import Callable
 from typing import NamedTuple
@@ -51,16 +52,15 @@ def kfac_factors(
     >>> block.first.shape, block.last.shape, block.matrix().shape
     ((3, 3), (2, 2), (6, 6))
     """
-    return of_every_array("kfac_factors", lambda factors, column: factors, f, loss, curvature, sharing, scale, samples, key)
+    return of_every_array("kfac_factors", kronecker_factors, f, loss, curvature, sharing, scale, samples, key)
 
 
 def of_every_array(
-    name: str, correct: Callable, f, loss, curvature: str, sharing: str, scale: float, samples: int | None, key
+    name: str, make: Callable, f, loss, curvature: str, sharing: str, scale: float, samples: int | None, key
 ) -> Callable:
     """The function of `(params, x, *targets)` that makes an approximate block of every array of parameters.
 
-    `correct(factors, column)` makes it of the Kronecker factors and the rows A of G = Aᵀ A by one array, in which the places
-    where it is used stand apart.
+    `make(column, reduce)` gets the rows A of G = Aᵀ A by one array, in which the places where it is used stand apart.
     """
     if sharing not in SHARING:
         raise ValueError(f"{name}: sharing must be one of {SHARING}, got {sharing!r}")
@@ -68,23 +68,16 @@ def of_every_array(
         raise ValueError(f"{name}: curvature must be one of {CURVATURES}, got {curvature!r}")
     check_samples(name, samples, key)
 
-    def blocks(correct, params, x, *targets):
-        matrix = gauss_newton(name, curvature, f, loss, scale, params, x, targets, False, samples, key)
+    def run(params, *batch):
+        weight = scale
+        if any(0 in jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(batch)):  # one example that counts nothing has rows
+            batch, weight = jax.tree.map(_with_one_example, batch), 0.0
+        x, *targets = batch
+        matrix = gauss_newton(name, curvature, f, loss, weight, params, x, targets, False, samples, key)
         if not matrix.symmetric:
             raise TypeError(f"{name}: no root of the loss's Hessian is known; use curvature='empirical'")
         with sharing_products():  # a weight and its bias have the same first factor
-            return matrix.left.map_leaves(lambda *column: correct(kronecker_factors(column, sharing == "reduce"), column))
-
-    def run(params, *batch):
-        if any(0 in jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(batch)):
-            return of_nothing(params, jax.tree.map(_with_one_example, batch))
-        return blocks(correct, params, *batch)
-
-    def of_nothing(params, one):
-        """The blocks of an empty batch, of the sizes that those of one example have, since no rows tell them."""
-        sizes = jax.eval_shape(functools.partial(blocks, lambda factors, column: factors), params, *one)
-        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), sizes)
-        return jax.tree.map(lambda own: correct(own, ()), zeros, is_leaf=lambda own: isinstance(own, Kronecker))
+            return matrix.left.map_leaves(lambda *column: make(column, sharing == "reduce"))
 
     return run
 
@@ -95,13 +88,35 @@ def _with_one_example(leaf):
 
 def kronecker_factors(column: tuple[Jacobian, ...], reduce: bool) -> Kronecker:
     """The Kronecker factors of one parameter array, from the rows of all outputs."""
+    uses = _uses_of(column, reduce)
+    return whole_block(column) if uses is None else _product_of(uses, column)
+
+
+def whole_block(column: tuple[Jacobian, ...]) -> Kronecker:
+    """The exact block of one parameter array, as the first factor."""
+    block = _sum_of_squares(column)
+    return Kronecker(block, jnp.ones((1, 1), block.dtype), column[0].in_shape)
+
+
+def factors_within(column: tuple[Jacobian, ...], reduce: bool, largest: int) -> Kronecker | None:
+    """The Kronecker factors, or None where one of them would have more than `largest` rows."""
+    uses = _uses_of(column, reduce)
+    shapes = [column[0].in_shape] if uses is None else [uses[0].first.in_shape, uses[0].last.in_shape]
+    if max(map(math.prod, shapes)) > largest:
+        return None
+    return whole_block(column) if uses is None else _product_of(uses, column)
+
+
+def _uses_of(column: tuple[Jacobian, ...], reduce: bool) -> "list[_Use] | None":
+    """Every use of an array, or None where one of them is no product, or cuts the axes elsewhere than another."""
     dtype = with_float32_results(column[0]).dtype
     found = [[use for term in j.terms if (use := _as_use(term, reduce, dtype))] for j in column]
     complete = all(len(uses) == len(j.terms) for uses, j in zip(found, column, strict=True))
     uses = [use for of_output in found for use in _with_sums(of_output)]
-    if not uses or not complete or len({use.cut for use in uses}) > 1:
-        block = _sum_of_squares(column)
-        return Kronecker(block, jnp.ones((1, 1), block.dtype), column[0].in_shape)
+    return uses if uses and complete and len({use.cut for use in uses}) == 1 else None
+
+
+def _product_of(uses: "list[_Use]", column: tuple[Jacobian, ...]) -> Kronecker:
     first, last = (_sum_of_squares(side) for side in zip(*[(use.first, use.last) for use in uses], strict=True))
     return Kronecker(first, last / sum(use.rows for use in uses), column[0].in_shape)
 

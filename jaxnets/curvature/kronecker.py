@@ -148,15 +148,30 @@ class Kronecker:
         """(first + π √damping I) ⊗ (last + √damping/π I), an approximation of first ⊗ last + damping·I that is a product.
 
         π² is the mean eigenvalue of `first` over that of `last` (Martens & Grosse 2015, section 6.3): `solve` of the result
-        needs no further damping, and its factors can be inverted one by one.
+        needs no further damping, and its factors can be inverted one by one.  Where `first` is the whole block, and `last`
+        is [[1]], the result is `first + damping·I` itself; where a factor is 0, π is 1.
         """
         check_damping("damped", damping)
         self._check_factors("damped")
         n, m = len(self.first), len(self.last)
-        balance = jnp.sqrt(jnp.trace(self.first) / n / (jnp.trace(self.last) / m))
+        if m == 1:
+            whole = self.first * self.last + damping * jnp.eye(n, dtype=self.first.dtype)
+            return Kronecker(whole, jnp.ones_like(self.last), self.shape)
+        means = jnp.trace(self.first) / n, jnp.trace(self.last) / m
+        known = (means[0] > 0) & (means[1] > 0)
+        balance = jnp.sqrt(jnp.where(known, means[0], 1) / jnp.where(known, means[1], 1))
         first = self.first + balance * jnp.sqrt(damping) * jnp.eye(n, dtype=self.first.dtype)
         last = self.last + jnp.sqrt(damping) / balance * jnp.eye(m, dtype=self.last.dtype)
         return Kronecker(first, last, self.shape)
+
+    @checked
+    def inverse(self) -> "Kronecker":
+        """(first ⊗ last)⁻¹ as the product of the inverses of both factors, which must be positive definite.
+
+        Where they may not be, take `damped(…).inverse()`; what is not definite gives NaN.
+        """
+        self._check_factors("inverse")
+        return Kronecker(_inverse_of_definite(self.first), _inverse_of_definite(self.last), self.shape)
 
     def _check_factors(self, name: str):
         """ShapeError unless the factors are square matrices for an array of this shape, which `jax.vmap` may change."""
@@ -166,6 +181,11 @@ class Kronecker:
             raise ShapeError(
                 f"{name}: first {first} and last {last} are no square factors for an array of shape {self.shape}"
             )
+
+
+def _inverse_of_definite(matrix: jax.Array) -> jax.Array:
+    matrix = sharding.on_every_device(matrix)
+    return jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(matrix), jnp.eye(len(matrix), dtype=matrix.dtype))
 
 
 def check_damping(name: str, damping):

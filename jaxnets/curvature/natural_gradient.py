@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ..checks import as_tree_like, checked, show_value
-from ..errors import ShapeError
-from .gauss_newton import CURVATURES, gauss_newton
+from ..checks import checked
+from .gauss_newton import CURVATURES
+from .local_model import Batch, check_optimizer, check_state
 
 TRIES = 8  # of one step, at most
 LARGER, SMALLER = 4.0, 1 / 3  # the factors for the damping after a failure and after a success
@@ -44,33 +44,23 @@ def natural_gradient(
     >>> bool(abs(w + updates - 1.0).max() < 1e-2)
     True
     """
-    if curvature not in CURVATURES:
-        raise ValueError(f"natural_gradient: curvature must be one of {CURVATURES}, got {curvature!r}")
-    if not damping > 0:
-        raise ValueError(f"natural_gradient: damping must be positive, got {damping}")
+    check_optimizer("natural_gradient", curvature, CURVATURES, damping=damping)
 
     def start(params):
         return NaturalGradientState(jnp.asarray(damping))
 
     def update(gradient, state, params=None, *, x=None, targets=None, **_):
-        if params is None or x is None or targets is None:
-            raise TypeError("natural_gradient: update needs params, x= and targets=")
-        if not isinstance(state, NaturalGradientState):
-            raise TypeError(f"natural_gradient: state must be what init(params) returns, got {show_value(state)}")
-        gradient = as_tree_like("natural_gradient", "gradient", gradient, params)
-        targets = targets if isinstance(targets, tuple) else (targets,)
-        count = _example_count(x)
-        matrix = gauss_newton("natural_gradient", curvature, f, loss, 1 / count, params, x, targets)
-
-        def average(updates):
-            return jnp.sum(loss(f(optax.apply_updates(params, updates), x), *targets)) / count
+        batch = Batch("natural_gradient", f, loss, curvature, params, x, targets)
+        check_state("natural_gradient", state, NaturalGradientState)
+        gradient = batch.checked_gradient(gradient)
+        matrix = batch.matrix()
 
         def tried(damping):
             updates = jax.tree.map(lambda a: -learning_rate * a, matrix.solve(gradient, damping))
-            return updates, average(updates)
+            return updates, batch.value_after(updates)
 
         nothing = jax.tree.map(jnp.zeros_like, gradient)
-        before = average(nothing)
+        before = batch.value_after(nothing)
 
         def again(carry):
             i, _, (_, value) = carry
@@ -86,10 +76,3 @@ def natural_gradient(
         return updates, NaturalGradientState(jnp.where(fell, found * SMALLER, found))
 
     return optax.GradientTransformationExtraArgs(start, update)
-
-
-def _example_count(x) -> int:
-    leaves = jax.tree.leaves(x)
-    if not leaves or not jnp.shape(leaves[0]):
-        raise ShapeError(f"natural_gradient: x must hold arrays whose first axis are examples, got {show_value(x)}")
-    return jnp.shape(leaves[0])[0]

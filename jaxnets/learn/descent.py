@@ -18,6 +18,7 @@ from ..catalogue import LAYERS
 from .models import Model
 
 GRADIENTS: dict[str, Callable] = {"autodiff": jax.value_and_grad, "manual": value_and_grad}
+OPTIMIZER_KEY = 2**31 - 1  # what the key of a step is folded with for the optimizer; a model folds it with small numbers
 SECONDS_PER_CALL = 0.25  # about how long a call into the compiled loop takes; signals and progress are seen between calls
 
 
@@ -94,8 +95,14 @@ class Descent:
         """The new parameters and the new state of the optimizer.
 
         Some optimizers also read the loss, or evaluate it or its gradient again: along a line, or at parameters nearby.
+        Those by curvature read the batch, and a key of their own.
         """
-        usual = {"value": value, "grad": gradient, "value_fn": lambda params: self.objective(params, *batch)[0]}
+
+        def value_fn(params, x=None, targets=None, key=None):  # a line search refuses what this does not take
+            return self.objective(params, *batch)[0]
+
+        usual = {"value": value, "grad": gradient, "value_fn": value_fn}
+        usual |= {"x": batch[0], "targets": batch[1], "key": jax.random.fold_in(batch[2], OPTIMIZER_KEY)}
         known = usual | {"grad_fn": lambda params, step: self.differentiate(params, *batch)[1]}
         read = inspect.signature(self.optimizer.update).parameters
         takes_all = any(p.kind is p.VAR_KEYWORD for p in read.values())

@@ -38,6 +38,8 @@ def of_arrays(params, x, y):
         "Posterior": jn.laplace(MODEL.apply, loss, prior_precision=1.0)(params, x, y),
         "Rows": outputs_and_rows("rows", MODEL.apply, params, x)[2],
         "NaturalGradientState": jn.natural_gradient(MODEL.apply, loss).init(params),
+        "GaussNewtonCGState": jn.gauss_newton_cg(MODEL.apply, loss).init(params),
+        "KFACState": jn.kfac(MODEL.apply, loss, (x, y)).init(params),
         "Graph": graph,
         "Node": graph.outputs[0],
         "Edge": graph.outputs[0].edges[0],
