@@ -177,8 +177,8 @@ def _planned_product(a: _Outline, b: _Outline, keep) -> tuple[list[Label], Meter
     labels = [label for label in labels if label in keep]
     if a.map is None and b.map is None:
         return labels, meter
-    if _known_squares(a.map, b.map, keep):
-        return labels, Meter(entries_over(labels))
+    if known := _known_product_with_itself(a.map, b.map, keep):
+        return labels, Meter(known[1])
     other, applied = sorted((a, b), key=lambda outline: (outline.map is not None, entries_over(outline.labels)))
     assert applied.map is not None
     stored = 0 if other.map is None else entries_over(other.labels)  # of two maps one becomes an array
@@ -188,13 +188,13 @@ def _planned_product(a: _Outline, b: _Outline, keep) -> tuple[list[Label], Meter
     return labels, Meter(stored + applied.map.multiplies_per_vector * applied.map.count_vectors(left, keep))
 
 
-def _known_squares(a: Factor | None, b: Factor | None, keep):
-    """What `squares_summed_over` knows of the product of a map with itself, summed over labels outside `keep`, else None."""
-    if a is None or b is None or type(a) is not type(b) or a.axes != b.axes:
+def _known_product_with_itself(a: Factor | None, b: Factor | None, keep):
+    """What a map knows of its product with itself, summed over labels outside `keep`; None if b is another map."""
+    if a is None or b is None or type(a) is not type(b):
         return None
     if any(one is not other for one, other in zip(*map(jax.tree.leaves, (a, b)), strict=True)):
         return None
-    return a.squares_summed_over(a.labels - keep)
+    return a.times_itself(b, (a.labels | b.labels) - keep)
 
 
 def _product_layout(x, y, keep) -> tuple[list[Label], bool, Meter]:
@@ -285,8 +285,8 @@ def _computed_product(a: Factor, b: Factor, keep) -> Tensor:
     if current_meter():
         labels, spent = _planned_product(_outline_of(a), _outline_of(b), keep)
         return _planned_tensor(labels, keep, spent, ENTRYWISE if a.labels & b.labels <= keep else "A")
-    if known := _known_squares(a, b, keep):
-        labels, array = known
+    if known := _known_product_with_itself(a, b, keep):
+        labels, _, array = known
         return tensor(array(), labels)
     if not isinstance(a, Tensor) and not isinstance(b, Tensor):
         a, b = (a.as_tensor(), b) if entries_over(a.labels) <= entries_over(b.labels) else (b.as_tensor(), a)

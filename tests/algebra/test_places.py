@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxnets
-from jaxnets.algebra.places import by_box
+from jaxnets.algebra.boxes import by_box
 from jaxnets.algebra.planning import planning
 from tests.autodiff.comparing import assert_same, d
 
