@@ -90,7 +90,7 @@ class BatchNorms:
             self.seen.append((x.mean((0, 2, 3)), x.var((0, 2, 3))))
             mean, var = self.seen[-1]
         else:
-            mean, var = next(self.running)
+            mean, var = (a.astype(x.dtype) for a in next(self.running))
         mean, scale, gain, shift = (a[:, None, None] for a in (mean, lax.rsqrt(var + 1e-5), p["gain"], p["shift"]))
         return (x - mean) * scale * gain + shift
 

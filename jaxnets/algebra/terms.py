@@ -85,7 +85,7 @@ class Term:
         factors = [f for g in groups for f in (g if done(g) else [contract(g, external)])]
         while pair := _absorbable_pair(factors):  # this costs nothing
             factors = [f for f in factors if f not in pair] + [contract(pair, external)]
-        return replace(self, factors=tuple(factors), scale=scale)
+        return replace(self, factors=tuple(_with_entries_taken(factors)), scale=scale)
 
     def with_labels(self, out, inp) -> Tensor | None:
         """The same map with these labels: times a Kronecker delta where they share less, None if they share more."""
