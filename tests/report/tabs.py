@@ -42,3 +42,8 @@ def wait_for_step(tab, step):
 
 def slide(tab, selector, value):
     tab.locator(selector).fill(str(value))
+
+
+def wait_for_quiet(tab):
+    """Waits until nothing is being computed."""
+    tab.wait_for_function("!state.busy.size")

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from .serving import LIVE
-from .tabs import NARROW, WIDE, wait_for_step
+from .tabs import NARROW, WIDE, wait_for_quiet, wait_for_step
 
 BOXES = "[...document.querySelectorAll('.pad, .pad .dot')].map((element) => element.getBoundingClientRect().toJSON())"
 
@@ -56,7 +56,7 @@ def test_a_function_is_a_word_of_a_list(live):
     tab.fill("[name='function']", " X^3 ")
     tab.keyboard.press("Enter")
     assert tab.input_value("[name='function']") == "x³"
-    tab.locator("#language:enabled").wait_for()
+    wait_for_quiet(tab)
     wait_for_step(tab, 0)
     curve = {"step": 0, "loss": 1.0, "norms": server.replay["frames"][0]["norms"], "curve": [0, 0.5, -0.5]}
     server.replay = {**server.replay, "classes": None, "extent": [-1, 1, -1, 1], "frames": [curve]}
@@ -74,7 +74,7 @@ def test_optimizer_rate_and_seed_are_asked_for_and_stay_in_the_address(live):
     tab.select_option("[name='optimizer']", "momentum")
     assert tab.input_value("[name='rate']") == "0.05"
     wait_for_step(tab, 0)
-    tab.locator("#language:enabled").wait_for()
+    wait_for_quiet(tab)
     before = len(server.asked)
     for text in ("0", "-1", "1e9", "abc", ""):
         tab.fill("[name='rate']", text)
@@ -94,7 +94,7 @@ def test_optimizer_rate_and_seed_are_asked_for_and_stay_in_the_address(live):
     asked = {"action": "reset", "draw": 3, "optimizer": "momentum", "rate": 0.5}
     tab.wait_for_function("state.trained")
     assert {name: server.asked[-1][1].get(name) for name in asked} == asked
-    tab.locator("#language:enabled").wait_for()
+    wait_for_quiet(tab)
     tab.click("[data-live='1']")
     wait_for_step(tab, 1)
     tab.wait_for_url("**draw=3&optimizer=momentum&rate=0.5&train=1")
@@ -166,7 +166,7 @@ def test_an_answer_for_other_data_is_dropped(live):
     server(held)
     wait_for_step(tab, 0)
     assert trained_on(server) == {"data": "moons", "action": "reset"}
-    tab.locator("#language:enabled").wait_for()
+    wait_for_quiet(tab)
     tab.click("[data-live='1']")
     wait_for_step(tab, 1)
     assert trained_on(server) == {"data": "moons", "action": "step"}
@@ -236,5 +236,6 @@ def test_the_pad_fits_the_window_and_speaks_french(live, size):
     tab.set_viewport_size({"width": size[0], "height": size[1]})
     learn(tab, "points")
     tab.click("#language")
+    tab.locator(".own", has_text="Un clic en dessine un").wait_for()
     assert tab.evaluate("document.documentElement.scrollWidth") <= size[0]
     assert "Points : 0. Un clic en dessine un" in tab.inner_text(".own") and tab.input_value("#training select") == "points"

@@ -131,9 +131,10 @@ def test_another_language_leaves_what_was_typed_and_waits_for_what_is_computed(l
     server.refusal, server.waiting = None, []
     tab.get_by_role("button", name="Réessayer").click()
     assert tab.locator("#comparison [role='timer']").inner_text().startswith("calcul en cours")
-    assert tab.locator("#language").is_disabled()
+    tab.click("#language")
+    assert tab.locator("#controls h2").inner_text() == "Votre modèle"
+    assert tab.get_attribute("#language", "aria-busy") == "true"
     (held,), server.waiting = server.waiting, None
     server(held)
-    tab.locator("#language:enabled").wait_for()
-    tab.click("#language")
+    tab.locator("#language[aria-busy='false']").wait_for()
     assert tab.locator("#controls h2").inner_text() == "Your model"

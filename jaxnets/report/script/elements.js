@@ -16,6 +16,7 @@ const state = {
   timer: null,
   busy: new Set(),
   language: "en",
+  turning: false, // whether it turns into another language when nothing is being computed
   trained: false, // whether the next step goes on with the replay
   running: false, // whether it trains on and on
   backward: null, // the step of the backward pass

@@ -43,8 +43,14 @@ function renderTexts() {
   control.ariaLabel = control.title = TEXTS[other].name;
 }
 
-/** Shows the page in another language, also when it is loaded again, and leaves what was chosen and typed as it is. */
+/**
+ * Shows the page in another language, also when it is loaded again, and leaves what was chosen and typed as it is.
+ * Waits for what is being computed.
+ */
 function changeLanguage() {
+  state.turning = state.busy.size > 0;
+  one("#language").setAttribute("aria-busy", state.turning);
+  if (state.turning) return;
   state.language = one("#language").lang;
   one("#told").hidden = true;
   remember();

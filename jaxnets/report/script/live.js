@@ -27,7 +27,6 @@ async function once(name, element, task) {
   tell();
   if (!state.running) element.append(time); // what goes on and on is seen
   state.busy.add(name);
-  one("#language").disabled = true;
   element.setAttribute("aria-busy", "true");
   buttons.forEach((other) => (other.disabled = true));
   try {
@@ -36,9 +35,9 @@ async function once(name, element, task) {
     clearInterval(timer);
     time.remove();
     state.busy.delete(name);
-    one("#language").disabled = state.busy.size > 0;
     element.removeAttribute("aria-busy");
     buttons.forEach((other, i) => (other.disabled = were[i]));
+    if (state.turning && !state.busy.size) changeLanguage();
   }
 }
 
