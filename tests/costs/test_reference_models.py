@@ -9,9 +9,9 @@ from benchmarks import reference_models, resnet, vit
 from benchmarks.model_curvature import KEY, joined, split
 
 # Kronecker factors of convolutions are dear where there are few channels: a factor of patches of 3×3 has 81 entries for 9
-# weights of a channel.  At the published sizes they take 1.7 (ResNet-18) and 1.9 (ResNet-50) gradients.
+# weights of a channel.  At the published sizes the factors of both ResNets take 1.6 gradients.
 LIMITS = {
-    "ResNet": {"gradient": 1.05, "norms": 1.05, "clipping": 1.2, "product": 1.7, "factors": 1.9},
+    "ResNet": {"gradient": 1.05, "norms": 1.15, "clipping": 1.2, "product": 1.7, "factors": 1.9},
     "ViT": {"gradient": 0.8, "norms": 0.8, "clipping": 0.85, "product": 1.7, "factors": 1.6},
 }
 MODELS = {
