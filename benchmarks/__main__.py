@@ -25,7 +25,7 @@ QUESTIONS = (
     "gradient",
     "hessian",
     "per_example",
-    "gpt",
+    "models",
     "ntk",
     "ggn",
     "kfac",

@@ -17,7 +17,7 @@ import jaxnets as jn
 
 PEERS = ("asdex", "backpack-for-pytorch", "curvlinops-for-pytorch", "flax", "folx", "jax-privacy", "sparsejac", "torch")
 
-MAX_SECONDS = 30  # that all rounds together may take; there are at least two
+MAX_SECONDS = 30  # that all rounds together may take if nothing else is said; there are at least two
 
 
 class Missing(str):
@@ -111,8 +111,9 @@ def measure(
     args: Sequence,
     quick: bool,
     tolerance: float = 1e-5,
+    seconds: float = MAX_SECONDS,
 ) -> Result:
-    """Time the contenders in turns; ours is the first.
+    """Time the contenders in turns; ours is the first.  All rounds together take at most so many `seconds`.
 
     Raises Disagreement where a row of an answer differs by more than `tolerance` times its largest entry.
     """
@@ -154,7 +155,7 @@ def measure(
             first = next(iter(programs))
             raise Disagreement(f"{question}, {case}: {first} and {name} differ by {result.gap[name]:.2g} of a row's largest")
     result.unit.update({name: units[framework] for name, framework in frameworks.items() if framework in units})
-    times = take_turns(programs, 3 if quick else 40, result.references)
+    times = take_turns(programs, 3 if quick else 40, result.references, seconds)
     result.milliseconds.update({name: 1e3 * float(np.median(seconds)) for name, seconds in times.items()})
     return result
 
@@ -168,12 +169,14 @@ def largest_gap(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.max(np.abs(a - b) / np.where(scale == 0, 1, scale), initial=0))
 
 
-def take_turns(programs: dict[str, Program], rounds: int, references: Sequence[str] = ()) -> dict[str, list[float]]:
+def take_turns(
+    programs: dict[str, Program], rounds: int, references: Sequence[str] = (), most_seconds: float = MAX_SECONDS
+) -> dict[str, list[float]]:
     """The seconds of every run.  Within a round the contenders run in random order.
 
     A contender is slow if it takes five times as long as the fastest that is no reference.  The slow ones take three turns
     before the rounds, so that the caches of the others stay warm.  There are fewer rounds where they would take longer than
-    MAX_SECONDS.
+    `most_seconds`.
     """
     times: dict[str, list[float]] = {name: [] for name in programs}
 
@@ -191,7 +194,7 @@ def take_turns(programs: dict[str, Program], rounds: int, references: Sequence[s
     for name in programs:
         if name not in fast:
             turn(name), turn(name)
-    rounds = min(rounds, max(2, int(MAX_SECONDS / sum(times[name][0] for name in fast))))
+    rounds = min(rounds, max(2, int(most_seconds / sum(times[name][0] for name in fast))))
     shuffled = np.random.default_rng(0)
     for _ in range(rounds):
         for i in shuffled.permutation(len(fast)):

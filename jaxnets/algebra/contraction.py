@@ -19,7 +19,7 @@ from jax import lax
 from .factors import Factor, Label, Tensor, at_least_float32, distinct_labels, entries_over, tensor
 from .planning import MOVE, Meter, Product, current_meter, planned_array, recorded_products
 from .promotion import narrowest_number, usual_promotion
-from .sharding import compatible, compatible_in_product, reshaped
+from .sharding import compatible, compatible_in_product, explicit_mesh, reshaped
 from .symbols import product_notes, sum_notes
 
 
@@ -177,8 +177,8 @@ def _planned_product(a: _Outline, b: _Outline, keep) -> tuple[list[Label], Meter
     labels = [label for label in labels if label in keep]
     if a.map is None and b.map is None:
         return labels, meter
-    if _known_squares(a.map, b.map, keep):
-        return labels, Meter(entries_over(labels))
+    if known := _known_product_with_itself(a.map, b.map, keep):
+        return labels, Meter(known[1])
     other, applied = sorted((a, b), key=lambda outline: (outline.map is not None, entries_over(outline.labels)))
     assert applied.map is not None
     stored = 0 if other.map is None else entries_over(other.labels)  # of two maps one becomes an array
@@ -188,13 +188,13 @@ def _planned_product(a: _Outline, b: _Outline, keep) -> tuple[list[Label], Meter
     return labels, Meter(stored + applied.map.multiplies_per_vector * applied.map.count_vectors(left, keep))
 
 
-def _known_squares(a: Factor | None, b: Factor | None, keep):
-    """What `squares_summed_over` knows of the product of a map with itself, summed over labels outside `keep`, else None."""
-    if a is None or b is None or type(a) is not type(b) or a.axes != b.axes:
+def _known_product_with_itself(a: Factor | None, b: Factor | None, keep):
+    """What a map knows of its product with itself, summed over labels outside `keep`; None if b is another map."""
+    if a is None or b is None or type(a) is not type(b):
         return None
     if any(one is not other for one, other in zip(*map(jax.tree.leaves, (a, b)), strict=True)):
         return None
-    return a.squares_summed_over(a.labels - keep)
+    return a.times_itself(b, (a.labels | b.labels) - keep)
 
 
 def _product_layout(x, y, keep) -> tuple[list[Label], bool, Meter]:
@@ -285,8 +285,8 @@ def _computed_product(a: Factor, b: Factor, keep) -> Tensor:
     if current_meter():
         labels, spent = _planned_product(_outline_of(a), _outline_of(b), keep)
         return _planned_tensor(labels, keep, spent, ENTRYWISE if a.labels & b.labels <= keep else "A")
-    if known := _known_squares(a, b, keep):
-        labels, array = known
+    if known := _known_product_with_itself(a, b, keep):
+        labels, _, array = known
         return tensor(array(), labels)
     if not isinstance(a, Tensor) and not isinstance(b, Tensor):
         a, b = (a.as_tensor(), b) if entries_over(a.labels) <= entries_over(b.labels) else (b.as_tensor(), a)
@@ -318,8 +318,40 @@ def _product_of_tensors(a: Tensor, b: Tensor, keep) -> Tensor:
     numbers: Any = [[[own.index(label) for label in side] for own in (x_labels, y_labels)] for side in (summed, batch)]
     dtype = jnp.promote_types(x.dtype, y.dtype)
     summed_in = jnp.promote_types(dtype, jnp.float32)
+    same = a.value is b.value and x.shape == y.shape and numbers[0][0] == numbers[0][1]
+    if same and not batch and not explicit_mesh(x):
+        return tensor(_product_with_itself(x, numbers[0][0], summed_in), labels)
     x, y, sharding = compatible_in_product(x, y, *numbers)
     product = lax.dot_general(
         x.astype(dtype), y.astype(dtype), numbers, preferred_element_type=summed_in, out_sharding=sharding
     )
     return tensor(product, labels)
+
+
+SMALLEST_BLOCK = 96  # of a product of an array with itself that is made in blocks
+MOST_BLOCKS = 4
+
+
+def _product_with_itself(x: jax.Array, summed: list[int], dtype) -> jax.Array:
+    """Σ x[…, i] x[…, j] over some axes.  It is symmetric, so of two blocks that are each other's transposes one is made.
+
+    With four blocks a side ten of sixteen are made.
+    """
+    kept = [a for a in range(x.ndim) if a not in summed]
+    shape = [x.shape[a] for a in kept]
+    x = x.transpose(*summed, *kept).reshape(*(x.shape[a] for a in summed), -1)
+    axes = (*range(len(summed)),)
+    size, count = x.shape[-1], _blocks_of(x.shape[-1])
+    cuts = [size * i // count for i in range(count + 1)]
+    parts = [lax.slice_in_dim(x, start, stop, axis=-1) for start, stop in itertools.pairwise(cuts)]
+    table: dict[tuple[int, int], jax.Array] = {}
+    for i, j in itertools.combinations_with_replacement(range(len(parts)), 2):
+        table[i, j] = lax.dot_general(parts[i], parts[j], ((axes, axes), ((), ())), preferred_element_type=dtype)
+        table[j, i] = table[i, j].T
+    rows = [jnp.concatenate([table[i, j] for j in range(len(parts))], 1) for i in range(len(parts))]
+    return jnp.concatenate(rows).reshape(*shape, *shape)
+
+
+def _blocks_of(size) -> int:
+    """Into how many blocks a side is cut: one where a size is only known later."""
+    return max(1, min(MOST_BLOCKS, size // SMALLEST_BLOCK)) if isinstance(size, int) else 1

@@ -160,8 +160,11 @@ class Factor(_Noted):
         """The sum over labels that nothing else has, where it is known without a product: its labels and its array."""
         return None
 
-    def squares_summed_over(self, labels) -> tuple[Group, Callable[[], jax.Array]] | None:
-        """The sum of its squares over some of its labels, where it is known without its array: its labels and its array."""
+    def times_itself(self, other: "Factor", labels) -> tuple[Group, int, Callable[[], jax.Array]] | None:
+        """The product with the same map along other labels, summed over some of them, where it is known without an array.
+
+        Its labels, how many multiplications it takes, and its array.
+        """
         return None
 
     def of_all_steps(self, step: Group, input_has_steps: bool) -> "Factor | None":

@@ -19,10 +19,11 @@ import numpy as np
 
 from ..checks import as_array, check_integer, checked
 from ..errors import DTypeError, ShapeError
+from .boxes import by_box
 from .factors import Label, Tensor, entries_over, labels_of, pytree
 from .notation import formula, legend, structure
 from .picture import Markup, code, figure, heat_map
-from .places import by_box, dense_sum
+from .places import dense_sum
 from .promotion import numbers_of, usual_promotion
 from .sharding import reshaped
 from .sizes import check_bytes, count_entries, nbytes_of, show_bytes

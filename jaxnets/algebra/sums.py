@@ -7,8 +7,9 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from .boxes import Box, placed, put_into
 from .contraction import contract, scaled_tensor, sum_of_tensors
-from .factors import Factor, Label, Tensor, distinct_labels, entries_over, labels_of
+from .factors import Factor, Label, Tensor, distinct_labels, entries_over, labels_of, shape_of
 from .planning import cheapest, is_planning
 from .sharding import compatible
 from .terms import Term, Unifier, highest_id, pattern, with_shifted_ids
@@ -17,8 +18,27 @@ MAX_FACTORED_TERMS = 8  # of more terms each is multiplied into one array, so th
 
 
 def merged_terms(terms: Sequence[Term]) -> list[Term]:
-    """The terms reduced; a term that fits into the array of another one is added to it."""
+    """The terms reduced; a term that fits into the array of another one is added to it.
+
+    Those that slices place in the same part of the whole are added there.
+    """
     terms = [term.reduced() for term in terms]
+    parts: dict[Box, list[tuple[Term, Term]]] = {}
+    for term in terms:
+        inner, box = placed(term)
+        parts.setdefault(box, []).append((term, inner))
+    found: list[Term] = []
+    for box, pairs in parts.items():
+        shape = shape_of(terms[0].out + terms[0].inp)
+        if len(pairs) == 1 or box.shape == shape:
+            found += [term for term, _ in pairs]
+        else:
+            found += [put_into(box, term, shape) for term in _merged([inner for _, inner in pairs])]
+    return _merged(found)
+
+
+def _merged(terms: list[Term]) -> list[Term]:
+    """Terms that are reduced already; those that fit into the array of another one are added to it."""
     if len(terms) == 1:
         return terms
     if len(terms) > MAX_FACTORED_TERMS:

@@ -65,7 +65,7 @@ class Term:
     def reduced(self, fully=False) -> "Term":
         """The term with internal labels summed; with `fully` the remaining factors are multiplied into one array, too."""
         external, scale = set(self.external_labels), self.scale
-        factors = with_free_labels_summed(self.factors, external)
+        factors = with_free_labels_summed(_with_entries_taken(self.factors), external)
         stored = [f for f in factors if isinstance(f, Tensor)]
         if scale != 1 and stored:  # the smallest array takes the scale: that is cheapest
             smallest = min(stored, key=lambda f: entries_over(f.labels))
@@ -85,7 +85,7 @@ class Term:
         factors = [f for g in groups for f in (g if done(g) else [contract(g, external)])]
         while pair := _absorbable_pair(factors):  # this costs nothing
             factors = [f for f in factors if f not in pair] + [contract(pair, external)]
-        return replace(self, factors=tuple(factors), scale=scale)
+        return replace(self, factors=tuple(_with_entries_taken(factors)), scale=scale)
 
     def with_labels(self, out, inp) -> Tensor | None:
         """The same map with these labels: times a Kronecker delta where they share less, None if they share more."""
@@ -110,6 +110,18 @@ class Term:
         if is_planning():
             return planned_array(shape)
         return reshaped(value.broadcast_to(labels_of(out) + labels_of(inp)), shape)
+
+
+def _with_entries_taken(factors) -> list[Factor]:
+    """The factors, of which arrays keep only the entries that a slice takes: a[q] δ(q, o+s) = a[o+s] δ(q, o+s)."""
+    found = list(factors)
+    for part in factors:
+        if isinstance(part, Slice) and part.axes[1] and len(set(labels_of(part.axes))) == len(labels_of(part.axes)):
+            small, big = map(set, part.axes)
+            for i, factor in enumerate(found):
+                if isinstance(factor, Tensor) and factor.labels >= big and factor.labels.isdisjoint(small):
+                    found[i] = contract([factor, part], (factor.labels - big) | small)
+    return found
 
 
 def _absorbable_pair(factors):

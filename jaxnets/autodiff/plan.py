@@ -14,10 +14,10 @@ from collections.abc import Iterator
 
 import jax
 
+from ..algebra.boxes import by_box
 from ..algebra.contraction import sharing_products
 from ..algebra.factors import Operator, Tensor, labels_of
 from ..algebra.jacobian import Jacobian
-from ..algebra.places import by_box
 from ..algebra.planning import cheapest, planning
 from ..algebra.recurrence import Recurrence
 from ..algebra.selections import Slice

@@ -19,6 +19,7 @@ from ..algebra.factors import (
     Group,
     Operator,
     Tensor,
+    at_least_float32,
     distinct_labels,
     entries_over,
     labels_of,
@@ -30,6 +31,7 @@ from ..algebra.factors import (
 from ..algebra.rules import axis_names, fresh_groups, from_groups
 from ..algebra.sharding import replicated
 from ..algebra.sizes import count_entries
+from .shifted_products import Windows, shifted_products
 
 
 class ConvAxis(NamedTuple):
@@ -218,6 +220,35 @@ class ConvolutionByKernel(Operator):
         _, out, inp = map(labels_of, self.axes_by_role())
         by_outputs = labels.issuperset(out) and keep.isdisjoint([*self._examples, *out]) and labels.isdisjoint(inp)
         return self._pushes(labels, keep) or by_outputs
+
+    def times_itself(self, other, labels):
+        """The products of all patches with each other, summed over examples and places."""
+        (*batch, g), p, (i, *k) = self.axes_by_role()
+        (*_, h), _, theirs = other.axes_by_role()
+        ours, theirs = labels_of([i, *k]), labels_of(theirs)
+        apart = len({*ours, *theirs}) == len(ours + theirs) and not (g or h)
+        alike = self.space == other.space and self.axes[: -len(k) - 1] == other.axes[: -len(k) - 1]
+        known = all(axis.stride > 0 and axis.spread == 1 and axis.dilation > 0 for axis in self.space)
+        if not (apart and alike and known and set(labels) == set(labels_of([*batch, *p]))):
+            return None
+        others = entries_over(labels_of([*batch, *p[1:]])) * entries_over(labels_of([i, *k[1:]])) ** 2
+        return ours + theirs, self._windows.multiplied_rows * others, self._products_of_patches
+
+    @property
+    def _windows(self) -> Windows:
+        """Those along the first axis of space."""
+        axis, p, (_, k, *_) = self.space[0], *map(shape_of, self.axes_by_role()[1:])
+        return Windows(self.x.shape[-len(p)], p[0], k, axis.stride, axis.dilation, axis.low)
+
+    def _products_of_patches(self):
+        """[i, *k, i, *k]; of the patches, only those along all axes of space but the first are stored."""
+        _, (_, *p), (i, _, *k) = map(shape_of, self.axes_by_role())
+        x, rank = at_least_float32(self.with_one_batch_axis()), len(p)
+        meet = zip(self.space[1:], p, k, x.shape[3:], strict=True)
+        x = take_tables(x, [axis.input_table(*sizes) for axis, *sizes in meet])  # [b, i, n, *p, *k]
+        x = x.transpose(2, 0, *range(3, 3 + rank), 1, *range(3 + rank, 3 + 2 * rank))
+        found = jnp.moveaxis(shifted_products(x, self._windows, 1 + rank), (0, 2 + rank), (1, 3 + rank))
+        return found.reshape([label.size for label in labels_of(self.axes_by_role()[2])] * 2)
 
     @property
     def _examples(self) -> Group:

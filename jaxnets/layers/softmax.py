@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from ..algebra.factors import Group, Label, Tensor, applied_to_rows, at_least_float32, labels_of, pytree
+from ..algebra.factors import Group, Label, Tensor, applied_to_rows, at_least_float32, entries_over, labels_of, pytree
 from ..algebra.rules import axis_names, first_largest, fresh_groups, from_groups
 from ..algebra.sharding import reshaped
 from ..checks import check_axes, check_broadcasts
@@ -63,13 +63,14 @@ class _SoftmaxKin(RowOperator):
         u, v = self.beside_diagonal()
         return -u[..., :, None] * v[..., None, :]
 
-    def squares_summed_over(self, labels):
+    def times_itself(self, other, labels):
+        """Its squares, summed along its rows or its columns."""
         *shared, out, inp = self.axes
         u, v = self.beside_diagonal()
-        if set(labels) == set(inp) and inp != out:
-            return labels_of([*shared, out]), functools.partial(self._sums_of_squares, u, v)
-        if set(labels) == set(out) and inp != out:
-            return labels_of([*shared, inp]), functools.partial(self._sums_of_squares, v, u)
+        for kept, summed, pair in ((out, inp, (u, v)), (inp, out, (v, u))):
+            if other.axes == self.axes and set(labels) == set(summed) and inp != out:
+                kept = labels_of([*shared, kept])
+                return kept, entries_over(kept), functools.partial(self._sums_of_squares, *pair)
         return None
 
     def _sums_of_squares(self, u, v):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxnets
-from jaxnets.algebra.places import by_box
+from jaxnets.algebra.boxes import by_box
 from jaxnets.algebra.planning import planning
 from tests.autodiff.comparing import assert_same, d
 
@@ -73,3 +73,21 @@ def test_sixteen_bits_are_summed_before_they_are_rounded():
     dense = jax.jit(d(f))(np.ones(2, jnp.bfloat16))
     assert dense.dtype == jnp.bfloat16
     np.testing.assert_array_equal(np.asarray(dense, float), [[1, 3], [0, 2]])
+
+
+def test_what_one_place_sends_back_is_multiplied_there_alone():
+    """Terms in one place are added there: after two layer norms there is one, and no product is as large as the whole."""
+    w = jnp.asarray(np.random.default_rng(0).normal(size=(4, 4)))
+
+    def centred(x):
+        return x - jnp.mean(x, -1, keepdims=True)
+
+    def f(x):
+        for _ in range(2):
+            x = x + jnp.tanh(centred(x) @ w)
+        return jnp.sum(x[:, 0] ** 2, -1)
+
+    x = np.random.default_rng(1).normal(size=(2, 50, 4))
+    j = jaxnets.jacobian(f)(x).reduced()
+    assert len(j.terms) == 1 and sum(leaf.size for leaf in jax.tree.leaves(j)) == 2 * 4
+    assert_same(j.dense(), jax.jacrev(f)(x))
