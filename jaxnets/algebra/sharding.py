@@ -246,6 +246,23 @@ def diagonal(x, axis1: int, axis2: int):
     return jnp.moveaxis(entries, here - (gone < here), -1)
 
 
+def mask_at(x, index):
+    """Where the last axis of x is at `index`, an array of the other axes; spread as x is."""
+    mask = index[..., None] == jnp.arange(x.shape[-1])
+    mesh = explicit_mesh(x)
+    return mask if mesh is None else reshard(mask, NamedSharding(mesh, PartitionSpec(*spread(x))))
+
+
+def entries_at(x, index):
+    """`x[..., index]`; NaN where there is none.  Where the last axis is spread every device looks among its own entries."""
+    mesh = explicit_mesh(x)
+    if mesh is None or spread(x)[-1] is None:
+        return jnp.take_along_axis(x, index[..., None], -1, mode="fill", fill_value=jnp.nan)[..., 0]
+    found = jnp.sum(jnp.where(mask_at(x, index), x, 0), -1, dtype=x.dtype)
+    known = spread_as((index >= 0) & (index < x.shape[-1]), jax.typeof(found))
+    return jnp.where(known, found, jnp.nan)
+
+
 def rows_of(table, indices):
     """`table[indices]`, spread as the indices are; NaN where there is no such row.  The rows lie whole on every device."""
     mesh, sharding = explicit_mesh(table, indices), None

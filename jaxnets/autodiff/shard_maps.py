@@ -189,8 +189,8 @@ def _results(equation, rules, values) -> list:
         return _mapped(params, values)
     if name == "custom_jvp_call":
         return _with_own_derivative(equation, rules, values)
-    if name == "psum_invariant":
-        return [lax.psum(values[0], params["axes"])]
+    if name in ("psum", "psum_invariant") and all(isinstance(axis, str) for axis in params["axes"]):
+        return [functools.reduce(_summed_over, params["axes"], values[0])]
     if name in GATHERS:
         return [lax.all_gather(values[0], params["axis_name"], axis=params["all_gather_dimension"], tiled=params["tiled"])]
     if name in CALLS and len(inner) == 1:
@@ -200,6 +200,11 @@ def _results(equation, rules, values) -> list:
     params = {key: _outside(value, rules) for key, value in params.items()}
     out = primitive.bind(*values, **primitive.get_bind_params(params))
     return list(out) if primitive.multiple_results else [out]
+
+
+def _summed_over(x, name):
+    """`lax.psum(x, name)`, of which a type of jax 0.12 is wrong on a mesh with explicit axes."""
+    return jnp.sum(lax.all_gather(x, name), 0, dtype=x.dtype)
 
 
 def _all_mapped(values) -> list:

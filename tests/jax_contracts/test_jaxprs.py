@@ -204,8 +204,8 @@ def test_shard_map_in_a_jaxpr_holds_its_function():
 
 @relied_on_by("autodiff/shard_maps.py: _mapped", "autodiff/shard_maps.py: _rule", "layers/marker.py: _type")
 def test_the_equation_of_a_shard_map_says_how_it_is_mapped():
-    """The equation of a `jax.shard_map` has the parameters mesh, in_specs, out_specs, newly_manual_axes, check_vma and
-    jaxpr, the types in that jaxpr have mat.varying, the mesh axes along which an array differs, `jax.eval_shape` hands that on as
+    """The equation of a `jax.shard_map` has the parameters mesh, in_specs, out_specs, newly_manual_axes, check_vma, jaxpr;
+    types in that jaxpr have mat.varying, the mesh axes along which an array differs, `jax.eval_shape` hands that on as
     manual_axis_type, and `psum` is `psum_invariant` with the parameter axes there."""
     seen = []
 
