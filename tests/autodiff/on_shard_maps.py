@@ -3,6 +3,7 @@
 `python -m tests.autodiff.on_shard_maps Auto|Explicit`, in a process of its own, because a process starts with its devices.
 """
 
+import functools
 import sys
 import warnings
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from jax.sharding import AxisType, NamedSharding, set_mesh
+from jax.sharding import AxisType, NamedSharding, reshard, set_mesh
 from jax.sharding import PartitionSpec as P
 
 import jaxnets as jn
@@ -169,11 +170,51 @@ def check(name, case, mesh, kind):
         assert found["norms"].sharding.spec[0] is not None, f"{name}: what belongs to one example lies on every device"
 
 
+def check_constraints(mesh, kind):
+    """Saying where a value lies changes nothing of its Jacobian."""
+
+    def f(x):
+        hidden = jnp.sin(x)
+        if kind == "Explicit":
+            return jnp.exp(reshard(hidden, P("batch", None)))
+        return jnp.exp(lax.with_sharding_constraint(hidden, NamedSharding(mesh, P("batch"))))
+
+    j = jn.jacobian(f, on_opaque="error")(X)
+    assert j.structure == "diagonal"
+    close(j.per_example(), jax.vmap(jax.jacrev(lambda x: jnp.exp(jnp.sin(x))))(X), 1e-12, "constraint")
+
+
+def check_inside(mesh):
+    """Norms, the clipped sum and a GGN product inside of a `shard_map`, where each device has examples of its own."""
+
+    def loss(p, x, y):
+        return jn.cross_entropy(with_tanh(p, x), y)
+
+    def asked(p, x, y):
+        clipped, _ = jn.clip_per_example(loss, 1.0)(p, x, y)
+        product = jn.ggn_vector_product(with_tanh, jn.cross_entropy)(p, p, x, y)
+        return jn.per_example_grad_norms(loss)(p, x, y), clipped, product
+
+    def of_device(p, x, y):
+        norms, *sums = asked(lax.pcast(p, ("batch", "model"), to="varying"), x, y)
+        return norms, lax.psum(sums, ("batch", "model"))
+
+    whole = dict.fromkeys(LAYERS, P())
+    f = jax.shard_map(of_device, mesh=mesh, in_specs=(whole, BOTH, BOTH), out_specs=(BOTH, P()))
+    put = functools.partial(jax.device_put, device=NamedSharding(mesh, P()))
+    x, y = (jax.device_put(a, NamedSharding(mesh, BOTH)) for a in (X, LABELS))
+    found, expected = jax.jit(f)(put(LAYERS), x, y), asked(LAYERS, X, LABELS)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        close(a, b, 1e-10, "inside of shard_map", least=1.0)
+
+
 if __name__ == "__main__":
     jax.config.update("jax_num_cpu_devices", 8)
     jax.config.update("jax_enable_x64", True)
     kind, *names = sys.argv[1:]
     mesh = jax.make_mesh((4, 2), ("batch", "model"), axis_types=(AxisType[kind],) * 2)
     with set_mesh(mesh):
+        check_constraints(mesh, kind)
+        check_inside(mesh)
         for name in names or CASES:
             check(name, CASES[name], mesh, kind)
