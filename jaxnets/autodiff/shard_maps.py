@@ -12,12 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import jaxprs_in_params
 from jax.sharding import NamedSharding, PartitionSpec, get_abstract_mesh
 
 from ..algebra.sharding import explicit_mesh, laid_out, names_of, parts
 from ..checks import is_floating
-from .jaxprs import body_and_constants, is_variable, with_replaced
+from .jaxprs import body_and_constants, is_variable, jaxprs_in_params, with_replaced
 
 SUMS = {"psum", "psum_invariant", "pmax", "pmin"}
 GATHERS = {"all_gather", "all_gather_invariant"}
@@ -283,7 +282,7 @@ def _rule(equation, params) -> Callable:
 
 def _outside(parameter, rules):
     """A parameter of an equation, in which jaxprs have no types of devices."""
-    if isinstance(parameter, (tuple, list)) and not hasattr(parameter, "_fields"):
+    if type(parameter) in (tuple, list):
         return type(parameter)(_outside(p, rules) for p in parameter)
     if isinstance(parameter, NamedSharding):
         return NamedSharding(get_abstract_mesh(), parameter.spec) if _spread_over(parameter.spec) else None
