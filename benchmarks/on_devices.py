@@ -75,13 +75,29 @@ def sentences(batch=16, length=5, words=20, width=6, outputs=4) -> Network:
     return made._replace(x=np.random.default_rng(1).integers(0, words, (batch, length)))
 
 
+def classes(batch=16, inputs=6, outputs=64) -> Network:
+    """One layer whose outputs, the classes of the loss, are spread."""
+    return _with_numbers(
+        lambda p, x: jn.linear(x, p["w"]), {"w": (outputs, inputs)}, {"w": P("model", None)}, (batch, inputs), outputs
+    )
+
+
+def deep(batch=16, layers=32, width=64, outputs=2) -> Network:
+    """A loop over layers, of each of whose weights every device that has a part of the batch stores a part, too."""
+
+    def apply(p, x):
+        return jax.lax.scan(lambda h, w: (jn.tanh(jn.linear(h, w)), None), x, p["w"])[0][:, :outputs]
+
+    return _with_numbers(apply, {"w": (layers, width, width)}, {"w": P(None, "batch")}, (batch, width), outputs)
+
+
 def _with_numbers(apply, shapes, specs, inputs, outputs) -> Network:
     draw = np.random.default_rng(0)
     params = {name: draw.normal(size=shape) / math.sqrt(shape[-1]) for name, shape in shapes.items()}
     return Network(apply, params, specs, draw.normal(size=inputs), np.arange(inputs[0]) % outputs)
 
 
-NETWORKS = {"mlp": mlp, "transformer": transformer, "sentences": sentences}
+NETWORKS = {"mlp": mlp, "transformer": transformer, "sentences": sentences, "classes": classes, "deep": deep}
 
 
 def questions(f) -> dict[str, Callable]:

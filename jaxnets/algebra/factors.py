@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .sharding import diagonal, explicit_mesh, reshaped
+from .sharding import diagonal, explicit_mesh, reshaped, spread_as
 from .sizes import count_entries
 from .symbols import Notes, Symbol, product_text, written
 
@@ -417,19 +417,22 @@ class Opaque(Operator):
         operands = [*self.operands[: self.argument], x, *self.operands[self.argument + 1 :]]
         return self.function(*operands)[self.output]
 
-    def _apply_to_many(self, transform, x, source, target):
-        """`transform` of every array in x, whose shared axes are moved to where the operand or the output has them."""
+    def _apply_to_many(self, transform, x, like, source, target):
+        """`transform` of every array in x, whose shared axes are moved to where the operand or the output has them.
+
+        Each is spread over devices as `like` is.
+        """
         n = self.shared_rank
-        x = jnp.moveaxis(x, range(1, n + 1), [1 + i for i in source])
+        x = spread_as(jnp.moveaxis(x, range(1, n + 1), [1 + i for i in source]), jax.typeof(like), in_front=1)
         y = jax.vmap(transform)(x) if len(x) != 1 else transform(x[0])[None]
         return jnp.moveaxis(y, [1 + i for i in target], range(1, n + 1))
 
     def push(self, x):
         primal = self.operands[self.argument]
         linear = self._function if self.one_way == "call" else jax.linearize(self._function, primal)[1]
-        return self._apply_to_many(linear, x.astype(primal.dtype), self.in_shared, self.out_shared)
+        return self._apply_to_many(linear, x.astype(primal.dtype), primal, self.in_shared, self.out_shared)
 
     def pull(self, x):
         primal = self.operands[self.argument]
         y, vjp = jax.vjp(self._function, primal)
-        return self._apply_to_many(lambda ct: vjp(ct)[0], x.astype(y.dtype), self.out_shared, self.in_shared)
+        return self._apply_to_many(lambda ct: vjp(ct)[0], x.astype(y.dtype), y, self.out_shared, self.in_shared)

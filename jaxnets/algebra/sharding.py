@@ -27,13 +27,28 @@ def spread(x) -> list:
     return [*spec, *[None] * (x.ndim - len(spec))]
 
 
+def laid_out(x, shape, spec, mesh):
+    """`x.reshape(shape)`, where each axis is spread over these axes of the mesh."""
+    spec = [*spec, *[None] * (len(shape) - len(spec))]
+    kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
+
+    def of_kind(kind):
+        kept = [tuple(name for name in names_of(entry) if kinds[name] == kind) for entry in spec]
+        return NamedSharding(mesh, PartitionSpec(*(names or None for names in kept)))
+
+    explicit = of_kind(AxisType.Explicit) if explicit_mesh(x) else None
+    x = lax.reshape(x, tuple(shape), out_sharding=explicit) if explicit else lax.reshape(x, tuple(shape))
+    automatic = of_kind(AxisType.Auto)
+    return lax.with_sharding_constraint(x, automatic) if any(automatic.spec) and not explicit else x
+
+
 def usable(spec) -> list:
     """The same, where a mesh axis that stands for an earlier axis does not stand for another."""
     used: set = set()
     found = []
     for entry in spec:
-        found.append(None if used.intersection(_names(entry)) else entry)
-        used.update(_names(entry))
+        found.append(None if used.intersection(names_of(entry)) else entry)
+        used.update(names_of(entry))
     return found
 
 
@@ -43,11 +58,13 @@ def resharded(x, mesh, spec):
     return x if wanted == spread(x) else reshard(x, NamedSharding(mesh, PartitionSpec(*wanted)))
 
 
-def spread_as(x, like):
-    """The array, spread as an array of this type is, where JAX asks for that."""
+def spread_as(x, like, in_front: int = 0):
+    """The array, spread as an array of this type is, where JAX asks for that.  So many axes in front lie on every device."""
     mesh = explicit_mesh(x)
     own = getattr(like, "sharding", None)
-    return x if mesh is None or own is None else reshard(x, NamedSharding(mesh, own.spec))
+    return (
+        x if mesh is None or own is None else reshard(x, NamedSharding(mesh, PartitionSpec(*[None] * in_front, *own.spec)))
+    )
 
 
 def compatible(*arrays):
@@ -102,18 +119,18 @@ def _moved_to_the_sum(x, y, mesh, first, second, summed, kept, others):
     ((i, j),) = pairs
     entry = first[i]
     result = math.prod(x.shape[a] for a in range(x.ndim) if a not in summed[0]) * math.prod(y.shape[b] for b in others)
-    held = sum(array.size / math.prod(_parts(mesh, e) for e in own) for array, own in ((x, first), (y, second)))
-    gathered = y.size / math.prod(_parts(mesh, e) for b, e in enumerate(second) if b != j)
+    held = sum(array.size / math.prod(parts(mesh, e) for e in own) for array, own in ((x, first), (y, second)))
+    gathered = y.size / math.prod(parts(mesh, e) for b, e in enumerate(second) if b != j)
     if held / (1 + (x is y)) + 2 * result >= gathered:  # by numbers on one device; a sum of the devices' parts passes twice
         return None
     for a, b in zip(*summed, strict=True):
         own = first[a] or second[b]
-        joint = (*_names(own), *_names(entry))
+        joint = (*names_of(own), *names_of(entry))
         moved = [
             [joint if k == inner else None if k == outer else e for k, e in enumerate(spec)]
             for spec, inner, outer in ((first, a, i), (second, b, j))
         ]
-        fits = {first[a], second[b]} <= {None, own} and x.shape[a] % _parts(mesh, joint) == 0
+        fits = {first[a], second[b]} <= {None, own} and x.shape[a] % parts(mesh, joint) == 0
         if fits and all(usable(spec) == spec for spec in moved):
             return moved
     return None
@@ -148,27 +165,60 @@ def matmul(x1, x2):
 
 
 def reshaped(x, shape):
-    """`x.reshape(shape)`: of axes that are merged the first stays spread, and of an axis that is split the first part."""
+    """`x.reshape(shape)`: of axes that are merged the first stays spread, and of an axis that is split the first part.
+
+    So do those after it, where each before is one entry on every device.
+    """
     mesh, shape = explicit_mesh(x), tuple(shape)
     if mesh is None or x.shape == shape:
         return x.reshape(shape)
-    own, spec = spread(x), [None] * len(shape)
-    first = {math.prod(x.shape[:i]): i for i in reversed(range(x.ndim)) if x.shape[i] > 1}
-    for k, n in enumerate(shape):
-        i = first.get(math.prod(shape[:k]))
-        if n > 1 and i is not None and n % _parts(mesh, own[i]) == 0:
-            spec[k] = own[i]
+    spec: list = [()] * len(shape)
+    for here, there in _blocks(x.shape, shape):
+        names: list[str] = []
+        for i in here:
+            own = names_of(spread(x)[i])
+            names += own
+            if x.shape[i] != parts(mesh, own):
+                break
+        for k in there:
+            while names and shape[k] % parts(mesh, (*spec[k], names[0])) == 0:
+                spec[k] = (*spec[k], names.pop(0))
+            if shape[k] != parts(mesh, spec[k]):
+                break
+    spec = [entry if len(entry) > 1 else next(iter(entry), None) for entry in spec]
     return lax.reshape(x, shape, out_sharding=NamedSharding(mesh, PartitionSpec(*spec)))
 
 
-def _names(entry) -> tuple:
+def _blocks(old, new) -> list[tuple[list[int], list[int]]]:
+    """The axes of one shape and those of another that hold the same entries, in blocks as small as can be."""
+    found, i, k = [], 0, 0
+    while i < len(old) or k < len(new):
+        here: list[int] = []
+        there: list[int] = []
+        sizes = [1, 1]
+        while not here or not there or sizes[0] != sizes[1]:
+            if k == len(new) or (i < len(old) and sizes[0] <= sizes[1]):
+                if i == len(old):
+                    break
+                here.append(i)
+                sizes[0] *= old[i]
+                i += 1
+            else:
+                there.append(k)
+                sizes[1] *= new[k]
+                k += 1
+        found.append((here, there))
+    return found
+
+
+def names_of(entry) -> tuple:
     """The mesh axes that an axis is spread over."""
     return entry if isinstance(entry, tuple) else () if entry is None else (entry,)
 
 
-def _parts(mesh, entry) -> int:
+def parts(mesh, entry) -> int:
     """Into how many parts an axis is split that is spread so."""
-    return math.prod(mesh.shape[name] for name in _names(entry))
+    return math.prod(mesh.shape[name] for name in names_of(entry))
 
 
 def on_every_device(x):
@@ -194,6 +244,23 @@ def diagonal(x, axis1: int, axis2: int):
     first, second = (lax.broadcasted_iota(jnp.int32, x.shape, axis) for axis in (here, gone))
     entries = jnp.sum(jnp.where(first == second, x, 0), gone, dtype=x.dtype)
     return jnp.moveaxis(entries, here - (gone < here), -1)
+
+
+def mask_at(x, index):
+    """Where the last axis of x is at `index`, an array of the other axes; spread as x is."""
+    mask = index[..., None] == jnp.arange(x.shape[-1])
+    mesh = explicit_mesh(x)
+    return mask if mesh is None else reshard(mask, NamedSharding(mesh, PartitionSpec(*spread(x))))
+
+
+def entries_at(x, index):
+    """`x[..., index]`; NaN where there is none.  Where the last axis is spread every device looks among its own entries."""
+    mesh = explicit_mesh(x)
+    if mesh is None or spread(x)[-1] is None:
+        return jnp.take_along_axis(x, index[..., None], -1, mode="fill", fill_value=jnp.nan)[..., 0]
+    found = jnp.sum(jnp.where(mask_at(x, index), x, 0), -1, dtype=x.dtype)
+    known = spread_as((index >= 0) & (index < x.shape[-1]), jax.typeof(found))
+    return jnp.where(known, found, jnp.nan)
 
 
 def rows_of(table, indices):

@@ -29,6 +29,7 @@ from .opaque import BoundPrimitive, opaque_rules
 from .primitives import rules_for
 from .pullbacks import in_pullback, is_in_pullback
 from .ramps import Ramps, knowing
+from .shard_maps import mapped_over_devices, why_not_followed
 from .sources import user_line
 from .unmixed import AxisMap, Table, agreed, axis_map, composed, same_axes
 
@@ -355,7 +356,7 @@ class _GraphTrace(core.Trace):
         return self.make_nodes("custom_vjp", all_nodes, outputs, table, call=call, values=operands)
 
     def process_shard_map(self, primitive, function, tracers, /, **params):
-        """The function is staged together with what it closes over, so that it can run again: an opaque edge."""
+        """The function is staged together with what it closes over, so that it can run again."""
         trees = []
 
         def call(*xs):
@@ -363,23 +364,35 @@ class _GraphTrace(core.Trace):
             return list(trees[-1])
 
         closed = jax.make_jaxpr(call)(*(self.value_and_node(x)[0] for x in tracers))
+        made = iter(self.over_devices(primitive, closed, [*closed.consts, *tracers]))
+        return trees[0].map(lambda _: next(made))
+
+    def over_devices(self, primitive, closed, operands) -> list:
+        """The outputs of a jaxpr that calls `shard_map`: followed, or else an opaque map, whose name says why."""
+        values, nodes = self.values_and_nodes(operands)
+        reason = why_not_followed(closed.jaxpr)
+        if any(nodes) and not reason:
+            try:
+                with set_current_trace(self):
+                    return mapped_over_devices(closed.jaxpr, operands)
+            except Exception as error:
+                if type(error).__name__ != "ShardingTypeError":
+                    raise
+                reason = "JAX asks how its values are spread"
         program = JaxprFunction(closed.jaxpr, len(closed.consts))
-        values, nodes = self.values_and_nodes([*closed.consts, *tracers])
         with set_current_trace(self.parent):
             outputs = program(*values)
+        if not any(nodes):
+            return outputs
+        name = f"{primitive.name} ({reason})"
 
         @functools.cache
         def table():
-            rules = opaque_rules(
-                primitive.name, program, values, outputs, one_way_of({"jaxpr": closed}), [[{}] * len(values)] * len(outputs)
-            )
+            axes: Table = [[{}] * len(values)] * len(outputs)
+            rules = opaque_rules(name, program, values, outputs, one_way_of({"jaxpr": closed}), axes)
             return self.jacobians(rules, values, outputs, nodes)
 
-        made = outputs
-        if any(nodes):
-            made = self.make_nodes(primitive.name, nodes, outputs, table, call=program, values=values)
-        leaves = iter(made)
-        return trees[0].map(lambda _: next(leaves))
+        return self.make_nodes(name, nodes, outputs, table, call=program, values=values)
 
     def rebind(self, primitive, values, **params):
         """A call with its own derivative rule and without tracked arguments, which is left to the trace below."""

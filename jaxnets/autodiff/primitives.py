@@ -31,6 +31,7 @@ LIKE_IDENTITY = {
     "optimization_barrier",
     "real",
     "reduce_precision",
+    "reshard",
     "sharding_constraint",
 }
 

@@ -16,6 +16,7 @@ from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from ..algebra.sharding import spread_as
 from ..checks import checked
 
 layer_p = Primitive("layer")
@@ -36,7 +37,13 @@ def _forward(*arrays, layer, present, config):
 
 def _abstract_eval(run, *avals, **params):
     shapes = jax.eval_shape(functools.partial(run, **params), *avals)
-    return jax.tree.map(lambda s: core.ShapedArray(s.shape, s.dtype, sharding=s.sharding), shapes)
+    return jax.tree.map(_type, shapes)
+
+
+def _type(shape):
+    """The type of an array of this shape; inside of `jax.shard_map` it says along which mesh axes the array differs."""
+    made = core.ShapedArray(shape.shape, shape.dtype, sharding=shape.sharding)
+    return made if shape.manual_axis_type is None else made.update(manual_axis_type=shape.manual_axis_type)
 
 
 def _moving_only(run, primals, tangents):
@@ -100,7 +107,7 @@ def _product_jvp(primals, tangents, **params):
 
 def _product_transpose(cotangent, v, *leaves, pull, **params):
     back = cotangent if isinstance(cotangent, ad.Zero) else product_p.bind(cotangent, *leaves, pull=not pull, **params)
-    return [ad.Zero(v.aval) if isinstance(back, ad.Zero) else back, *[None] * len(leaves)]
+    return [ad.Zero(v.aval) if isinstance(back, ad.Zero) else spread_as(back, v.aval), *[None] * len(leaves)]
 
 
 def _product_batch(args, axes, *, maps, **params):
@@ -166,7 +173,7 @@ def bind(layer, arrays, present, config) -> list:
                 for i, t in zip(places, tangents, strict=True)
                 if row[i] is not None and not isinstance(t, SymbolicZero) and t.dtype != jax.dtypes.float0
             ]
-            return functools.reduce(jnp.add, parts).astype(y.dtype) if parts else jnp.zeros_like(y)
+            return spread_as(functools.reduce(jnp.add, parts).astype(y.dtype), jax.typeof(y)) if parts else jnp.zeros_like(y)
 
         return outputs, [tangent(y, row) for y, row in zip(outputs, table, strict=True)]
 

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float
 
 from ..algebra.factors import Group, Label, Tensor, applied_to_rows, at_least_float32, entries_over, labels_of, pytree
 from ..algebra.rules import axis_names, first_largest, fresh_groups, from_groups
-from ..algebra.sharding import reshaped
+from ..algebra.sharding import mask_at, reshaped
 from ..checks import check_axes, check_broadcasts
 from .layer import layer
 from .row_operator import RowOperator
@@ -26,7 +26,7 @@ __all__ = ["softmax", "softmin", "log_softmax"]
 
 def most_likely_mask(p):
     """A mask that is True at the first largest entry along the last axis."""
-    return jnp.arange(p.shape[-1]) == first_largest(p)[..., None]
+    return mask_at(p, first_largest(p))
 
 
 def complement(p, top):

@@ -6,6 +6,7 @@ from jaxtyping import Array, Float, Int, Num
 from ..algebra.factors import Label, Tensor
 from ..algebra.rules import axis_names, diagonal, einsum, fresh_groups, from_groups, total, zero
 from ..algebra.selections import Selection, as_int32
+from ..algebra.sharding import entries_at, mask_at
 from ..checks import MAX_INTEGER, check_integer, check_number, check_range, check_share, is_floating
 from ..errors import DTypeError, ShapeError
 from ..layers import accurate
@@ -38,7 +39,7 @@ def _labels_and_ignored(loss, scores, labels, ignore_index=None):
 
 def _label_score(scores, labels):
     """scores[..., label]; NaN where the label is no class."""
-    return jnp.take_along_axis(scores, labels[..., None], -1, mode="fill", fill_value=jnp.nan)[..., 0]
+    return entries_at(scores, labels)
 
 
 def _label_weight(weight, labels):
@@ -124,7 +125,7 @@ def _smoothed_targets(predictions, targets, weight, ignore_index, label_smoothin
     else:
         labels, _ = _labels_and_ignored("cross_entropy", predictions, targets, ignore_index)
         known = labels < predictions.shape[-1]
-        t = (labels[..., None] == jnp.arange(predictions.shape[-1])).astype(predictions.dtype)
+        t = mask_at(predictions, labels).astype(predictions.dtype)
     s = check_share("cross_entropy", "label_smoothing", label_smoothing)
     t = jnp.where(known[..., None], (1 - s) * t + s / max(1, t.shape[-1]), 0)
     return t, t if weight is None else weight * t, known
@@ -181,7 +182,7 @@ def _(y, predictions, targets, weight, *, axis, ignore_index, label_smoothing):
     p = jnp.exp(log_p)
     if label_smoothing == 0 and not is_floating(targets):
         labels, _ = _labels_and_ignored("cross_entropy", predictions, targets, ignore_index)
-        own = labels[..., None] == jnp.arange(p.shape[-1])
+        own = mask_at(p, labels)
         slope = jnp.where(own, -sum_of_others(p, own), p)
         slope = slope if weight is None else slope * _label_weight(weight, labels)[..., None]
         slope = jnp.where(labels[..., None] < p.shape[-1], slope, 0)
@@ -246,7 +247,7 @@ def multi_class_hinge(
 
 def _hinge_gaps(x, labels, margin):
     """max(0, margin − x[t] + x[j]), which is set to 0 for j = t, and where j is t."""
-    own = labels[..., None] == jnp.arange(x.shape[-1])
+    own = mask_at(x, labels)
     gap = margin - _label_score(x, labels)[..., None] + x
     return jnp.where(own | (gap <= 0), 0, gap), own
 
@@ -311,7 +312,7 @@ def sparsemax_loss(predictions: Float[Array, "... k"], targets: Int[Array, "..."
 
 def _excess_and_own(x, labels):
     """x − τ, and where the class is that of the label."""
-    return excess(x), labels[..., None] == jnp.arange(x.shape[-1])
+    return excess(x), mask_at(x, labels)
 
 
 @sparsemax_loss.jacobian

@@ -202,6 +202,27 @@ def test_shard_map_in_a_jaxpr_holds_its_function():
     np.testing.assert_allclose(y, np.sin(np.ones(4)), rtol=1e-6)
 
 
+@relied_on_by("autodiff/shard_maps.py: _mapped", "autodiff/shard_maps.py: _rule", "layers/marker.py: _type")
+def test_the_equation_of_a_shard_map_says_how_it_is_mapped():
+    """The equation of a `jax.shard_map` has the parameters mesh, in_specs, out_specs, newly_manual_axes, check_vma, jaxpr;
+    types in that jaxpr have mat.varying, the mesh axes along which an array differs, `jax.eval_shape` hands that on as
+    manual_axis_type, and `psum` is `psum_invariant` with the parameter axes there."""
+    seen = []
+
+    def summed(x):
+        seen.append(jax.eval_shape(lambda x: 2 * x, jax.typeof(x)).manual_axis_type)
+        return lax.psum(x, "d") + x
+
+    (equation,) = traced(_sharded(summed), np.ones(4)).eqns
+    params = equation.params
+    assert (dict(params["mesh"].shape), params["newly_manual_axes"], params["check_vma"]) == ({"d": 1}, {"d"}, True)
+    assert [tuple(spec) for spec in (*params["in_specs"], *params["out_specs"])] == [("d",), ("d",)]
+    inner = params["jaxpr"]
+    total = next(e for e in inner.eqns if e.primitive.name == "psum_invariant")
+    assert (total.params["axes"], set(total.outvars[0].aval.mat.varying)) == (("d",), set())
+    assert set(inner.outvars[0].aval.mat.varying) == set(seen[0].varying) == {"d"}
+
+
 @relied_on_by("algebra/sizes.py: known_size")
 def test_a_symbolic_size_has_a_value_for_values_of_its_symbols():
     """`size._get_vars()` of a size that `jax.export.symbolic_shape` made are its symbols, and `size._evaluate(values)` is

@@ -74,6 +74,10 @@ def scattered(how):
 
 
 ON_ONE_DEVICE = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+ON_ONE_EXPLICIT_DEVICE = jax.sharding.NamedSharding(
+    jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Explicit,), devices=jax.devices()[:1]),
+    jax.sharding.PartitionSpec(),
+)
 PRIMITIVES = {
     **{name: elementwise(name) for name in (
         "abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "bessel_i0e", "bessel_i1e", "cbrt", "ceil", "cos", "cosh",
@@ -116,6 +120,7 @@ PRIMITIVES = {
     "qr": matrices(lax.linalg.qr),
     "scatter": scattered("set"),
     "sharding_constraint": Made(lambda x: lax.with_sharding_constraint(x, ON_ONE_DEVICE), (A,)),
+    "reshard": Made(lambda x: jax.sharding.reshard(x, ON_ONE_EXPLICIT_DEVICE), (A,)),
     "scatter-add": scattered("add"),
     "scatter-max": scattered("max"),
     "scatter-min": scattered("min"),
