@@ -175,12 +175,12 @@ def reshaped(x, shape):
     spec: list = [()] * len(shape)
     for here, there in _blocks(x.shape, shape):
         names: list[str] = []
-        for i in here:
+        for i in (i for i in here if x.shape[i] > 1):
             own = names_of(spread(x)[i])
             names += own
             if x.shape[i] != parts(mesh, own):
                 break
-        for k in there:
+        for k in (k for k in there if shape[k] > 1):
             while names and shape[k] % parts(mesh, (*spec[k], names[0])) == 0:
                 spec[k] = (*spec[k], names.pop(0))
             if shape[k] != parts(mesh, spec[k]):

@@ -69,15 +69,14 @@ def of_every_array(
     check_samples(name, samples, key)
 
     def run(params, *batch):
-        weight = scale
-        if any(0 in jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(batch)):  # one example that counts nothing has rows
-            batch, weight = jax.tree.map(_with_one_example, batch), 0.0
-        x, *targets = batch
-        matrix = gauss_newton(name, curvature, f, loss, weight, params, x, targets, False, samples, key)
+        empty = any(0 in jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(batch))
+        x, *targets = jax.tree.map(_with_one_example, batch) if empty else batch
+        matrix = gauss_newton(name, curvature, f, loss, scale, params, x, targets, False, samples, key)
         if not matrix.symmetric:
             raise TypeError(f"{name}: no root of the loss's Hessian is known; use curvature='empirical'")
+        weight = 0.0 if empty else 1.0  # of the one example that shows how many rows there are
         with sharing_products():  # a weight and its bias have the same first factor
-            return matrix.left.map_leaves(lambda *column: make(column, sharing == "reduce"))
+            return matrix.left.map_leaves(lambda *column: make(tuple(weight * j for j in column), sharing == "reduce"))
 
     return run
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,12 +80,16 @@ def save(folder: str | os.PathLike, tree, config: dict, step: int, keep: int = 3
     digests = gathered(digest, len(digest)) if together else [digest]
     final = Path(folder) / FOLDER_NAME.format(step)
     saving = _Saving(final, files, [found.hex() for found in digests], described, keep)
-    for do, by_first in (saving.begin, True), (lambda: saving.write(files[me], arrays), False), (saving.end, True):
+
+    def take(do: Callable, by_first: bool):
         with agreement() if together else contextlib.nullcontext():
             if me == 0 or not by_first:
                 do()
-        if final.exists():
-            break
+
+    take(saving.begin, True)
+    if not final.exists():  # where it does, that is so for all
+        take(lambda: saving.write(files[me], arrays), False)
+        take(saving.end, True)
     return final
 
 

@@ -17,8 +17,9 @@ import jaxnets as jn
 from jaxnets import CheckpointError, data
 from jaxnets.course.practicum import evaluate, own_data, predict_file, train_on
 from jaxnets.learn.checkpoint import ARRAYS, CONFIG, SUMS, checkpoints
-from jaxnets.learn.checkpoint import _checksums as sums
 from jaxnets.learn.data import Dataset
+
+from ..learn.runs import checksums
 
 NAMES = ("dune", "forest", "lake")
 
@@ -223,6 +224,6 @@ def test_descriptions_of_others_are_refused(classified, tmp_path):
         {"source": config["source"] | {"held_out": "x"}}, {"data_encoding": {"kind": "table"}}, {"data_encoding": 3},
     ):  # fmt: skip
         (path / CONFIG).write_text(json.dumps(config | changes))
-        (path / SUMS).write_bytes(sums({name: (path / name).read_bytes() for name in (ARRAYS, CONFIG)}))
+        (path / SUMS).write_bytes(checksums({name: (path / name).read_bytes() for name in (ARRAYS, CONFIG)}))
         with pytest.raises(CheckpointError):
             evaluate(path)

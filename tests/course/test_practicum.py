@@ -18,10 +18,11 @@ from jaxnets import CheckpointError, ShapeError, SpecError, fit, nll, parse
 from jaxnets.course import practicum
 from jaxnets.course.practicum import RECIPES, evaluate, space, train
 from jaxnets.learn.checkpoint import ARRAYS, CONFIG, SUMS, checkpoints
-from jaxnets.learn.checkpoint import _checksums as sums
 from jaxnets.learn.data import Dataset
 from jaxnets.learn.models import Model
 from jaxnets.show import plots
+
+from ..learn.runs import checksums
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_a_checkpoint_with_another_task_in_its_description_is_refused(spiral, tm
     config = json.loads((path / CONFIG).read_text())
     for changes in ({"task": "digits"}, {"seed": -1}, {"seed": 10**30}, {"seed": True}):
         (path / CONFIG).write_text(json.dumps(config | changes))
-        (path / SUMS).write_bytes(sums({name: (path / name).read_bytes() for name in (ARRAYS, CONFIG)}))
+        (path / SUMS).write_bytes(checksums({name: (path / name).read_bytes() for name in (ARRAYS, CONFIG)}))
         with pytest.raises(CheckpointError):
             evaluate(path)
 

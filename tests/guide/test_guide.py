@@ -119,7 +119,18 @@ def test_tables_of_benchmarks_have_their_marks_and_say_where_they_were_measured(
     tables = {
         mark: rows for text in texts.values() for mark, rows in re.findall(r"<!-- (\w+) -->(.*?)<!-- end of \1", text, re.S)
     }
-    known = {"headlines", "benchmarks", "models", "compile", "programs", "scaling", "roofline", "devices", "accuracy"}
+    known = {
+        "headlines",
+        "benchmarks",
+        "models",
+        "optimizers",
+        "compile",
+        "programs",
+        "scaling",
+        "roofline",
+        "devices",
+        "accuracy",
+    }
     assert set(tables) == known
     for mark, rows in tables.items():
         assert rows.count("\n|--") == (1 if mark == "headlines" else rows.count("\nMeasured on ")) >= 1

@@ -25,6 +25,8 @@ Arguments, with their values where none is given:
     --every 1           one in so many of the sample: for a trial
     --seconds 10        of tests a mutant, in step 2
     --short-only        without step 4
+    --whole-seconds S   for a quick answer: step 4 comes before step 3 and tries each mutant alone on what only --all runs,
+                        tests of functions that execute its line, for so many seconds; step 3 is for what it noticed
     --tests PATH ...    only these tests: for a trial
     --folder .pytest_cache/mutants    for the record, compiled programs, a log for each process, and result.json
     --list              only say what would be altered

@@ -16,6 +16,7 @@ def main():
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--short-only", action="store_true")
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--whole-seconds", type=float)
     parser.add_argument("--folder", type=Path, default=Path(".pytest_cache/mutants"))
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--stale", action="store_true")
@@ -34,7 +35,7 @@ def main():
         return
     options.folder.mkdir(parents=True, exist_ok=True)
     measurement = Measurement(chosen, options.folder, options.seconds, options.tests, lambda text: print(text, flush=True))
-    measurement.run(options.short_only)
+    measurement.run(options.short_only, options.whole_seconds)
     (options.folder / "result.json").write_text(json.dumps(results(measurement), indent=1, ensure_ascii=False))
     print(report(measurement, not options.short_only))
 

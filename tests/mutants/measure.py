@@ -110,18 +110,25 @@ class Measurement:
     def noticed(self) -> int:
         return len(self.verdicts) - len(self.left)
 
-    def run(self, short_only: bool = False):
+    def run(self, short_only: bool = False, whole_seconds: float | None = None):
         with Crew("short", self.folder, self.paths) as crew:
             self.short = self._timed("record", self._record, crew)
-            self._timed("alone", self._alone, crew)
-            self._timed("together", self._together, crew, self.short, "short")
+            self._timed("alone", self._alone, crew, self.short, self.seconds, "short")
+            if short_only or whole_seconds is None:
+                self._timed("together", self._together, crew, self.short, "short")
         if short_only:
             return
         with Crew("whole", self.folder, self.paths) as crew:
             same = {test.name for test in self.short if not test.asks}
-            more = [Item(name) for name in crew.items() if name not in same]
+            more = like_siblings([Item(name) for name in crew.items() if name not in same], self.short)
             self.say(f"{len(more)} tests run with --all only")
-            self._timed("whole", self._together, crew, more, "whole")
+            if whole_seconds is None:
+                self._timed("whole", self._together, crew, more, "whole")
+            else:
+                self._timed("whole", self._alone, crew, more, whole_seconds, "whole")
+        if whole_seconds is not None:
+            with Crew("short", self.folder, self.paths) as crew:
+                self._timed("rest of short", self._again, crew)
 
     def _timed(self, step, work, *arguments):
         start = time.perf_counter()
@@ -154,20 +161,20 @@ class Measurement:
 
     # one mutant at a time
 
-    def _alone(self, crew: Crew):
+    def _alone(self, crew: Crew, tests: list[Item], seconds: float, suite: str):
         def judge(worker, mutant):
             verdict = self.verdicts[mutant]
             spent = 0.0
-            for test in self._promising(mutant):
-                if spent + test.seconds > self.seconds and verdict.tried:
+            for test in self._promising(mutant, tests):
+                if spent and spent + test.seconds > seconds:
                     return None
                 passed = attempt(worker, test, [mutant]).passed
                 spent += test.seconds
                 self.tries[test.function] += 1
                 if not passed and self._confirmed(worker, test):
                     self.kills[test.function] += 1
-                    return self._note(mutant, test, "short")
-                if passed:
+                    return self._note(mutant, test, suite)
+                if passed and suite == "short":
                     verdict.tried.add(test.name)
             return None
 
@@ -176,15 +183,25 @@ class Measurement:
         draw.shuffle(order)  # so that what is learnt of tests serves all files
         crew.each(order, judge)
 
-    def _promising(self, mutant: Mutant) -> list[Item]:
+    def _promising(self, mutant: Mutant, tests: list[Item]) -> list[Item]:
         """The tests that run the mutant's line: one of each function first, those that notice much for their time."""
-        able = [t for t in self.short if t.sound and t.runs(mutant)]
+        able = [t for t in tests if t.sound is not False and t.runs(mutant)]
         able.sort(key=lambda t: (t.function, t.seconds))
         ranked = []
         for function, group in groupby(able, key=lambda t: t.function):
             rate = (1 + self.kills[function]) / (2 + self.tries[function])
             ranked += [((k + 1) * (0.2 + t.seconds) / rate, t.name, t) for k, t in enumerate(group)]
         return [test for *_, test in sorted(ranked, key=lambda row: row[:2])]
+
+    def _again(self, crew: Crew):
+        """What only the whole suite noticed goes through the rest of the short one."""
+        by_whole = {m: v.test for m, v in self.verdicts.items() if v.suite == "whole"}
+        for m in by_whole:
+            self.verdicts[m].suite = ""
+        self._together(crew, self.short, "short", list(by_whole))
+        for m, test in by_whole.items():
+            if not self.verdicts[m].suite:
+                self.verdicts[m].test, self.verdicts[m].suite = test, "whole"
 
     def _confirmed(self, worker: Worker, test: Item) -> bool:
         """The test passes without mutants, here and now."""
@@ -204,8 +221,8 @@ class Measurement:
 
     # all that are left at a time
 
-    def _together(self, crew: Crew, tests: list[Item], suite: str):
-        for group in compatible(self.left):
+    def _together(self, crew: Crew, tests: list[Item], suite: str, chosen: list[Mutant] | None = None):
+        for group in compatible(self.left if chosen is None else chosen):
             wanted = [t for t in tests if t.sound is not False and any(self._needs(t, m) for m in group)]
             self.say(f"{len(group)} mutants at a time on {len(wanted)} tests")
             parts = [group]  # which are in place one after the other
@@ -215,10 +232,12 @@ class Measurement:
         return test.name not in self.verdicts[mutant].tried and test.runs(mutant)
 
     def _sweep(self, worker: Worker, chunk: list[Item], parts: list[list[Mutant]], suite: str):
-        for test, following in zip(chunk, [*chunk[1:], None], strict=True):
-            waiting = list(parts)
-            while waiting:
-                part = waiting.pop()
+        """All tests of the chunk with one part in place, then with the next: changing mutants empties all caches."""
+        waiting = [(part, 0) for part in parts]
+        while waiting:
+            part, first = waiting.pop()
+            for k in range(first, len(chunk)):
+                test, following = chunk[k], chunk[k + 1] if k + 1 < len(chunk) else None
                 alive = [m for m in part if not self.verdicts[m].suite]
                 if not any(self._needs(test, m) for m in alive):
                     continue
@@ -226,9 +245,11 @@ class Measurement:
                     continue
                 if guilty := self._guilty(worker, test, [m for m in alive if test.runs(m)]):
                     self._note(guilty, test, suite)
-                    waiting.append(part)
-                elif len(alive) > 1:
-                    waiting += self._parted(part, alive, parts, test)
+                    waiting.append((part, k))
+                    break
+                if len(alive) > 1:
+                    waiting += [(half, k) for half in self._parted(part, alive, parts, test)]
+                    break
 
     def _parted(self, part: list[Mutant], alive: list[Mutant], parts: list[list[Mutant]], test: Item) -> list[list[Mutant]]:
         """Two parts of mutants that only together make a test fail, in place of their part, for this test and all others."""
@@ -253,6 +274,20 @@ class Measurement:
             if (len(half) == 1 or not attempt(worker, test, half).passed) and (found := self._guilty(worker, test, half)):
                 return found
         return None
+
+
+def like_siblings(tests: list[Item], known: Iterable[Item]) -> list[Item]:
+    """These tests, expected to run the lines of those of their function that are known, or else of their file, as long."""
+    for name_of in (lambda test: test.function, lambda test: test.name.split("::")[0]):
+        lines: dict[str, frozenset] = {}
+        seconds: dict[str, list[float]] = {}
+        for test in known:
+            lines[name_of(test)] = lines.get(name_of(test), frozenset()) | (test.lines or frozenset())
+            seconds.setdefault(name_of(test), []).append(test.seconds)
+        for test in tests:
+            if test.lines is None and (found := lines.get(name_of(test))):
+                test.lines, test.seconds = found, sum(seconds[name_of(test)]) / len(seconds[name_of(test)])
+    return tests
 
 
 def compatible(chosen: Iterable[Mutant]) -> list[list[Mutant]]:

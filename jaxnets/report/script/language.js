@@ -49,8 +49,8 @@ function renderTexts() {
  */
 function changeLanguage() {
   state.turning = state.busy.size > 0;
-  one("#language").setAttribute("aria-busy", state.turning);
-  if (state.turning) return;
+  if (state.turning) return one("#language").setAttribute("aria-busy", "true");
+  one("#language").removeAttribute("aria-busy");
   state.language = one("#language").lang;
   one("#told").hidden = true;
   remember();
