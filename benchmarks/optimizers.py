@@ -18,6 +18,7 @@ from .optimizer_tasks import Task, tasks
 
 SEEDS = (1, 2, 3)
 TUNING_SEED = 0
+EXTENSIONS = 4  # numbers beyond a grid, at most
 POINTS = 25  # of a curve
 EVALUATED = 1000  # examples of the training set
 PICTURE = Path(__file__).parent / "results" / "optimizers.png"
@@ -143,17 +144,30 @@ class Runner:
         return losses, seconds
 
 
+def searched(final: Callable[[float], float], grid: list[float]) -> dict[float, float]:
+    """The final loss for every number of the grid, and beyond the edge for as long as it is the best there."""
+    found = {number: final(number) for number in grid}
+    for _ in range(EXTENSIONS):
+        best = min(found, key=found.__getitem__)
+        if best not in (min(found), max(found)):
+            break
+        number = best * grid[1] / grid[0] if best == max(found) else best * grid[0] / grid[1]
+        found[number] = final(number)
+    return found
+
+
 def race(task: Task, seeds: tuple[int, ...]) -> Race:
     """Tune every optimizer on its grid with a seed of its own, then run all of them in turns with the other seeds."""
     runners, best, tuned = {}, {}, {}
     for name, optimizer in OPTIMIZERS.items():
         runners[name] = runner = Runner(task, optimizer)
         grid = [number * task.factors.get(optimizer.tuned, 1.0) for number in optimizer.grid]
-        finals = [runner.run(number, TUNING_SEED)[0][-1] for number in grid]
-        best[name] = grid[int(np.argmin(finals))]
-        edge = ", at the edge" if best[name] in (grid[0], grid[-1]) else ""
+        finals = searched(lambda number, runner=runner: runner.run(number, TUNING_SEED)[0][-1], grid)
+        best[name] = min(finals, key=finals.__getitem__)
+        edge = ", at the edge" if best[name] in (min(finals), max(finals)) else ""
         tuned[name] = f"{optimizer.tuned} {best[name]:.3g}{edge}"
-        print(f"{task.name}, {name}: {dict(zip(grid, np.round(finals, 4).tolist(), strict=True))}", file=sys.stderr)
+        shown = {float(f"{number:.3g}"): round(finals[number], 4) for number in sorted(finals)}
+        print(f"{task.name}, {name}: {shown}", file=sys.stderr)
     curves: dict[str, list] = {name: [] for name in runners}
     for seed in seeds:
         for name, runner in runners.items():
@@ -216,7 +230,8 @@ def guide_table(about: dict, results: list[dict]) -> list[str]:
     """The lines of the guide's table, and the picture."""
     columns = list(Race.COLUMNS)
     out = [
-        f"Median of {len(SEEDS)} seeds; the loss to reach is that {MARK} ends with; what is tuned is the best of four.",
+        f"Median of {len(SEEDS)} seeds.  The loss to reach is that {MARK} ends with.  What is tuned is the best of four "
+        "numbers, and of more where an edge is best.",
         "",
         f"| task, loss to reach | optimizer | tuned | {' | '.join(columns)} | final loss, seeds |",
         f"|---|---|---|{'--:|' * len(columns)}---|",
