@@ -230,7 +230,7 @@ def guide_table(about: dict, results: list[dict]) -> list[str]:
     """The lines of the guide's table, and the picture."""
     columns = list(Race.COLUMNS)
     out = [
-        f"Median of {len(SEEDS)} seeds.  The loss to reach is that {MARK} ends with.  What is tuned is the best of four "
+        f"Median of {len(SEEDS)} seeds. The loss to reach is that {MARK} ends with. What is tuned is the best of four "
         "numbers, and of more where an edge is best.",
         "",
         f"| task, loss to reach | optimizer | tuned | {' | '.join(columns)} | final loss, seeds |",
