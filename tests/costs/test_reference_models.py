@@ -8,6 +8,8 @@ import jaxnets as jn
 from benchmarks import reference_models, resnet, vit
 from benchmarks.model_curvature import KEY, joined, split
 
+from ..sweeps import swept
+
 # Kronecker factors of convolutions are dear where there are few channels: a factor of patches of 3×3 has 81 entries for 9
 # weights of a channel.  At the published sizes the factors of both ResNets take 1.6 gradients.
 LIMITS = {
@@ -25,7 +27,7 @@ def flops(function, *args):
 
 
 @pytest.mark.optimized
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", swept(MODELS, ["ViT"]))
 def test_curvature_of_reference_models_costs_few_gradients(kind):
     model = MODELS[kind]()
     params, inputs, targets = model.args

@@ -21,7 +21,7 @@ MODELS = reference_models.TINY | {
         resnet.Sizes(False, (1,), width=2, image=8, classes=3), 3, training=True
     )
 }
-SHORT = ["nanoGPT", "ResNet-50", "ViT-S", "LSTM", "ResNet-18, in training"]
+SHORT = ["nanoGPT", "LSTM", "ResNet-18, in training"]
 
 
 @functools.cache

@@ -207,7 +207,7 @@ def test_points_are_loaded_from_a_file(live):
     for separator in ";\t":
         rows = ["x1;x2;label", "1,5;-,25;0,9", "2;1e-1;1,0", "-0.5;3,5e1;0,9"]
         load(tab, "\r\n".join(rows).replace(";", separator))
-        tab.wait_for_function("state.learned.points[0][0] === 1.5")
+        tab.wait_for_function("state.learned.points[0]?.[0] === 1.5")
         assert tab.evaluate("state.learned.points") == [[1.5, -0.25, 1], [2, 0.1, 2], [-0.5, 35, 1]]
         load(tab, f"x1{separator}x2{separator}label\n1,5,2{separator}2{separator}a")
         tab.get_by_role("alert").filter(has_text="line 2: expected two numbers").wait_for()
