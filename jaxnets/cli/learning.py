@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -303,16 +302,19 @@ class Measured:
     json: bool = False
     """Print JSON instead of tables."""
 
-    def measure(self, load: Callable[[], "Collection"]) -> int:
-        """Measure what was asked for of the collection that `load` imports."""
+    def collection(self) -> "Collection":
+        """The experiments, imported only when they are wanted."""
+        raise NotImplementedError
+
+    def run(self) -> int:
         if self.seeds < 2:
             raise UsageError(f"--seeds must be at least 2, for a spread between them, got {self.seeds}")
         if not self.name:
-            return print_result(load(), self.json)
+            return print_result(self.collection(), self.json)
         command, collected = type(self).__name__.lower(), []
         made = output_folder(self.output, command) if self.pictures else contextlib.nullcontext()
         with usage_errors(), working(f"{command} {self.name}") as told, made as folder:
-            experiments = load()
+            experiments = self.collection()
             from ..learn.progress import paused
 
             if self.name == "all":
@@ -340,13 +342,10 @@ class Tricks(Measured):
     Example: jaxnets tricks l2 --quick
     """
 
-    def run(self) -> int:
-        def load():
-            from ..course.tricks import TRICKS
+    def collection(self) -> "Collection":
+        from ..course.tricks import TRICKS
 
-            return TRICKS
-
-        return self.measure(load)
+        return TRICKS
 
 
 @dataclasses.dataclass
@@ -356,10 +355,7 @@ class Uses(Measured):
     Example: jaxnets uses calibration --quick
     """
 
-    def run(self) -> int:
-        def load():
-            from ..course.uses import USES
+    def collection(self) -> "Collection":
+        from ..course.uses import USES
 
-            return USES
-
-        return self.measure(load)
+        return USES

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..errors import CheckpointError
-from .pieces import Piece, fill_arrays, made_of
+from .pieces import Piece, by_array, fill_arrays, made_of
 
 ARRAYS, CONFIG, SUMS = "arrays.safetensors", "config.json", "SHA256SUMS"
 FORMAT = 1
@@ -66,7 +66,7 @@ def pieces_by_file(config: dict) -> dict[str, list[Piece]]:
     """What every file holds: one file all arrays, or those of several processes the pieces that each of them wrote."""
     files = config.get("files")
     if files is None:
-        return {ARRAYS: [Piece(name, (0,) * len(shape), tuple(shape)) for name, (_, shape) in config["arrays"].items()]}
+        return {ARRAYS: [Piece.whole(name, shape) for name, (_, shape) in config["arrays"].items()]}
     return {file: [Piece(of, tuple(start), tuple(shape)) for of, start, shape in pieces] for file, pieces in files.items()}
 
 
@@ -127,11 +127,8 @@ def read_arrays(path: Path, config: dict, shardings: dict) -> dict[str, Any]:
         with _readable(file) as opened:
             return _read_array(opened, start, described[piece.of][0], piece.shape)
 
-    by_array: dict[str, list[Piece]] = {name: [] for name in shardings}
-    for piece in places:
-        if piece.of in by_array:
-            by_array[piece.of].append(piece)
-    return {name: made_of(by_array[name], read, described[name], sharding) for name, sharding in shardings.items()}
+    found = by_array(places)
+    return {name: made_of(found[name], read, described[name], sharding) for name, sharding in shardings.items()}
 
 
 @contextmanager

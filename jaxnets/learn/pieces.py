@@ -27,6 +27,10 @@ class Piece(NamedTuple):
     start: tuple[int, ...]
     shape: tuple[int, ...]
 
+    @classmethod
+    def whole(cls, of: str, shape) -> "Piece":
+        return cls(of, (0,) * len(shape), tuple(shape))
+
     @property
     def name(self) -> str:
         return f"{self.of}@{','.join(map(str, self.start))}"
@@ -45,7 +49,7 @@ def pieces_by_process(leaves: dict) -> dict[int, dict[Piece, jax.Device | None]]
     found: dict[int, dict[Piece, jax.Device | None]] = {i: {} for i in range(jax.process_count())}
     for name, leaf in leaves.items():
         if not is_spread(leaf):
-            found[0][Piece(name, (0,) * leaf.ndim, tuple(leaf.shape))] = None
+            found[0][Piece.whole(name, leaf.shape)] = None
             continue
         placed = leaf.sharding.devices_indices_map(leaf.shape)
         devices = sorted(placed, key=lambda device: device.id, reverse=True)
@@ -72,17 +76,22 @@ def whole(array: jax.Array) -> np.ndarray:
     return process_allgather(array, tiled=True) if is_spread(array) else np.asarray(array)
 
 
+def by_array(pieces: Iterable[Piece]) -> dict[str, list[Piece]]:
+    found: dict[str, list[Piece]] = {}
+    for piece in pieces:
+        found.setdefault(piece.of, []).append(piece)
+    return found
+
+
 def fill_arrays(pieces: Iterable[Piece], shapes: dict[str, tuple[int, ...]]) -> bool:
     """Whether the pieces are all entries of these arrays, each once: the boxes between cuts along every axis."""
-    by_array: dict[str, list[Piece]] = {name: [] for name in shapes}
-    for piece in pieces:
-        if piece.of not in shapes or len(piece.start) != len(shapes[piece.of]) or len(piece.shape) != len(piece.start):
-            return False
-        by_array[piece.of].append(piece)
-    return all(_fill(found, shapes[name]) for name, found in by_array.items())
+    found = by_array(pieces)
+    return found.keys() == shapes.keys() and all(_fill(found[name], shape) for name, shape in shapes.items())
 
 
 def _fill(pieces: list[Piece], shape: tuple[int, ...]) -> bool:
+    if any(not len(piece.start) == len(piece.shape) == len(shape) for piece in pieces):
+        return False
     cuts = [sorted({piece.start[k] for piece in pieces} | {0, n}) for k, n in enumerate(shape)]
     ends = [dict(itertools.pairwise(cut)) | ({0: 0} if n == 0 else {}) for cut, n in zip(cuts, shape, strict=True)]
     boxes = math.prod(len(end) for end in ends)
